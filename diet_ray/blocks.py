@@ -1,0 +1,203 @@
+"""The canonical log on disk: blocks of Parquet shards, each named with its checksum by a manifest.
+
+    LOG/log.json                      LogManifest, written last: a log without it is not a log
+    LOG/vocabulary.parquet            field, value, id, block of every vocabulary value (see `diet_ray.encode`)
+    LOG/blocks/NAME/manifest.json     BlockManifest
+    LOG/blocks/NAME/shard-00000.parquet
+
+A shard's columns: `row_id` int64, unique in the log and increasing with time within a block; `time` int64, ms since the epoch; `user`
+int64, a hash; `ids` fixed_size_list<int32>[S], ids in one space shared by all fields (`Schema.first_static_id`); `labels`
+fixed_size_list<uint8>[T].
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field as Key
+
+from diet_ray.errors import CorruptArtefactError, VersionError
+from diet_ray.schema import Schema
+from diet_ray.settings import Settings, parse_json
+
+FORMAT = 1
+"""Version of the log's layout; a reader refuses any other."""
+
+
+class Shard(Settings):
+    """One Parquet file of a block: the unit of scheduling, retry and quarantine."""
+
+    path: str
+    """File name inside the block's folder."""
+    rows: int = Key(ge=1)
+    """Number of rows."""
+    bytes: int = Key(ge=1)
+    """Size of the file."""
+    sha256: str
+    """Checksum of the file, hexadecimal."""
+    positives: list[int]
+    """Rows with label 1, per task."""
+
+
+class BlockManifest(Settings):
+    """One block of the log."""
+
+    name: str
+    """Name of the block, sorting as its time does, such as `2022-04-25`."""
+    index: int = Key(ge=0)
+    """Position in the log, from 0."""
+    rows: int = Key(ge=1)
+    """Number of rows over all shards."""
+    n_ids: int = Key(ge=1)
+    """Size of the id space after this block; ids of this block are below it. It never shrinks from block to block."""
+    time_min: int
+    """Time of the first row, ms since the epoch."""
+    time_max: int
+    """Time of the last row, ms since the epoch."""
+    positives: list[int]
+    """Rows with label 1, per task."""
+    shards: list[Shard] = Key(min_length=1)
+    """The files, in time order."""
+
+
+class LogManifest(Settings):
+    """The whole log: its schema and the blocks in time order."""
+
+    format: int = FORMAT
+    """Version of the layout."""
+    log_schema: Schema
+    """The schema by which the log was ingested."""
+    blocks: list[str]
+    """Names of the blocks, in time order."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a log in memory, column-wise; N rows, S slots, T tasks."""
+
+    row_id: np.ndarray
+    """`[N]` int64."""
+    time: np.ndarray
+    """`[N]` int64, ms since the epoch."""
+    user: np.ndarray
+    """`[N]` int64 hash."""
+    ids: np.ndarray
+    """`[N, S]` int32."""
+    labels: np.ndarray
+    """`[N, T]` uint8."""
+
+    def __len__(self) -> int:
+        return len(self.row_id)
+
+    def take(self, index: np.ndarray) -> Rows:
+        """The rows at the positions (or where the mask) `index`."""
+        return Rows(**{part.name: getattr(self, part.name)[index] for part in fields(self)})
+
+    @staticmethod
+    def concat(parts: list[Rows]) -> Rows:
+        """All rows of `parts`, in order."""
+        return Rows(**{part.name: np.concatenate([getattr(p, part.name) for p in parts]) for part in fields(Rows)})
+
+
+@dataclass(frozen=True)
+class Log:
+    """An ingested log, opened for reading."""
+
+    path: Path
+    schema: Schema
+    blocks: list[BlockManifest]
+
+    def shard_path(self, block: BlockManifest, shard: Shard) -> Path:
+        """Where a shard's file lies."""
+        return self.path / "blocks" / block.name / shard.path
+
+    def read_block(self, block: BlockManifest) -> Rows:
+        """All rows of a block, in time order; for blocks that fit in memory."""
+        return Rows.concat(list(self.iter_block(block)))
+
+    def iter_block(self, block: BlockManifest) -> Iterator[Rows]:
+        """The rows of a block, shard by shard, in time order."""
+        for shard in block.shards:
+            yield read_shard(self.shard_path(block, shard), shard, self.schema)
+
+
+def open_log(path: str | Path) -> Log:
+    """Open an ingested log.
+
+    Raises:
+        CorruptArtefactError: no complete log lies there, or one of its manifests is damaged.
+        VersionError: it was written in another format version.
+    """
+    path = Path(path)
+    manifest = parse_json(LogManifest, path / "log.json")
+    if manifest.format != FORMAT:
+        raise VersionError(f"{path / 'log.json'}: format {manifest.format}, this release reads {FORMAT}: ingest the log again")
+    blocks = [parse_json(BlockManifest, path / "blocks" / name / "manifest.json") for name in manifest.blocks]
+    return Log(path, manifest.log_schema, blocks)
+
+
+def write_shard(path: Path, rows: Rows) -> Shard:
+    """Write rows as one Parquet shard and return its manifest entry. The same rows give the same bytes."""
+    table = pa.table(
+        {
+            "row_id": pa.array(rows.row_id, pa.int64()),
+            "time": pa.array(rows.time, pa.int64()),
+            "user": pa.array(rows.user, pa.int64()),
+            "ids": _fixed(rows.ids, pa.int32()),
+            "labels": _fixed(rows.labels, pa.uint8()),
+        }
+    )
+    pq.write_table(table, path, compression="zstd")
+    return Shard(
+        path=path.name,
+        rows=len(rows),
+        bytes=path.stat().st_size,
+        sha256=sha256(path),
+        positives=[int(n) for n in rows.labels.sum(axis=0, dtype=np.int64)],
+    )
+
+
+def read_shard(path: Path, shard: Shard, schema: Schema) -> Rows:
+    """Read a shard and check it against its manifest entry.
+
+    Raises:
+        CorruptArtefactError: the file is missing, truncated, changed, or of another shape than the schema says.
+    """
+    if not path.is_file():
+        raise CorruptArtefactError(f"{path}: missing, though the block's manifest names it; ingest the log again")
+    if path.stat().st_size != shard.bytes or sha256(path) != shard.sha256:
+        raise CorruptArtefactError(f"{path}: not the file that its manifest names (size or sha256 differ); ingest the log again")
+    table = pq.read_table(path).combine_chunks()
+    rows = Rows(
+        row_id=table["row_id"].to_numpy(),
+        time=table["time"].to_numpy(),
+        user=table["user"].to_numpy(),
+        ids=_unfixed(table["ids"], schema.n_slots, path),
+        labels=_unfixed(table["labels"], schema.n_tasks, path),
+    )
+    if len(rows) != shard.rows:
+        raise CorruptArtefactError(f"{path}: {len(rows)} rows, its manifest says {shard.rows}; ingest the log again")
+    return rows
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fixed(values: np.ndarray, kind: pa.DataType) -> pa.FixedSizeListArray:
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1), kind)
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+
+def _unfixed(column: pa.ChunkedArray, width: int, path: Path) -> np.ndarray:
+    if not pa.types.is_fixed_size_list(column.type) or column.type.list_size != width:
+        raise CorruptArtefactError(f"{path}: a column is {column.type}, the schema asks for lists of {width}; ingest the log again")
+    return column.combine_chunks().flatten().to_numpy().reshape(-1, width)

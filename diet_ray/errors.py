@@ -1,0 +1,60 @@
+"""Every way that a user's input or cluster can stop diet_ray, one type each.
+
+Each message names the file, column or key that is at fault and says what to do about it. The command line prints the message
+without a traceback and exits with `exit_code`; anything that is not a `DietError` is a bug of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class DietError(Exception):
+    """Base of all errors that a user can put right."""
+
+    exit_code = 2
+
+
+class ConfigError(DietError):
+    """A config file has an unknown, missing or contradictory key."""
+
+
+class SchemaError(DietError):
+    """A log schema contradicts itself or the log it is applied to."""
+
+
+class BadInputError(DietError):
+    """A file of the log holds something that must not be learned from.
+
+    Attributes:
+        file: the offending file.
+        column: the offending column, or None where the whole file is at fault.
+    """
+
+    def __init__(self, file: str | Path, problem: str, *, column: str | None = None, remedy: str = "") -> None:
+        # The pieces are kept as `args`, so that the error survives the trip from a Ray worker to the driver.
+        super().__init__(str(file), problem, column, remedy)
+        self.file, self.problem, self.column, self.remedy = str(file), problem, column, remedy
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_bad_input, (self.file, self.problem, self.column, self.remedy))
+
+    def __str__(self) -> str:
+        where = f"{self.file}, column {self.column!r}" if self.column else self.file
+        return f"{where}: {self.problem}" + (f" ({self.remedy})" if self.remedy else "")
+
+
+def _rebuild_bad_input(file: str, problem: str, column: str | None, remedy: str) -> BadInputError:
+    return BadInputError(file, problem, column=column, remedy=remedy)
+
+
+class CorruptArtefactError(DietError):
+    """A file that diet_ray wrote is missing, incomplete, or not the one that its manifest names."""
+
+
+class VersionError(DietError):
+    """A file was written by a format version that this release does not read."""
+
+
+class ResourceError(DietError):
+    """The cluster cannot run what the config asks for (CPUs, GPUs, extras)."""

@@ -1,0 +1,125 @@
+"""The typed description of a log: its fields, tasks, time and user columns. Pure; reads no data."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from pydantic import Field as Key
+from pydantic import model_validator
+
+from diet_ray.settings import Settings
+
+
+class Field(Settings):
+    """One categorical or bucketised input of a row."""
+
+    name: str
+    """Name of the field, unique in the schema."""
+    kind: Literal["hashed", "vocabulary", "numeric"]
+    """`hashed`: stateless hash into `buckets`; `vocabulary`: exact values, growing forward in time; `numeric`: bucketised."""
+    column: str | None = None
+    """Column of the log that holds it; by default the field's own name."""
+    buckets: int = Key(default=0, ge=0, le=2**30)
+    """Number of hash buckets (`hashed`) or of value buckets (`numeric`); unused by `vocabulary`."""
+    transform: Literal["quantile", "log"] = "quantile"
+    """Where the bucket edges of a `numeric` field lie: at quantiles of the first block, or evenly in log(1+x) up to its maximum."""
+    min_count: int = Key(default=1, ge=1)
+    """`vocabulary`: rows of one block that a new value needs before it gets an id of its own; rarer ones share `unknown`."""
+    max_values: int = Key(default=1, ge=1, le=256)
+    """Values kept per row; above 1 the field is multi-valued and its embeddings are mean-pooled."""
+    separator: str | None = None
+    """Splits a string column into several values; None where the column already holds lists."""
+    allow_negative: bool = False
+    """Whether negative integers are ordinary category codes here; otherwise they are refused as corrupt ids."""
+
+    @property
+    def source(self) -> str:
+        """The column of the log that this field reads."""
+        return self.column or self.name
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Field:
+        if self.kind in ("hashed", "numeric") and self.buckets < 2:
+            raise ValueError(f"field {self.name!r}: kind {self.kind!r} needs buckets >= 2")
+        if self.kind == "vocabulary" and self.buckets:
+            raise ValueError(f"field {self.name!r}: a vocabulary grows by itself; remove buckets")
+        if self.kind == "numeric" and (self.max_values > 1 or self.separator):
+            raise ValueError(f"field {self.name!r}: a numeric field holds one value")
+        if self.kind != "numeric" and self.transform != "quantile":
+            raise ValueError(f"field {self.name!r}: transform belongs to numeric fields")
+        if self.kind != "vocabulary" and self.min_count != 1:
+            raise ValueError(f"field {self.name!r}: min_count belongs to vocabulary fields")
+        return self
+
+
+class Time(Settings):
+    """The time column of a log, by which it is cut into blocks."""
+
+    column: str
+    """Name of the column."""
+    unit: Literal["s", "ms", "us", "ns", "timestamp"] = "timestamp"
+    """Integer epoch in that unit, or `timestamp` for a date or time type (a text column is parsed as ISO 8601)."""
+    timezone: str = "UTC"
+    """IANA zone in which days and weeks begin; also the zone of timestamps that carry none."""
+
+
+class Schema(Settings):
+    """A log's columns and what they mean. A row becomes `n_slots` ids, `n_fields` embeddings and `n_tasks` labels."""
+
+    name: str
+    """Name of the log."""
+    time: Time
+    """The column that orders the rows."""
+    user: str
+    """Column that identifies the user; used for GAUC only unless it is also a field."""
+    tasks: list[str] = Key(min_length=1)
+    """Binary label columns (0/1 integers or booleans), one task each."""
+    fields: list[Field] = Key(min_length=2)
+    """The inputs, in order."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Schema:
+        names = [field.name for field in self.fields]
+        for what, values in (("field", names), ("task", self.tasks)):
+            doubled = sorted({value for value in values if values.count(value) > 1})
+            if doubled:
+                raise ValueError(f"{what} {doubled[0]!r} is given twice")
+        leaks = sorted({field.source for field in self.fields} & set(self.tasks))
+        if leaks:
+            raise ValueError(f"column {leaks[0]!r} is both a field and a task: the label would be its own feature")
+        return self
+
+    @property
+    def n_fields(self) -> int:
+        """F, the number of fields."""
+        return len(self.fields)
+
+    @property
+    def n_tasks(self) -> int:
+        """T, the number of tasks."""
+        return len(self.tasks)
+
+    @property
+    def n_slots(self) -> int:
+        """S, the number of ids per row: one per field, `max_values` for a multi-valued one."""
+        return sum(field.max_values for field in self.fields)
+
+    @property
+    def field_of_slot(self) -> np.ndarray:
+        """`[S]` int64: the field to which each id slot of a row belongs, non-decreasing."""
+        return np.repeat(np.arange(self.n_fields), [field.max_values for field in self.fields])
+
+    @property
+    def first_static_id(self) -> np.ndarray:
+        """`[F+1]` int64: start of each field's fixed id range; the last entry is the first id that vocabularies may hand out.
+
+        Id 0 is padding (empty slots of multi-valued fields), ids 1..F are the fields' `unknown` values.
+        """
+        sizes = [field.buckets for field in self.fields]
+        return np.concatenate([[0], np.cumsum(sizes)]) + 1 + self.n_fields
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of the log that are read, each once."""
+        return list(dict.fromkeys([self.time.column, self.user, *self.tasks, *(field.source for field in self.fields)]))
