@@ -1,0 +1,65 @@
+"""Influence-guided addressing: which hard targets and which units a refinement round works on. Pure."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from diet_ray.bilevel import HardTargets
+from diet_ray.student import Examples, FlatNet
+
+
+def example_losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """`[N]`: binary cross entropy of each example, mean over its T tasks."""
+    return binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=1)
+
+
+def reducible_loss(student: Tensor, reference: Tensor, labels: Tensor) -> Tensor:
+    """`[N]`: by how much the student's loss on a row exceeds the reference's, at least 0 (Mindermann et al. 2022).
+
+    Args:
+        student: `[N, T]` logits of a student of the memory.
+        reference: `[N, T]` logits of the reference, which has not seen the rows.
+        labels: `[N, T]` float32.
+    """
+    return (example_losses(student, labels) - example_losses(reference, labels)).clamp_min(0)
+
+
+def draw_hard(reducible: Tensor, n: int, uniform_share: float, rng: torch.Generator) -> Tensor:
+    """`[min(n, N)]` int64 positions of B_hard: a share drawn uniformly, the rest with p ~ reducible loss, no row twice."""
+    n = min(n, len(reducible))
+    n_uniform = round(n * uniform_share)
+    shuffled = torch.randperm(len(reducible), generator=rng)
+    uniform, others = shuffled[:n_uniform], shuffled[n_uniform:]
+    # A tiny floor keeps the draw possible where fewer rows than asked for have reducible loss.
+    weights = reducible[others].double() + 1e-9
+    u = torch.rand(len(others), generator=rng, dtype=torch.float64)
+    keys = torch.log(u) / weights
+    return torch.cat([uniform, others[torch.argsort(keys, descending=True)[: n - n_uniform]]])
+
+
+def influence(net: FlatNet, theta: Tensor, examples: Examples, hard: HardTargets, *, batch_size: int = 8192) -> Tensor:
+    """`[M]`: gradient influence of each unit on the hard targets, the dot product of their loss gradients at `theta`.
+
+    Positive means that a step on the unit lowers the hard loss. The M dot products are one directional derivative of the units' losses
+    along the hard targets' gradient (forward mode), so no gradient of a single unit is ever formed.
+    """
+    at = theta.detach().requires_grad_()
+    (direction,) = torch.autograd.grad(example_losses(net(at, hard.x), hard.labels).mean(), at)
+    at = at.detach()
+    parts = []
+    for rows in torch.arange(len(examples)).split(batch_size):
+        x, target, weight = examples.x[rows], torch.sigmoid(examples.logit[rows]), examples.weight[rows]
+
+        def losses(theta: Tensor, x: Tensor = x, target: Tensor = target, weight: Tensor = weight) -> Tensor:
+            return weight * example_losses(net(theta, x), target)
+
+        parts.append(torch.func.jvp(losses, (at,), (direction,))[1])
+    return torch.cat(parts).detach()
+
+
+def choose_active(influence: Tensor, n: int) -> Tensor:
+    """`[min(n, M)]` int64, rising: the units of the largest absolute influence, those with leverage on B_hard either way."""
+    order = torch.argsort(influence.abs(), descending=True, stable=True)
+    return order[:n].sort().values

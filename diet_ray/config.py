@@ -1,0 +1,158 @@
+"""The one config tree of a distillation run (`diet-ray distill --config X.yaml`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field as Key
+from pydantic import model_validator
+
+from diet_ray.candidates import CandidateSpec
+from diet_ray.settings import Settings
+
+
+class ReferenceConfig(Settings):
+    """Stage step 1: the reference model phi_t, trained continually, one pass per block."""
+
+    net: CandidateSpec = CandidateSpec(name="reference", arch="dnn", adapter=False)
+    """Interaction net of the reference; it learns its own embeddings, so it takes no adapter and drops no field."""
+    dim: int = Key(default=16, ge=1)
+    """d, width of the embeddings, which the memory and every candidate share."""
+    batch_size: int = Key(default=256, ge=1)
+    """Rows per step over all workers."""
+    lr: float = Key(default=1e-3, gt=0)
+    """Adam's learning rate for the net."""
+    embedding_lr: float = Key(default=1e-3, gt=0)
+    """Sparse Adam's learning rate for the embedding table."""
+    checkpoints: int = Key(default=3, ge=1)
+    """K, checkpoints kept per block, evenly spaced along the pass."""
+    holdout: float = Key(default=0.1, ge=0, lt=1)
+    """Share of a block's rows held back as hard targets; the reference learns from them one stage later."""
+
+    @model_validator(mode="after")
+    def _plain(self) -> ReferenceConfig:
+        if self.net.adapter or self.net.drop_fields:
+            raise ValueError("reference.net: adapter and drop_fields belong to candidates, not to the reference")
+        return self
+
+
+class SelectConfig(Settings):
+    """Stage steps 2-3: which rows of the block become units."""
+
+    strategy: Literal["top", "proportional", "ccs", "random"] = "proportional"
+    """`top`: highest EL2N; `proportional`: drawn with p ~ EL2N; `ccs`: coverage-centric strata; `random`: uniform."""
+    ccs_cut: float = Key(default=0.1, ge=0, lt=1)
+    """`ccs`: share of the hardest rows of a cell that is set aside, rounded down to whole strata."""
+    ccs_strata: int = Key(default=50, ge=2)
+    """`ccs`: equal-width strata of EL2N over [0, sqrt 2]."""
+
+
+class BudgetConfig(Settings):
+    """Stage step 6: how many units the memory may hold. Exactly one of the two keys."""
+
+    ratio: float | None = Key(default=None, gt=0, le=1)
+    """Units as a share of all rows seen so far."""
+    cap: int | None = Key(default=None, ge=1)
+    """Fixed number of units; the units of lowest influence leave, older first among equals."""
+
+    @model_validator(mode="after")
+    def _one(self) -> BudgetConfig:
+        if (self.ratio is None) == (self.cap is None):
+            raise ValueError("budget: give either ratio or cap")
+        return self
+
+
+class AlignConfig(Settings):
+    """Stage step 5: how old units follow the reference from phi_{t-1} to phi_t."""
+
+    method: Literal["reembed", "ridge", "procrustes", "none"] = "reembed"
+    """`reembed`: look the ids up in the new table; `ridge`/`procrustes`: per-field map of the old inputs; `none`: keep them."""
+    relabel: float = Key(default=1.0, ge=0, le=1)
+    """g: the new logit is (1-g) * old + g * phi_t's."""
+
+
+class StudentConfig(Settings):
+    """How every student of the memory is trained: the horizon for which the memory is refined."""
+
+    steps: int = Key(default=200, ge=1)
+    """T, optimiser steps."""
+    batch_size: int = Key(default=256, ge=1)
+    """Units per step."""
+    lr: float = Key(default=5e-3, gt=0)
+    """Adam's learning rate."""
+
+
+class RefineConfig(Settings):
+    """Stage step 7: bi-level refinement of the memory (RaT-BPTT)."""
+
+    rounds: int = Key(default=30, ge=0)
+    """R, outer rounds per stage; 0 leaves the memory unrefined."""
+    window: int = Key(default=20, ge=1)
+    """W, differentiable inner steps at a random place of the horizon."""
+    proxies: list[CandidateSpec] = Key(
+        default=[
+            CandidateSpec(name="dnn", arch="dnn"),
+            CandidateSpec(name="fm", arch="fm"),
+            CandidateSpec(name="dcnv2", arch="dcnv2"),
+        ],
+        min_length=1,
+    )
+    """Nets from which each round draws the one it unrolls."""
+    delta_lr: float = Key(default=1e-4, ge=0)
+    """Outer Adam's learning rate for `delta`, in units of the embedding (whose rms is about 0.05)."""
+    logit_lr: float = Key(default=2e-3, ge=0)
+    """Outer Adam's learning rate for `logit`."""
+    hard_batch: int = Key(default=1024, ge=1)
+    """Rows of B_hard per round, over all workers."""
+    uniform_share: float = Key(default=0.5, ge=0, le=1)
+    """Share of B_hard that is drawn uniformly; the rest is drawn by reducible loss."""
+    active: int = Key(default=4096, ge=1)
+    """Most units that a round may change: those of the largest gradient influence on B_hard."""
+    address_every: int = Key(default=10, ge=1)
+    """Rounds between two addressings."""
+
+
+class ClusterConfig(Settings):
+    """What the run asks of the Ray cluster."""
+
+    workers: int = Key(default=1, ge=1)
+    """Ray Train workers; they live for the whole stream."""
+    cpus_per_worker: float = Key(default=0.5, gt=0)
+    """Logical CPUs of each worker."""
+    threads_per_worker: int = Key(default=1, ge=1)
+    """torch threads of each worker; part of what determines the bytes of the result."""
+    scorers: int = Key(default=1, ge=1)
+    """Ray Data actors that score shards."""
+    cpus_per_scorer: float = Key(default=0.5, gt=0)
+    """Logical CPUs of each scorer."""
+    memory_shards: int = Key(default=2, ge=1)
+    """N, shards of the synthetic memory in the object store."""
+    max_failures: int = Key(default=0, ge=0)
+    """Worker failures after which the run still restarts by itself, from the last committed stage."""
+
+
+class StreamConfig(Settings):
+    """A distillation run over the blocks of an ingested log."""
+
+    log: Path
+    """Folder of the ingested log."""
+    blocks: int | None = Key(default=None, ge=1)
+    """Number of blocks to distil, from the first; by default all but the last, which is left to judge candidates on."""
+    seed: int = Key(default=0, ge=0)
+    """Seed of everything random."""
+    reference: ReferenceConfig = ReferenceConfig()
+    select: SelectConfig = SelectConfig()
+    budget: BudgetConfig = BudgetConfig(ratio=0.01)
+    align: AlignConfig = AlignConfig()
+    student: StudentConfig = StudentConfig()
+    refine: RefineConfig = RefineConfig()
+    cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> StreamConfig:
+        if self.refine.rounds and self.refine.window > self.student.steps:
+            raise ValueError(f"refine.window ({self.refine.window}) is longer than student.steps ({self.student.steps})")
+        if self.refine.rounds and self.reference.holdout == 0:
+            raise ValueError("refine.rounds needs reference.holdout > 0: hard targets must be rows that the reference has not seen")
+        return self

@@ -1,0 +1,37 @@
+"""Stage step 2: how hard each row of the block is for the reference. Pure."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+MAX_EL2N = math.sqrt(2.0)
+"""Largest possible score of one binary task."""
+
+
+def el2n(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """Label-conditioned EL2N of each row and task.
+
+    EL2N is the norm of the error vector of the class probabilities (Paul et al. 2021), averaged over checkpoints; for one binary task
+    the two entries are `p - y` and its negative, which gives `sqrt(2) * |p - y|`.
+
+    Args:
+        probabilities: `[K, N, T]` float32, probability of label 1 under each of the K checkpoints.
+        labels: `[N, T]`, 0 or 1.
+
+    Returns:
+        `[N, T]` float32 in [0, sqrt 2].
+    """
+    return MAX_EL2N * (probabilities - labels.to(probabilities.dtype)).abs().mean(dim=0)
+
+
+def mean_probability(probabilities: Tensor) -> Tensor:
+    """`[N, T]`: the mean over checkpoints of `[K, N, T]` probabilities; the soft label of a row that becomes a unit."""
+    return probabilities.mean(dim=0)
+
+
+def to_logit(probabilities: Tensor) -> Tensor:
+    """Logit of probabilities, kept finite by staying one float32 step inside (0, 1)."""
+    return torch.logit(probabilities, eps=2.0**-20)

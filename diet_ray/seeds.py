@@ -1,0 +1,34 @@
+"""Random numbers that depend on nothing but the seed and what they are for, so that a resumed stage repeats itself exactly."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+
+
+def derive_seed(seed: int, *purpose: str | int) -> int:
+    """A 63-bit seed for one purpose, such as `derive_seed(7, "refine", stage, round)`."""
+    text = "/".join(str(part) for part in (seed, *purpose))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def generator(seed: int, *purpose: str | int) -> torch.Generator:
+    """A torch generator (CPU) for one purpose."""
+    return torch.Generator().manual_seed(derive_seed(seed, *purpose))
+
+
+def uniform_by_id(ids: np.ndarray, seed: int) -> np.ndarray:
+    """`[N]` float64 in (0, 1), a pure function of each id (int64) and the seed, whatever the order or the shard.
+
+    SplitMix64 (Steele et al. 2014) of the id, keyed by the seed.
+    """
+    with np.errstate(over="ignore"):
+        z = ids.astype(np.uint64) + np.uint64(seed & 0xFFFFFFFFFFFFFFFF) * np.uint64(0x9E3779B97F4A7C15)
+        for _ in range(2):  # twice, so that neighbouring ids under neighbouring seeds do not overlap
+            z = z + np.uint64(0x9E3779B97F4A7C15)
+            z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            z = z ^ (z >> np.uint64(31))
+    return ((z >> np.uint64(11)).astype(np.float64) + 0.5) / float(2**53)

@@ -1,0 +1,171 @@
+"""Stage step 3: label-conditioned selection of the block's most telling rows, mergeable over shards. Pure.
+
+Every (task, label) cell has a quota proportional to its size. A shard's `Sketch` keeps, per cell and stratum, the best rows by a key
+that depends on the row alone, so that merging sketches in any grouping gives what one pass over the whole block would give:
+
+* `top`: the key is the score (the paper's caption: influential samples);
+* `proportional`: log(u)/score, whose largest values are a weighted sample without replacement (Efraimidis & Spirakis 2006);
+* `random`: u;
+* `ccs`: u within equal-width strata of the score, filled from the rarest stratum up, the hardest rows set aside (Zheng et al. 2023).
+
+`u` is a hash of the row id; ties are broken by the smaller row id.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from diet_ray.blocks import Rows
+from diet_ray.config import SelectConfig
+from diet_ray.score import MAX_EL2N
+from diet_ray.seeds import derive_seed, uniform_by_id
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Rows with their scores: N rows, T tasks."""
+
+    rows: Rows
+    score: np.ndarray
+    """`[N, T]` float32 EL2N."""
+    probability: np.ndarray
+    """`[N, T]` float32, mean over the checkpoints."""
+
+    def take(self, index: np.ndarray) -> Scored:
+        """The rows at the positions `index`."""
+        return Scored(self.rows.take(index), self.score[index], self.probability[index])
+
+    @staticmethod
+    def concat(parts: list[Scored]) -> Scored:
+        """All rows of `parts`, in order."""
+        return Scored(
+            Rows.concat([part.rows for part in parts]),
+            np.concatenate([part.score for part in parts]),
+            np.concatenate([part.probability for part in parts]),
+        )
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """What selection needs to know of some shards of a block: C = 2T cells (task * 2 + label), G strata."""
+
+    counts: np.ndarray
+    """`[C, G]` int64, rows seen."""
+    cell: np.ndarray
+    """`[M]` int64, cell of each kept row; a row may be kept for several tasks."""
+    stratum: np.ndarray
+    """`[M]` int64."""
+    key: np.ndarray
+    """`[M]` float64, larger is better."""
+    scored: Scored
+    """The kept rows."""
+
+
+def sketch(scored: Scored, config: SelectConfig, *, keep: int, seed: int) -> Sketch:
+    """Sketch the rows of one shard.
+
+    Args:
+        scored: the shard's rows with their scores.
+        config: strategy.
+        keep: rows to keep per cell and stratum: the number of units that the whole block may give.
+        seed: seed of the block's draw.
+    """
+    n_tasks = scored.score.shape[1]
+    n_strata = config.ccs_strata if config.strategy == "ccs" else 1
+    counts = np.zeros((2 * n_tasks, n_strata), dtype=np.int64)
+    kept: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
+    for task in range(n_tasks):
+        score = scored.score[:, task].astype(np.float64)
+        key = _key(score, scored.rows.row_id, config, derive_seed(seed, "select", task))
+        cell = 2 * task + scored.rows.labels[:, task].astype(np.int64)
+        stratum = np.minimum((score / MAX_EL2N * n_strata).astype(np.int64), n_strata - 1)
+        np.add.at(counts, (cell, stratum), 1)
+        best = _best(cell * n_strata + stratum, key, scored.rows.row_id, keep)
+        kept.append((best, cell[best], stratum[best], key[best]))
+    index, cells, strata, keys = (np.concatenate(parts) for parts in zip(*kept, strict=True))
+    return Sketch(counts, cells, strata, keys, scored.take(index))
+
+
+def merge(sketches: list[Sketch], *, keep: int) -> Sketch:
+    """The sketch of all rows that `sketches` have seen; associative and commutative up to the order of the kept rows."""
+    counts = np.sum([part.counts for part in sketches], axis=0)
+    cell, stratum, key = (np.concatenate([getattr(part, name) for part in sketches]) for name in ("cell", "stratum", "key"))
+    scored = Scored.concat([part.scored for part in sketches])
+    best = _best(cell * counts.shape[1] + stratum, key, scored.rows.row_id, keep)
+    return Sketch(counts, cell[best], stratum[best], key[best], scored.take(best))
+
+
+def choose(whole: Sketch, config: SelectConfig, *, n: int) -> Scored:
+    """The block's selected rows S_t, ordered by row id: `n` of them, fewer only where a cell runs out of rows.
+
+    Cells are served in order; a row already chosen for one task is passed over by the next, which takes its next best row instead.
+    """
+    quotas = cell_quotas(whole.counts.sum(axis=1), n)
+    taken: set[int] = set()
+    chosen: list[int] = []
+    for cell, quota in enumerate(quotas):
+        shares = _stratum_quotas(whole.counts[cell], int(quota), config)
+        for stratum, share in enumerate(shares):
+            members = np.flatnonzero((whole.cell == cell) & (whole.stratum == stratum))
+            members = members[np.lexsort((whole.scored.rows.row_id[members], -whole.key[members]))]
+            for member in members:
+                if share == 0:
+                    break
+                row_id = int(whole.scored.rows.row_id[member])
+                if row_id not in taken:
+                    taken.add(row_id)
+                    chosen.append(int(member))
+                    share -= 1
+    index = np.array(chosen, dtype=np.int64)
+    return whole.scored.take(index[np.argsort(whole.scored.rows.row_id[index], kind="stable")])
+
+
+def cell_quotas(cell_sizes: np.ndarray, n: int) -> np.ndarray:
+    """`[C]` int64: `n` split over the cells in proportion to their sizes, by largest remainder, never above a cell's size.
+
+    A row counts once per task, so the T tasks share `n` equally.
+    """
+    rows = int(cell_sizes.sum()) * 2 // len(cell_sizes)
+    n = min(n, rows)
+    exact = cell_sizes * (n / max(int(cell_sizes.sum()), 1))
+    quotas = np.floor(exact).astype(np.int64)
+    order = np.lexsort((np.arange(len(exact)), quotas - exact))
+    quotas[order[: n - int(quotas.sum())]] += 1
+    return np.minimum(quotas, cell_sizes)
+
+
+def _key(score: np.ndarray, row_id: np.ndarray, config: SelectConfig, seed: int) -> np.ndarray:
+    if config.strategy == "top":
+        return score
+    u = uniform_by_id(row_id, seed)
+    if config.strategy == "proportional":
+        return np.log(u) / np.maximum(score, 1e-12)
+    return u
+
+
+def _best(group: np.ndarray, key: np.ndarray, row_id: np.ndarray, keep: int) -> np.ndarray:
+    """Positions of the `keep` largest keys of each group, ordered by group, key (falling) and row id."""
+    order = np.lexsort((row_id, -key, group))
+    ordered = group[order]
+    first = np.searchsorted(ordered, ordered, side="left")
+    return order[np.arange(len(order)) - first < keep]
+
+
+def _stratum_quotas(counts: np.ndarray, quota: int, config: SelectConfig) -> np.ndarray:
+    """Split a cell's quota over its strata: as evenly as their sizes allow, the rarest first (Zheng et al. 2023, algorithm 1)."""
+    if config.strategy != "ccs":
+        return np.array([quota])
+    # A stratum is set aside where everything from it upward makes up at most the share to cut, unless the quota needs it.
+    harder = np.cumsum(counts[::-1])[::-1]
+    eligible = np.where(harder <= config.ccs_cut * counts.sum(), 0, counts)
+    if eligible.sum() < quota:
+        eligible = counts
+    shares = np.zeros_like(counts)
+    left = quota
+    order = [stratum for stratum in np.argsort(eligible, kind="stable") if eligible[stratum]]
+    for position, stratum in enumerate(order):
+        shares[stratum] = min(eligible[stratum], -(-left // (len(order) - position)))
+        left -= int(shares[stratum])
+    return shares

@@ -1,0 +1,135 @@
+"""How every student learns from a set of examples: a fixed number of Adam steps on one flat parameter vector. Pure.
+
+The same functions train the students that are judged, the proxies that refinement unrolls and the baselines, so the horizon for
+which a memory is refined is the one that its students run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from diet_ray.config import StudentConfig
+from diet_ray.seeds import derive_seed, generator
+
+BETA1, BETA2 = 0.9, 0.999
+EPSILON = 1e-12
+"""Adam's epsilon, inside the root so that the derivative of a step stays finite where a gradient is zero."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a student learns from: M examples over F fields of width d and T tasks."""
+
+    x: Tensor
+    """`[M, F, d]` float32 inputs."""
+    logit: Tensor
+    """`[M, T]` float32; the target is its sigmoid (+-inf for a hard label)."""
+    weight: Tensor
+    """`[M]` float32."""
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+class FlatNet:
+    """A module as a function of one flat parameter vector `theta [P]`, so that a step of Adam is a handful of kernels."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
+        self.sizes = [shape.numel() for shape in self.shapes.values()]
+
+    def initial(self) -> Tensor:
+        """`[P]`: the module's own parameters."""
+        return self.flatten(dict(self.module.named_parameters()))
+
+    def flatten(self, parameters: dict[str, Tensor]) -> Tensor:
+        """`[P]` from named parameters, which may hold more names than the module has."""
+        return torch.cat([parameters[name].detach().reshape(-1) for name in self.shapes])
+
+    def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
+        """Named parameters as views of `theta`."""
+        parts = torch.split(theta, self.sizes)
+        return {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+
+    def __call__(self, theta: Tensor, x: Tensor) -> Tensor:
+        """`[B, T]` logits of `x [B, F, d]` under the parameters `theta [P]`."""
+        logits: Tensor = torch.func.functional_call(self.module, self.unflatten(theta), (x,))
+        return logits
+
+
+class AdamState(NamedTuple):
+    """Parameters and moments after `step` steps; all `[P]`."""
+
+    theta: Tensor
+    m: Tensor
+    v: Tensor
+    step: int
+
+    @staticmethod
+    def start(theta: Tensor) -> AdamState:
+        """The state before the first step."""
+        return AdamState(theta, torch.zeros_like(theta), torch.zeros_like(theta), 0)
+
+
+def adam_step(state: AdamState, gradient: Tensor, lr: float) -> AdamState:
+    """One step of Adam (Kingma & Ba 2015), differentiable in the state and the gradient; epsilon is inside the root."""
+    step = state.step + 1
+    m = BETA1 * state.m + (1 - BETA1) * gradient
+    v = BETA2 * state.v + (1 - BETA2) * gradient * gradient
+    update = (m / (1 - BETA1**step)) / torch.sqrt(v / (1 - BETA2**step) + EPSILON)
+    return AdamState(state.theta - lr * update, m, v, step)
+
+
+def batch_order(n: int, steps: int, batch_size: int, rng: torch.Generator) -> Tensor:
+    """`[steps, batch_size]` int64: which examples each step sees; epochs of fresh permutations, strung together without gaps."""
+    total = steps * batch_size
+    epochs = [torch.randperm(n, generator=rng) for _ in range(-(-total // n))]
+    return torch.cat(epochs)[:total].view(steps, batch_size)
+
+
+def loss(net: FlatNet, theta: Tensor, x: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean over the batch of the binary cross entropy, itself the mean over tasks; scalar."""
+    per_example = binary_cross_entropy_with_logits(net(theta, x), target, reduction="none").mean(dim=1)
+    return (weight * per_example).mean()
+
+
+def run_steps(net: FlatNet, state: AdamState, examples: Examples, order: Tensor, lr: float) -> AdamState:
+    """Train along `order [steps, B]` without a graph; returns the state after the last step."""
+    target = torch.sigmoid(examples.logit)
+    for batch in order:
+        theta = state.theta.detach().requires_grad_()
+        value = loss(net, theta, examples.x[batch], target[batch], examples.weight[batch])
+        (gradient,) = torch.autograd.grad(value, theta)
+        with torch.no_grad():
+            state = adam_step(AdamState(theta.detach(), state.m, state.v, state.step), gradient, lr)
+    return state
+
+
+def train_student(module: nn.Module, examples: Examples, config: StudentConfig, *, seed: int, lr: float | None = None) -> Tensor:
+    """Train a candidate from its own initial parameters for exactly `config.steps` steps; returns `theta [P]`.
+
+    Args:
+        module: `[B, F, d]` -> `[B, T]`; its parameters are read, not changed.
+        examples: what to learn from.
+        config: the horizon.
+        seed: of the batch order and of dropout.
+        lr: replaces `config.lr` where the candidate sets its own.
+    """
+    net = FlatNet(module.train())
+    order = batch_order(len(examples), config.steps, config.batch_size, generator(seed, "order"))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "dropout"))
+        return run_steps(net, AdamState.start(net.initial()), examples, order, lr or config.lr).theta
+
+
+@torch.no_grad()
+def predict(module: nn.Module, theta: Tensor, x: Tensor, *, batch_size: int = 8192) -> Tensor:
+    """`[N, T]` logits of `x [N, F, d]` in evaluation mode."""
+    net = FlatNet(module.eval())
+    return torch.cat([net(theta, part) for part in x.split(batch_size)])

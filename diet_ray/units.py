@@ -1,0 +1,125 @@
+"""Units: the synthetic examples of the memory, column-wise. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from diet_ray.embedding import lookup
+from diet_ray.errors import CorruptArtefactError
+from diet_ray.score import to_logit
+from diet_ray.seeds import uniform_by_id
+from diet_ray.select import Scored
+
+
+@dataclass(frozen=True)
+class Units:
+    """M units over S id slots, F fields of width d and T tasks, ordered by unit id."""
+
+    unit_id: np.ndarray
+    """`[M]` int64: the row from which the unit came; unique."""
+    ids: np.ndarray
+    """`[M, S]` int32."""
+    delta: np.ndarray
+    """`[M, F, d]` float32: what the unit adds to the embeddings of its ids."""
+    logit: np.ndarray
+    """`[M, T]` float32: the soft label is its sigmoid."""
+    weight: np.ndarray
+    """`[M]` float32: weight of the unit's loss."""
+    block: np.ndarray
+    """`[M]` int32: index of the block from which the unit came."""
+    label: np.ndarray
+    """`[M, T]` uint8: the row's own labels."""
+    influence: np.ndarray
+    """`[M]` float32: last measured gradient influence on hard targets; positive helps."""
+
+    def __len__(self) -> int:
+        return len(self.unit_id)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all columns, uncompressed."""
+        return sum(getattr(self, part.name).nbytes for part in fields(self))
+
+    def take(self, index: np.ndarray) -> Units:
+        """The units at the positions (or where the mask) `index`."""
+        return Units(**{part.name: getattr(self, part.name)[index] for part in fields(self)})
+
+    def inputs(self, table: Tensor, field_of_slot: np.ndarray) -> Tensor:
+        """`[M, F, d]` float32: `E[ids] + delta`, what a candidate sees."""
+        return lookup(table, torch.tensor(self.ids), torch.tensor(field_of_slot)) + torch.tensor(self.delta)
+
+    def updated(self, **columns: np.ndarray) -> Units:
+        """A copy with some columns replaced."""
+        return replace(self, **columns)
+
+    @staticmethod
+    def concat(parts: list[Units]) -> Units:
+        """All units of `parts`, ordered by unit id."""
+        joined = {part.name: np.concatenate([getattr(p, part.name) for p in parts]) for part in fields(Units)}
+        return Units(**joined).take(np.argsort(joined["unit_id"], kind="stable"))
+
+
+def convert(selected: Scored, *, block: int, n_fields: int, dim: int) -> Units:
+    """Stage step 4: selected rows become units that equal them: `delta = 0`, `logit = logit(pbar)`, weight 1.
+
+    Args:
+        selected: the rows chosen from the block.
+        block: index of the block.
+        n_fields: F.
+        dim: d.
+    """
+    m = len(selected.rows)
+    return Units(
+        unit_id=selected.rows.row_id.copy(),
+        ids=selected.rows.ids.copy(),
+        delta=np.zeros((m, n_fields, dim), np.float32),
+        logit=to_logit(torch.from_numpy(selected.probability.astype(np.float32))).numpy(),
+        weight=np.ones(m, np.float32),
+        block=np.full(m, block, np.int32),
+        label=selected.rows.labels.copy(),
+        influence=np.zeros(m, np.float32),
+    )
+
+
+def shard_of(unit_id: np.ndarray, n_shards: int) -> np.ndarray:
+    """`[M]` int64: the memory shard in which each unit lives, for as long as it lives."""
+    return (uniform_by_id(unit_id, 0) * n_shards).astype(np.int64)
+
+
+def to_arrow(units: Units) -> pa.Table:
+    """The units as an Arrow table; `delta` is flattened to F*d values per row."""
+    m, n_fields, dim = units.delta.shape
+    columns = {}
+    for part in fields(units):
+        values = getattr(units, part.name)
+        flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+        columns[part.name] = flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, int(np.prod(values.shape[1:])))
+    return pa.table(columns).replace_schema_metadata({"n_fields": str(n_fields), "dim": str(dim)})
+
+
+def from_arrow(table: pa.Table, where: str) -> Units:
+    """Inverse of `to_arrow`; the arrays share the table's memory where it is one chunk.
+
+    Raises:
+        CorruptArtefactError: a column is missing or of another type; `where` says of which file.
+    """
+    try:
+        meta = {key.decode(): int(value) for key, value in (table.schema.metadata or {}).items()}
+        columns = {}
+        for part in fields(Units):
+            column = table[part.name].combine_chunks()
+            if isinstance(column, pa.ChunkedArray):
+                column = column.chunk(0)
+            if pa.types.is_fixed_size_list(column.type):
+                values = column.flatten().to_numpy().reshape(len(column), column.type.list_size)
+            else:
+                values = column.to_numpy()
+            columns[part.name] = values.reshape(len(column), meta["n_fields"], meta["dim"]) if part.name == "delta" else values
+    except (KeyError, ValueError, pa.ArrowException) as error:
+        raise CorruptArtefactError(f"{where}: not a memory shard ({error})") from error
+    return Units(**columns)
