@@ -1,0 +1,28 @@
+"""Candidates: the architectures to be judged. Each is one file of this package that calls `@register("arch")`.
+
+A candidate sees `x: [B, F, d]` float32, the embedded fields of B rows, and gives `[B, T]` logits, one per task. It never
+sees ids: the embedding table is shared (`diet_ray.embedding`). All nets allow `torch.func` transforms, `vmap` over stacked
+parameters and double backward: no in-place operation, no batch statistics, no control flow that depends on data.
+"""
+
+import importlib
+import pkgutil
+
+from diet_ray.candidates.registry import Net, Shape, architectures, register
+from diet_ray.candidates.spec import Candidate, CandidateFile, CandidateSpec, build, default_pool
+
+__all__ = [
+    "Candidate",
+    "CandidateFile",
+    "CandidateSpec",
+    "Net",
+    "Shape",
+    "architectures",
+    "build",
+    "default_pool",
+    "register",
+]
+
+# Importing a file registers its architecture, so that a new one needs no entry in any list.
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")

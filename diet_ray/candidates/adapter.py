@@ -1,0 +1,22 @@
+"""The adapter: what lets a candidate bend the reference model's embeddings before it reads them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Adapter(nn.Module):
+    """Bias-free linear map per field, `x_f -> x_f A_f`, `[B, F, d] -> [B, F, d]`; every `A_f` starts as the identity.
+
+    Students on frozen reference embeddings and soft labels all imitate the reference; the adapter restores much of the
+    ranking among them (docs/method.md).
+    """
+
+    def __init__(self, n_fields: int, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(dim).repeat(n_fields, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, F, d] -> [B, F, d]`."""
+        return torch.bmm(x.transpose(0, 1), self.weight).transpose(0, 1)

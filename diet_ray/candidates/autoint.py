@@ -1,0 +1,67 @@
+"""AutoInt+: self-attention over the fields beside a deep net."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field as Key
+from torch import Tensor, nn
+
+from diet_ray.candidates.layers import MLP, DeepParams, linear
+from diet_ray.candidates.registry import Net, Shape, register
+
+
+class AutoIntParams(DeepParams):
+    """Hyper-parameters of AutoInt+."""
+
+    attention_layers: int = Key(default=2, ge=1, le=8)
+    """Number of interacting (self-attention) layers."""
+    heads: int = Key(default=2, ge=1, le=16)
+    """Attention heads per layer."""
+    head_dim: int = Key(default=8, ge=1, le=256)
+    """Width of one head; a layer's output has `heads * head_dim` numbers per field."""
+
+
+class Interacting(nn.Module):
+    """One interacting layer (Song et al. 2019, eq. 5-8), `[B, F, d] -> [B, F, heads * head_dim]`.
+
+    Per head, `a = softmax_k <Q x_m, K x_k>` (unscaled, as in the paper) and `z_m = sum_k a_mk V x_k`; out comes
+    `relu(concat_heads z_m + R x_m)`.
+    """
+
+    def __init__(self, dim: int, heads: int, head_dim: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.heads, self.width = heads, heads * head_dim
+        # Q, K, V and R in one matrix: one product instead of four. Each is initialised by its own fan-out.
+        parts = [linear(dim, self.width, generator, bias=False).weight.detach() for _ in range(4)]
+        self.qkvr = nn.Parameter(torch.cat(parts))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, F, d] -> [B, F, heads * head_dim]`."""
+        q, k, v, residual = F.linear(x, self.qkvr).chunk(4, dim=-1)
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(-3, -2) for part in (q, k, v))
+        # Written out, because the fused attention kernels have no double backward.
+        z = torch.softmax(q @ k.transpose(-1, -2), dim=-1) @ v
+        return F.relu(z.transpose(-3, -2).flatten(-2) + residual)
+
+
+@register("autoint")
+class AutoInt(Net):
+    """AutoInt+ (Song et al. 2019): the logit of stacked interacting layers plus that of a parallel MLP (the "+")."""
+
+    Params = AutoIntParams
+
+    def __init__(self, shape: Shape, params: AutoIntParams, generator: torch.Generator) -> None:
+        super().__init__(shape, params, generator)
+        width = params.heads * params.head_dim
+        dims = [shape.dim, *[width] * (params.attention_layers - 1)]
+        self.attention = nn.ModuleList(Interacting(dim, params.heads, params.head_dim, generator) for dim in dims)
+        self.out = linear(shape.n_fields * width, shape.n_tasks, generator, bias=False)
+        self.mlp = MLP(shape.width, params.hidden, shape.n_tasks, params.activation, generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, F, d] -> [B, T]`."""
+        z = x
+        for layer in self.attention:
+            z = layer(z)
+        return self.out(z.flatten(1)) + self.mlp(x.flatten(1))  # type: ignore[no-any-return]

@@ -1,0 +1,64 @@
+"""What several nets are made of: explicitly initialised linear layers and the multi-layer perceptron."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field as Key
+from torch import Tensor, nn
+
+from diet_ray.settings import Settings
+
+Activation = Literal["relu", "gelu", "silu"]
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
+
+Hidden = Annotated[tuple[Annotated[int, Key(ge=1, le=8192)], ...], Key(min_length=1, max_length=8)]
+"""Widths of the hidden layers, first to last."""
+
+
+class DeepParams(Settings):
+    """Hyper-parameters of a net's deep part."""
+
+    hidden: Hidden = (256, 128)
+    """Widths of the hidden layers, first to last."""
+    activation: Activation = "relu"
+    """Non-linearity after each hidden layer."""
+
+
+def linear(n_in: int, n_out: int, generator: torch.Generator, *, bias: bool = True, gain: float = 1.0) -> nn.Linear:
+    """A linear layer `[..., n_in] -> [..., n_out]`: Xavier-uniform weights (Glorot and Bengio 2010) times `gain`, bias 0.
+
+    All randomness comes from `generator`: the global state of torch is neither read nor moved.
+    """
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, n_in, n_out, bias=bias)  # type: ignore[no-untyped-call]
+    nn.init.xavier_uniform_(layer.weight, gain=gain, generator=generator)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+class MLP(nn.Module):
+    """Multi-layer perceptron `[B, n_in] -> [B, n_out]`, the last layer linear."""
+
+    def __init__(
+        self, n_in: int, hidden: tuple[int, ...], n_out: int, activation: Activation, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        # The gain sqrt(2) keeps the variance of a signal through rectifiers (He et al. 2015).
+        self.hidden = nn.ModuleList(linear(a, b, generator, gain=2**0.5) for a, b in pairwise((n_in, *hidden)))
+        self.out = linear(hidden[-1], n_out, generator)
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, n_in] -> [B, n_out]`."""
+        return self.out(self.features(x))  # type: ignore[no-any-return]
+
+    def features(self, x: Tensor) -> Tensor:
+        """The last hidden layer, `[B, n_in] -> [B, hidden[-1]]`."""
+        for layer in self.hidden:
+            x = self.activation(layer(x))
+        return x

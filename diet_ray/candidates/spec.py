@@ -1,0 +1,137 @@
+"""What a candidate is: a name, an architecture, hyper-parameters, fields left out. Building one is deterministic in the seed."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field as Key
+from pydantic import model_validator
+from torch import Tensor, nn
+
+from diet_ray.candidates.adapter import Adapter
+from diet_ray.candidates.registry import Net, Shape, architectures
+from diet_ray.errors import ConfigError
+from diet_ray.settings import Settings, load_yaml, parse
+
+
+class CandidateSpec(Settings):
+    """One architecture with its hyper-parameters, to be judged."""
+
+    name: str = Key(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=64)
+    """Name on the leaderboard; also the name of its files."""
+    arch: str
+    """Registered architecture, such as `dnn` (`diet_ray.candidates.architectures`)."""
+    params: dict[str, Any] = {}
+    """Hyper-parameters of the architecture; those left out keep their defaults."""
+    adapter: bool = True
+    """Whether a per-field d x d map, the identity at the start, stands in front of the net."""
+    drop_fields: list[str] = []
+    """Fields that the net does not see."""
+    lr: float | None = Key(default=None, gt=0, allow_inf_nan=False)
+    """Adam's learning rate for this candidate; None for the run's."""
+
+    @model_validator(mode="after")
+    def _known(self) -> CandidateSpec:
+        known = architectures()
+        if self.arch not in known:
+            raise ValueError(
+                f"candidate {self.name!r}: unknown arch {self.arch!r}{_suggest(self.arch, list(known))}; known: {', '.join(known)}"
+            )
+        try:
+            self.hyper_parameters()
+        except ConfigError as error:
+            # As a ValueError it is gathered with the file's other errors, each with its place in the file.
+            raise ValueError(str(error)) from error
+        return self
+
+    def hyper_parameters(self) -> Settings:
+        """`params`, validated and with defaults filled in, as the architecture's own `Params`.
+
+        Raises:
+            ConfigError: an unknown or out-of-range hyper-parameter; the message names the candidate and the key.
+        """
+        return parse(
+            architectures()[self.arch].Params, self.params, where=f"candidate {self.name!r}, params of {self.arch!r}"
+        )
+
+    def kept_fields(self, field_names: list[str]) -> list[int]:
+        """Positions in `field_names` of the fields that the net sees, in order.
+
+        Raises:
+            ConfigError: a dropped field is not in `field_names`, or none is left.
+        """
+        for name in self.drop_fields:
+            if name not in field_names:
+                raise ConfigError(
+                    f"candidate {self.name!r}, key 'drop_fields': the log has no field {name!r}{_suggest(name, field_names)}"
+                )
+        kept = [i for i, name in enumerate(field_names) if name not in self.drop_fields]
+        if not kept:
+            raise ConfigError(f"candidate {self.name!r}, key 'drop_fields': no field is left; keep at least one")
+        return kept
+
+
+class CandidateFile(Settings):
+    """A pool of candidates, as a YAML file holds it."""
+
+    candidates: list[CandidateSpec] = Key(min_length=1)
+    """The candidates, in the order in which they are run."""
+
+    @model_validator(mode="after")
+    def _unique(self) -> CandidateFile:
+        names = [candidate.name for candidate in self.candidates]
+        doubled = [name for i, name in enumerate(names) if name in names[:i]]
+        if doubled:
+            raise ValueError(f"candidate {doubled[0]!r} is given twice; names must be unique")
+        return self
+
+
+def default_pool() -> CandidateFile:
+    """The pool that comes with the package, `presets/candidates.yaml`."""
+    return load_yaml(CandidateFile, Path(__file__).parent.parent / "presets" / "candidates.yaml")
+
+
+class Candidate(nn.Module):
+    """A net behind its dropped fields and its adapter: `x [B, F, d]`, all fields of the log -> `[B, T]` logits."""
+
+    kept: Tensor | None
+    """`[F']` int64: fields that the net sees; None for all. No part of the state that is saved."""
+
+    def __init__(self, net: Net, kept: Tensor | None, adapter: Adapter | None) -> None:
+        super().__init__()
+        self.register_buffer("kept", kept, persistent=False)
+        self.adapter = adapter
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, F, d] -> [B, T]`."""
+        if self.kept is not None:
+            x = x.index_select(1, self.kept)
+        if self.adapter is not None:
+            x = self.adapter(x)
+        return self.net(x)  # type: ignore[no-any-return]
+
+
+def build(spec: CandidateSpec, field_names: list[str], dim: int, n_tasks: int, seed: int) -> Candidate:
+    """Build a candidate for a log with these fields, on the CPU, with float32 parameters.
+
+    The parameters depend on the arguments alone: torch's global random state is neither read nor moved. Fields are dropped in
+    front of adapter and net, which therefore have F' = F - dropped fields.
+
+    Raises:
+        ConfigError: a dropped field is unknown, or no field is left.
+    """
+    kept = spec.kept_fields(field_names)
+    shape = Shape(len(kept), dim, n_tasks)
+    generator = torch.Generator().manual_seed(seed)
+    net = architectures()[spec.arch](shape, spec.hyper_parameters(), generator)
+    dropped = len(kept) < len(field_names)
+    return Candidate(net, torch.tensor(kept) if dropped else None, Adapter(len(kept), dim) if spec.adapter else None)
+
+
+def _suggest(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" (did you mean {near[0]!r}?)" if near else ""

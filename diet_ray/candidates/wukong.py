@@ -1,0 +1,78 @@
+"""WuKong: stacked factorisation machines, each layer doubling the order of the interactions."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field as Key
+from torch import Tensor, nn
+
+from diet_ray.candidates.layers import MLP, Activation, Hidden, linear
+from diet_ray.candidates.registry import Net, Shape, register
+from diet_ray.settings import Settings
+
+
+class WukongParams(Settings):
+    """Hyper-parameters of WuKong."""
+
+    layers: int = Key(default=2, ge=1, le=8)
+    """Number of WuKong layers."""
+    fmb: int = Key(default=8, ge=1, le=512)
+    """n_F, embeddings that a layer's factorisation-machine block puts out."""
+    lcb: int = Key(default=8, ge=1, le=512)
+    """n_L, embeddings that a layer's linear-compression block puts out."""
+    rank: int = Key(default=8, ge=0, le=512)
+    """k of the projected interactions `X X^T Y`, `Y: n x k`; 0 for the full `X X^T`."""
+    fmb_hidden: Hidden = (128,)
+    """Widths of the hidden layers of each factorisation-machine block's MLP."""
+    hidden: Hidden = (128,)
+    """Widths of the hidden layers of the final MLP."""
+    activation: Activation = "relu"
+    """Non-linearity after each hidden layer."""
+
+
+class WukongLayer(nn.Module):
+    """`[B, n, d] -> [B, n_F + n_L, d]`: `LN(concat(FMB(X), LCB(X)) + R X)` (Zhang et al. 2024, section 3).
+
+    `FMB(X) = MLP(LN(flatten(X X^T Y)))`, `LCB(X) = W_L X`; `R` is the identity where the number of embeddings stays and a
+    learned `(n_F + n_L) x n` map otherwise.
+    """
+
+    def __init__(self, n: int, dim: int, params: WukongParams, generator: torch.Generator) -> None:
+        super().__init__()
+        self.fmb_count = params.fmb
+        n_out = params.fmb + params.lcb
+        interactions = n * (params.rank or n)
+        self.project = linear(n, params.rank, generator, bias=False) if params.rank else nn.Identity()
+        self.fm_norm = nn.LayerNorm(interactions)
+        self.fm_mlp = MLP(interactions, params.fmb_hidden, params.fmb * dim, params.activation, generator)
+        self.compress = linear(n, params.lcb, generator, bias=False)
+        self.residual = linear(n, n_out, generator, bias=False) if n != n_out else nn.Identity()
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, n, d] -> [B, n_F + n_L, d]`."""
+        columns = x.transpose(1, 2).contiguous()
+        interactions = x @ self.project(columns)
+        fmb = self.fm_mlp(self.fm_norm(interactions.flatten(1))).unflatten(1, (self.fmb_count, -1))
+        lcb = self.compress(columns).transpose(1, 2)
+        return self.norm(torch.cat((fmb, lcb), dim=1) + self.residual(columns).transpose(1, 2))  # type: ignore[no-any-return]
+
+
+@register("wukong")
+class Wukong(Net):
+    """Stack of WuKong layers under an MLP (Zhang et al. 2024)."""
+
+    Params = WukongParams
+
+    def __init__(self, shape: Shape, params: WukongParams, generator: torch.Generator) -> None:
+        super().__init__(shape, params, generator)
+        n_out = params.fmb + params.lcb
+        counts = [shape.n_fields, *[n_out] * (params.layers - 1)]
+        self.layers = nn.ModuleList(WukongLayer(n, shape.dim, params, generator) for n in counts)
+        self.mlp = MLP(n_out * shape.dim, params.hidden, shape.n_tasks, params.activation, generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, F, d] -> [B, T]`."""
+        for layer in self.layers:
+            x = layer(x)
+        return self.mlp(x.flatten(1))  # type: ignore[no-any-return]
