@@ -137,7 +137,9 @@ def open_log(path: str | Path) -> Log:
     path = Path(path)
     manifest = parse_json(LogManifest, path / "log.json")
     if manifest.format != FORMAT:
-        raise VersionError(f"{path / 'log.json'}: format {manifest.format}, this release reads {FORMAT}: ingest the log again")
+        raise VersionError(
+            f"{path / 'log.json'}: format {manifest.format}, this release reads {FORMAT}: ingest the log again"
+        )
     blocks = [parse_json(BlockManifest, path / "blocks" / name / "manifest.json") for name in manifest.blocks]
     return Log(path, manifest.log_schema, blocks)
 
@@ -172,7 +174,9 @@ def read_shard(path: Path, shard: Shard, schema: Schema) -> Rows:
     if not path.is_file():
         raise CorruptArtefactError(f"{path}: missing, though the block's manifest names it; ingest the log again")
     if path.stat().st_size != shard.bytes or sha256(path) != shard.sha256:
-        raise CorruptArtefactError(f"{path}: not the file that its manifest names (size or sha256 differ); ingest the log again")
+        raise CorruptArtefactError(
+            f"{path}: not the file that its manifest names (size or sha256 differ); ingest the log again"
+        )
     table = pq.read_table(path).combine_chunks()
     rows = Rows(
         row_id=table["row_id"].to_numpy(),
@@ -199,5 +203,7 @@ def _fixed(values: np.ndarray, kind: pa.DataType) -> pa.FixedSizeListArray:
 
 def _unfixed(column: pa.ChunkedArray, width: int, path: Path) -> np.ndarray:
     if not pa.types.is_fixed_size_list(column.type) or column.type.list_size != width:
-        raise CorruptArtefactError(f"{path}: a column is {column.type}, the schema asks for lists of {width}; ingest the log again")
+        raise CorruptArtefactError(
+            f"{path}: a column is {column.type}, the schema asks for lists of {width}; ingest the log again"
+        )
     return column.combine_chunks().flatten().to_numpy().reshape(-1, width)

@@ -152,7 +152,11 @@ class StreamConfig(Settings):
     @model_validator(mode="after")
     def _consistent(self) -> StreamConfig:
         if self.refine.rounds and self.refine.window > self.student.steps:
-            raise ValueError(f"refine.window ({self.refine.window}) is longer than student.steps ({self.student.steps})")
+            raise ValueError(
+                f"refine.window ({self.refine.window}) is longer than student.steps ({self.student.steps})"
+            )
         if self.refine.rounds and self.reference.holdout == 0:
-            raise ValueError("refine.rounds needs reference.holdout > 0: hard targets must be rows that the reference has not seen")
+            raise ValueError(
+                "refine.rounds needs reference.holdout > 0: hard targets must be rows that the reference has not seen"
+            )
         return self

@@ -91,7 +91,9 @@ def sketch(scored: Scored, config: SelectConfig, *, keep: int, seed: int) -> Ske
 def merge(sketches: list[Sketch], *, keep: int) -> Sketch:
     """The sketch of all rows that `sketches` have seen; associative and commutative up to the order of the kept rows."""
     counts = np.sum([part.counts for part in sketches], axis=0)
-    cell, stratum, key = (np.concatenate([getattr(part, name) for part in sketches]) for name in ("cell", "stratum", "key"))
+    cell, stratum, key = (
+        np.concatenate([getattr(part, name) for part in sketches]) for name in ("cell", "stratum", "key")
+    )
     scored = Scored.concat([part.scored for part in sketches])
     best = _best(cell * counts.shape[1] + stratum, key, scored.rows.row_id, keep)
     return Sketch(counts, cell[best], stratum[best], key[best], scored.take(best))

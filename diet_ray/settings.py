@@ -76,7 +76,9 @@ def _explain(kind: type[BaseModel], problem: dict[str, Any]) -> str:
         return f"unknown key {key!r}" + (f" (did you mean {near[0]!r}?)" if near else "")
     if problem["type"] == "missing":
         return f"missing key {key!r}"
-    return f"key {key!r}: {problem['msg']}" + (f" (got {problem['input']!r})" if not isinstance(problem["input"], dict) else "")
+    return f"key {key!r}: {problem['msg']}" + (
+        f" (got {problem['input']!r})" if not isinstance(problem["input"], dict) else ""
+    )
 
 
 def _all_keys(kind: type[BaseModel]) -> set[str]:

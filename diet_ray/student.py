@@ -17,7 +17,7 @@ from diet_ray.config import StudentConfig
 from diet_ray.seeds import derive_seed, generator
 
 BETA1, BETA2 = 0.9, 0.999
-EPSILON = 1e-12
+EPSILON = 1e-10
 """Adam's epsilon, inside the root so that the derivative of a step stays finite where a gradient is zero."""
 
 
@@ -111,7 +111,9 @@ def run_steps(net: FlatNet, state: AdamState, examples: Examples, order: Tensor,
     return state
 
 
-def train_student(module: nn.Module, examples: Examples, config: StudentConfig, *, seed: int, lr: float | None = None) -> Tensor:
+def train_student(
+    module: nn.Module, examples: Examples, config: StudentConfig, *, seed: int, lr: float | None = None
+) -> Tensor:
     """Train a candidate from its own initial parameters for exactly `config.steps` steps; returns `theta [P]`.
 
     Args:

@@ -93,12 +93,14 @@ def shard_of(unit_id: np.ndarray, n_shards: int) -> np.ndarray:
 
 def to_arrow(units: Units) -> pa.Table:
     """The units as an Arrow table; `delta` is flattened to F*d values per row."""
-    m, n_fields, dim = units.delta.shape
+    _, n_fields, dim = units.delta.shape
     columns = {}
     for part in fields(units):
         values = getattr(units, part.name)
         flat = pa.array(np.ascontiguousarray(values).reshape(-1))
-        columns[part.name] = flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, int(np.prod(values.shape[1:])))
+        columns[part.name] = (
+            flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, int(np.prod(values.shape[1:])))
+        )
     return pa.table(columns).replace_schema_metadata({"n_fields": str(n_fields), "dim": str(dim)})
 
 
@@ -119,7 +121,9 @@ def from_arrow(table: pa.Table, where: str) -> Units:
                 values = column.flatten().to_numpy().reshape(len(column), column.type.list_size)
             else:
                 values = column.to_numpy()
-            columns[part.name] = values.reshape(len(column), meta["n_fields"], meta["dim"]) if part.name == "delta" else values
+            columns[part.name] = (
+                values.reshape(len(column), meta["n_fields"], meta["dim"]) if part.name == "delta" else values
+            )
     except (KeyError, ValueError, pa.ArrowException) as error:
         raise CorruptArtefactError(f"{where}: not a memory shard ({error})") from error
     return Units(**columns)

@@ -1,0 +1,70 @@
+"""The workers of one run, as the algorithm sees them: alone, or a torch.distributed group. No Ray here."""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class Crew(Protocol):
+    """What a data-parallel step needs of its peers."""
+
+    rank: int
+    """This worker, from 0; rank 0 leads."""
+    size: int
+    """Number of workers W."""
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of `values` over the workers, the same bytes on each."""
+        ...
+
+    def barrier(self) -> None:
+        """Wait until every worker is here."""
+        ...
+
+    def parallel(self, module: M) -> M | nn.parallel.DistributedDataParallel:
+        """The module with gradients averaged over the workers."""
+        ...
+
+
+class Solo:
+    """One worker."""
+
+    rank, size = 0, 1
+
+    def sum(self, values: Tensor) -> Tensor:
+        """`values` itself."""
+        return values
+
+    def barrier(self) -> None:
+        """Nobody to wait for."""
+
+    def parallel(self, module: M) -> M:
+        """`module` itself."""
+        return module
+
+
+class Group:
+    """The workers of the default torch.distributed process group (gloo or nccl)."""
+
+    def __init__(self) -> None:
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+
+    def sum(self, values: Tensor) -> Tensor:
+        """All-reduce; returns a new tensor."""
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    def barrier(self) -> None:
+        """A barrier that is itself an all-reduce, so that it needs no device of its own under nccl."""
+        dist.all_reduce(torch.zeros(1))
+
+    def parallel(self, module: M) -> nn.parallel.DistributedDataParallel:
+        """`module` under DDP."""
+        return nn.parallel.DistributedDataParallel(module)

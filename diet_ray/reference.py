@@ -1,0 +1,190 @@
+"""Stage step 1: the reference model phi_t, trained continually, one pass per block. No Ray here.
+
+The same pass trains a candidate on the full log with embeddings of its own (`diet_ray.baselines`), so that both see the log alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from diet_ray.blocks import Rows
+from diet_ray.candidates import Candidate, CandidateSpec, build
+from diet_ray.config import ReferenceConfig
+from diet_ray.crew import Crew
+from diet_ray.embedding import Embedding, lookup
+from diet_ray.errors import CorruptArtefactError
+from diet_ray.schema import Schema
+from diet_ray.seeds import derive_seed, uniform_by_id
+
+
+class Reference(nn.Module):
+    """Embedding table and interaction net, with their optimisers: all that the next block's pass starts from."""
+
+    def __init__(self, schema: Schema, net: CandidateSpec, config: ReferenceConfig, *, n_ids: int, seed: int) -> None:
+        super().__init__()
+        self.schema, self.config, self.seed = schema, config, seed
+        self.embedding = Embedding(schema, n_ids, config.dim, derive_seed(seed, "embedding"), sparse=True)
+        names = [field.name for field in schema.fields]
+        self.net: Candidate = build(net, names, config.dim, schema.n_tasks, derive_seed(seed, "net"))
+        self.net_optimiser = torch.optim.Adam(self.net.parameters(), lr=net.lr or config.lr)
+        self.table_optimiser = torch.optim.SparseAdam([self.embedding.weight], lr=config.embedding_lr)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """`[B, S]` ids to `[B, T]` logits."""
+        logits: Tensor = self.net(self.embedding(ids))
+        return logits
+
+    def grow(self, n_ids: int) -> None:
+        """Give the ids that a new block brings rows of their own; the moments of the old ones stay."""
+        if n_ids == self.embedding.n_ids:
+            return
+        state = self.table_optimiser.state[self.embedding.weight]
+        self.embedding.grow(n_ids, derive_seed(self.seed, "embedding"))
+        self.table_optimiser = torch.optim.SparseAdam([self.embedding.weight], lr=self.config.embedding_lr)
+        if state:
+            pad = (0, 0, 0, n_ids - state["exp_avg"].shape[0])
+            grown = {name: nn.functional.pad(state[name], pad) for name in ("exp_avg", "exp_avg_sq")}
+            self.table_optimiser.state[self.embedding.weight] = {"step": state["step"], **grown}
+
+    def checkpoint(self) -> dict[str, Tensor]:
+        """Copies of `table` and `net.*`: what scoring, relabelling and candidates need."""
+        weights = {"table": self.embedding.weight, **{f"net.{name}": p for name, p in self.net.named_parameters()}}
+        return {name: value.detach().clone().contiguous() for name, value in weights.items()}
+
+    def optimiser_state(self) -> dict[str, Tensor]:
+        """Moments and step counts of both optimisers, by parameter name."""
+        tensors = {}
+        for name, parameter, optimiser in self._optimised():
+            for key, value in optimiser.state[parameter].items():
+                tensors[f"{name}/{key}"] = torch.as_tensor(value).clone().contiguous()
+        return tensors
+
+    def load(self, checkpoint: dict[str, Tensor], optimiser: dict[str, Tensor]) -> None:
+        """Take over a state saved from `checkpoint` and `optimiser_state`."""
+        self.grow(checkpoint["table"].shape[0])
+        with torch.no_grad():
+            self.embedding.weight.copy_(checkpoint["table"])
+            for name, parameter in self.net.named_parameters():
+                parameter.copy_(checkpoint[f"net.{name}"])
+        for name, parameter, owner in self._optimised():
+            saved = {k.rpartition("/")[2]: v.clone() for k, v in optimiser.items() if k.rpartition("/")[0] == name}
+            if owner is self.table_optimiser and "step" in saved:
+                owner.state[parameter] = {**saved, "step": int(saved["step"])}
+            else:
+                owner.state[parameter] = saved
+
+    def _optimised(self) -> Iterator[tuple[str, nn.Parameter, torch.optim.Optimizer]]:
+        yield "table", self.embedding.weight, self.table_optimiser
+        for name, parameter in self.net.named_parameters():
+            yield f"net.{name}", parameter, self.net_optimiser
+
+
+def held_out(row_id: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """`[N]` bool: the rows kept from this stage's pass, by a hash of their id, to serve as hard targets."""
+    return uniform_by_id(row_id, derive_seed(seed, "holdout")) < share
+
+
+def batches(parts: Iterable[Rows], batch_size: int) -> Iterator[Rows]:
+    """Cut a stream of rows into batches, across the borders of its parts; only the last may be smaller."""
+    rest: Rows | None = None
+    for part in parts:
+        rows = part if rest is None else Rows.concat([rest, part])
+        whole = len(rows) - len(rows) % batch_size
+        for start in range(0, whole, batch_size):
+            yield rows.take(np.arange(start, start + batch_size))
+        rest = rows.take(np.arange(whole, len(rows)))
+    if rest is not None and len(rest):
+        yield rest
+
+
+def train_pass(
+    reference: Reference,
+    parts: Iterable[Rows],
+    crew: Crew,
+    *,
+    rows: int,
+    on_checkpoint: Callable[[int, dict[str, Tensor]], None] | None = None,
+) -> float:
+    """One pass over a stream of rows, in order; every batch is split over the workers and weighs as one.
+
+    Args:
+        reference: changed in place; its table must already have grown to the ids of the stream.
+        parts: the rows.
+        crew: the workers; all must be given the same rows.
+        rows: how many rows `parts` holds, to place the K checkpoints.
+        on_checkpoint: called with k and the weights after each k-th part of the pass, on every worker.
+
+    Returns:
+        The mean loss of the rows just before they were learned from (nats per task), the honest running estimate of logloss.
+    """
+    reference.train()
+    model = crew.parallel(reference)
+    k, n_checkpoints, seen = 0, reference.config.checkpoints, 0
+    total = torch.zeros(2, dtype=torch.float64)
+    for batch in batches(parts, reference.config.batch_size):
+        ids = torch.tensor(batch.ids[crew.rank :: crew.size])
+        labels = torch.tensor(batch.labels[crew.rank :: crew.size], dtype=torch.float32)
+        summed = binary_cross_entropy_with_logits(model(ids), labels, reduction="sum") / reference.schema.n_tasks
+        reference.net_optimiser.zero_grad()
+        reference.table_optimiser.zero_grad()
+        # DDP averages over the workers; times W this is the mean over the whole batch however unevenly it was split.
+        (summed * (crew.size / len(batch))).backward()
+        reference.net_optimiser.step()
+        reference.table_optimiser.step()
+        total += torch.tensor([float(summed.detach()), len(labels)], dtype=torch.float64)
+        seen += len(batch)
+        while on_checkpoint and k < n_checkpoints and seen * n_checkpoints >= (k + 1) * rows:
+            on_checkpoint(k, reference.checkpoint())
+            k += 1
+    total = crew.sum(total)
+    return float(total[0] / total[1])
+
+
+class Predictor:
+    """A checkpoint ready to predict: `[N, S]` ids to `[N, T]` logits."""
+
+    def __init__(self, schema: Schema, net: CandidateSpec, checkpoint: dict[str, Tensor]) -> None:
+        self.table = checkpoint["table"]
+        self.field_of_slot = torch.tensor(schema.field_of_slot)
+        names = [field.name for field in schema.fields]
+        self.net = build(net, names, self.table.shape[1], schema.n_tasks, seed=0).eval()
+        with torch.no_grad():
+            for name, parameter in self.net.named_parameters():
+                parameter.copy_(checkpoint[f"net.{name}"])
+
+    @torch.no_grad()
+    def embed(self, ids: np.ndarray) -> Tensor:
+        """`[N, S]` ids to `[N, F, d]` inputs."""
+        return lookup(self.table, torch.tensor(ids), self.field_of_slot)
+
+    @torch.no_grad()
+    def logits(self, x: Tensor, *, batch_size: int = 8192) -> Tensor:
+        """`[N, F, d]` inputs to `[N, T]` logits."""
+        return torch.cat([self.net(part) for part in x.split(batch_size)])
+
+    def __call__(self, ids: np.ndarray, *, batch_size: int = 8192) -> Tensor:
+        """`[N, S]` ids to `[N, T]` logits, a batch at a time."""
+        starts = range(0, len(ids), batch_size)
+        return torch.cat([self.logits(self.embed(ids[start : start + batch_size])) for start in starts])
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write tensors as safetensors; the same tensors give the same bytes."""
+    save_file(dict(sorted(tensors.items())), path)
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file. Raises CorruptArtefactError, naming the file, where it is missing or damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise CorruptArtefactError(f"{path}: not a readable safetensors file ({error})") from error
