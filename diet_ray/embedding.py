@@ -1,4 +1,4 @@
-"""The shared embedding layer: one fused table for all fields, and the lookup that turns ids into a candidate's input."""
+"""The shared embedding layer: one fused table for all fields, and the lookup that makes a candidate's input of ids."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ class Embedding(nn.Module):
 def lookup(table: Tensor, ids: Tensor, field_of_slot: Tensor, *, sparse: bool = False) -> Tensor:
     """Embed rows by a bare table.
 
-    A single-valued field is a plain gather; the values of a multi-valued one are averaged over its non-padding slots, zero where
-    it has none. Padding (id 0) gives zeros and gets no gradient. An id that the table does not have yet, because it entered the
-    vocabulary after the table was trained, is read as its field's `unknown` (id f + 1).
+    A single-valued field is a plain gather; the values of a multi-valued one are averaged over its non-padding slots,
+    zero where it has none. Padding (id 0) gives zeros and gets no gradient. An id that the table does not have yet,
+    because it entered the vocabulary after the table was trained, is read as its field's `unknown` (id f + 1).
 
     Args:
         table: `[n_ids, d]` float32.
@@ -82,13 +82,13 @@ def lookup(table: Tensor, ids: Tensor, field_of_slot: Tensor, *, sparse: bool = 
     first = torch.searchsorted(field_of_slot, torch.arange(n_fields, device=ids.device))
     offsets = (torch.arange(n_rows, device=ids.device)[:, None] * n_slots + first).flatten().to(ids.dtype)
     pooled = F.embedding_bag(ids.flatten(), table, offsets, mode="mean", padding_idx=0, sparse=sparse)
-    return pooled.unflatten(0, (n_rows, n_fields))
+    return pooled.view(n_rows, n_fields, table.shape[1])
 
 
 def new_rows(start: int, stop: int, dim: int, seed: int) -> Tensor:
     """Initial values of the rows `start..stop`, `[stop - start, d]` float32: N(0, STD^2), and zero for row 0 (padding).
 
-    A row depends on its id, `dim` and the seed only: the ids are cut into pages, each drawn whole from a generator of its own.
+    A row depends on its id, `dim` and the seed only: the ids are cut into pages, each drawn whole by its own generator.
     """
     first, last = start // PAGE, -(-stop // PAGE)
     pages = [

@@ -1,7 +1,8 @@
 """How well logits predict labels: AUC, LogLoss, GAUC, calibration. NumPy arrays in, floats out.
 
-A metric that its input does not define is nan, never an error: the AUC of rows of one class, the GAUC where no user has both
-classes, the calibration where no label is positive, and every metric of scores that are not all finite (a candidate that diverged).
+A metric that its input does not define is nan, never an error: the AUC of rows of one class, the GAUC where no user has
+both classes, the calibration where no label is positive, and every metric of scores that are not all finite (a
+candidate that diverged).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float:
 def logloss(labels: np.ndarray, logits: np.ndarray) -> float:
     """Mean binary cross-entropy in nats, `mean(log(1 + exp(z)) - y z)`.
 
-    It takes logits, not probabilities: exact for any finite logit, where a probability rounds to 0 or 1 and must be clipped.
+    It takes logits, not probabilities: exact for any finite logit, where a probability rounds to 0 or 1 and is clipped.
 
     Args:
         labels: `[N]` 0/1, or soft labels within [0, 1].

@@ -31,18 +31,18 @@ class Interacting(nn.Module):
 
     def __init__(self, dim: int, heads: int, head_dim: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.heads, self.width = heads, heads * head_dim
-        # Q, K, V and R in one matrix: one product instead of four. Each is initialised by its own fan-out.
-        parts = [linear(dim, self.width, generator, bias=False).weight.detach() for _ in range(4)]
-        self.qkvr = nn.Parameter(torch.cat(parts))
+        self.heads, self.head_dim = heads, head_dim
+        self.query, self.key, self.value, self.residual = (
+            linear(dim, heads * head_dim, generator, bias=False) for _ in range(4)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, F, d] -> [B, F, heads * head_dim]`."""
-        q, k, v, residual = F.linear(x, self.qkvr).chunk(4, dim=-1)
-        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(-3, -2) for part in (q, k, v))
+        split = (*x.shape[:2], self.heads, self.head_dim)
+        q, k, v = (part(x).reshape(split).transpose(1, 2) for part in (self.query, self.key, self.value))
         # Written out, because the fused attention kernels have no double backward.
         z = torch.softmax(q @ k.transpose(-1, -2), dim=-1) @ v
-        return F.relu(z.transpose(-3, -2).flatten(-2) + residual)
+        return F.relu(z.transpose(1, 2).flatten(2) + self.residual(x))
 
 
 @register("autoint")

@@ -19,8 +19,8 @@ class FM(Net):
     """Factorisation machine (Rendle 2010): `logit_t = b_t + sum_f <w_tf, x_f> + <v_t, sum_{i<j} x_i * x_j>`.
 
     It sees embeddings, not ids, so its first-order part is a linear map of the flattened input (as `lr`). `v_t` is a
-    learned d-vector per task, all ones at the start: there the second-order part is the sum of all pairwise dot products,
-    the plain FM.
+    learned d-vector per task, all ones at the start: there the second-order part is the sum of all pairwise dot
+    products, the plain FM.
     """
 
     Params = FMParams

@@ -30,7 +30,7 @@ class DeepParams(Settings):
 
 
 def linear(n_in: int, n_out: int, generator: torch.Generator, *, bias: bool = True, gain: float = 1.0) -> nn.Linear:
-    """A linear layer `[..., n_in] -> [..., n_out]`: Xavier-uniform weights (Glorot and Bengio 2010) times `gain`, bias 0.
+    """A linear layer `[..., n_in] -> [..., n_out]`: Xavier-uniform weights (Glorot & Bengio 2010) times `gain`, bias 0.
 
     All randomness comes from `generator`: the global state of torch is neither read nor moved.
     """

@@ -1,4 +1,4 @@
-"""What a candidate is: a name, an architecture, hyper-parameters, fields left out. Building one is deterministic in the seed."""
+"""What a candidate is (name, architecture, hyper-parameters, fields left out), and how one is built from a seed."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class CandidateSpec(Settings):
     """Name on the leaderboard; also the name of its files."""
     arch: str
     """Registered architecture, such as `dnn` (`diet_ray.candidates.architectures`)."""
-    params: dict[str, Any] = {}
+    params: dict[str, Any] = Key(default_factory=dict)
     """Hyper-parameters of the architecture; those left out keep their defaults."""
     adapter: bool = True
     """Whether a per-field d x d map, the identity at the start, stands in front of the net."""
-    drop_fields: list[str] = []
+    drop_fields: list[str] = Key(default_factory=list)
     """Fields that the net does not see."""
     lr: float | None = Key(default=None, gt=0, allow_inf_nan=False)
     """Adam's learning rate for this candidate; None for the run's."""
@@ -37,9 +37,8 @@ class CandidateSpec(Settings):
     def _known(self) -> CandidateSpec:
         known = architectures()
         if self.arch not in known:
-            raise ValueError(
-                f"candidate {self.name!r}: unknown arch {self.arch!r}{_suggest(self.arch, list(known))}; known: {', '.join(known)}"
-            )
+            hint = f"{_suggest(self.arch, list(known))}; known: {', '.join(known)}"
+            raise ValueError(f"candidate {self.name!r}: unknown arch {self.arch!r}{hint}")
         try:
             self.hyper_parameters()
         except ConfigError as error:
@@ -53,9 +52,8 @@ class CandidateSpec(Settings):
         Raises:
             ConfigError: an unknown or out-of-range hyper-parameter; the message names the candidate and the key.
         """
-        return parse(
-            architectures()[self.arch].Params, self.params, where=f"candidate {self.name!r}, params of {self.arch!r}"
-        )
+        where = f"candidate {self.name!r}, params of {self.arch!r}"
+        return parse(architectures()[self.arch].Params, self.params, where=where)
 
     def kept_fields(self, field_names: list[str]) -> list[int]:
         """Positions in `field_names` of the fields that the net sees, in order.
@@ -63,14 +61,13 @@ class CandidateSpec(Settings):
         Raises:
             ConfigError: a dropped field is not in `field_names`, or none is left.
         """
+        where = f"candidate {self.name!r}, key 'drop_fields'"
         for name in self.drop_fields:
             if name not in field_names:
-                raise ConfigError(
-                    f"candidate {self.name!r}, key 'drop_fields': the log has no field {name!r}{_suggest(name, field_names)}"
-                )
+                raise ConfigError(f"{where}: the log has no field {name!r}{_suggest(name, field_names)}")
         kept = [i for i, name in enumerate(field_names) if name not in self.drop_fields]
         if not kept:
-            raise ConfigError(f"candidate {self.name!r}, key 'drop_fields': no field is left; keep at least one")
+            raise ConfigError(f"{where}: no field is left; keep at least one")
         return kept
 
 
@@ -118,8 +115,8 @@ class Candidate(nn.Module):
 def build(spec: CandidateSpec, field_names: list[str], dim: int, n_tasks: int, seed: int) -> Candidate:
     """Build a candidate for a log with these fields, on the CPU, with float32 parameters.
 
-    The parameters depend on the arguments alone: torch's global random state is neither read nor moved. Fields are dropped in
-    front of adapter and net, which therefore have F' = F - dropped fields.
+    The parameters depend on the arguments alone: torch's global random state is neither read nor moved. Fields are
+    dropped in front of adapter and net, which therefore have F' = F - dropped fields.
 
     Raises:
         ConfigError: a dropped field is unknown, or no field is left.

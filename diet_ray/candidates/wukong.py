@@ -33,8 +33,8 @@ class WukongParams(Settings):
 class WukongLayer(nn.Module):
     """`[B, n, d] -> [B, n_F + n_L, d]`: `LN(concat(FMB(X), LCB(X)) + R X)` (Zhang et al. 2024, section 3).
 
-    `FMB(X) = MLP(LN(flatten(X X^T Y)))`, `LCB(X) = W_L X`; `R` is the identity where the number of embeddings stays and a
-    learned `(n_F + n_L) x n` map otherwise.
+    `FMB(X) = MLP(LN(flatten(X X^T Y)))`, `LCB(X) = W_L X`; `R` is the identity where the number of embeddings stays and
+    a learned `(n_F + n_L) x n` map otherwise.
     """
 
     def __init__(self, n: int, dim: int, params: WukongParams, generator: torch.Generator) -> None:
