@@ -15,28 +15,27 @@ PAGE = 1024
 """Rows drawn from one generator. Part of the format: another value gives another table."""
 
 
-class Embedding(nn.Module):
+class Embedding(nn.Embedding):
     """The fused table `[n_ids, d]` float32 of all fields; ids `[B, S]` -> `x [B, F, d]` (see `lookup`).
 
     With `sparse`, gradients are sparse: only rows that a batch touches are sent and updated, so the optimiser must be
-    `torch.optim.SparseAdam` or plain SGD. Works under DDP with gloo.
+    `torch.optim.SparseAdam` or plain SGD. It is an `nn.Embedding` because DDP looks for that class to learn which
+    gradients are sparse; any other module's sparse gradient it cannot reduce.
     """
 
     field_of_slot: Tensor
 
     def __init__(self, schema: Schema, n_ids: int, dim: int, seed: int, *, sparse: bool = False) -> None:
-        super().__init__()
         least = int(schema.first_static_id[-1])
         if n_ids < least:
             raise ValueError(f"n_ids is {n_ids}, but the fixed ids of schema {schema.name!r} alone are {least}")
-        self.sparse = sparse
-        self.weight = nn.Parameter(new_rows(0, n_ids, dim, seed))
+        super().__init__(n_ids, dim, padding_idx=0, sparse=sparse, _weight=new_rows(0, n_ids, dim, seed))
         self.register_buffer("field_of_slot", torch.from_numpy(schema.field_of_slot), persistent=False)
 
     @property
     def n_ids(self) -> int:
         """Rows of the table; ids from here on are unknown to it."""
-        return self.weight.shape[0]
+        return self.num_embeddings
 
     def forward(self, ids: Tensor) -> Tensor:
         """`[B, S]` int32 or int64 -> `[B, F, d]`."""
@@ -52,8 +51,9 @@ class Embedding(nn.Module):
         """
         if n_ids < self.n_ids:
             raise ValueError(f"a table of {self.n_ids} ids cannot shrink to {n_ids}")
-        fresh = new_rows(self.n_ids, n_ids, self.weight.shape[1], seed).to(self.weight)
+        fresh = new_rows(self.n_ids, n_ids, self.embedding_dim, seed).to(self.weight)
         self.weight = nn.Parameter(torch.cat((self.weight.detach(), fresh)), requires_grad=self.weight.requires_grad)
+        self.num_embeddings = n_ids
 
 
 def lookup(table: Tensor, ids: Tensor, field_of_slot: Tensor, *, sparse: bool = False) -> Tensor:

@@ -19,7 +19,7 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float:
         labels: `[N]` 0/1.
         scores: `[N]` probabilities or logits, any monotone score.
     """
-    if not np.isfinite(scores).all() or labels.min(initial=1) == labels.max(initial=0):
+    if not np.isfinite(scores).all() or labels.min(initial=1) >= labels.max(initial=0):
         return float("nan")
     return float(roc_auc_score(labels, scores))
 
