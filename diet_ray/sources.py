@@ -1,0 +1,142 @@
+"""The files that a log comes in: Parquet and CSV, read piece by piece and batch by batch, so that memory stays bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from diet_ray.errors import BadInputError
+from diet_ray.settings import Settings
+
+BATCH_ROWS = 131_072
+"""Rows that a reader holds at a time."""
+
+SUFFIXES = (".parquet", ".csv", ".csv.gz")
+"""The kinds of file that are read."""
+
+
+class Piece(Settings):
+    """What one task reads: a row group of a Parquet file, or a whole CSV file."""
+
+    path: str
+    """The file."""
+    row_group: int | None = None
+    """Which row group of it; None for CSV."""
+    first_row: int = 0
+    """Position of the piece's first row in the file, from 0; for messages."""
+
+
+def find_pieces(sources: list[Path], columns: list[str]) -> list[Piece]:
+    """Everything to read, in the order given; a folder stands for the files in it, sorted by name.
+
+    Raises:
+        BadInputError: a source is missing, of an unknown kind, damaged, or lacks one of `columns`.
+    """
+    pieces: list[Piece] = []
+    for path in _files(sources):
+        if path.suffix != ".parquet":
+            _require(path, _csv_header(path), columns)
+            pieces.append(Piece(path=str(path)))
+            continue
+        try:
+            with pq.ParquetFile(path) as file:
+                names, groups = file.schema_arrow.names, file.metadata
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(path, error) from error
+        _require(path, names, columns)
+        first = 0
+        for group in range(groups.num_row_groups):
+            pieces.append(Piece(path=str(path), row_group=group, first_row=first))
+            first += groups.row_group(group).num_rows
+    return pieces
+
+
+def read_piece(piece: Piece, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
+    """The rows of a piece as (position of the first row in the file, table of `columns`). CSV columns come as text, empty as null.
+
+    Raises:
+        BadInputError: the file turns out to be damaged.
+    """
+    path, position = Path(piece.path), piece.first_row
+    try:
+        if piece.row_group is None:
+            batches = _csv_batches(path, columns)
+        else:
+            file = pq.ParquetFile(path)
+            batches = file.iter_batches(BATCH_ROWS, row_groups=[piece.row_group], columns=columns)
+        for batch in batches:
+            if batch.num_rows:
+                yield position, pa.Table.from_batches([batch]).select(columns)
+            position += batch.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def _files(sources: list[Path]) -> list[Path]:
+    files: list[Path] = []
+    for source in sources:
+        if source.is_dir():
+            inside = sorted(path for path in source.iterdir() if path.name.endswith(SUFFIXES))
+            if not inside:
+                raise BadInputError(
+                    source,
+                    "folder without any Parquet or CSV file",
+                    remedy="give the files, or the folder that holds them",
+                )
+            files += inside
+        elif not source.exists():
+            raise BadInputError(source, "no such file or folder")
+        elif not source.name.endswith(SUFFIXES):
+            raise BadInputError(
+                source, "neither Parquet nor CSV by its name", remedy=f"name it one of {', '.join(SUFFIXES)}"
+            )
+        else:
+            files.append(source)
+    return files
+
+
+def _require(path: Path, names: list[str], columns: list[str]) -> None:
+    doubled = [name for name in columns if names.count(name) > 1]
+    if doubled:
+        raise BadInputError(path, "column is there twice", column=doubled[0], remedy="rename one of the two")
+    for column in columns:
+        if column not in names:
+            raise BadInputError(
+                path,
+                "column is missing",
+                column=column,
+                remedy=f"the file has {', '.join(sorted(names))}; correct the schema or the file",
+            )
+
+
+def _csv_header(path: Path) -> list[str]:
+    try:
+        with pa_csv.open_csv(path) as reader:
+            return list(reader.schema.names)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _csv_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    # As text: a type guessed from the first megabytes may not fit the rest, and "007" must not become 7.
+    convert = pa_csv.ConvertOptions(
+        include_columns=columns,
+        column_types=dict.fromkeys(columns, pa.string()),
+        null_values=[""],
+        strings_can_be_null=True,
+    )
+    with pa_csv.open_csv(path, convert_options=convert) as reader:
+        yield from reader
+
+
+def _damaged(path: Path, error: Exception) -> BadInputError:
+    reason = str(error).strip().splitlines()
+    return BadInputError(
+        path,
+        f"cannot be read: {reason[0] if reason else type(error).__name__}",
+        remedy="truncated or damaged? fetch or export it again",
+    )
