@@ -1,0 +1,67 @@
+"""What the tests share: one local Ray cluster for the whole run, and the place of the real logs."""
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Before anything imports Ray: it reads these once.
+os.environ["RAY_AUTH_MODE"] = "disabled"  # or ray.init writes a token into the home folder
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"  # a dead worker is noticed ten times sooner than by default
+os.environ["RAY_DATA_DISABLE_PROGRESS_BARS"] = "1"
+os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"  # the coming default; unset, every Ray worker warns
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[int]:
+    """One Ray cluster of 8 logical CPUs for the whole run; gives that number. Shut down, with all it wrote, at the end."""
+    import ray
+    from ray.data import DataContext
+
+    home = Path(tempfile.mkdtemp(prefix="dr-"))  # short: it becomes part of socket paths, which may have 107 characters
+    before = os.environ.get("HOME")
+    os.environ["HOME"] = str(home)
+    ray.init(
+        address="local",
+        num_cpus=8,
+        object_store_memory=512 << 20,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        _temp_dir=str(home / "ray"),
+    )
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    for name in ("ray.data", "ray.train", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    yield 8
+    ray.shutdown()
+    if before is None:
+        del os.environ["HOME"]
+    else:
+        os.environ["HOME"] = before
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder with the real logs: `DIET_RAY_DATA`, by default `../shared/data` beside the checkout. Skips without it."""
+    folder = Path(os.environ.get("DIET_RAY_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real logs: {folder} is no folder (set DIET_RAY_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def kuairand_dir(data_dir: Path) -> Path:
+    """The folder of the KuaiRand-Pure files, 14 days. Skips without it."""
+    folder = data_dir / "kuairand_pure_14d"
+    if not folder.is_dir():
+        pytest.skip(f"no KuaiRand log: {folder} is no folder")
+    return folder
