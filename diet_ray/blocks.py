@@ -16,6 +16,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -131,7 +132,7 @@ def open_log(path: str | Path) -> Log:
     """Open an ingested log.
 
     Raises:
-        CorruptArtefactError: no complete log lies there, or one of its manifests is damaged.
+        CorruptArtefactError: no complete log lies there, one of its manifests is damaged, or its blocks are out of time order.
         VersionError: it was written in another format version.
     """
     path = Path(path)
@@ -141,7 +142,25 @@ def open_log(path: str | Path) -> Log:
             f"{path / 'log.json'}: format {manifest.format}, this release reads {FORMAT}: ingest the log again"
         )
     blocks = [parse_json(BlockManifest, path / "blocks" / name / "manifest.json") for name in manifest.blocks]
+    _check_order(path, manifest, blocks)
     return Log(path, manifest.log_schema, blocks)
+
+
+def _check_order(path: Path, manifest: LogManifest, blocks: list[BlockManifest]) -> None:
+    """A model must never see a block before an earlier one: refuse a log whose manifests do not go forward in time."""
+
+    def refuse(name: str, problem: str) -> NoReturn:
+        raise CorruptArtefactError(f"{path / 'blocks' / name / 'manifest.json'}: {problem}; ingest the log again")
+
+    for index, (name, block) in enumerate(zip(manifest.blocks, blocks, strict=True)):
+        if block.name != name or block.index != index:
+            refuse(name, f"is block {block.index} {block.name!r}, log.json puts {name!r} at position {index}")
+        if block.time_min > block.time_max or sum(shard.rows for shard in block.shards) != block.rows:
+            refuse(name, "its times or its row counts contradict each other")
+        if index and block.time_min <= blocks[index - 1].time_max:
+            refuse(name, f"begins before block {manifest.blocks[index - 1]!r} ends: the blocks are out of time order")
+        if index and block.n_ids < blocks[index - 1].n_ids:
+            refuse(name, f"has fewer ids than block {manifest.blocks[index - 1]!r} before it")
 
 
 def write_shard(path: Path, rows: Rows) -> Shard:
@@ -206,4 +225,4 @@ def _unfixed(column: pa.ChunkedArray, width: int, path: Path) -> np.ndarray:
         raise CorruptArtefactError(
             f"{path}: a column is {column.type}, the schema asks for lists of {width}; ingest the log again"
         )
-    return column.combine_chunks().flatten().to_numpy().reshape(-1, width)
+    return np.asarray(column.combine_chunks().flatten().to_numpy()).reshape(-1, width)

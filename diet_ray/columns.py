@@ -61,7 +61,11 @@ def canonical(table: pa.Table, schema: Schema, origin: Origin) -> pa.Table:
     slot = 0
     for index, field in enumerate(schema.fields):
         column = _whole(table[field.source])
-        if field.kind == "numeric":
+        if pa.types.is_null(column.type):  # how some writers store a column without any value
+            values = [
+                pa.nulls(len(column), pa.float64() if field.kind == "numeric" else pa.string())
+            ] * field.max_values
+        elif field.kind == "numeric":
             values = [_numeric(column, field.source, origin)]
         else:
             values = _categories(column, field, origin)
@@ -109,7 +113,7 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _nulls(column: pa.Array) -> np.ndarray:
-    return column.is_null().to_numpy(zero_copy_only=False)
+    return np.asarray(column.is_null().to_numpy(zero_copy_only=False), bool)
 
 
 def _epoch(column: pa.Array, time: Time, origin: Origin) -> np.ndarray:
@@ -117,8 +121,9 @@ def _epoch(column: pa.Array, time: Time, origin: Origin) -> np.ndarray:
         column = _parse(column, pa.int64(), r"^-?[0-9]{1,18}$", time.column, origin, "integer")
     if pa.types.is_floating(column.type):
         _finite(column, time.column, origin)
-        scale = _PER_MS[time.unit]
-        return np.floor(column.to_numpy(zero_copy_only=False) * scale[0] / scale[1]).astype(np.int64)
+        times, divide = _PER_MS[time.unit]
+        stamp = np.floor(column.to_numpy(zero_copy_only=False) * times / divide)
+        return np.clip(stamp, -1, _LATEST).astype(np.int64)  # what is clipped is refused by the caller
     if not pa.types.is_integer(column.type):
         origin.wrong_type(
             time.column, column.type, "an integer epoch", "set time.unit to timestamp, or correct the column"
@@ -129,7 +134,7 @@ def _epoch(column: pa.Array, time: Time, origin: Origin) -> np.ndarray:
     outside = (values < 0) | (values >= _LATEST * divide // times)
     if outside.any():
         origin.refuse(time.column, outside, "time outside 1970-2200", f"is time.unit {time.unit!r} right?")
-    return values * times // divide
+    return np.asarray(values * times // divide)
 
 
 def _timestamps(column: pa.Array, time: Time, origin: Origin) -> np.ndarray:
@@ -148,7 +153,7 @@ def _timestamps(column: pa.Array, time: Time, origin: Origin) -> np.ndarray:
         .cast(pa.int64())
         .to_numpy(zero_copy_only=False)
     )
-    return stamp if aware else _local(pd.DatetimeIndex(stamp.astype("datetime64[ms]")), time.timezone)
+    return np.asarray(stamp) if aware else _local(pd.DatetimeIndex(stamp.astype("datetime64[ms]")), time.timezone)
 
 
 def _iso(column: pa.Array, time: Time, origin: Origin) -> np.ndarray:
@@ -207,7 +212,7 @@ def _label(table: pa.Table, name: str, origin: Origin) -> np.ndarray:
     if other.any():
         value = column[int(np.flatnonzero(other)[0])].as_py()
         origin.refuse(name, other, f"label {value!r}, which is not 0/1", "make the label 0/1 before ingest")
-    return positive.astype(np.uint8)
+    return np.asarray(positive, np.uint8)
 
 
 def _numeric(column: pa.Array, name: str, origin: Origin) -> pa.Array:
@@ -286,8 +291,6 @@ def _text(column: pa.Array, name: str, origin: Origin, *, allow_negative: bool) 
         bad = pc.invert(pc.is_finite(column)).fill_null(False).to_numpy(zero_copy_only=False)
         if bad.any():
             origin.refuse(name, bad, "NaN or infinity where a category is needed", "write a missing value as null")
-    elif pa.types.is_null(kind):
-        column = column.cast(pa.string())
     elif not (
         pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_date(kind) or pa.types.is_timestamp(kind)
     ):

@@ -36,7 +36,7 @@ class Cut:
         """`[N]` int64: position of each shard's first row within its block."""
         before = np.concatenate([[0], np.cumsum(self.rows)])[:-1]
         opens = np.searchsorted(self.block, self.block)  # the block's first shard
-        return before - before[opens]
+        return np.asarray(before - before[opens], np.int64)
 
     def shard_of(self, time: np.ndarray) -> np.ndarray:
         """`[N]` int64: the shard of each time (ms since the epoch), -1 for rows outside the plan."""

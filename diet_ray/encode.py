@@ -98,7 +98,9 @@ def build_vocabulary(counts: pa.Table, schema: Schema) -> pa.Table:
     first = first.sort_by([("block", "ascending"), ("field", "ascending"), ("value", "ascending")])
     start = int(schema.first_static_id[-1])
     if start + len(first) > 2**31 - 1:
-        raise SchemaError(f"log {schema.name!r} needs {start + len(first)} ids, more than 2^31: hash its largest fields, or raise min_count")
+        raise SchemaError(
+            f"log {schema.name!r} needs {start + len(first)} ids, more than 2^31: hash its largest fields, or raise min_count"
+        )
     names = pa.array([field.name for field in schema.fields], pa.string())
     columns = {
         "field": names.take(first["field"].combine_chunks()),
@@ -128,10 +130,8 @@ def fit_edges(values: np.ndarray, field: Field) -> list[float]:
             "make the first block longer, or the field hashed"
         )
     steps = np.linspace(0.0, 1.0, field.buckets + 1)[1:-1]
-    if field.transform == "log":
-        edges = np.expm1(steps * np.log1p(max(float(values.max()), 0.0)))
-    else:
-        edges = np.quantile(values, steps)
+    logarithmic = field.transform == "log"
+    edges = np.expm1(steps * np.log1p(max(float(values.max()), 0.0))) if logarithmic else np.quantile(values, steps)
     return [float(edge) for edge in np.unique(edges)]
 
 
@@ -184,7 +184,9 @@ class Encoder:
             edges = np.asarray(self.edges.edges[field.name])
             found = self.schema.first_static_id[index] + np.searchsorted(edges, column.to_numpy(), side="right")
         else:
-            known = np.concatenate([self.ids[index], [index + 1]])  # the last one is for values that are not in the vocabulary
+            known = np.concatenate(
+                [self.ids[index], [index + 1]]
+            )  # the last one is for values that are not in the vocabulary
             at = pc.index_in(column, self.values[index])
             found = known[pc.fill_null(at, len(known) - 1).to_numpy()]
         return np.where(present, found, missing).astype(np.int32)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -33,10 +34,10 @@ def fan_out(function: Callable[..., bytes], descriptions: Sequence[str], **share
         return
     quiet()
     items = ray.data.from_items([{"description": text} for text in descriptions], override_num_blocks=len(descriptions))
-    work = items.map_batches(
-        _call, batch_size=1, batch_format="pyarrow", fn_kwargs={"function": function, "shared": shared}
-    )
-    for batch in work.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+    call = partial(_call, function=function, shared=shared)
+    work = items.map_batches(call, batch_size=1, batch_format="pyarrow")
+    batches: Iterable[Any] = work.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    for batch in batches:
         for result, failure in zip(batch["result"].to_pylist(), batch["failure"].to_pylist(), strict=True):
             if failure is not None:
                 file, problem, column, remedy = json.loads(failure)
@@ -51,10 +52,11 @@ def quiet() -> DataContext:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # it warns that the bars are off
     return context
 
 
-def _call(batch: pa.Table, function: Callable[..., bytes], shared: dict[str, Any]) -> pa.Table:
+def _call(batch: Any, function: Callable[..., bytes], shared: dict[str, Any]) -> pa.Table:
     # Bad input travels as a result: as an exception it would come back wrapped, with Ray's traceback logged in front of ours, and
     # which of several bad files is named would depend on timing.
     results: list[bytes | None] = []

@@ -15,8 +15,10 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +109,8 @@ def ingest(
             raise ConfigError(f"ingest: {name} must be at least 1, not {value}")
     if isinstance(by, str) and by not in ("day", "week"):
         raise ConfigError(f"ingest: by must be 'day', 'week' or a number of rows, not {by!r}")
+    if not sources:
+        raise ConfigError("ingest: no source given; name Parquet or CSV files, or folders of them")
     report = on_progress or (lambda stage, done, total, rows: None)
     pieces = find_pieces(sources, schema.columns)
     with _appearing(out) as folder:
@@ -114,7 +118,9 @@ def ingest(
         work.mkdir()
         seconds, rows = _survey(pieces, schema, report)
         if not len(seconds):
-            raise BadInputError(", ".join(map(str, sources)), "holds no rows at all", remedy="an empty log cannot be learned from")
+            raise BadInputError(
+                ", ".join(map(str, sources)), "holds no rows at all", remedy="an empty log cannot be learned from"
+            )
         plan = cut(seconds, rows, by=by, timezone=schema.time.timezone, shard_rows=shard_rows, blocks=blocks)
         batches, counts = _partition(pieces, schema, plan, work, report)
         vocabulary = build_vocabulary(counts, schema)
@@ -123,7 +129,10 @@ def ingest(
         done = _encode(schema, plan, batches, folder, report)
         for block, name in enumerate(plan.names):
             members = [done[shard] for shard in np.flatnonzero(plan.block == block)]
-            write_json(folder / "blocks" / name / "manifest.json", _block(name, block, members, count_ids(vocabulary, schema, block)))
+            write_json(
+                folder / "blocks" / name / "manifest.json",
+                _block(name, block, members, count_ids(vocabulary, schema, block)),
+            )
         shutil.rmtree(work)
         manifest = LogManifest(log_schema=schema, blocks=plan.names)
         write_json(folder / "log.json", manifest)
@@ -136,14 +145,28 @@ def _appearing(out: Path) -> Iterator[Path]:
     if out.exists() or out.is_symlink():
         raise ConfigError(f"{out}: exists already; remove it or choose another place for the log")
     out = out.absolute()
-    out.parent.mkdir(parents=True, exist_ok=True)
     folder = out.with_name(f".{out.name}.{secrets.token_hex(4)}.partial")
-    folder.mkdir()
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise ConfigError(f"{out}: cannot be made ({error.strerror}); choose another place for the log") from error
     try:
         yield folder
-        os.rename(folder, out)
+        try:
+            os.rename(folder, out)
+        except OSError as error:
+            raise ConfigError(f"{out}: appeared while the log was made; choose another place for the log") from error
     finally:
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    # After an error, a task that was under way may still drop a file into the folder while it is being emptied.
+    for _ in range(20):
         shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.1)
 
 
 def _survey(pieces: list[Piece], schema: Schema, report: Progress) -> tuple[np.ndarray, np.ndarray]:
@@ -193,7 +216,9 @@ def partition_piece(description: str, schema: Schema, plan: Cut, work: str) -> b
     """Ray task: bring a `Piece` to canonical form and split it by shard into one Arrow file, one batch per shard and batch read."""
     piece = Piece.model_validate_json(description)
     name = Path(piece.path).name if piece.row_group is None else f"{Path(piece.path).name}.{piece.row_group}"
-    file = Path(work) / f"{secrets.token_hex(8)}.{name}.arrow"  # random: a task that runs again must not write into its own remains
+    file = (
+        Path(work) / f"{secrets.token_hex(8)}.{name}.arrow"
+    )  # random: a task that runs again must not write into its own remains
     shards: list[int] = []
     counts: list[pa.Table] = [COUNTS.empty_table()]
     kept = 0
@@ -309,7 +334,7 @@ def _add(
 def _runs(shard: np.ndarray) -> Iterator[tuple[int, int]]:
     """Begin and end of each run of equal numbers."""
     bounds = [0, *(np.flatnonzero(np.diff(shard)) + 1).tolist(), len(shard)]
-    yield from zip(bounds[:-1], bounds[1:], strict=True)
+    yield from pairwise(bounds)
 
 
 def _to_bytes(table: pa.Table) -> bytes:

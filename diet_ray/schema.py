@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from typing import Literal
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from pydantic import Field as Key
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from diet_ray.settings import Settings
 
@@ -62,6 +63,15 @@ class Time(Settings):
     """Integer epoch in that unit, or `timestamp` for a date or time type (a text column is parsed as ISO 8601)."""
     timezone: str = "UTC"
     """IANA zone in which days and weeks begin; also the zone of timestamps that carry none."""
+
+    @field_validator("timezone")
+    @classmethod
+    def _known(cls, zone: str) -> str:
+        try:
+            ZoneInfo(zone)
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"no IANA time zone {zone!r}, such as 'Europe/Paris'") from error
+        return zone
 
 
 class Schema(Settings):

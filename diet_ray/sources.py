@@ -15,6 +15,8 @@ from diet_ray.settings import Settings
 BATCH_ROWS = 131_072
 """Rows that a reader holds at a time."""
 
+_CSV_BYTES = 16 << 20
+
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
 """The kinds of file that are read."""
 
@@ -31,10 +33,10 @@ class Piece(Settings):
 
 
 def find_pieces(sources: list[Path], columns: list[str]) -> list[Piece]:
-    """Everything to read, in the order given; a folder stands for the files in it, sorted by name.
+    """Everything to read, in the order given; a folder stands for the files in and below it, sorted by path.
 
     Raises:
-        BadInputError: a source is missing, of an unknown kind, damaged, or lacks one of `columns`.
+        BadInputError: a source is missing, of an unknown kind, damaged, given twice, or lacks one of `columns`.
     """
     pieces: list[Piece] = []
     for path in _files(sources):
@@ -80,7 +82,12 @@ def _files(sources: list[Path]) -> list[Path]:
     files: list[Path] = []
     for source in sources:
         if source.is_dir():
-            inside = sorted(path for path in source.iterdir() if path.name.endswith(SUFFIXES))
+            # Names that begin so are markers and half-written files, by the custom of those who write such folders.
+            inside = sorted(
+                path
+                for path in source.rglob("*")
+                if path.name.endswith(SUFFIXES) and not path.name.startswith((".", "_"))
+            )
             if not inside:
                 raise BadInputError(
                     source,
@@ -96,6 +103,11 @@ def _files(sources: list[Path]) -> list[Path]:
             )
         else:
             files.append(source)
+    seen: set[Path] = set()
+    for path in files:
+        if path.resolve() in seen:
+            raise BadInputError(path, "is given twice", remedy="its rows would count twice; name it once")
+        seen.add(path.resolve())
     return files
 
 
@@ -129,7 +141,7 @@ def _csv_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
         null_values=[""],
         strings_can_be_null=True,
     )
-    with pa_csv.open_csv(path, convert_options=convert) as reader:
+    with pa_csv.open_csv(path, pa_csv.ReadOptions(block_size=_CSV_BYTES), convert_options=convert) as reader:
         yield from reader
 
 

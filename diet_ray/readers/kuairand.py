@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -64,7 +63,9 @@ def _join(folder: Path) -> pd.DataFrame:
     """The published files as one table with the columns of `kuairand_stream.parquet`, duplicated impressions once."""
     logs = sorted(path for path in folder.glob("log_standard*") if path.suffix in (".csv", ".parquet"))
     if not logs:
-        raise BadInputError(folder, "holds no log_standard*.csv or .parquet", remedy="give the folder of the published files")
+        raise BadInputError(
+            folder, "holds no log_standard*.csv or .parquet", remedy="give the folder of the published files"
+        )
     log = pd.concat([_read(path, _LOG) for path in logs], ignore_index=True)
     log = log.drop_duplicates(["user_id", "video_id", "time_ms"])
     users = _read(_one(folder, "user_features*"), ["user_id", *_USER])
@@ -79,7 +80,11 @@ def _join(folder: Path) -> pd.DataFrame:
 def _one(folder: Path, pattern: str) -> Path:
     found = sorted(path for path in folder.glob(pattern) if path.suffix in (".csv", ".parquet"))
     if len(found) != 1:
-        raise BadInputError(folder, f"holds {len(found)} files {pattern}, one is needed", remedy="give the folder of the published files")
+        raise BadInputError(
+            folder,
+            f"holds {len(found)} files {pattern}, one is needed",
+            remedy="give the folder of the published files",
+        )
     return found[0]
 
 
