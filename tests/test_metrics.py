@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 from sklearn.metrics import log_loss
@@ -25,12 +25,14 @@ def pairwise_auc(labels: np.ndarray, scores: np.ndarray) -> float:
     return float(np.mean(wins)) if wins else math.nan
 
 
+@settings(deadline=None)
 @given(rows)
 def test_auc_is_the_share_of_ordered_pairs(drawn: list) -> None:
     _, labels, scores = columns(drawn)
     assert auc(labels, scores) == pytest.approx(pairwise_auc(labels, scores), nan_ok=True)
 
 
+@settings(deadline=None)
 @given(rows)
 def test_gauc_is_the_weighted_mean_over_users(drawn: list) -> None:
     users, labels, scores = columns(drawn)
@@ -43,12 +45,14 @@ def test_gauc_is_the_weighted_mean_over_users(drawn: list) -> None:
     assert gauc(users, labels, scores) == pytest.approx(total / weight if weight else math.nan, nan_ok=True)
 
 
+@settings(deadline=None)
 @given(rows)
 def test_gauc_of_one_user_is_auc(drawn: list) -> None:
     users, labels, scores = columns(drawn)
     assert gauc(np.zeros_like(users), labels, scores) == pytest.approx(auc(labels, scores), nan_ok=True)
 
 
+@settings(deadline=None)
 @given(rows)
 def test_logloss_and_calibration_are_those_of_the_probabilities(drawn: list) -> None:
     _, labels, logits = columns(drawn)
