@@ -7,6 +7,7 @@ without a traceback and exits with `exit_code`; anything that is not a `DietErro
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 
 class DietError(Exception):
@@ -58,3 +59,23 @@ class VersionError(DietError):
 
 class ResourceError(DietError):
     """The cluster cannot run what the config asks for (CPUs, GPUs, extras)."""
+
+
+def describe(error: DietError) -> dict[str, Any]:
+    """An error as plain data, for a worker to hand over as a result: an exception that crosses Ray comes back wrapped."""
+    if isinstance(error, BadInputError):
+        return {
+            "type": "BadInputError",
+            "args": [error.file, error.problem],
+            "column": error.column,
+            "remedy": error.remedy,
+        }
+    return {"type": type(error).__name__, "args": [str(error)]}
+
+
+def restore(description: dict[str, Any]) -> DietError:
+    """The error that `describe` described."""
+    kinds = {kind.__name__: kind for kind in (BadInputError, *DietError.__subclasses__())}
+    extra = {key: description[key] for key in ("column", "remedy") if key in description}
+    error: DietError = kinds.get(description["type"], DietError)(*description["args"], **extra)
+    return error

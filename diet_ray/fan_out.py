@@ -9,39 +9,62 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.data import DataContext
+from ray.data import ActorPoolStrategy, DataContext
 
-from diet_ray.errors import BadInputError
+from diet_ray.errors import DietError, describe, restore
 
 
-def fan_out(function: Callable[..., bytes], descriptions: Sequence[str], **shared: Any) -> Iterator[bytes]:
+@dataclass(frozen=True)
+class Pool:
+    """Actors that share out the descriptions, each holding what is dear to build once."""
+
+    size: int
+    """Number of actors."""
+    num_cpus: float
+    """Logical CPUs of each."""
+
+
+def fan_out(
+    function: Callable[..., Any], descriptions: Sequence[str], *, pool: Pool | None = None, **shared: Any
+) -> Iterator[bytes]:
     """Yield `function(description, **shared)` for each description, in order, computed by Ray tasks.
 
     Args:
-        function: importable on every worker; has no effect but on files that it alone writes, because a lost task runs again.
+        function: importable on every worker; has no effect but on files that it alone writes, because a lost task runs again. With a
+            pool, what each actor calls once: `function(**shared)` must return a callable of one description.
         descriptions: what each call is to do, such as JSON naming a file.
+        pool: the actors that do it; None for plain tasks.
         shared: arguments that are the same for all calls.
 
     Raises:
-        BadInputError: the first one, in the order of `descriptions`, that a call raised.
+        DietError: the first one, in the order of `descriptions`, that a call raised.
     """
     if not descriptions:
         return
     quiet()
     items = ray.data.from_items([{"description": text} for text in descriptions], override_num_blocks=len(descriptions))
-    call = partial(_call, function=function, shared=shared)
-    work = items.map_batches(call, batch_size=1, batch_format="pyarrow")
+    if pool is None:
+        work = items.map_batches(partial(_call, call=partial(function, **shared)), batch_size=1, batch_format="pyarrow")
+    else:
+        work = items.map_batches(
+            _Caller,
+            fn_constructor_args=(partial(function, **shared),),
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(size=pool.size),
+            num_cpus=pool.num_cpus,
+        )
     batches: Iterable[Any] = work.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
     for batch in batches:
         for result, failure in zip(batch["result"].to_pylist(), batch["failure"].to_pylist(), strict=True):
             if failure is not None:
-                file, problem, column, remedy = json.loads(failure)
-                raise BadInputError(file, problem, column=column, remedy=remedy)
+                raise restore(json.loads(failure))
             yield result
 
 
@@ -56,16 +79,32 @@ def quiet() -> DataContext:
     return context
 
 
-def _call(batch: Any, function: Callable[..., bytes], shared: dict[str, Any]) -> pa.Table:
-    # Bad input travels as a result: as an exception it would come back wrapped, with Ray's traceback logged in front of ours, and
-    # which of several bad files is named would depend on timing.
+class _Caller:
+    """One actor of a pool. It builds its callable at the first call, so that an error there travels as a result, too."""
+
+    def __init__(self, make: Callable[[], Callable[[str], bytes]]) -> None:
+        self.make = make
+        self.call: Callable[[str], bytes] | None = None
+
+    def __call__(self, batch: Any) -> pa.Table:
+        def call(description: str) -> bytes:
+            if self.call is None:
+                self.call = self.make()
+            return self.call(description)
+
+        return _call(batch, call)
+
+
+def _call(batch: Any, call: Callable[[str], bytes]) -> pa.Table:
+    # An error of the user's travels as a result: as an exception it would come back wrapped, with Ray's traceback logged in front of
+    # ours, and which of several bad files is named would depend on timing.
     results: list[bytes | None] = []
     failures: list[str | None] = []
     for description in batch["description"].to_pylist():
         try:
-            results.append(function(description, **shared))
+            results.append(call(description))
             failures.append(None)
-        except BadInputError as error:
+        except DietError as error:
             results.append(None)
-            failures.append(json.dumps([error.file, error.problem, error.column, error.remedy]))
+            failures.append(json.dumps(describe(error)))
     return pa.table({"result": pa.array(results, pa.binary()), "failure": pa.array(failures, pa.string())})

@@ -13,10 +13,13 @@ that depends on the row alone, so that merging sketches in any grouping gives wh
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
+from diet_ray.arrays import column_of, values_of
 from diet_ray.blocks import Rows
 from diet_ray.config import SelectConfig
 from diet_ray.score import MAX_EL2N
@@ -61,6 +64,38 @@ class Sketch:
     """`[M]` float64, larger is better."""
     scored: Scored
     """The kept rows."""
+
+    def to_ipc(self) -> bytes:
+        """The sketch as an Arrow IPC stream, to travel from a scorer to the leader."""
+        rows = self.scored.rows
+        columns = {
+            "cell": self.cell,
+            "stratum": self.stratum,
+            "key": self.key,
+            "row_id": rows.row_id,
+            "time": rows.time,
+            "user": rows.user,
+            "ids": rows.ids,
+            "labels": rows.labels,
+            "score": self.scored.score,
+            "probability": self.scored.probability,
+        }
+        table = pa.table({name: column_of(values) for name, values in columns.items()})
+        table = table.replace_schema_metadata({"counts": json.dumps(self.counts.tolist())})
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        return bytes(sink.getvalue())
+
+    @staticmethod
+    def from_ipc(data: bytes) -> Sketch:
+        """Inverse of `to_ipc`."""
+        table = pa.ipc.open_stream(data).read_all()
+        columns = {name: values_of(table[name]) for name in table.column_names}
+        rows = Rows(**{name: columns[name] for name in ("row_id", "time", "user", "ids", "labels")})
+        counts = np.array(json.loads(table.schema.metadata[b"counts"]), dtype=np.int64)
+        scored = Scored(rows, columns["score"], columns["probability"])
+        return Sketch(counts, columns["cell"], columns["stratum"], columns["key"], scored)
 
 
 def sketch(scored: Scored, config: SelectConfig, *, keep: int, seed: int) -> Sketch:

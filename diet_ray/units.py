@@ -9,6 +9,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from diet_ray.arrays import column_of, values_of
 from diet_ray.embedding import lookup
 from diet_ray.errors import CorruptArtefactError
 from diet_ray.score import to_logit
@@ -94,14 +95,9 @@ def shard_of(unit_id: np.ndarray, n_shards: int) -> np.ndarray:
 def to_arrow(units: Units) -> pa.Table:
     """The units as an Arrow table; `delta` is flattened to F*d values per row."""
     _, n_fields, dim = units.delta.shape
-    columns = {}
-    for part in fields(units):
-        values = getattr(units, part.name)
-        flat = pa.array(np.ascontiguousarray(values).reshape(-1))
-        columns[part.name] = (
-            flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, int(np.prod(values.shape[1:])))
-        )
-    return pa.table(columns).replace_schema_metadata({"n_fields": str(n_fields), "dim": str(dim)})
+    flat = units.updated(delta=units.delta.reshape(len(units), n_fields * dim))
+    table = pa.table({part.name: column_of(getattr(flat, part.name)) for part in fields(Units)})
+    return table.replace_schema_metadata({"n_fields": str(n_fields), "dim": str(dim)})
 
 
 def from_arrow(table: pa.Table, where: str) -> Units:
@@ -112,18 +108,8 @@ def from_arrow(table: pa.Table, where: str) -> Units:
     """
     try:
         meta = {key.decode(): int(value) for key, value in (table.schema.metadata or {}).items()}
-        columns = {}
-        for part in fields(Units):
-            column = table[part.name].combine_chunks()
-            if isinstance(column, pa.ChunkedArray):
-                column = column.chunk(0)
-            if pa.types.is_fixed_size_list(column.type):
-                values = column.flatten().to_numpy().reshape(len(column), column.type.list_size)
-            else:
-                values = column.to_numpy()
-            columns[part.name] = (
-                values.reshape(len(column), meta["n_fields"], meta["dim"]) if part.name == "delta" else values
-            )
+        columns = {part.name: values_of(table[part.name]) for part in fields(Units)}
+        columns["delta"] = columns["delta"].reshape(len(columns["delta"]), meta["n_fields"], meta["dim"])
     except (KeyError, ValueError, pa.ArrowException) as error:
         raise CorruptArtefactError(f"{where}: not a memory shard ({error})") from error
     return Units(**columns)

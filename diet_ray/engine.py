@@ -1,0 +1,167 @@
+"""The engine on a Ray cluster: one Ray Train worker group for the whole stream, Ray Data for scoring, the memory in the object store."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+
+from diet_ray.blocks import BlockManifest, Log, Shard, open_log
+from diet_ray.config import ClusterConfig, StreamConfig
+from diet_ray.crew import Crew, Group, Solo
+from diet_ray.errors import DietError, ResourceError, describe, restore
+from diet_ray.events import Events
+from diet_ray.fan_out import Pool, fan_out
+from diet_ray.memory import ShardedMemory
+from diet_ray.pipeline import blocks_to_distil, run_stream
+from diet_ray.scoring import ShardScorer
+from diet_ray.select import Sketch, merge
+from diet_ray.store import FileEntry, StageManifest, committed_stages, open_run
+from diet_ray.units import Units
+
+
+class RayEngine:
+    """The engine as one Ray Train worker sees it."""
+
+    def __init__(self, crew: Crew, memory: ShardedMemory) -> None:
+        self.crew, self.shards = crew, memory
+
+    def score(
+        self, log: Log, block: BlockManifest, checkpoints: list[Path], config: StreamConfig, keep: int, seed: int
+    ) -> Sketch:
+        """See `Engine.score`: Ray Data streams the shards through a pool of actors, a sketch comes back of each."""
+        sketches = fan_out(
+            _sketcher,
+            [shard.model_dump_json() for shard in block.shards],
+            pool=Pool(min(config.cluster.scorers, len(block.shards)), config.cluster.cpus_per_scorer),
+            log=log,
+            block=block,
+            checkpoints=checkpoints,
+            config=config,
+            keep=keep,
+            seed=seed,
+        )
+        whole: Sketch | None = None
+        for data in sketches:  # merged as they come, so that the leader holds two sketches at most
+            part = Sketch.from_ipc(data)
+            whole = part if whole is None else merge([whole, part], keep=keep)
+        assert whole is not None, "a block has at least one shard"
+        return whole
+
+    def publish(self, units: Units) -> None:
+        """See `Engine.publish`."""
+        self.shards.publish(units)
+
+    def memory(self) -> Units:
+        """See `Engine.memory`."""
+        return self.shards.read()
+
+    def write_memory(self, folder: Path) -> list[FileEntry]:
+        """See `Engine.write_memory`."""
+        return self.shards.write(folder)
+
+
+def distil(run: Path, config: StreamConfig, *, resume: bool = False) -> list[StageManifest]:
+    """Run the stream on the Ray cluster to which this process is connected; returns the committed stages.
+
+    Args:
+        run: the run folder; every node of the cluster must see it, and the log, under the same path.
+        config: the run's config.
+        resume: continue behind the last committed stage of `run`.
+
+    Raises:
+        DietError: the log, the config, the run folder or the cluster are at fault; the message says how.
+    """
+    run = run.resolve()
+    config = config.model_copy(update={"log": config.log.resolve()})
+    log = open_log(config.log)
+    n_blocks = len(blocks_to_distil(log, config))
+    check_cluster(config.cluster)
+    if len(open_run(run, config, resume=resume)) == n_blocks:
+        return committed_stages(run)
+    memory = ShardedMemory(config.cluster.memory_shards)
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config={"run": str(run), "config": config.model_dump_json(), "memory": memory},
+        scaling_config=ScalingConfig(
+            num_workers=config.cluster.workers, resources_per_worker={"CPU": config.cluster.cpus_per_worker}
+        ),
+        run_config=RunConfig(
+            # Ray's own record of the worker group; the state of the stream is in the run folder alone, so the name only must be new.
+            name=f"train-{ray.get_runtime_context().get_job_id()}-{len(committed_stages(run))}",
+            storage_path=str(run / "ray"),
+            failure_config=FailureConfig(max_failures=config.cluster.max_failures),
+        ),
+    )
+    try:
+        result = trainer.fit()
+    except TrainingFailedError as error:
+        raise _user_error(error) or error from error
+    finally:
+        memory.close()
+    failure = result.return_value
+    if failure:
+        raise restore(json.loads(str(failure)))
+    return committed_stages(run)
+
+
+def check_cluster(cluster: ClusterConfig) -> None:
+    """Refuse a config that the connected cluster could never run, where Ray would wait without a word.
+
+    Raises:
+        ResourceError: workers and scorers together ask for more CPUs than there are.
+    """
+    have = ray.cluster_resources().get("CPU", 0.0)
+    workers, scorers = cluster.workers * cluster.cpus_per_worker, cluster.scorers * cluster.cpus_per_scorer
+    if workers + scorers > have:
+        raise ResourceError(
+            f"cluster: {cluster.workers} workers x {cluster.cpus_per_worker} CPUs and {cluster.scorers} scorers x "
+            f"{cluster.cpus_per_scorer} CPUs need {workers + scorers:g} CPUs, the cluster has {have:g}: lower "
+            "cluster.workers, cpus_per_worker, scorers or cpus_per_scorer, or add nodes"
+        )
+
+
+def _work(task: dict[str, Any]) -> str | None:
+    """What each worker of the group runs: the whole stream. Returns the user's error that ended it, as JSON."""
+    config = StreamConfig.model_validate_json(task["config"])
+    run = Path(task["run"])
+    crew: Crew = Group() if config.cluster.workers > 1 else Solo()
+    events = Events(run / "events.jsonl" if crew.rank == 0 else None)
+    engine = RayEngine(crew, task["memory"])
+    try:
+        run_stream(run, open_log(config.log), config, engine, events, committed_stages(run))
+    except DietError as error:
+        if config.cluster.workers > 1:
+            raise  # the others wait for this one in a collective: only the end of the group frees them
+        return json.dumps(describe(error))
+    return None
+
+
+def _sketcher(**shared: Any) -> Any:
+    scorer = ShardScorer(
+        shared["log"], shared["checkpoints"], shared["config"], keep=shared["keep"], seed=shared["seed"]
+    )
+    return partial(_sketch, scorer, shared["block"])
+
+
+def _sketch(scorer: ShardScorer, block: BlockManifest, description: str) -> bytes:
+    return scorer.sketch(block, Shard.model_validate_json(description)).to_ipc()
+
+
+def _user_error(error: TrainingFailedError) -> DietError | None:
+    """The user's error behind a failed run, if there is one."""
+    causes = list(error.worker_failures.values()) if isinstance(error, WorkerGroupError) else [error.__cause__]
+    for cause in causes:
+        seen: BaseException | None = cause
+        while seen is not None:
+            if isinstance(seen, DietError):
+                return seen
+            seen = seen.__cause__
+    return None

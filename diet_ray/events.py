@@ -1,0 +1,58 @@
+"""What happens in a run, as lines of JSON that a person's progress bar, `status` and the report all read.
+
+The worker that leads writes them beside the result, on the shared storage; nothing of the result depends on them.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+class Events:
+    """Appends events to a file; without a path it swallows them."""
+
+    INTERVAL = 0.5
+    """Least seconds between two `progress` events of one step."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._last = 0.0
+
+    def emit(self, kind: str, **values: Any) -> None:
+        """Append one event of that kind, with the time in seconds since the epoch."""
+        if self.path is None:
+            return
+        line = json.dumps({"time": round(time.time(), 3), "kind": kind, **values})
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    @contextmanager
+    def step(self, stage: int, name: str, **values: Any) -> Iterator[None]:
+        """Emit `step` when the body is done, with its wall time in seconds."""
+        self.emit("start", stage=stage, step=name, **values)
+        began = time.perf_counter()
+        yield
+        self.emit("step", stage=stage, step=name, seconds=round(time.perf_counter() - began, 4), **values)
+
+    def progress(self, stage: int, name: str, done: int, total: int) -> None:
+        """Emit how far a step is, not more often than `INTERVAL`."""
+        now = time.monotonic()
+        if now - self._last >= self.INTERVAL or done == total:
+            self._last = now
+            self.emit("progress", stage=stage, step=name, done=done, total=total)
+
+
+def read_events(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+    """The complete events from byte `offset` on, and the offset at which to go on reading."""
+    if not path.exists():
+        return [], offset
+    with path.open("rb") as file:
+        file.seek(offset)
+        data = file.read()
+    whole = data[: data.rfind(b"\n") + 1]
+    return [json.loads(line) for line in whole.splitlines()], offset + len(whole)

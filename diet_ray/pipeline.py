@@ -1,0 +1,243 @@
+"""The stream: one stage per block, each as DIET describes it. No Ray here; what is distributed stands behind `Engine`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diet_ray.align import align
+from diet_ray.blocks import BlockManifest, Log, Rows, sha256
+from diet_ray.config import StreamConfig
+from diet_ray.crew import Crew
+from diet_ray.errors import ConfigError
+from diet_ray.events import Events
+from diet_ray.fuse import fuse, quota
+from diet_ray.reference import Predictor, Reference, held_out, load_tensors, save_tensors, train_pass
+from diet_ray.refine import refine
+from diet_ray.seeds import derive_seed
+from diet_ray.select import Sketch, choose
+from diet_ray.store import FileEntry, StageDraft, StageManifest, check_file, file_entry, read_units, stage_folder
+from diet_ray.units import Units, convert
+
+
+class Engine(Protocol):
+    """Where the work of a stage is done: in this process (`LocalEngine`) or on a Ray cluster (`RayEngine`)."""
+
+    crew: Crew
+
+    def score(
+        self, log: Log, block: BlockManifest, checkpoints: list[Path], config: StreamConfig, keep: int, seed: int
+    ) -> Sketch:
+        """Score every row of the block under the K checkpoints and sketch the result for selection; called by the leader."""
+        ...
+
+    def publish(self, units: Units) -> None:
+        """Make `units` the memory; called by the leader."""
+        ...
+
+    def memory(self) -> Units:
+        """The memory as last published, ordered by unit id."""
+        ...
+
+    def write_memory(self, folder: Path) -> list[FileEntry]:
+        """Write the memory's shards to the folder of a stage; called by the leader."""
+        ...
+
+
+@dataclass
+class Stream:
+    """A run in progress, as each worker holds it."""
+
+    run: Path
+    log: Log
+    config: StreamConfig
+    engine: Engine
+    events: Events
+    reference: Reference
+    previous: Predictor | None = None
+    """phi_{t-1}, in whose space the memory is."""
+    last: StageManifest | None = None
+    """The last committed stage."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this worker does what is done once."""
+        return self.engine.crew.rank == 0
+
+
+def blocks_to_distil(log: Log, config: StreamConfig) -> list[BlockManifest]:
+    """The blocks of a run. Raises ConfigError where the log has fewer than asked for, or none to spare."""
+    n = len(log.blocks) - 1 if config.blocks is None else config.blocks
+    if not 1 <= n <= len(log.blocks):
+        raise ConfigError(
+            f"key 'blocks': {n} of {len(log.blocks)} blocks of {log.path} cannot be distilled; ingest more or ask for fewer"
+        )
+    return log.blocks[:n]
+
+
+def run_stream(
+    run: Path, log: Log, config: StreamConfig, engine: Engine, events: Events, committed: list[StageManifest]
+) -> None:
+    """Distil block after block, from behind the last committed stage on."""
+    torch.set_num_threads(config.cluster.threads_per_worker)
+    stream = begin(run, log, config, engine, events, committed)
+    for block in blocks_to_distil(log, config)[len(committed) :]:
+        run_stage(stream, block)
+
+
+def begin(
+    run: Path, log: Log, config: StreamConfig, engine: Engine, events: Events, committed: list[StageManifest]
+) -> Stream:
+    """The state before the next stage: new, or exactly as the last committed stage left it."""
+    reference = Reference(
+        log.schema,
+        config.reference.net,
+        config.reference,
+        n_ids=log.blocks[0].n_ids,
+        seed=derive_seed(config.seed, "reference"),
+    )
+    stream = Stream(run, log, config, engine, events, reference)
+    if committed:
+        last = committed[-1]
+        folder = stage_folder(run, last.index)
+        weights = load_tensors(check_file(folder, last.checkpoints[-1]))
+        reference.load(weights, load_tensors(check_file(folder, last.optimiser)))
+        if stream.leads:
+            engine.publish(Units.concat([read_units(check_file(folder, entry)) for entry in last.memory]))
+        stream.previous, stream.last = Predictor(log.schema, config.reference.net, weights), last
+    engine.crew.barrier()
+    return stream
+
+
+def run_stage(stream: Stream, block: BlockManifest) -> None:
+    """One stage: take in a block, leave M_t and phi_t committed."""
+    config, engine, events, crew, t = stream.config, stream.engine, stream.events, stream.engine.crew, block.index
+    draft = StageDraft(stream.run, t)
+    rows_before = stream.last.rows_seen if stream.last else 0
+    units_before = stream.last.units if stream.last else 0
+    n_fresh = quota(config.budget, block_rows=block.rows, rows_before=rows_before, units_before=units_before)
+    events.emit("stage", stage=t, block=block.name, rows=block.rows)
+
+    if stream.leads:
+        draft.begin()
+    crew.barrier()
+
+    with events.step(t, "reference", rows=block.rows):
+        logloss, checkpoints, paths = train_reference(stream, block, draft.folder)
+    phi = checkpoints[-1]
+    crew.barrier()
+
+    if stream.leads:
+        with events.step(t, "score", rows=block.rows):
+            seed = derive_seed(config.seed, "stage", t)
+            sketch = engine.score(stream.log, block, paths, config, n_fresh, seed)
+        with events.step(t, "select"):
+            selected = choose(sketch, config.select, n=n_fresh)
+            fresh = convert(selected, block=t, n_fields=stream.log.schema.n_fields, dim=config.reference.dim)
+        with events.step(t, "align"):
+            old = align_memory(stream, phi)
+        with events.step(t, "fuse"):
+            engine.publish(fuse(old, fresh, config.budget))
+    crew.barrier()
+
+    with events.step(t, "refine", rounds=config.refine.rounds):
+        fused = engine.memory()
+        refined, report = refine(
+            fused,
+            checkpoints,
+            held_rows(stream, block),
+            stream.log.schema,
+            config,
+            crew,
+            seed=derive_seed(config.seed, "refine", t),
+            on_round=lambda done: events.progress(t, "refine", done, config.refine.rounds),
+        )
+
+    if stream.leads:
+        with events.step(t, "commit"):
+            engine.publish(refined)
+            save_tensors(draft.folder / "optimiser.safetensors", stream.reference.optimiser_state())
+            manifest = StageManifest(
+                index=t,
+                block=block.name,
+                block_sha256=sha256(stream.log.path / "blocks" / block.name / "manifest.json"),
+                parent_sha256=sha256(stage_folder(stream.run, t - 1) / "manifest.json") if stream.last else None,
+                rows_seen=rows_before + block.rows,
+                n_ids=block.n_ids,
+                units=len(refined),
+                config=config,
+                log_schema=stream.log.schema,
+                reference_logloss=logloss,
+                refine=report,
+                memory=engine.write_memory(draft.folder),
+                checkpoints=[file_entry(path) for path in paths],
+                optimiser=file_entry(draft.folder / "optimiser.safetensors"),
+            )
+            draft.commit(manifest)
+        events.emit("committed", stage=t, block=block.name, units=len(refined), rows_seen=manifest.rows_seen)
+    crew.barrier()
+    stream.previous = phi
+    stream.last = read_stage(stream.run, t)
+
+
+def train_reference(stream: Stream, block: BlockManifest, folder: Path) -> tuple[float, list[Predictor], list[Path]]:
+    """Step 1: phi_t from phi_{t-1}, by one pass over the rows that the last stage held out and those that this one does not.
+
+    Returns the loss along the way, the K checkpoints and the files in which the leader has saved them.
+    """
+    config, schema = stream.config, stream.log.schema
+    checkpoints: list[Predictor] = []
+    paths = [folder / f"checkpoint-{k}.safetensors" for k in range(config.reference.checkpoints)]
+
+    def keep(k: int, weights: dict[str, Tensor]) -> None:
+        checkpoints.append(Predictor(schema, config.reference.net, weights))
+        if stream.leads:
+            save_tensors(paths[k], weights)
+
+    before = [held_rows(stream, stream.log.blocks[block.index - 1])] if block.index else []
+    share, seed = config.reference.holdout, config.seed
+    kept = sum(int((~held_out(rows.row_id, share, seed)).sum()) for rows in stream.log.iter_block(block))
+    parts = (rows.take(~held_out(rows.row_id, share, seed)) for rows in stream.log.iter_block(block))
+    stream.reference.grow(block.n_ids)
+    logloss = train_pass(
+        stream.reference,
+        _chain(before, parts),
+        stream.engine.crew,
+        rows=sum(len(rows) for rows in before) + kept,
+        on_checkpoint=keep,
+    )
+    return logloss, checkpoints, paths
+
+
+def held_rows(stream: Stream, block: BlockManifest) -> Rows:
+    """The rows of a block that its own stage's reference does not learn from, in time order."""
+    share, seed = stream.config.reference.holdout, stream.config.seed
+    return Rows.concat([rows.take(held_out(rows.row_id, share, seed)) for rows in stream.log.iter_block(block)])
+
+
+def align_memory(stream: Stream, phi: Predictor) -> Units | None:
+    """Step 5: M_{t-1} in the space of phi_t; None before the first stage."""
+    if stream.previous is None:
+        return None
+    field_of_slot = np.asarray(stream.log.schema.field_of_slot)
+    return align(
+        stream.engine.memory(), stream.previous.table, phi.table, field_of_slot, phi.logits, stream.config.align
+    )
+
+
+def read_stage(run: Path, index: int) -> StageManifest:
+    """The manifest of a committed stage."""
+    from diet_ray.settings import parse_json
+
+    return parse_json(StageManifest, stage_folder(run, index) / "manifest.json")
+
+
+def _chain(first: list[Rows], rest: Iterator[Rows]) -> Iterator[Rows]:
+    yield from (rows for rows in first if len(rows))
+    yield from rest

@@ -1,0 +1,32 @@
+"""Stage step 2 over one shard: read, score under the K checkpoints, sketch for selection. No Ray here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from diet_ray.blocks import BlockManifest, Log, Rows, Shard, read_shard
+from diet_ray.config import StreamConfig
+from diet_ray.reference import Predictor, load_tensors
+from diet_ray.score import el2n, mean_probability
+from diet_ray.select import Scored, Sketch, sketch
+
+
+class ShardScorer:
+    """Holds the K checkpoints and scores shard after shard."""
+
+    def __init__(self, log: Log, checkpoints: list[Path], config: StreamConfig, *, keep: int, seed: int) -> None:
+        self.log, self.config, self.keep, self.seed = log, config, keep, seed
+        self.predictors = [Predictor(log.schema, config.reference.net, load_tensors(path)) for path in checkpoints]
+
+    def score(self, rows: Rows) -> Scored:
+        """EL2N and mean probability of each row."""
+        probabilities = torch.stack([torch.sigmoid(predictor(rows.ids)) for predictor in self.predictors])
+        score = el2n(probabilities, torch.tensor(rows.labels))
+        return Scored(rows, score.numpy(), mean_probability(probabilities).numpy())
+
+    def sketch(self, block: BlockManifest, shard: Shard) -> Sketch:
+        """What selection needs to know of a shard."""
+        rows = read_shard(self.log.shard_path(block, shard), shard, self.log.schema)
+        return sketch(self.score(rows), self.config.select, keep=self.keep, seed=self.seed)

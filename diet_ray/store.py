@@ -1,0 +1,216 @@
+"""The run folder: committed stages on disk, each complete or absent. No Ray here.
+
+    RUN/run.json                          RunManifest, written when the run begins
+    RUN/events.jsonl                      what happened when (`diet_ray.events`); not part of the result
+    RUN/stages/0003/manifest.json         StageManifest, written last inside a temporary folder that one rename makes visible
+    RUN/stages/0003/memory-00.arrow       units of one memory shard, Arrow IPC
+    RUN/stages/0003/checkpoint-0.safetensors   weights of phi_t along the pass; the last one is phi_t
+    RUN/stages/0003/optimiser.safetensors      moments of its optimisers
+
+The same log, config and seed give the same bytes in every file of a stage.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+
+import pyarrow as pa
+from pydantic import Field as Key
+
+from diet_ray.blocks import sha256
+from diet_ray.config import StreamConfig
+from diet_ray.errors import ConfigError, CorruptArtefactError, VersionError
+from diet_ray.refine import RefineReport
+from diet_ray.schema import Schema
+from diet_ray.settings import Settings, parse_json, write_json
+from diet_ray.units import Units, from_arrow, to_arrow
+
+FORMAT = 1
+"""Version of the run folder's layout; a reader refuses any other."""
+
+
+class RunManifest(Settings):
+    """What a run was asked to do, and by which versions."""
+
+    format: int = FORMAT
+    """Version of the layout."""
+    config: StreamConfig
+    """The whole config, defaults filled in."""
+    versions: dict[str, str]
+    """Versions of the packages on which the bytes of the result depend."""
+
+
+class FileEntry(Settings):
+    """One file of a stage."""
+
+    path: str = Key(pattern=r"^[a-z0-9.-]+$")
+    """Name inside the stage's folder."""
+    bytes: int
+    """Size."""
+    sha256: str
+    """Checksum, hexadecimal."""
+
+
+class StageManifest(Settings):
+    """One committed stage: the memory M_t and the reference phi_t."""
+
+    format: int = FORMAT
+    """Version of the layout."""
+    index: int = Key(ge=0)
+    """Position in the stream; the block's index in the log."""
+    block: str
+    """Name of the block that the stage took in."""
+    block_sha256: str
+    """Checksum of the block's manifest: the rows from which the stage came."""
+    parent_sha256: str | None
+    """Checksum of the previous stage's manifest; None for the first."""
+    rows_seen: int
+    """Rows of all blocks so far."""
+    n_ids: int
+    """Rows of the embedding table."""
+    units: int
+    """Units in the memory."""
+    config: StreamConfig
+    """The run's config, with the horizon for which the memory was refined (`student`)."""
+    log_schema: Schema
+    """The log's schema."""
+    reference_logloss: float
+    """Mean loss of the block's rows just before the reference learned from them, nats."""
+    refine: RefineReport | None
+    """What refinement did; None where there was none."""
+    memory: list[FileEntry]
+    """The memory's shards."""
+    checkpoints: list[FileEntry]
+    """The K checkpoints, oldest first."""
+    optimiser: FileEntry
+    """Moments of the reference's optimisers."""
+
+
+def stage_folder(run: Path, index: int) -> Path:
+    """Where a committed stage lies."""
+    return run / "stages" / f"{index:04d}"
+
+
+def open_run(run: Path, config: StreamConfig, *, resume: bool) -> list[StageManifest]:
+    """Begin a run folder, or take one up again; returns the committed stages.
+
+    Raises:
+        ConfigError: the folder holds a run and `resume` is off, or it was begun with another config (`cluster` may differ).
+        CorruptArtefactError: there is no run to resume, or a stage is damaged.
+        VersionError: the run was begun under other package versions, so that its bytes could not be continued.
+    """
+    manifest = RunManifest(
+        config=config, versions={name: version(name) for name in ("diet_ray", "torch", "ray", "numpy")}
+    )
+    if not resume:
+        if (run / "run.json").exists():
+            raise ConfigError(f"{run}: already holds a run; continue it with --resume or choose another folder")
+        (run / "stages").mkdir(parents=True, exist_ok=True)
+        write_json(run / "run.json", manifest)
+        return []
+    begun = parse_json(RunManifest, run / "run.json")
+    if begun.versions != manifest.versions:
+        raise VersionError(
+            f"{run}: begun with {begun.versions}, now {manifest.versions}; install those or start a new run"
+        )
+    differing = [
+        name
+        for name in StreamConfig.model_fields
+        if name not in ("cluster", "log") and getattr(begun.config, name) != getattr(config, name)
+    ]
+    if differing:
+        raise ConfigError(
+            f"{run}: was begun with another config, key {differing[0]!r} differs; resume with the run's own"
+        )
+    return committed_stages(run)
+
+
+def committed_stages(run: Path) -> list[StageManifest]:
+    """The committed stages of a run, in order; their lineage is checked, their files are not (see `check_files`).
+
+    Raises:
+        CorruptArtefactError: a stage is missing between others, or does not follow from the one before.
+    """
+    stages: list[StageManifest] = []
+    parent: str | None = None
+    while stage_folder(run, len(stages)).is_dir():
+        path = stage_folder(run, len(stages)) / "manifest.json"
+        stage = parse_json(StageManifest, path)
+        if stage.format != FORMAT:
+            raise VersionError(f"{path}: format {stage.format}, this release reads {FORMAT}: distil again")
+        if stage.index != len(stages) or stage.parent_sha256 != parent:
+            raise CorruptArtefactError(
+                f"{path}: does not follow from the stage before it; restore the run folder from a copy"
+            )
+        stages.append(stage)
+        parent = sha256(path)
+    return stages
+
+
+class StageDraft:
+    """A stage that is being written: a temporary folder that `commit` turns into the real one, or that is left behind unseen."""
+
+    def __init__(self, run: Path, index: int) -> None:
+        self.run, self.index = run, index
+        self.folder = run / "stages" / f".{index:04d}.tmp"
+
+    def begin(self) -> None:
+        """Start from an empty folder, whatever an interrupted attempt left."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+
+    def commit(self, manifest: StageManifest) -> None:
+        """Make the stage visible: data reaches the disk first, then the manifest, then the rename."""
+        for path in self.folder.iterdir():
+            _fsync(path)
+        write_json(self.folder / "manifest.json", manifest)
+        _fsync(self.folder)
+        self.folder.rename(stage_folder(self.run, self.index))
+        _fsync(self.run / "stages")
+
+
+def file_entry(path: Path) -> FileEntry:
+    """The manifest entry of a finished file."""
+    return FileEntry(path=path.name, bytes=path.stat().st_size, sha256=sha256(path))
+
+
+def check_file(folder: Path, entry: FileEntry) -> Path:
+    """The file of a manifest entry. Raises CorruptArtefactError where it is missing or not the one that was committed."""
+    path = folder / entry.path
+    if not path.is_file():
+        raise CorruptArtefactError(f"{path}: missing, though the stage's manifest names it; restore it from a copy")
+    if path.stat().st_size != entry.bytes or sha256(path) != entry.sha256:
+        raise CorruptArtefactError(
+            f"{path}: not the file that was committed (size or sha256 differ); restore it from a copy"
+        )
+    return path
+
+
+def write_units(path: Path, units: Units) -> FileEntry:
+    """Write units as an Arrow IPC file; the same units give the same bytes."""
+    table = to_arrow(units)
+    options = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema, options=options) as writer:
+        writer.write_table(table)
+    return file_entry(path)
+
+
+def read_units(path: Path) -> Units:
+    """Read what `write_units` wrote. Raises CorruptArtefactError where the file cannot be read."""
+    try:
+        with pa.OSFile(str(path)) as source:
+            table = pa.ipc.open_file(source).read_all()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise CorruptArtefactError(f"{path}: not a readable Arrow file ({error})") from error
+    return from_arrow(table, str(path))
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
