@@ -49,7 +49,7 @@ def influence(net: FlatNet, theta: Tensor, examples: Examples, hard: HardTargets
     (direction,) = torch.autograd.grad(example_losses(net(at, hard.x), hard.labels).mean(), at)
     at = at.detach()
     parts = []
-    for rows in torch.arange(len(examples)).split(batch_size):
+    for rows in torch.split(torch.arange(len(examples)), batch_size):
         x, target, weight = examples.x[rows], torch.sigmoid(examples.logit[rows]), examples.weight[rows]
 
         def losses(theta: Tensor, x: Tensor = x, target: Tensor = target, weight: Tensor = weight) -> Tensor:

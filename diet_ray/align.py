@@ -69,7 +69,8 @@ def field_maps(old: Tensor, new: Tensor, method: str) -> Tensor:
     cross = a.transpose(1, 2) @ b
     if method == "procrustes":
         u, _, vh = torch.linalg.svd(cross)
-        return (u @ vh).float()
+        return torch.matmul(u, vh).float()
     gram = a.transpose(1, 2) @ a
     penalty = RIDGE * gram.diagonal(dim1=1, dim2=2).mean(dim=1).clamp_min(1e-12)[:, None, None] * eye
-    return torch.linalg.solve(gram + penalty, cross + penalty).float()
+    maps: Tensor = torch.linalg.solve(gram + penalty, cross + penalty)
+    return maps.float()

@@ -106,7 +106,7 @@ def distil(run: Path, config: StreamConfig, *, resume: bool = False) -> list[Sta
         raise _user_error(error) or error from error
     finally:
         memory.close()
-    failure = result.return_value
+    failure = result.return_value  # type: ignore[attr-defined]
     if failure:
         raise restore(json.loads(str(failure)))
     return committed_stages(run)
@@ -128,7 +128,7 @@ def check_cluster(cluster: ClusterConfig) -> None:
         )
 
 
-def _work(task: dict[str, Any]) -> str | None:
+def _work(task: dict[Any, Any]) -> Any:
     """What each worker of the group runs: the whole stream. Returns the user's error that ended it, as JSON."""
     config = StreamConfig.model_validate_json(task["config"])
     run = Path(task["run"])

@@ -44,7 +44,7 @@ class ShardedMemory:
     """Handles of the N owners. It can be sent to any worker; the owners live as long as the process that created them."""
 
     def __init__(self, n_shards: int) -> None:
-        self.owners = [MemoryShard.remote() for _ in range(n_shards)]
+        self.owners = [MemoryShard.remote() for _ in range(n_shards)]  # type: ignore[attr-defined]
 
     def publish(self, units: Units) -> None:
         """Split `units` over the shards and publish a new version of each."""

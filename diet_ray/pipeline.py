@@ -22,6 +22,7 @@ from diet_ray.reference import Predictor, Reference, held_out, load_tensors, sav
 from diet_ray.refine import refine
 from diet_ray.seeds import derive_seed
 from diet_ray.select import Sketch, choose
+from diet_ray.settings import parse_json
 from diet_ray.store import FileEntry, StageDraft, StageManifest, check_file, file_entry, read_units, stage_folder
 from diet_ray.units import Units, convert
 
@@ -233,8 +234,6 @@ def align_memory(stream: Stream, phi: Predictor) -> Units | None:
 
 def read_stage(run: Path, index: int) -> StageManifest:
     """The manifest of a committed stage."""
-    from diet_ray.settings import parse_json
-
     return parse_json(StageManifest, stage_folder(run, index) / "manifest.json")
 
 

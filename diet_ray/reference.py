@@ -35,7 +35,7 @@ class Reference(nn.Module):
         names = [field.name for field in schema.fields]
         self.net: Candidate = build(net, names, config.dim, schema.n_tasks, derive_seed(seed, "net"))
         self.net_optimiser = torch.optim.Adam(self.net.parameters(), lr=net.lr or config.lr)
-        self.table_optimiser = torch.optim.SparseAdam([self.embedding.weight], lr=config.embedding_lr)
+        self.table_optimiser = self._table_optimiser()
 
     def forward(self, ids: Tensor) -> Tensor:
         """`[B, S]` ids to `[B, T]` logits."""
@@ -48,7 +48,7 @@ class Reference(nn.Module):
             return
         state = self.table_optimiser.state[self.embedding.weight]
         self.embedding.grow(n_ids, derive_seed(self.seed, "embedding"))
-        self.table_optimiser = torch.optim.SparseAdam([self.embedding.weight], lr=self.config.embedding_lr)
+        self.table_optimiser = self._table_optimiser()
         if state:
             pad = (0, 0, 0, n_ids - state["exp_avg"].shape[0])
             grown = {name: nn.functional.pad(state[name], pad) for name in ("exp_avg", "exp_avg_sq")}
@@ -81,7 +81,10 @@ class Reference(nn.Module):
             else:
                 owner.state[parameter] = saved
 
-    def _optimised(self) -> Iterator[tuple[str, nn.Parameter, torch.optim.Optimizer]]:
+    def _table_optimiser(self) -> torch.optim.Optimizer:
+        return torch.optim.SparseAdam([self.embedding.weight], lr=self.config.embedding_lr)
+
+    def _optimised(self) -> Iterator[tuple[str, Tensor, torch.optim.Optimizer]]:
         yield "table", self.embedding.weight, self.table_optimiser
         for name, parameter in self.net.named_parameters():
             yield f"net.{name}", parameter, self.net_optimiser
@@ -136,7 +139,7 @@ def train_pass(
         reference.net_optimiser.zero_grad()
         reference.table_optimiser.zero_grad()
         # DDP averages over the workers; times W this is the mean over the whole batch however unevenly it was split.
-        (summed * (crew.size / len(batch))).backward()
+        torch.autograd.backward(summed * (crew.size / len(batch)))
         reference.net_optimiser.step()
         reference.table_optimiser.step()
         total += torch.tensor([float(summed.detach()), len(labels)], dtype=torch.float64)
@@ -168,7 +171,7 @@ class Predictor:
     @torch.no_grad()
     def logits(self, x: Tensor, *, batch_size: int = 8192) -> Tensor:
         """`[N, F, d]` inputs to `[N, T]` logits."""
-        return torch.cat([self.net(part) for part in x.split(batch_size)])
+        return torch.cat([self.net(part) for part in torch.split(x, batch_size)])
 
     def __call__(self, ids: np.ndarray, *, batch_size: int = 8192) -> Tensor:
         """`[N, S]` ids to `[N, T]` logits, a batch at a time."""

@@ -170,7 +170,7 @@ def cell_quotas(cell_sizes: np.ndarray, n: int) -> np.ndarray:
     quotas = np.floor(exact).astype(np.int64)
     order = np.lexsort((np.arange(len(exact)), quotas - exact))
     quotas[order[: n - int(quotas.sum())]] += 1
-    return np.minimum(quotas, cell_sizes)
+    return np.asarray(np.minimum(quotas, cell_sizes))
 
 
 def _key(score: np.ndarray, row_id: np.ndarray, config: SelectConfig, seed: int) -> np.ndarray:
@@ -178,7 +178,7 @@ def _key(score: np.ndarray, row_id: np.ndarray, config: SelectConfig, seed: int)
         return score
     u = uniform_by_id(row_id, seed)
     if config.strategy == "proportional":
-        return np.log(u) / np.maximum(score, 1e-12)
+        return np.asarray(np.log(u) / np.maximum(score, 1e-12))
     return u
 
 
@@ -187,7 +187,7 @@ def _best(group: np.ndarray, key: np.ndarray, row_id: np.ndarray, keep: int) -> 
     order = np.lexsort((row_id, -key, group))
     ordered = group[order]
     first = np.searchsorted(ordered, ordered, side="left")
-    return order[np.arange(len(order)) - first < keep]
+    return np.asarray(order[np.arange(len(order)) - first < keep])
 
 
 def _stratum_quotas(counts: np.ndarray, quota: int, config: SelectConfig) -> np.ndarray:

@@ -134,4 +134,4 @@ def train_student(
 def predict(module: nn.Module, theta: Tensor, x: Tensor, *, batch_size: int = 8192) -> Tensor:
     """`[N, T]` logits of `x [N, F, d]` in evaluation mode."""
     net = FlatNet(module.eval())
-    return torch.cat([net(theta, part) for part in x.split(batch_size)])
+    return torch.cat([net(theta, part) for part in torch.split(x, batch_size)])
