@@ -117,24 +117,24 @@ def _nulls(column: pa.Array) -> np.ndarray:
 
 
 def _epoch(column: pa.Array, time: Time, origin: Origin) -> np.ndarray:
+    times, divide = _PER_MS[time.unit]
+    limit = int(_LATEST) * divide // times
     if pa.types.is_string(column.type):
-        column = _parse(column, pa.int64(), r"^-?[0-9]{1,18}$", time.column, origin, "integer")
+        column = _parse(column, pa.int64(), r"^-?([0-9]{1,18}|[1-8][0-9]{18})$", time.column, origin, "an integer")
     if pa.types.is_floating(column.type):
         _finite(column, time.column, origin)
-        times, divide = _PER_MS[time.unit]
-        stamp = np.floor(column.to_numpy(zero_copy_only=False) * times / divide)
-        return np.clip(stamp, -1, _LATEST).astype(np.int64)  # what is clipped is refused by the caller
+        stamp = np.clip(column.to_numpy(zero_copy_only=False), -1, limit)  # what is clipped is refused by the caller
+        return np.asarray(np.floor(stamp * times / divide), np.int64)
     if not pa.types.is_integer(column.type):
         origin.wrong_type(
             time.column, column.type, "an integer epoch", "set time.unit to timestamp, or correct the column"
         )
-    times, divide = _PER_MS[time.unit]
-    values = column.cast(pa.int64()).to_numpy(zero_copy_only=False)
+    values = np.asarray(column.cast(pa.int64(), safe=False).to_numpy(zero_copy_only=False))
     # Checked before scaling: a wrong unit must end in a message, not in an overflow.
-    outside = (values < 0) | (values >= _LATEST * divide // times)
+    outside = (values < 0) | (values >= limit)
     if outside.any():
         origin.refuse(time.column, outside, "time outside 1970-2200", f"is time.unit {time.unit!r} right?")
-    return np.asarray(values * times // divide)
+    return values * times // divide
 
 
 def _timestamps(column: pa.Array, time: Time, origin: Origin) -> np.ndarray:
@@ -218,7 +218,7 @@ def _label(table: pa.Table, name: str, origin: Origin) -> np.ndarray:
 def _numeric(column: pa.Array, name: str, origin: Origin) -> pa.Array:
     if pa.types.is_string(column.type):
         number = r"^\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$|(?i)^\s*[+-]?(nan|inf|infinity)\s*$"
-        column = _parse(pc.utf8_trim_whitespace(column), pa.float64(), number, name, origin, "number")
+        column = _parse(pc.utf8_trim_whitespace(column), pa.float64(), number, name, origin, "a number")
     numeric = pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)
     if not numeric and not pa.types.is_boolean(column.type):
         origin.wrong_type(name, column.type, "a number", "make the field hashed or vocabulary, or correct the column")
@@ -231,7 +231,7 @@ def _parse(column: pa.Array, kind: pa.DataType, pattern: str, name: str, origin:
     bad = pc.invert(pc.match_substring_regex(column, pattern)).fill_null(False).to_numpy(zero_copy_only=False)
     if bad.any():
         value = column[int(np.flatnonzero(bad)[0])].as_py()
-        origin.refuse(name, bad, f"text {value!r}, where a {what} is needed", "correct the value or the schema")
+        origin.refuse(name, bad, f"text {value!r}, where {what} is needed", "correct the value or the schema")
     return column.cast(kind)
 
 

@@ -46,7 +46,7 @@ def test_several_mistakes_are_named_at_once() -> None:
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="none.yaml"):
+    with pytest.raises(ConfigError, match=r"none\.yaml"):
         load_yaml(Outer, tmp_path / "none.yaml")
     with pytest.raises(CorruptArtefactError, match=r"none.json.*missing"):
         parse_json(Outer, tmp_path / "none.json")

@@ -53,7 +53,7 @@ def prepare(source: Path | None, out: Path) -> list[Path]:
         **_joined(bought["product_id"], products, "product_id", _PRODUCTS),
         "store_id": bought["store_id"],
         "hour": pa.array(local.hour, pa.int8()),
-        "weekday": pa.array(local.weekday, pa.int8()),
+        "weekday": pa.array(local.day_of_week, pa.int8()),
         "day_of_month": pa.array(local.day, pa.int8()),
     }
     out.mkdir(parents=True, exist_ok=True)

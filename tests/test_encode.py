@@ -1,0 +1,182 @@
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diet_ray.columns import Origin, canonical
+from diet_ray.encode import (
+    COUNTS,
+    VOCABULARY,
+    Edges,
+    Encoder,
+    build_vocabulary,
+    count_ids,
+    count_values,
+    first_slots,
+    fit_edges,
+    merge_counts,
+)
+from diet_ray.errors import SchemaError
+from diet_ray.schema import Field, Schema
+
+FIELDS: list[dict[str, Any]] = [
+    {"name": "v", "kind": "vocabulary", "min_count": 2},
+    {"name": "m", "kind": "vocabulary", "max_values": 3},
+    {"name": "h", "kind": "hashed", "buckets": 7, "max_values": 2},
+    {"name": "n", "kind": "numeric", "buckets": 4},
+]
+SCHEMA = Schema.model_validate(
+    {"name": "s", "time": {"column": "t", "unit": "ms"}, "user": "u", "tasks": ["y", "z"], "fields": FIELDS}
+)
+TEXT = st.sampled_from(["a", "b", "c", "d", "é", "10", "9"])
+ROW = st.fixed_dictionaries(
+    {
+        "t": st.integers(0, 50),
+        "u": st.integers(0, 3),
+        "y": st.integers(0, 1),
+        "z": st.integers(0, 1),
+        "v": st.none() | TEXT,
+        "m": st.none() | st.lists(TEXT, max_size=5),
+        "h": st.none() | st.lists(TEXT, max_size=3),
+        "n": st.none() | st.floats(-5, 5),
+    }
+)
+KINDS = pa.schema(
+    [
+        *((c, pa.int64()) for c in "tuyz"),
+        ("v", pa.string()),
+        *((c, pa.list_(pa.string())) for c in "mh"),
+        ("n", pa.float64()),
+    ]
+)
+
+
+def canon(rows: list[dict[str, Any]]) -> pa.Table:
+    return canonical(pa.Table.from_pylist(rows, KINDS), SCHEMA, Origin("f", np.arange(len(rows))))
+
+
+@given(st.lists(ROW, min_size=1, max_size=30), st.integers(1, 4))
+@settings(deadline=None)
+def test_ids_against_plain_python(rows: list[dict[str, Any]], n_blocks: int) -> None:
+    block = np.sort(np.arange(len(rows)) % n_blocks)
+    table = canon(rows)
+    # Counted in two parts, as two pieces of a file would be.
+    half = len(rows) // 2
+    parts = [
+        count_values(table.slice(0, half), SCHEMA, block[:half]),
+        count_values(table.slice(half), SCHEMA, block[half:]),
+    ]
+    vocabulary = build_vocabulary(merge_counts(parts), SCHEMA)
+    assert vocabulary.schema == VOCABULARY
+
+    # Plain: ids 0 padding, 1..4 unknown, 5..11 hashed, 12..15 numeric, then values as blocks bring them.
+    known: dict[tuple[int, str], int] = {}
+    sizes = []
+    for b in range(int(block.max()) + 1):
+        seen: Counter[tuple[int, str]] = Counter()
+        for row in (row for row, of in zip(rows, block, strict=True) if of == b):
+            seen.update({(0, row["v"])} - {(0, None)})
+            seen.update({(1, value) for value in (row["m"] or [])[:3]})
+        new = sorted((f, v.encode(), v) for (f, v), n in seen.items() if n >= (2, 1)[f] and (f, v) not in known)
+        for f, _, value in new:
+            known[f, value] = 16 + len(known)
+        sizes.append(16 + len(known))
+
+        mine = [i for i in range(len(rows)) if block[i] == b]
+        edges = [-1.0, 0.0, 1.0]
+        encoder = Encoder.at(b, SCHEMA, vocabulary, Edges(edges={"n": edges}))
+        out = encoder.encode(table.take(mine), 1000)
+        order = sorted(mine, key=lambda i: rows[i]["t"])
+        assert out.row_id.tolist() == list(range(1000, 1000 + len(mine)))
+        assert out.time.tolist() == [rows[i]["t"] for i in order]
+        assert out.labels.tolist() == [[rows[i]["y"], rows[i]["z"]] for i in order]
+        assert out.user.tolist() == [table["user"][i].as_py() for i in order]
+        for i, ids in zip(order, out.ids.tolist(), strict=True):
+            row = rows[i]
+            assert ids[0] == known.get((0, row["v"]), 1)
+            multi = [known.get((1, value), 2) for value in (row["m"] or [])[:3]] or [2]
+            assert ids[1:4] == multi + [0] * (3 - len(multi))
+            hashed = row["h"] or []
+            assert [5 <= x < 12 for x in ids[4:6]] == [len(hashed) > 0, len(hashed) > 1]
+            assert hashed or ids[4:6] == [3, 0]
+            assert ids[6] == (4 if row["n"] is None else 12 + sum(row["n"] >= edge for edge in edges))
+        assert out.ids.dtype == np.int32
+        assert out.ids.max() < sizes[b]
+    assert [count_ids(vocabulary, SCHEMA, b) for b in range(len(sizes))] == sizes
+    assert list(zip(vocabulary["field"].to_pylist(), vocabulary["value"].to_pylist(), strict=True)) == [
+        ("vm"[f], value) for f, value in known
+    ]
+
+
+def test_a_longer_log_keeps_the_ids_of_a_shorter_one() -> None:
+    rng = np.random.default_rng(0)
+    rows = [
+        {"t": i, "u": 1, "y": 0, "z": 0, "v": str(rng.integers(30)), "m": [str(rng.integers(30))], "h": [], "n": 0.0}
+        for i in range(200)
+    ]
+    block = np.arange(200) // 40
+    counts = count_values(canon(rows), SCHEMA, block)
+    assert counts.schema == COUNTS
+    whole = build_vocabulary(counts, SCHEMA)
+    short = build_vocabulary(count_values(canon(rows[:120]), SCHEMA, block[:120]), SCHEMA)
+    assert whole.slice(0, len(short)).equals(short)
+    assert len(whole) > len(short)
+    shuffled = counts.take(rng.permutation(len(counts)))
+    assert build_vocabulary(merge_counts([shuffled]), SCHEMA).equals(whole)
+
+
+def test_first_slots() -> None:
+    assert first_slots(SCHEMA).tolist() == [0, 1, 4, 6]
+
+
+def test_too_many_ids() -> None:
+    huge = SCHEMA.model_copy(
+        update={"fields": [*SCHEMA.fields, *(Field(name=f"x{i}", kind="hashed", buckets=2**30) for i in "ab")]}
+    )
+    with pytest.raises(SchemaError, match="more than 2\\^31"):
+        build_vocabulary(COUNTS.empty_table(), huge)
+
+
+def test_schema_without_vocabulary() -> None:
+    plain = SCHEMA.model_copy(update={"fields": SCHEMA.fields[2:]})
+    table = canonical(
+        pa.Table.from_pylist([{"t": 1, "u": 1, "y": 0, "z": 1, "v": None, "m": None, "h": ["a"], "n": 1.0}], KINDS),
+        plain,
+        Origin("f", np.arange(1)),
+    )
+    counts = merge_counts([count_values(table, plain, np.zeros(1, np.int64))])
+    vocabulary = build_vocabulary(counts, plain)
+    assert len(vocabulary) == 0
+    assert count_ids(vocabulary, plain, 5) == plain.first_static_id[-1] == 14
+    assert Encoder.at(0, plain, vocabulary, Edges(edges={"n": []})).encode(table, 0).ids[0, 2] == 10
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=200), st.integers(2, 20))
+def test_quantile_edges_balance_distinct_values(values: list[float], buckets: int) -> None:
+    edges = fit_edges(np.array(values), Field(name="n", kind="numeric", buckets=buckets))
+    assert edges == sorted(set(edges))
+    assert len(edges) <= buckets - 1
+    assert min(values) <= edges[0]
+    assert edges[-1] <= max(values)
+    distinct = np.arange(0.0, 997)
+    filled = np.bincount(
+        np.searchsorted(fit_edges(distinct, Field(name="n", kind="numeric", buckets=buckets)), distinct, "right")
+    )
+    assert len(filled) == buckets
+    assert filled.max() - filled.min() <= 1
+
+
+def test_log_edges() -> None:
+    field = Field(name="n", kind="numeric", buckets=3, transform="log")
+    edges = fit_edges(np.array([0.0, 999.0]), field)
+    np.testing.assert_allclose(edges, [9.0, 99.0])
+    assert fit_edges(np.array([-3.0, -2.0]), field) == [0.0]
+
+
+def test_a_numeric_field_without_values_is_refused() -> None:
+    with pytest.raises(SchemaError, match=r"'n' has no value in the first block"):
+        fit_edges(np.zeros(0), Field(name="n", kind="numeric", buckets=3))

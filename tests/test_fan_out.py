@@ -1,0 +1,31 @@
+import os
+
+import pytest
+
+from diet_ray.errors import BadInputError
+from diet_ray.fan_out import fan_out
+
+
+def work(description: str, sign: str) -> bytes:
+    if description.startswith("bad"):
+        raise BadInputError(description, "is bad", column="c", remedy="mend it")
+    return f"{sign}{description}:{os.getpid()}".encode()
+
+
+@pytest.mark.ray
+def test_results_come_in_order_from_other_processes(ray_cluster: int) -> None:
+    results = [result.decode().split(":") for result in fan_out(work, [str(i) for i in range(20)], sign="#")]
+    assert [name for name, _ in results] == [f"#{i}" for i in range(20)]
+    assert str(os.getpid()) not in {pid for _, pid in results}
+
+
+@pytest.mark.ray
+def test_the_first_bad_input_in_order_is_raised_as_itself(ray_cluster: int) -> None:
+    got = []
+    with pytest.raises(BadInputError) as caught:
+        got.extend(fan_out(work, ["1", "bad 2", "3", "bad 4"], sign=""))
+    assert str(caught.value) == "bad 2, column 'c': is bad (mend it)"
+
+
+def test_nothing_to_do() -> None:
+    assert list(fan_out(work, [], sign="")) == []
