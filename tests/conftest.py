@@ -14,6 +14,8 @@ os.environ["RAY_AUTH_MODE"] = "disabled"  # or ray.init writes a token into the 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"  # a dead worker is noticed ten times sooner than by default
 os.environ["RAY_DATA_DISABLE_PROGRESS_BARS"] = "1"
+# Ray's workers import functions of the tests by module name.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
 os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"  # the coming default; unset, every Ray worker warns
 
 

@@ -1,4 +1,6 @@
 import os
+import signal
+from pathlib import Path
 
 import pytest
 
@@ -29,3 +31,18 @@ def test_the_first_bad_input_in_order_is_raised_as_itself(ray_cluster: int) -> N
 
 def test_nothing_to_do() -> None:
     assert list(fan_out(work, [], sign="")) == []
+
+
+def die_once(description: str, marks: str) -> bytes:
+    mark = Path(marks) / description
+    if description == "3" and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return description.encode()
+
+
+@pytest.mark.ray
+def test_the_work_of_a_killed_worker_is_done_again(ray_cluster: int, tmp_path: Path) -> None:
+    todo = [str(i) for i in range(8)]
+    assert [result.decode() for result in fan_out(die_once, todo, marks=str(tmp_path))] == todo
+    assert (tmp_path / "3").exists()
