@@ -15,7 +15,7 @@ from diet_ray.settings import Settings
 class ReferenceConfig(Settings):
     """Stage step 1: the reference model phi_t, trained continually, one pass per block."""
 
-    net: CandidateSpec = CandidateSpec(name="reference", arch="dnn", adapter=False)
+    net: CandidateSpec = CandidateSpec(name="reference", arch="dnn", params={"hidden": (128, 64)}, adapter=False)
     """Interaction net of the reference; it learns its own embeddings, so it takes no adapter and drops no field."""
     dim: int = Key(default=16, ge=1)
     """d, width of the embeddings, which the memory and every candidate share."""
@@ -23,7 +23,7 @@ class ReferenceConfig(Settings):
     """Rows per step over all workers."""
     lr: float = Key(default=1e-3, gt=0)
     """Adam's learning rate for the net."""
-    embedding_lr: float = Key(default=1e-3, gt=0)
+    embedding_lr: float = Key(default=5e-3, gt=0)
     """Sparse Adam's learning rate for the embedding table."""
     checkpoints: int = Key(default=3, ge=1)
     """K, checkpoints kept per block, evenly spaced along the pass."""
@@ -92,7 +92,7 @@ class RefineConfig(Settings):
     """W, differentiable inner steps at a random place of the horizon."""
     proxies: list[CandidateSpec] = Key(
         default=[
-            CandidateSpec(name="dnn", arch="dnn"),
+            CandidateSpec(name="dnn", arch="dnn", params={"hidden": (128, 64)}),
             CandidateSpec(name="fm", arch="fm"),
             CandidateSpec(name="dcnv2", arch="dcnv2"),
         ],

@@ -75,7 +75,8 @@ def describe(error: DietError) -> dict[str, Any]:
 
 def restore(description: dict[str, Any]) -> DietError:
     """The error that `describe` described."""
-    kinds: dict[str, Any] = {kind.__name__: kind for kind in (BadInputError, *DietError.__subclasses__())}
+    subclasses: list[Any] = DietError.__subclasses__()
+    kinds = {kind.__name__: kind for kind in subclasses}
     extra = {key: description[key] for key in ("column", "remedy") if key in description}
     error: DietError = kinds.get(description["type"], DietError)(*description["args"], **extra)
     return error

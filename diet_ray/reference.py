@@ -72,8 +72,8 @@ class Reference(nn.Module):
         self.grow(checkpoint["table"].shape[0])
         with torch.no_grad():
             self.embedding.weight.copy_(checkpoint["table"])
-            for name, parameter in self.net.named_parameters():
-                parameter.copy_(checkpoint[f"net.{name}"])
+            for name, weight in self.net.named_parameters():
+                weight.copy_(checkpoint[f"net.{name}"])
         for name, parameter, owner in self._optimised():
             saved = {k.rpartition("/")[2]: v.clone() for k, v in optimiser.items() if k.rpartition("/")[0] == name}
             if owner is self.table_optimiser and "step" in saved:
@@ -86,8 +86,8 @@ class Reference(nn.Module):
 
     def _optimised(self) -> Iterator[tuple[str, Tensor, torch.optim.Optimizer]]:
         yield "table", self.embedding.weight, self.table_optimiser
-        for name, parameter in self.net.named_parameters():
-            yield f"net.{name}", parameter, self.net_optimiser
+        for name, weight in self.net.named_parameters():
+            yield f"net.{name}", weight, self.net_optimiser
 
 
 def held_out(row_id: np.ndarray, share: float, seed: int) -> np.ndarray:

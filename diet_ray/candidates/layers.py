@@ -34,7 +34,7 @@ def linear(n_in: int, n_out: int, generator: torch.Generator, *, bias: bool = Tr
 
     All randomness comes from `generator`: the global state of torch is neither read nor moved.
     """
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, n_in, n_out, bias=bias)  # type: ignore[no-untyped-call]
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, n_in, n_out, bias=bias)
     nn.init.xavier_uniform_(layer.weight, gain=gain, generator=generator)
     if bias:
         nn.init.zeros_(layer.bias)

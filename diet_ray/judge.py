@@ -1,0 +1,150 @@
+"""Judging a candidate: train it for the horizon on a set of examples, measure it on real rows. No Ray here."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diet_ray.blocks import Rows
+from diet_ray.candidates import CandidateSpec, build
+from diet_ray.config import StudentConfig
+from diet_ray.embedding import lookup
+from diet_ray.metrics import evaluate
+from diet_ray.schema import Schema
+from diet_ray.seeds import derive_seed
+from diet_ray.settings import Settings
+from diet_ray.student import Examples, predict, train_student
+
+
+class Verdict(Settings):
+    """What one candidate reached with one seed on one training set."""
+
+    candidate: str
+    """Name of the candidate."""
+    arch: str
+    """Its architecture."""
+    trained_on: str
+    """The training set, such as `memory` or `full log`."""
+    seed: int
+    """Seed of initial parameters and batch order."""
+    metrics: dict[str, dict[str, float]]
+    """`{task: {auc, logloss (nats), gauc, calibration}}` on the rows it was judged on; nan where undefined."""
+    train_seconds: float
+    """CPU seconds of the training."""
+    parameters: int
+    """Trained parameters of the candidate, embedding table not counted."""
+
+
+def judge(
+    spec: CandidateSpec,
+    examples: Examples,
+    table: Tensor,
+    rows: Rows,
+    schema: Schema,
+    student: StudentConfig,
+    *,
+    seed: int,
+    trained_on: str,
+) -> Verdict:
+    """Train `spec` on `examples` and measure it on `rows`, embedded by `table`.
+
+    Args:
+        spec: the candidate.
+        examples: M units or rows, already as inputs.
+        table: `[n_ids, d]`, the shared embedding table in whose space the examples are.
+        rows: real rows to judge on.
+        schema: the log's.
+        student: the horizon.
+        seed: of the candidate's initial parameters and its batch order.
+        trained_on: what the examples are, for the record.
+    """
+    names = [field.name for field in schema.fields]
+    module = build(spec, names, table.shape[1], schema.n_tasks, derive_seed(seed, "candidate"))
+    began = time.process_time()
+    theta = train_student(module, examples, student, seed=derive_seed(seed, "train"), lr=spec.lr)
+    seconds = time.process_time() - began
+    field_of_slot = torch.tensor(schema.field_of_slot)
+    logits = [
+        predict(module, theta, lookup(table, torch.tensor(rows.ids[start : start + 8192]), field_of_slot))
+        for start in range(0, len(rows), 8192)
+    ]
+    return verdict(spec, torch.cat(logits).numpy(), rows, schema, seed, trained_on, seconds, theta.numel())
+
+
+def verdict(
+    spec: CandidateSpec,
+    logits: np.ndarray,
+    rows: Rows,
+    schema: Schema,
+    seed: int,
+    trained_on: str,
+    seconds: float,
+    parameters: int,
+) -> Verdict:
+    """Measure logits `[N, T]` of a trained candidate on the N rows."""
+    metrics = evaluate(logits, rows.labels, rows.user, schema.tasks)
+    return Verdict(
+        candidate=spec.name,
+        arch=spec.arch,
+        trained_on=trained_on,
+        seed=seed,
+        metrics=metrics,
+        train_seconds=round(seconds, 4),
+        parameters=parameters,
+    )
+
+
+class Standing(Settings):
+    """One line of a leaderboard: a candidate on a training set, over its seeds."""
+
+    candidate: str
+    arch: str
+    trained_on: str
+    seeds: int
+    """Number of seeds."""
+    mean: dict[str, dict[str, float]]
+    """`{task: {metric: mean over seeds}}`."""
+    sd: dict[str, dict[str, float]]
+    """`{task: {metric: standard deviation over seeds}}`, nan for one seed."""
+    train_seconds: float
+    """Mean CPU seconds of the training."""
+    parameters: int
+
+
+def standings(verdicts: list[Verdict]) -> list[Standing]:
+    """One line per candidate and training set, the best first: by mean AUC over the tasks, then by name."""
+    groups: dict[tuple[str, str], list[Verdict]] = {}
+    for one in verdicts:
+        groups.setdefault((one.candidate, one.trained_on), []).append(one)
+    lines = [_standing(group) for group in groups.values()]
+    return sorted(lines, key=_place)
+
+
+def _standing(group: list[Verdict]) -> Standing:
+    first = group[0]
+
+    def over_seeds(how: Any) -> dict[str, dict[str, float]]:
+        return {
+            task: {metric: float(how([one.metrics[task][metric] for one in group])) for metric in metrics}
+            for task, metrics in first.metrics.items()
+        }
+
+    return Standing(
+        candidate=first.candidate,
+        arch=first.arch,
+        trained_on=first.trained_on,
+        seeds=len(group),
+        mean=over_seeds(np.mean),
+        sd=over_seeds(lambda values: np.std(values, ddof=1) if len(values) > 1 else float("nan")),
+        train_seconds=float(np.mean([one.train_seconds for one in group])),
+        parameters=first.parameters,
+    )
+
+
+def _place(line: Standing) -> tuple[float, str, str]:
+    auc = float(np.mean([metrics["auc"] for metrics in line.mean.values()]))
+    return (-auc if auc == auc else 1.0, line.candidate, line.trained_on)
