@@ -6,8 +6,9 @@ Three passes over the input, each one Ray task per piece or shard, none of them 
     partition   per piece: check all columns, split the rows by shard     -> temporary files, vocabulary counts
     encode      per shard: gather its rows, sort by time, encode, write   -> Parquet shards, manifests
 
-What comes out depends on the files and the schema alone, not on the number of workers. A task holds one batch or one shard; the driver
-holds 16 bytes per second of the log, the vocabulary, and one numeric column of the first block at a time.
+What comes out depends on the files and the schema alone, not on the number of workers. A task holds one batch or one shard, and
+the vocabulary counts of its piece; the driver holds 16 bytes per second of the log, a count per block and vocabulary value seen in it (a
+field with hundreds of millions of values is better hashed), and one numeric column of the first block at a time.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -287,13 +289,19 @@ def _encode(
 def encode_shard(description: str, schema: Schema, folder: str) -> bytes:
     """Ray task: gather, sort, encode and write the shard of a `ShardPlan`."""
     step = ShardPlan.model_validate_json(description)
-    vocabulary = pq.read_table(Path(folder) / "vocabulary.parquet")
-    edges = Edges.model_validate_json((Path(folder) / "edges.json").read_bytes())
-    encoder = Encoder.at(step.block, schema, vocabulary, edges)
+    encoder = _encoder(folder, step.block, schema.model_dump_json())
     rows = encoder.encode(pa.Table.from_batches(_read_batches(step.batches)), step.first_row_id)
     shard = write_shard(Path(step.folder) / step.name, rows)
     done = ShardDone(shard=shard, time_min=int(rows.time[0]), time_max=int(rows.time[-1]))
     return done.model_dump_json().encode()
+
+
+@lru_cache(maxsize=1)
+def _encoder(folder: str, block: int, schema: str) -> Encoder:
+    """A worker's encoder: the shards of a block follow one another, and a big vocabulary takes longer to load than a shard to encode."""
+    vocabulary = pq.read_table(Path(folder) / "vocabulary.parquet")
+    edges = Edges.model_validate_json((Path(folder) / "edges.json").read_bytes())
+    return Encoder.at(block, Schema.model_validate_json(schema), vocabulary, edges)
 
 
 def _block(name: str, index: int, members: list[ShardDone], n_ids: int) -> BlockManifest:
