@@ -21,9 +21,9 @@ class ReferenceConfig(Settings):
     """d, width of the embeddings, which the memory and every candidate share."""
     batch_size: int = Key(default=256, ge=1)
     """Rows per step over all workers."""
-    lr: float = Key(default=1e-3, gt=0)
+    lr: float = Key(default=1e-3, gt=0, allow_inf_nan=False)
     """Adam's learning rate for the net."""
-    embedding_lr: float = Key(default=5e-3, gt=0)
+    embedding_lr: float = Key(default=5e-3, gt=0, allow_inf_nan=False)
     """Sparse Adam's learning rate for the embedding table."""
     checkpoints: int = Key(default=3, ge=1)
     """K, checkpoints kept per block, evenly spaced along the pass."""
@@ -79,7 +79,7 @@ class StudentConfig(Settings):
     """T, optimiser steps."""
     batch_size: int = Key(default=256, ge=1)
     """Units per step."""
-    lr: float = Key(default=5e-3, gt=0)
+    lr: float = Key(default=5e-3, gt=0, allow_inf_nan=False)
     """Adam's learning rate."""
 
 
@@ -99,9 +99,9 @@ class RefineConfig(Settings):
         min_length=1,
     )
     """Nets from which each round draws the one it unrolls."""
-    delta_lr: float = Key(default=1e-4, ge=0)
+    delta_lr: float = Key(default=1e-4, ge=0, allow_inf_nan=False)
     """Outer Adam's learning rate for `delta`, in units of the embedding (whose rms is about 0.05)."""
-    logit_lr: float = Key(default=2e-3, ge=0)
+    logit_lr: float = Key(default=2e-3, ge=0, allow_inf_nan=False)
     """Outer Adam's learning rate for `logit`."""
     hard_batch: int = Key(default=1024, ge=1)
     """Rows of B_hard per round, over all workers."""
@@ -118,13 +118,13 @@ class ClusterConfig(Settings):
 
     workers: int = Key(default=1, ge=1)
     """Ray Train workers; they live for the whole stream."""
-    cpus_per_worker: float = Key(default=0.5, gt=0)
+    cpus_per_worker: float = Key(default=0.5, gt=0, allow_inf_nan=False)
     """Logical CPUs of each worker."""
     threads_per_worker: int = Key(default=1, ge=1)
     """torch threads of each worker; part of what determines the bytes of the result."""
     scorers: int = Key(default=1, ge=1)
     """Ray Data actors that score shards."""
-    cpus_per_scorer: float = Key(default=0.5, gt=0)
+    cpus_per_scorer: float = Key(default=0.5, gt=0, allow_inf_nan=False)
     """Logical CPUs of each scorer."""
     memory_shards: int = Key(default=2, ge=1)
     """N, shards of the synthetic memory in the object store."""

@@ -31,4 +31,5 @@ def uniform_by_id(ids: np.ndarray, seed: int) -> np.ndarray:
             z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
             z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
             z = z ^ (z >> np.uint64(31))
-    return ((z >> np.uint64(11)).astype(np.float64) + 0.5) / float(2**53)
+    # 52 bits and a half: with 53 the half would be rounded away and the largest number would be 1 itself.
+    return ((z >> np.uint64(12)).astype(np.float64) + 0.5) / float(2**52)

@@ -1,0 +1,387 @@
+"""What a person sees while diet_ray works, and the summary of a run afterwards. No Ray, no torch here.
+
+A run is followed by its events file alone (`diet_ray.events`), so that the display cannot disturb it and works wherever the file is
+seen. What is known of a run, `StreamState`, is a pure function of its events; a `Display` only shows lines.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+
+from diet_ray.events import read_events
+from diet_ray.settings import Settings, write_json
+
+POLL_SECONDS = 0.25
+"""Seconds between two looks at the events file."""
+
+LINE_SECONDS = 5.0
+"""Where lines cannot be replaced: least seconds between two lines that only say how far things are."""
+
+
+class Display(Protocol):
+    """Where progress is shown."""
+
+    def line(self, text: str) -> None:
+        """Say that something is done; stays."""
+        ...
+
+    def status(self, text: str) -> None:
+        """Say how far things are; the next one replaces it."""
+        ...
+
+
+class Silent:
+    """Shows nothing."""
+
+    def line(self, text: str) -> None:
+        """Nothing."""
+
+    def status(self, text: str) -> None:
+        """Nothing."""
+
+
+class Lines:
+    """Timestamped lines, for a pipe or a log file."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self.stream, self.clock = stream, clock
+        self._last = clock()
+
+    def line(self, text: str) -> None:
+        """Write the line."""
+        self._last = self.clock()
+        print(time.strftime("%Y-%m-%d %H:%M:%S"), text, file=self.stream, flush=True)
+
+    def status(self, text: str) -> None:
+        """Write the line unless another one was written just before."""
+        if self.clock() - self._last >= LINE_SECONDS:
+            self.line(text)
+
+
+class Terminal:
+    """Lines that stay, above one line that changes."""
+
+    def __init__(self, live: Live) -> None:
+        self.live, self._spinner = live, Spinner("dots", text="starting Ray")
+        live.update(self._spinner)
+
+    def line(self, text: str) -> None:
+        """Print above the changing line."""
+        self.live.console.print(text, markup=False, highlight=False)
+
+    def status(self, text: str) -> None:
+        """Change the changing line."""
+        self._spinner.update(text=text)
+
+
+@contextmanager
+def display(*, quiet: bool) -> Iterator[Display]:
+    """The display that fits standard error: live on a terminal, lines elsewhere, nothing where `quiet`."""
+    console = Console(stderr=True)
+    if quiet:
+        yield Silent()
+    elif console.is_terminal:
+        # Its redirection would also catch standard output, which belongs to the result.
+        with Live(console=console, transient=True, refresh_per_second=8, redirect_stdout=False) as live:
+            yield Terminal(live)
+    else:
+        yield Lines(sys.stderr)
+
+
+@dataclass
+class StreamState:
+    """What the events of a run have said so far."""
+
+    blocks: list[tuple[str, int]]
+    """Name and rows of each block to distil."""
+    began: float
+    """When this attempt began, seconds since the epoch."""
+    before: int = 0
+    """Stages that were committed before it."""
+    committed: int = 0
+    """Stages committed now."""
+    units: int = 0
+    """Units of the memory as last committed."""
+    memory_bytes: int = 0
+    """Bytes of its shards."""
+    now: float = 0.0
+    """Time of the last event."""
+    _step: str = field(default="starting")
+    _share: str = ""
+    _until: float = 0.0
+
+    @property
+    def rate(self) -> float | None:
+        """Rows per second over the stages that this attempt committed; None before the first."""
+        rows = sum(rows for _, rows in self.blocks[self.before : self.committed])
+        return rows / (self._until - self.began) if rows and self._until > self.began else None
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds until the last block is done, at that rate, seen from the last event."""
+        rate = self.rate
+        if rate is None:
+            return None
+        left = sum(rows for _, rows in self.blocks[self.committed :])
+        return max(left / rate - (self.now - self._until), 0.0)
+
+    def apply(self, event: dict[str, Any], memory_bytes: Callable[[int], int] = lambda stage: 0) -> str | None:
+        """Take in an event; returns the line that it is worth, if any. `memory_bytes(t)` are the bytes of the memory of stage t."""
+        kind, self.now = event["kind"], event["time"]
+        if kind in ("start", "progress"):
+            self._step = event["step"]
+            self._share = f" {event['done']}/{event['total']}" if kind == "progress" else ""
+        elif kind == "step":
+            rows = event.get("rows")
+            speed = f", {rows / event['seconds']:,.0f} rows/s" if rows and event["seconds"] else ""
+            return f"{self._where(event['stage'])}: {event['step']} {event['seconds']:.2f} s{speed}"
+        elif kind == "committed":
+            stage = event["stage"]
+            self.committed, self.units, self._until = stage + 1, event["units"], event["time"]
+            self.memory_bytes = memory_bytes(stage)
+            return f"{self._where(stage)}: committed, {self._memory()}"
+        return None
+
+    def status(self) -> str:
+        """How far the run is, in one line."""
+        if self.committed == len(self.blocks):
+            return f"all {len(self.blocks)} blocks done, {self._memory()}"
+        parts = [f"{self._where(self.committed)}: {self._step}{self._share}"]
+        if self.rate is not None and self.eta is not None:
+            parts += [f"{self.rate:,.0f} rows/s", f"{duration(self.eta)} left"]
+        return ", ".join([*parts, self._memory()] if self.units else parts)
+
+    def _where(self, stage: int) -> str:
+        return f"block {self.blocks[stage][0]} ({stage + 1}/{len(self.blocks)})"
+
+    def _memory(self) -> str:
+        return f"memory {self.units:,} units, {size(self.memory_bytes)}"
+
+
+@contextmanager
+def follow(run: Path, blocks: list[tuple[str, int]], shown: Display) -> Iterator[None]:
+    """Show what happens in a run while the body makes it happen.
+
+    Args:
+        run: the run folder; it need not exist yet. Events that it holds already are not shown again.
+        blocks: name and rows of each block to distil.
+        shown: where to.
+    """
+    path, end = run / "events.jsonl", threading.Event()
+    committed = 0
+    while (run / "stages" / f"{committed:04d}" / "manifest.json").is_file():
+        committed += 1
+    state = StreamState(blocks, time.time(), before=committed, committed=committed)
+    offset = path.stat().st_size if path.exists() else 0
+
+    def look() -> None:
+        nonlocal offset
+        events, offset = read_events(path, offset)
+        for event in events:
+            text = state.apply(event, lambda stage: _memory_bytes(run, stage))
+            if text:
+                shown.line(text)
+        shown.status(state.status())
+
+    def watch() -> None:
+        while not end.wait(POLL_SECONDS):
+            look()
+        look()
+
+    thread = threading.Thread(target=watch, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()
+
+
+class Counted:
+    """Progress that is counted: `ingest` and `sweep` call it. Its rate is that of the current stage."""
+
+    def __init__(self, shown: Display, clock: Callable[[], float] = time.monotonic) -> None:
+        self.shown, self.clock = shown, clock
+        self._stage, self._began = "", clock()
+
+    def __call__(self, stage: str, done: int, total: int, rows: int | None = None) -> None:
+        """`done` of `total` pieces of a stage are done, with `rows` rows in them."""
+        if stage != self._stage:
+            self._stage, self._began = stage, self.clock()
+        seconds = self.clock() - self._began
+        text = f"{stage} {done}/{total}"
+        if rows is not None:
+            text += f", {rows:,} rows" + (f", {rows / seconds:,.0f} rows/s" if seconds > 0 else "")
+        if done == total:
+            self.shown.line(f"{text}, {seconds:.2f} s")
+        else:
+            left = f", {duration(seconds * (total - done) / done)} left" if done else ""
+            self.shown.status(text + left)
+
+
+class StageSummary(Settings):
+    """One stage of a run in figures."""
+
+    stage: int
+    """Its index."""
+    block: str
+    """The block that it took in."""
+    rows: int
+    """Rows of the block."""
+    rows_seen: int
+    """Rows of all blocks so far."""
+    units: int
+    """Units of the memory after it."""
+    memory_bytes: int
+    """Bytes of the memory's shards, without the embedding table."""
+    reference_logloss: float
+    """Loss of the block's rows just before the reference learned from them, nats."""
+    guard_before: float | None
+    """Guard loss before refinement, nats; None where nothing was refined."""
+    guard_after: float | None
+    """Guard loss after it, nats."""
+    refined: bool | None
+    """Whether the refined memory was kept."""
+    steps: dict[str, float]
+    """Wall time of each step, seconds; empty where the events file does not tell."""
+    seconds: float | None
+    """Wall time from the stage's begin to its commit."""
+
+
+class RunSummary(Settings):
+    """A run in figures. Wall times are kept here and not in the stages, whose bytes must not depend on them."""
+
+    run: str
+    """The run folder."""
+    stages: list[StageSummary]
+    """The committed stages."""
+    rows: int
+    """Rows seen."""
+    units: int
+    """Units of the last memory."""
+    memory_bytes: int
+    """Bytes of its shards."""
+    table_bytes: int
+    """Bytes of the last reference checkpoint: the embedding table and the net, which the memory needs beside it."""
+    seconds: float
+    """Wall time of all stages."""
+
+    def table(self) -> Table:
+        """The summary as a person reads it."""
+        names = list(dict.fromkeys(name for stage in self.stages for name in stage.steps))
+        table = Table(title=f"{self.run}: {self.rows:,} rows -> {self.units:,} units, {size(self.memory_bytes)}")
+        table.add_column("block")
+        for heading in (
+            "rows",
+            "units",
+            "reference logloss",
+            "guard",
+            "kept",
+            *(f"{name} s" for name in names),
+            "total s",
+        ):
+            table.add_column(heading, justify="right")
+        for stage in self.stages:
+            guard = "" if stage.guard_before is None else f"{stage.guard_before:.4f} -> {stage.guard_after:.4f}"
+            times = [f"{stage.steps[name]:.2f}" if name in stage.steps else "" for name in names]
+            table.add_row(
+                stage.block,
+                f"{stage.rows:,}",
+                f"{stage.units:,}",
+                f"{stage.reference_logloss:.4f}",
+                guard,
+                {None: "", True: "yes", False: "no"}[stage.refined],
+                *times,
+                "" if stage.seconds is None else f"{stage.seconds:.2f}",
+                end_section=stage is self.stages[-1],
+            )
+        sums = [f"{sum(stage.steps.get(name, 0.0) for stage in self.stages):.2f}" for name in names]
+        table.add_row("total", f"{self.rows:,}", f"{self.units:,}", "", "", "", *sums, f"{self.seconds:.2f}")
+        return table
+
+
+def summarise(run: Path) -> RunSummary:
+    """Sum up a run from its committed stages and its events, and write that to `run/summary.json`."""
+    timing = timings(read_events(run / "events.jsonl")[0])
+    stages, table_bytes, seen = [], 0, 0
+    while (path := run / "stages" / f"{len(stages):04d}" / "manifest.json").is_file():
+        raw = json.loads(path.read_bytes())
+        steps, seconds = timing.get(len(stages), ({}, None))
+        report = raw["refine"] or {}
+        stages.append(
+            StageSummary(
+                stage=len(stages),
+                block=raw["block"],
+                rows=raw["rows_seen"] - seen,
+                rows_seen=raw["rows_seen"],
+                units=raw["units"],
+                memory_bytes=sum(entry["bytes"] for entry in raw["memory"]),
+                reference_logloss=raw["reference_logloss"],
+                guard_before=report.get("guard_before"),
+                guard_after=report.get("guard_after"),
+                refined=report.get("kept"),
+                steps=steps,
+                seconds=seconds,
+            )
+        )
+        table_bytes, seen = raw["checkpoints"][-1]["bytes"], raw["rows_seen"]
+    summary = RunSummary(
+        run=str(run),
+        stages=stages,
+        rows=seen,
+        units=stages[-1].units if stages else 0,
+        memory_bytes=stages[-1].memory_bytes if stages else 0,
+        table_bytes=table_bytes,
+        seconds=round(sum(stage.seconds or 0.0 for stage in stages), 3),
+    )
+    write_json(run / "summary.json", summary)
+    return summary
+
+
+def timings(events: list[dict[str, Any]]) -> dict[int, tuple[dict[str, float], float | None]]:
+    """Seconds of each step and of the whole, per committed stage: those of the attempt that was committed."""
+    begun: dict[int, tuple[float, dict[str, float]]] = {}
+    done: dict[int, tuple[dict[str, float], float | None]] = {}
+    for event in events:
+        stage = event.get("stage")
+        if event["kind"] == "stage":
+            begun[stage] = (event["time"], {})
+        elif event["kind"] == "step" and stage in begun:
+            begun[stage][1][event["step"]] = event["seconds"]
+        elif event["kind"] == "committed" and stage in begun:
+            began, steps = begun[stage]
+            done[stage] = (steps, round(event["time"] - began, 3))
+    return done
+
+
+def duration(seconds: float) -> str:
+    """`0:01:30`."""
+    return str(timedelta(seconds=round(seconds)))
+
+
+def size(n_bytes: float) -> str:
+    """`1.5 MB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.0f} B" if unit == "B" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.1f} TB"
+
+
+def _memory_bytes(run: Path, stage: int) -> int:
+    path = run / "stages" / f"{stage:04d}" / "manifest.json"
+    return sum(entry["bytes"] for entry in json.loads(path.read_bytes())["memory"]) if path.is_file() else 0

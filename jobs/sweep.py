@@ -1,0 +1,14 @@
+"""Judge candidates on a memory, as a Ray job: `diet-ray sweep` with the same options.
+
+    ray job submit --address http://127.0.0.1:8265 -- \\
+      python /home/ray/diet_ray/jobs/sweep.py --memory /mnt/diet-ray/runs/kuairand --out /mnt/diet-ray/sweeps/kuairand
+
+`--candidates FILE` names another pool than the packaged one; jobs/configs/candidates.yaml is a start.
+"""
+
+import sys
+
+from diet_ray.cli import app
+
+if __name__ == "__main__":
+    app(["sweep", *sys.argv[1:]])
