@@ -18,6 +18,11 @@ from diet_ray.reference import Predictor, Reference, train_pass
 from diet_ray.seeds import derive_seed, generator, uniform_by_id
 from diet_ray.student import Examples, batch_order
 
+FULL = "full log"
+HARD_OWN = "random rows, hard labels, own embeddings"
+HARD = "random rows, hard labels"
+SOFT = "random rows, soft labels"
+
 
 def full_log(
     spec: CandidateSpec, log: Log, blocks: list[BlockManifest], rows: Rows, config: ReferenceConfig, *, seed: int
@@ -31,7 +36,7 @@ def full_log(
     for block in blocks:
         model.grow(block.n_ids)
         train_pass(model, log.iter_block(block), Solo(), rows=block.rows)
-    return _judge_own(model, spec, log, rows, seed, "full log", time.process_time() - began)
+    return _judge_own(model, spec, log, rows, seed, FULL, time.process_time() - began)
 
 
 def random_rows_own(
@@ -51,9 +56,7 @@ def random_rows_own(
     parts: Iterator[Rows] = (sample.take(batch.numpy()) for batch in order)
     began = time.process_time()
     train_pass(model, parts, Solo(), rows=order.numel())
-    return _judge_own(
-        model, spec, log, rows, seed, "random rows, hard labels, own embeddings", time.process_time() - began
-    )
+    return _judge_own(model, spec, log, rows, seed, HARD_OWN, time.process_time() - began)
 
 
 def random_rows(log: Log, blocks: list[BlockManifest], n: int, *, seed: int) -> Rows:

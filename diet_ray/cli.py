@@ -241,12 +241,14 @@ def demo(
     Example: diet-ray demo --out demo
     """
     options: Options = ctx.obj
-    from diet_ray.cluster import connect
-    from diet_ray.demo import demo as run_demo
+    if out.exists():
+        raise ConfigError(f"{out}: exists already; choose another folder with --out, or remove it")
+    with options.working() as shown:
+        from diet_ray.demo import demo as run_demo
+        from diet_ray.demo import parts_to_print
 
-    with connect(options.address, options.cpus):
-        run_demo(out, weeks=weeks, seed=seed)
-    options.result({"out": str(out)})
+        result = run_demo(out, weeks=weeks, seed=seed, shown=shown)
+    options.result(result.model_dump(mode="json"), *parts_to_print(out, result))
 
 
 @app.command()

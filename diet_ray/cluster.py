@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from diet_ray.errors import ConfigError, ResourceError
 
@@ -97,7 +98,7 @@ def _start(address: str | None, cpus: int | None) -> None:
     try:
         # Without a dashboard Ray Train complains in each worker's log, every second, that it cannot ask it something; not forwarding the
         # workers' logs keeps that, and every other worker's line, in Ray's log files. An error reaches us as an exception.
-        options = {"num_cpus": cpus, "include_dashboard": False} if address is None else {}
+        options: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": False} if address is None else {}
         ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())

