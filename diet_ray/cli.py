@@ -80,9 +80,10 @@ class Options:
         elif not self.quiet:
             from rich.console import Console
 
-            console = Console(soft_wrap=True) if not sys.stdout.isatty() else Console()
+            # In a pipe or a file there is no width to keep to, and a broken table is hard to read.
+            console = Console() if sys.stdout.isatty() else Console(width=140)
             for part in readable:
-                console.print(part, markup=False, highlight=False)
+                console.print(part, markup=False, highlight=False, soft_wrap=isinstance(part, str))
 
 
 @app.callback()

@@ -86,14 +86,15 @@ def plot_stages(summary: RunSummary) -> Figure:
         bottom = [a + b for a, b in zip(bottom, seconds, strict=True)]
     below.set_ylabel("seconds")
     below.tick_params(axis="x", rotation=45)
-    below.legend(ncols=4, frameon=False)
+    figure.legend(*below.get_legend_handles_labels(), loc="outside lower center", ncols=7, frameon=False)
     return figure
 
 
 def standings_rows(lines: list[Standing], tasks: list[str]) -> tuple[list[str], list[list[str]]]:
     """Column headings and cells of standings, mean +- sd over seeds."""
     columns = ["candidate", "trained on"]
-    columns += [f"{task} {metric}" for task in tasks for metric in ("AUC", "LogLoss", "GAUC")] + ["CPU s"]
+    prefixes = [f"{task} " for task in tasks] if len(tasks) > 1 else [""]
+    columns += [prefix + metric for prefix in prefixes for metric in ("AUC", "LogLoss", "GAUC")] + ["CPU s"]
     rows = []
     for line in lines:
         cells = [
