@@ -120,6 +120,8 @@ class ClusterConfig(Settings):
     """Ray Train workers; they live for the whole stream."""
     cpus_per_worker: float = Key(default=0.5, gt=0, allow_inf_nan=False)
     """Logical CPUs of each worker."""
+    gpus_per_worker: float = Key(default=0, ge=0, allow_inf_nan=False)
+    """GPUs of each worker, on which its reference then trains; scoring and refinement stay on the CPU."""
     threads_per_worker: int = Key(default=1, ge=1)
     """torch threads of each worker; part of what determines the bytes of the result."""
     scorers: int = Key(default=1, ge=1)

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 M = TypeVar("M", bound=nn.Module)
 
+CPU = torch.device("cpu")
+
 
 class Crew(Protocol):
     """What a data-parallel step needs of its peers."""
@@ -18,6 +20,8 @@ class Crew(Protocol):
     """This worker, from 0; rank 0 leads."""
     size: int
     """Number of workers W."""
+    device: torch.device
+    """Where this worker trains the reference."""
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum of `values` over the workers, the same bytes on each."""
@@ -37,6 +41,9 @@ class Solo:
 
     rank, size = 0, 1
 
+    def __init__(self, device: torch.device = CPU) -> None:
+        self.device = device
+
     def sum(self, values: Tensor) -> Tensor:
         """`values` itself."""
         return values
@@ -50,10 +57,10 @@ class Solo:
 
 
 class Group:
-    """The workers of the default torch.distributed process group (gloo or nccl)."""
+    """The workers of the default torch.distributed process group: gloo, with nccl beside it for modules on a GPU."""
 
-    def __init__(self) -> None:
-        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+    def __init__(self, device: torch.device = CPU) -> None:
+        self.rank, self.size, self.device = dist.get_rank(), dist.get_world_size(), device
 
     def sum(self, values: Tensor) -> Tensor:
         """All-reduce; returns a new tensor."""
@@ -62,7 +69,7 @@ class Group:
         return total
 
     def barrier(self) -> None:
-        """A barrier that is itself an all-reduce, so that it needs no device of its own under nccl."""
+        """A barrier that is itself an all-reduce on the CPU, so that it goes by gloo and needs no device."""
         dist.all_reduce(torch.zeros(1))
 
     def parallel(self, module: M) -> nn.parallel.DistributedDataParallel:

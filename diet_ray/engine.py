@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import uuid
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import ray
 import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from diet_ray.blocks import BlockManifest, Log, Shard, open_log
@@ -91,11 +93,15 @@ def distil(run: Path, config: StreamConfig, *, resume: bool = False) -> list[Sta
         _work,
         train_loop_config={"run": str(run), "config": config.model_dump_json(), "memory": memory},
         scaling_config=ScalingConfig(
-            num_workers=config.cluster.workers, resources_per_worker={"CPU": config.cluster.cpus_per_worker}
+            num_workers=config.cluster.workers,
+            use_gpu=config.cluster.gpus_per_worker > 0,
+            resources_per_worker={"CPU": config.cluster.cpus_per_worker, "GPU": config.cluster.gpus_per_worker},
         ),
+        # The reference's gradients travel by nccl where it is on a GPU; what is on the CPU, by gloo.
+        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if config.cluster.gpus_per_worker else "gloo"),
         run_config=RunConfig(
             # Ray's own record of the worker group; the state of the stream is in the run folder alone, so the name only must be new.
-            name=f"train-{ray.get_runtime_context().get_job_id()}-{len(committed_stages(run))}",
+            name=f"train-{uuid.uuid4().hex[:12]}",
             storage_path=str(run / "ray"),
             failure_config=FailureConfig(max_failures=config.cluster.max_failures),
         ),
@@ -106,6 +112,7 @@ def distil(run: Path, config: StreamConfig, *, resume: bool = False) -> list[Sta
         raise _user_error(error) or error from error
     finally:
         memory.close()
+        shutil.rmtree(run / "ray", ignore_errors=True)
     failure = result.return_value  # type: ignore[attr-defined]
     if failure:
         raise restore(json.loads(str(failure)))
@@ -116,9 +123,15 @@ def check_cluster(cluster: ClusterConfig) -> None:
     """Refuse a config that the connected cluster could never run, where Ray would wait without a word.
 
     Raises:
-        ResourceError: workers and scorers together ask for more CPUs than there are.
+        ResourceError: workers and scorers together ask for more CPUs than there are, or the workers for more GPUs.
     """
     have = ray.cluster_resources().get("CPU", 0.0)
+    gpus, have_gpus = cluster.workers * cluster.gpus_per_worker, ray.cluster_resources().get("GPU", 0.0)
+    if gpus > have_gpus:
+        raise ResourceError(
+            f"cluster: {cluster.workers} workers x {cluster.gpus_per_worker} GPUs need {gpus:g} GPUs, the cluster has "
+            f"{have_gpus:g}: lower cluster.workers or gpus_per_worker, or add nodes"
+        )
     workers, scorers = cluster.workers * cluster.cpus_per_worker, cluster.scorers * cluster.cpus_per_scorer
     if workers + scorers > have:
         raise ResourceError(
@@ -132,7 +145,7 @@ def _work(task: dict[Any, Any]) -> Any:
     """What each worker of the group runs: the whole stream. Returns the user's error that ended it, as JSON."""
     config = StreamConfig.model_validate_json(task["config"])
     run = Path(task["run"])
-    crew: Crew = Group() if config.cluster.workers > 1 else Solo()
+    crew: Crew = Group(get_device()) if config.cluster.workers > 1 else Solo(get_device())
     events = Events(run / "events.jsonl" if crew.rank == 0 else None)
     engine = RayEngine(crew, task["memory"])
     try:

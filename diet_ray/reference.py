@@ -57,14 +57,22 @@ class Reference(nn.Module):
     def checkpoint(self) -> dict[str, Tensor]:
         """Copies of `table` and `net.*`: what scoring, relabelling and candidates need."""
         weights = {"table": self.embedding.weight, **{f"net.{name}": p for name, p in self.net.named_parameters()}}
-        return {name: value.detach().clone().contiguous() for name, value in weights.items()}
+        return {name: value.detach().cpu().clone().contiguous() for name, value in weights.items()}
+
+    def move(self, device: torch.device) -> None:
+        """Put the model and the moments of its optimisers on a device."""
+        self.to(device)
+        for _, parameter, optimiser in self._optimised():
+            state = optimiser.state[parameter]
+            # Step counts stay where the optimisers want them, on the CPU.
+            state.update({name: state[name].to(device) for name in ("exp_avg", "exp_avg_sq") if name in state})
 
     def optimiser_state(self) -> dict[str, Tensor]:
         """Moments and step counts of both optimisers, by parameter name."""
         tensors = {}
         for name, parameter, optimiser in self._optimised():
             for key, value in optimiser.state[parameter].items():
-                tensors[f"{name}/{key}"] = torch.as_tensor(value).clone().contiguous()
+                tensors[f"{name}/{key}"] = torch.as_tensor(value).cpu().clone().contiguous()
         return tensors
 
     def load(self, checkpoint: dict[str, Tensor], optimiser: dict[str, Tensor]) -> None:
@@ -129,12 +137,13 @@ def train_pass(
         The mean loss of the rows just before they were learned from (nats per task), the honest running estimate of logloss.
     """
     reference.train()
+    reference.move(crew.device)
     model = crew.parallel(reference)
     k, n_checkpoints, seen = 0, reference.config.checkpoints, 0
     total = torch.zeros(2, dtype=torch.float64)
     for batch in batches(parts, reference.config.batch_size):
-        ids = torch.tensor(batch.ids[crew.rank :: crew.size])
-        labels = torch.tensor(batch.labels[crew.rank :: crew.size], dtype=torch.float32)
+        ids = torch.tensor(batch.ids[crew.rank :: crew.size], device=crew.device)
+        labels = torch.tensor(batch.labels[crew.rank :: crew.size], dtype=torch.float32, device=crew.device)
         summed = binary_cross_entropy_with_logits(model(ids), labels, reduction="sum") / reference.schema.n_tasks
         reference.net_optimiser.zero_grad()
         reference.table_optimiser.zero_grad()

