@@ -23,9 +23,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field as Key
 
+from diet_ray.arrays import column_of, values_of
 from diet_ray.errors import CorruptArtefactError, VersionError
 from diet_ray.schema import Schema
 from diet_ray.settings import Settings, parse_json
+
+DTYPES = {"row_id": np.int64, "time": np.int64, "user": np.int64, "ids": np.int32, "labels": np.uint8}
+"""The columns of a shard, as they are described above."""
 
 FORMAT = 1
 """Version of the log's layout; a reader refuses any other."""
@@ -165,15 +169,7 @@ def _check_order(path: Path, manifest: LogManifest, blocks: list[BlockManifest])
 
 def write_shard(path: Path, rows: Rows) -> Shard:
     """Write rows as one Parquet shard and return its manifest entry. The same rows give the same bytes."""
-    table = pa.table(
-        {
-            "row_id": pa.array(rows.row_id, pa.int64()),
-            "time": pa.array(rows.time, pa.int64()),
-            "user": pa.array(rows.user, pa.int64()),
-            "ids": _fixed(rows.ids, pa.int32()),
-            "labels": _fixed(rows.labels, pa.uint8()),
-        }
-    )
+    table = pa.table({name: column_of(getattr(rows, name).astype(kind, copy=False)) for name, kind in DTYPES.items()})
     pq.write_table(table, path, compression="zstd")
     return Shard(
         path=path.name,
@@ -201,8 +197,8 @@ def read_shard(path: Path, shard: Shard, schema: Schema) -> Rows:
         row_id=table["row_id"].to_numpy(),
         time=table["time"].to_numpy(),
         user=table["user"].to_numpy(),
-        ids=_unfixed(table["ids"], schema.n_slots, path),
-        labels=_unfixed(table["labels"], schema.n_tasks, path),
+        ids=_wide(table["ids"], schema.n_slots, path),
+        labels=_wide(table["labels"], schema.n_tasks, path),
     )
     if len(rows) != shard.rows:
         raise CorruptArtefactError(f"{path}: {len(rows)} rows, its manifest says {shard.rows}; ingest the log again")
@@ -215,14 +211,9 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _fixed(values: np.ndarray, kind: pa.DataType) -> pa.FixedSizeListArray:
-    flat = pa.array(np.ascontiguousarray(values).reshape(-1), kind)
-    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
-
-
-def _unfixed(column: pa.ChunkedArray, width: int, path: Path) -> np.ndarray:
+def _wide(column: pa.ChunkedArray, width: int, path: Path) -> np.ndarray:
     if not pa.types.is_fixed_size_list(column.type) or column.type.list_size != width:
         raise CorruptArtefactError(
             f"{path}: a column is {column.type}, the schema asks for lists of {width}; ingest the log again"
         )
-    return np.asarray(column.combine_chunks().flatten().to_numpy()).reshape(-1, width)
+    return values_of(column)
