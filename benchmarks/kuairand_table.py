@@ -190,7 +190,7 @@ def main() -> None:
     table.add_row(
         "full log, seed 0 against seed 1", "", "", f"{ceiling:.2f}", "", f"{result['full_log_cpu_seconds']:.2f}"
     )
-    Console().print(table)
+    Console(width=140).print(table)
 
 
 if __name__ == "__main__":
