@@ -1,0 +1,50 @@
+"""A run small enough for tests: a config of seconds, and the run that the engine without Ray makes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from diet_ray.blocks import open_log, sha256
+from diet_ray.config import StreamConfig
+from diet_ray.events import Events
+from diet_ray.local import LocalEngine
+from diet_ray.pipeline import run_stream
+from diet_ray.store import open_run
+
+STREAM: dict[str, Any] = {
+    "seed": 3,
+    "reference": {
+        "net": {"name": "reference", "arch": "dnn", "params": {"hidden": [8]}, "adapter": False},
+        "dim": 4,
+        "batch_size": 64,
+        "checkpoints": 2,
+    },
+    "budget": {"ratio": 0.05},
+    "student": {"steps": 10, "batch_size": 16},
+    "refine": {
+        "rounds": 3,
+        "window": 4,
+        "proxies": [{"name": "dnn", "arch": "dnn", "params": {"hidden": [8]}}, {"name": "fm", "arch": "fm"}],
+        "hard_batch": 64,
+        "active": 32,
+        "address_every": 2,
+    },
+}
+
+
+def config(log: Path, **cluster: Any) -> StreamConfig:
+    return StreamConfig.model_validate({"log": log.resolve(), **STREAM, "cluster": cluster})
+
+
+def local_run(run: Path, stream: StreamConfig) -> Path:
+    """Run the stream in this process; returns the run folder."""
+    committed = open_run(run, stream, resume=False)
+    run_stream(run, open_log(stream.log), stream, LocalEngine(stream), Events(run / "events.jsonl"), committed)
+    return run
+
+
+def stage_bytes(run: Path) -> dict[str, str]:
+    """Checksum of each file of each stage."""
+    stages = run / "stages"
+    return {path.relative_to(stages).as_posix(): sha256(path) for path in sorted(stages.rglob("*")) if path.is_file()}
