@@ -9,14 +9,15 @@ from diet_ray.units import Units
 
 
 def quota(config: BudgetConfig, *, block_rows: int, rows_before: int, units_before: int) -> int:
-    """How many fresh units a block gives, at least 1.
+    """How many fresh units a block gives.
 
-    With a ratio, what the budget for all rows seen leaves free; with a cap, the block's share of all rows seen, so that each block
-    keeps a say in proportion to its size.
+    With a ratio, what the budget for all rows seen leaves free, which is nothing where blocks are too small for a unit of their own;
+    the first unit is always granted. With a cap, the block's share of all rows seen, at least 1, so that each block keeps a say in
+    proportion to its size.
     """
     rows = rows_before + block_rows
     if config.ratio is not None:
-        return max(1, round(config.ratio * rows) - units_before)
+        return max(0, max(1, round(config.ratio * rows)) - units_before)
     assert config.cap is not None
     return max(1, min(block_rows, round(config.cap * block_rows / rows)))
 
