@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import BeforeValidator
 from torch import Tensor
 
 from diet_ray.blocks import Rows
@@ -18,6 +19,9 @@ from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed
 from diet_ray.settings import Settings
 from diet_ray.student import Examples, predict, train_student
+
+Metric = Annotated[float, BeforeValidator(lambda value: float("nan") if value is None else value)]
+"""A figure that may be undefined: nan here, null in JSON, which has no nan."""
 
 
 class Verdict(Settings):
@@ -31,7 +35,7 @@ class Verdict(Settings):
     """The training set, such as `memory` or `full log`."""
     seed: int
     """Seed of initial parameters and batch order."""
-    metrics: dict[str, dict[str, float]]
+    metrics: dict[str, dict[str, Metric]]
     """`{task: {auc, logloss (nats), gauc, calibration}}` on the rows it was judged on; nan where undefined."""
     train_seconds: float
     """CPU seconds of the training."""
@@ -106,9 +110,9 @@ class Standing(Settings):
     trained_on: str
     seeds: int
     """Number of seeds."""
-    mean: dict[str, dict[str, float]]
+    mean: dict[str, dict[str, Metric]]
     """`{task: {metric: mean over seeds}}`."""
-    sd: dict[str, dict[str, float]]
+    sd: dict[str, dict[str, Metric]]
     """`{task: {metric: standard deviation over seeds}}`, nan for one seed."""
     train_seconds: float
     """Mean CPU seconds of the training."""
