@@ -1,0 +1,85 @@
+"""What a memory is compared with: random rows and the full log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from synthetic import rows, schema, write_log
+
+from diet_ray.baselines import FULL, HARD_OWN, as_examples, full_log, random_rows, random_rows_own
+from diet_ray.blocks import Log, open_log
+from diet_ray.candidates import CandidateSpec
+from diet_ray.config import ReferenceConfig, StudentConfig
+from diet_ray.reference import Predictor, Reference
+from diet_ray.seeds import derive_seed, uniform_by_id
+
+SPEC = CandidateSpec(name="net", arch="dnn", params={"hidden": [8]})
+REFERENCE = ReferenceConfig(dim=4, batch_size=64, lr=5e-3, embedding_lr=2e-2)
+N_IDS = int(schema().first_static_id[-1])
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
+    return open_log(write_log(tmp_path_factory.mktemp("log") / "log", blocks=3, n=2000))
+
+
+def test_random_rows_are_the_smallest_hashes_of_all_rows(log: Log) -> None:
+    sample = random_rows(log, log.blocks[:2], 150, seed=5)
+    all_ids = np.concatenate([log.read_block(block).row_id for block in log.blocks[:2]])
+    u = uniform_by_id(all_ids, derive_seed(5, "rows"))
+    assert sample.row_id.tolist() == sorted(all_ids[np.argsort(u)[:150]].tolist())
+    assert abs(np.mean(sample.row_id >> 32) - 0.5) < 0.2  # 5 standard deviations: both blocks alike
+    assert not np.array_equal(random_rows(log, log.blocks[:2], 150, seed=6).row_id, sample.row_id)
+
+
+@pytest.mark.parametrize("shards", [1, 5])
+def test_random_rows_do_not_depend_on_the_shards(tmp_path: Path, log: Log, shards: int) -> None:
+    other = open_log(write_log(tmp_path / "log", blocks=3, n=2000, shards=shards))
+    a, b = random_rows(other, other.blocks, 100, seed=1), random_rows(log, log.blocks, 100, seed=1)
+    assert np.array_equal(a.row_id, b.row_id)
+    assert np.array_equal(a.ids, b.ids)
+    assert np.array_equal(a.labels, b.labels)
+
+
+def test_fewer_rows_than_asked_for_are_all_taken(log: Log) -> None:
+    assert len(random_rows(log, log.blocks[:1], 10_000, seed=0)) == 2000
+
+
+@pytest.mark.parametrize("soft", [True, False])
+def test_rows_as_examples(soft: bool) -> None:
+    net = SPEC.model_copy(update={"adapter": False})
+    reference = Reference(schema(2), net, REFERENCE, n_ids=N_IDS, seed=0)
+    phi, sample = Predictor(schema(2), net, reference.checkpoint()), rows(40, tasks=2)
+    examples = as_examples(sample, phi, soft=soft)
+    assert torch.equal(examples.x, reference.embedding(torch.tensor(sample.ids)).detach())
+    assert torch.equal(examples.weight, torch.ones(40))
+    target = torch.sigmoid(examples.logit)
+    if soft:
+        torch.testing.assert_close(examples.logit, reference(torch.tensor(sample.ids)).detach())
+    else:
+        assert np.array_equal(target.numpy(), sample.labels.astype(np.float32))
+
+
+def test_the_full_log_beats_chance_and_a_few_of_its_rows(log: Log) -> None:
+    test = log.read_block(log.blocks[2])
+    full = full_log(SPEC, log, log.blocks[:2], test, REFERENCE, seed=0)
+    assert (full.candidate, full.arch, full.trained_on, full.seed) == ("net", "dnn", FULL, 0)
+    assert full.metrics["label_0"]["auc"] > 0.65
+    sample = random_rows(log, log.blocks[:2], 40, seed=0)
+    few = random_rows_own(
+        SPEC, log, sample, test, REFERENCE, StudentConfig(steps=20, batch_size=16), n_ids=N_IDS, seed=0
+    )
+    assert few.trained_on == HARD_OWN
+    assert few.metrics["label_0"]["auc"] < full.metrics["label_0"]["auc"] - 0.05
+    # The table takes up an adapter, so neither of them trains one.
+    plain = Reference(schema(), SPEC.model_copy(update={"adapter": False}), REFERENCE, n_ids=N_IDS, seed=0)
+    assert full.parameters == few.parameters == sum(p.numel() for p in plain.net.parameters())
+
+
+def test_the_full_log_repeats_itself(log: Log) -> None:
+    test = log.read_block(log.blocks[2])
+    one, two = (full_log(SPEC, log, log.blocks[:1], test, REFERENCE, seed=3).metrics for _ in range(2))
+    assert one == two
