@@ -30,7 +30,6 @@ def stream(sizes: list[int], config: BudgetConfig) -> list[tuple[int, int, int]]
 
 
 @settings(deadline=None)
-@settings(deadline=None, max_examples=50)
 @given(sizes=SIZES, ratio=st.sampled_from([0.001, 0.01, 0.02, 0.3, 1.0]))
 def test_a_ratio_is_never_exceeded(sizes: list[int], ratio: float) -> None:
     for rows, units, _ in stream(sizes, BudgetConfig(ratio=ratio)):
@@ -38,7 +37,6 @@ def test_a_ratio_is_never_exceeded(sizes: list[int], ratio: float) -> None:
 
 
 @settings(deadline=None)
-@settings(deadline=None, max_examples=50)
 @given(sizes=st.lists(st.integers(50, 400), min_size=1, max_size=6), ratio=st.sampled_from([0.01, 0.1]))
 def test_a_ratio_is_used_up(sizes: list[int], ratio: float) -> None:
     for rows, units, _ in stream(sizes, BudgetConfig(ratio=ratio)):
@@ -46,7 +44,6 @@ def test_a_ratio_is_used_up(sizes: list[int], ratio: float) -> None:
 
 
 @settings(deadline=None)
-@settings(deadline=None, max_examples=50)
 @given(sizes=SIZES, cap=st.integers(1, 70))
 def test_a_cap_is_never_exceeded_and_kept_full(sizes: list[int], cap: int) -> None:
     full = False
@@ -59,7 +56,6 @@ def test_a_cap_is_never_exceeded_and_kept_full(sizes: list[int], cap: int) -> No
 
 
 @settings(deadline=None)
-@settings(deadline=None, max_examples=50)
 @given(old=st.integers(1, 30), new=st.integers(1, 10), cap=st.integers(1, 30), seed=st.integers(0, 99))
 def test_the_lowest_influence_leaves_then_the_older_block_then_the_smaller_id(
     old: int, new: int, cap: int, seed: int

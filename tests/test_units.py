@@ -81,7 +81,6 @@ def test_a_table_without_its_shape_is_refused() -> None:
 
 
 @settings(deadline=None)
-@settings(deadline=None, max_examples=50)
 @given(n_shards=st.integers(1, 9), seed=st.integers(0, 50))
 def test_shards_are_stable_and_in_range(n_shards: int, seed: int) -> None:
     ids = np.random.default_rng(seed).integers(0, 2**60, 50)
