@@ -1,0 +1,32 @@
+"""Scoring a shard against the formula."""
+
+from pathlib import Path
+
+import numpy as np
+from small_run import config
+from synthetic import write_log
+
+from diet_ray.blocks import open_log
+from diet_ray.reference import Predictor, Reference, load_tensors, save_tensors
+from diet_ray.scoring import ShardScorer
+
+
+def test_scores_are_el2n_over_the_checkpoints_and_sketches_see_every_row(tmp_path: Path) -> None:
+    log = open_log(write_log(tmp_path / "log", blocks=1, n=300, tasks=2))
+    stream, block = config(tmp_path / "log"), log.blocks[0]
+    paths = [tmp_path / f"{k}.safetensors" for k in range(3)]
+    for seed, path in enumerate(paths):
+        net = Reference(log.schema, stream.reference.net, stream.reference, n_ids=block.n_ids, seed=seed)
+        save_tensors(path, {name: 5 * value for name, value in net.checkpoint().items()})
+    scorer = ShardScorer(log, paths, stream, keep=10, seed=0)
+    rows = log.read_block(block)
+    scored = scorer.score(rows)
+    logits = [Predictor(log.schema, stream.reference.net, load_tensors(path))(rows.ids).numpy() for path in paths]
+    p = 1 / (1 + np.exp(-np.stack(logits).astype(np.float64)))
+    np.testing.assert_allclose(scored.score, np.sqrt(2) * np.abs(p - rows.labels).mean(axis=0), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(scored.probability, p.mean(axis=0), rtol=0, atol=1e-6)
+    assert p.std(axis=0).max() > 1e-3  # the checkpoints differ, or the mean would not be tested
+    sketches = [scorer.sketch(block, shard) for shard in block.shards]
+    positives = rows.labels.sum(axis=0)
+    expected = [300 - positives[0], positives[0], 300 - positives[1], positives[1]]
+    assert sum(sketch.counts for sketch in sketches).sum(axis=1).tolist() == expected
