@@ -59,7 +59,7 @@ def test_a_contradiction_names_its_key(raw: dict[str, Any], words: list[str], tm
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
     assert all(word in message for word in words), message
-    with pytest.raises(ConfigError, match="^here: "):
+    with pytest.raises(ConfigError, match=r"^here: "):
         parse(StreamConfig, {"log": "somewhere", **raw}, where="here")
 
 

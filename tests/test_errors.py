@@ -3,7 +3,6 @@ import pickle
 
 import pytest
 
-from diet_ray import errors
 from diet_ray.errors import BadInputError, ConfigError, DietError, describe, restore
 
 SIMPLE = [kind for kind in DietError.__subclasses__() if kind is not BadInputError]
