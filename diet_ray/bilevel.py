@@ -96,10 +96,12 @@ class MetaClip:
         """What to multiply the gradient with, or None where the step is to be skipped because its norm is not finite."""
         if not norm < float("inf"):
             return None
+        if norm == 0:
+            return 1.0  # and no part of the mean: a mean of 0 would clip everything that follows to nothing
         limit = norm if self.mean is None else 2 * self.mean
         clipped = min(norm, limit)
         self.mean = clipped if self.mean is None else self.DECAY * self.mean + (1 - self.DECAY) * clipped
-        return clipped / norm if norm > 0 else 1.0
+        return clipped / norm
 
 
 def mix_initial(reference: Tensor, random: Tensor, lam: float) -> Tensor:

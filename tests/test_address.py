@@ -9,6 +9,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from diet_ray.address import choose_active, draw_hard, example_losses, influence, reducible_loss
 from diet_ray.bilevel import HardTargets
+from diet_ray.candidates import CandidateSpec, architectures, build
 from diet_ray.student import Examples, FlatNet
 
 
@@ -82,3 +83,24 @@ def test_active_units_have_leverage_either_way_and_ties_go_to_the_first() -> Non
     assert choose_active(torch.tensor([0.1, -3.0, 2.0, 0.0]), 2).tolist() == [1, 2]
     assert choose_active(torch.tensor([1.0, -1.0, 1.0]), 2).tolist() == [0, 1]
     assert choose_active(torch.tensor([1.0, 2.0]), 9).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("arch", architectures())
+def test_every_architecture_has_a_forward_derivative(arch: str) -> None:
+    net = FlatNet(build(CandidateSpec(name="n", arch=arch), ["a", "b", "c"], 4, 2, seed=0))
+    draw, theta = torch.Generator().manual_seed(1), net.initial()
+    examples = Examples(torch.randn(3, 3, 4, generator=draw), torch.randn(3, 2, generator=draw), torch.ones(3))
+    hard = HardTargets(torch.randn(5, 3, 4, generator=draw), torch.ones(5, 2))
+    at = theta.clone().requires_grad_()
+    (by_hard,) = torch.autograd.grad(example_losses(net(at, hard.x), hard.labels).mean(), at)
+    losses = example_losses(net(at, examples.x), torch.sigmoid(examples.logit))
+    expected = [torch.autograd.grad(loss, at, retain_graph=True)[0] @ by_hard for loss in losses]
+    torch.testing.assert_close(influence(net, theta, examples, hard), torch.stack(expected), rtol=1e-3, atol=1e-5)
+
+
+def test_a_row_is_drawn_in_proportion_to_its_reducible_loss() -> None:
+    reducible, counts = torch.tensor([1.0, 2.0, 5.0]), torch.zeros(3)
+    rng = torch.Generator().manual_seed(0)
+    for _ in range(2000):
+        counts[draw_hard(reducible, 1, 0.0, rng)] += 1
+    torch.testing.assert_close(counts / 2000, reducible / 8, rtol=0, atol=0.04)

@@ -144,3 +144,12 @@ def test_mix_is_linear() -> None:
     torch.testing.assert_close(mix_initial(a, b, 1.0), a)
     torch.testing.assert_close(mix_initial(a, b, 0.0), b)
     torch.testing.assert_close(mix_initial(a, b, 0.25), 0.25 * a + 0.75 * b)
+
+
+def test_a_zero_norm_does_not_freeze_what_follows() -> None:
+    clip = MetaClip()
+    assert clip.factor(0.0) == 1.0
+    assert clip.factor(2.0) == 1.0
+    assert clip.factor(0.0) == 1.0
+    assert clip.factor(3.0) == 1.0
+    assert clip.mean == pytest.approx(0.9 * 2 + 0.1 * 3)

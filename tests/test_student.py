@@ -1,0 +1,133 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from diet_ray.candidates import CandidateSpec, build
+from diet_ray.config import StudentConfig
+from diet_ray.seeds import generator
+from diet_ray.student import AdamState, Examples, FlatNet, adam_step, batch_order, loss, predict, train_student
+
+SPEC = CandidateSpec(name="net", arch="dnn", params={"hidden": [8]})
+
+
+def module(seed: int = 0) -> nn.Module:
+    return build(SPEC, ["a", "b", "c"], 4, 2, seed)
+
+
+def examples(m: int = 50, seed: int = 0) -> Examples:
+    rng = torch.Generator().manual_seed(seed)
+    return Examples(
+        torch.randn(m, 3, 4, generator=rng), torch.randn(m, 2, generator=rng), torch.rand(m, generator=rng) + 0.5
+    )
+
+
+def test_flat_net_is_the_module() -> None:
+    net = FlatNet(module())
+    theta, x = net.initial(), examples().x
+    assert torch.equal(net(theta, x), net.module(x))
+    assert torch.equal(net.flatten(net.unflatten(theta)), theta)
+    assert len(theta) == sum(p.numel() for p in net.module.parameters())
+    other = FlatNet(module(1))
+    assert torch.equal(net(other.initial(), x), other.module(x))
+    assert torch.equal(net.flatten({**net.unflatten(theta), "more": theta}), theta)
+
+
+def test_adam_step_is_torchs_adam() -> None:
+    rng = torch.Generator().manual_seed(1)
+    theta = torch.randn(7, generator=rng, dtype=torch.float64)
+    parameter = nn.Parameter(theta.clone())
+    optimiser = torch.optim.Adam([parameter], lr=0.01, eps=1e-12)
+    state = AdamState.start(theta)
+    for _ in range(20):
+        gradient = torch.randn(7, generator=rng, dtype=torch.float64)
+        gradient = gradient.sign() * (gradient.abs() + 0.5)  # epsilon counts for nothing
+        state = adam_step(state, gradient, 0.01)
+        parameter.grad = gradient
+        optimiser.step()
+        assert torch.allclose(state.theta, parameter.detach(), rtol=0, atol=1e-9)
+    assert state.step == 20
+
+
+def test_adam_step_has_a_finite_derivative_at_zero_gradient() -> None:
+    gradient = torch.zeros(3, requires_grad=True)
+    adam_step(AdamState.start(torch.ones(3)), gradient, 0.1).theta.sum().backward()
+    assert gradient.grad is not None
+    assert bool(torch.isfinite(gradient.grad).all())
+    assert bool((gradient.grad < 0).all())
+
+
+@settings(deadline=None)
+@given(n=st.integers(1, 40), steps=st.integers(1, 30), batch=st.integers(1, 20))
+def test_every_epoch_of_the_order_is_a_permutation(n: int, steps: int, batch: int) -> None:
+    order = batch_order(n, steps, batch, generator(0))
+    assert order.shape == (steps, batch)
+    epochs = order.flatten().split(n)
+    for epoch in epochs:
+        assert len(epoch.unique()) == len(epoch)
+        assert 0 <= int(epoch.min()) <= int(epoch.max()) < n
+    if len(epochs) > 1 and len(epochs[1]) == n > 6:
+        assert not torch.equal(epochs[0], epochs[1])
+
+
+def test_loss_is_the_weighted_mean_over_examples_of_the_mean_over_tasks() -> None:
+    net, data = FlatNet(module()), examples()
+    theta, target = net.initial(), torch.sigmoid(data.logit)
+    p = torch.sigmoid(net(theta, data.x))
+    nats = -(target * p.log() + (1 - target) * (1 - p).log())
+    expected = (data.weight[:, None] * nats).sum() / (50 * 2)
+    assert torch.allclose(loss(net, theta, data.x, target, data.weight), expected, atol=1e-6)
+
+
+def test_train_student_against_torchs_own_loop() -> None:
+    data, config = examples(), StudentConfig(steps=30, batch_size=16, lr=0.01)
+    theta = train_student(module(), data, config, seed=5)
+    mine = module()
+    optimiser = torch.optim.Adam(mine.parameters(), lr=0.01)
+    for batch in batch_order(50, 30, 16, generator(5, "order")):
+        optimiser.zero_grad()
+        nats = binary_cross_entropy_with_logits(mine(data.x[batch]), torch.sigmoid(data.logit[batch]), reduction="none")
+        (data.weight[batch] * nats.mean(dim=1)).mean().backward()
+        optimiser.step()
+    assert torch.allclose(theta, FlatNet(mine).initial(), atol=1e-4)
+    assert not torch.allclose(theta, FlatNet(module()).initial(), atol=0.05)
+    assert torch.allclose(predict(module(), theta, data.x, batch_size=7), mine(data.x).detach(), atol=1e-3)
+
+
+def test_train_student_depends_on_its_seed_alone_and_leaves_the_rest_alone() -> None:
+    data, config, net = examples(), StudentConfig(steps=12, batch_size=16), module()
+    before = FlatNet(net).initial()
+    torch.manual_seed(0)
+    first = train_student(net, data, config, seed=1)
+    torch.manual_seed(99)
+    state = torch.get_rng_state()
+    assert torch.equal(train_student(net, data, config, seed=1), first)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(FlatNet(net).initial(), before)
+    assert not torch.equal(train_student(net, data, config, seed=2), first)
+
+
+def test_dropout_repeats_itself_and_is_off_in_predict() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(12, 2))
+    data, config = examples(), StudentConfig(steps=5, batch_size=16)
+    a, b = (train_student(net, data, config, seed=1) for _ in range(2))
+    assert torch.equal(a, b)
+    assert torch.equal(predict(net, a, data.x), predict(net, a, data.x))
+
+
+@pytest.mark.parametrize("lr", [None, 0.5])
+def test_a_candidates_own_lr_replaces_the_runs(lr: float | None) -> None:
+    data, config = examples(), StudentConfig(steps=1, batch_size=50, lr=0.01)
+    start = FlatNet(module()).initial()
+    moved = (train_student(module(), data, config, seed=0, lr=lr) - start).abs().max()
+    assert float(moved) == pytest.approx(lr or 0.01, rel=0.01)  # Adam's first step is lr long
+
+
+def test_hard_labels_are_infinite_logits() -> None:
+    data = examples()
+    hard = Examples(data.x, torch.where(data.logit > 0, torch.inf, -torch.inf), data.weight)
+    theta = train_student(module(), hard, StudentConfig(steps=60, batch_size=50, lr=0.05), seed=0)
+    assert bool(torch.isfinite(theta).all())
+    assert float(((predict(module(), theta, data.x) > 0) == (data.logit > 0)).float().mean()) > 0.95
