@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BeforeValidator
 from torch import Tensor
 
 from diet_ray.blocks import Rows
@@ -17,11 +16,8 @@ from diet_ray.embedding import lookup
 from diet_ray.metrics import evaluate
 from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed
-from diet_ray.settings import Settings
+from diet_ray.settings import Metric, Settings
 from diet_ray.student import Examples, predict, train_student
-
-Metric = Annotated[float, BeforeValidator(lambda value: float("nan") if value is None else value)]
-"""A figure that may be undefined: nan here, null in JSON, which has no nan."""
 
 
 class Verdict(Settings):

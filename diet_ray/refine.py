@@ -18,7 +18,7 @@ from diet_ray.crew import Crew
 from diet_ray.reference import Predictor
 from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed, generator
-from diet_ray.settings import Settings
+from diet_ray.settings import Metric, Settings
 from diet_ray.student import (
     BETA1,
     BETA2,
@@ -42,12 +42,12 @@ class RefineReport(Settings):
 
     skipped: int
     """Rounds without effect because their meta-gradient was not finite."""
-    meta_loss: list[float]
-    """Meta-loss of each round, nats."""
-    guard_before: float
+    meta_loss: list[Metric]
+    """Meta-loss of each round, nats; nan where the unrolled proxy diverged."""
+    guard_before: Metric
     """Mean logloss on the guard rows of fresh students of the unrefined memory, one per proxy."""
-    guard_after: float
-    """The same for the refined memory."""
+    guard_after: Metric
+    """The same for the refined memory; nan where its students diverged."""
     kept: bool
     """Whether the refined memory was no worse and therefore kept."""
 
@@ -237,7 +237,7 @@ def round_order(n: int, active: Tensor, config: StreamConfig, *, start: int, rng
     batch_size, window = config.student.batch_size, config.refine.window
     order = batch_order(n, start + window, batch_size, rng)
     if len(active) < n:
-        share = max(round(batch_size * len(active) / n), batch_size // 2)
+        share = max(round(batch_size * len(active) / n), (batch_size + 1) // 2)
         order[start:, :share] = active[batch_order(len(active), window, share, rng)]
     return order
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 import os
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from diet_ray.errors import ConfigError, CorruptArtefactError
 
@@ -20,6 +20,9 @@ class Settings(BaseModel):
 
 
 S = TypeVar("S", bound=Settings)
+
+Metric = Annotated[float, BeforeValidator(lambda value: float("nan") if value is None else value)]
+"""A figure that may be undefined: nan here, null in JSON, which has no nan."""
 
 
 def load_yaml(kind: type[S], path: str | Path, **overrides: Any) -> S:

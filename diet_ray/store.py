@@ -112,15 +112,15 @@ def open_run(run: Path, config: StreamConfig, *, resume: bool) -> list[StageMani
         write_json(run / "run.json", manifest)
         return []
     begun = parse_json(RunManifest, run / "run.json")
+    if begun.format != FORMAT:
+        raise VersionError(f"{run / 'run.json'}: format {begun.format}, this release reads {FORMAT}: start a new run")
     if begun.versions != manifest.versions:
         raise VersionError(
             f"{run}: begun with {begun.versions}, now {manifest.versions}; install those or start a new run"
         )
-    differing = [
-        name
-        for name in StreamConfig.model_fields
-        if name not in ("cluster", "log") and getattr(begun.config, name) != getattr(config, name)
-    ]
+    # Compared as JSON, which is what the run folder holds: a tuple among `params` comes back as a list.
+    before, now = begun.config.model_dump(mode="json"), config.model_dump(mode="json")
+    differing = [name for name in before if name not in ("cluster", "log") and before[name] != now[name]]
     if differing:
         raise ConfigError(
             f"{run}: was begun with another config, key {differing[0]!r} differs; resume with the run's own"
@@ -147,6 +147,11 @@ def committed_stages(run: Path) -> list[StageManifest]:
             )
         stages.append(stage)
         parent = sha256(path)
+    beyond = sorted(path for path in (run / "stages").glob("[0-9][0-9][0-9][0-9]") if int(path.name) >= len(stages))
+    if beyond:
+        raise CorruptArtefactError(
+            f"{stage_folder(run, len(stages))}: missing, though {beyond[0].name} after it is there; restore it from a copy"
+        )
     return stages
 
 

@@ -144,6 +144,17 @@ def test_without_rounds_the_units_stay_as_they_were_chosen(log: Path, tmp_path: 
     assert not memory.units.delta.any()
 
 
+def test_a_refinement_that_diverges_is_dropped_and_the_run_can_be_resumed(log: Path, tmp_path: Path) -> None:
+    wild = {**config(log).model_dump()["refine"], "delta_lr": 1e30, "logit_lr": 1e30}
+    stream = changed(config(log), refine=wild, blocks=2)
+    run = local_run(tmp_path / "run", stream)
+    stages = open_run(run, stream, resume=True)
+    reports = [stage.refine for stage in stages]
+    assert [report.kept for report in reports if report] == [False, False]
+    assert all(np.isnan(report.meta_loss).any() for report in reports if report)
+    assert not load_memory(run).units.delta.any()
+
+
 @pytest.mark.parametrize("n", [5, 99])
 def test_more_blocks_than_the_log_has(log: Path, n: int) -> None:
     with pytest.raises(ConfigError, match=rf"key 'blocks': {n} of 4"):

@@ -179,6 +179,24 @@ def test_stages_in_the_wrong_place_are_refused(run: Path) -> None:
         committed_stages(run)
 
 
+def test_a_gap_between_stages_is_refused(run: Path) -> None:
+    shutil.rmtree(stage_folder(run, 1))
+    with pytest.raises(CorruptArtefactError, match="0001: missing, though 0002"):
+        committed_stages(run)
+
+
+def test_a_run_of_another_format_is_refused(run: Path, log: Path) -> None:
+    edit(run / "run.json", format=99)
+    with pytest.raises(VersionError, match=r"run\.json: format 99"):
+        open_run(run, config(log), resume=True)
+
+
+def test_the_defaults_are_the_same_config_on_resume(tmp_path: Path, log: Path) -> None:
+    defaults = type(config(log)).model_validate({"log": log})
+    open_run(tmp_path / "run", defaults, resume=False)
+    assert open_run(tmp_path / "run", defaults, resume=True) == []
+
+
 def test_a_stage_of_another_format_is_refused(run: Path) -> None:
     edit(stage_folder(run, 0) / "manifest.json", format=99)
     with pytest.raises(VersionError, match=r"0000/manifest\.json: format 99"):
