@@ -95,7 +95,13 @@ def run_stream(
 def begin(
     run: Path, log: Log, config: StreamConfig, engine: Engine, events: Events, committed: list[StageManifest]
 ) -> Stream:
-    """The state before the next stage: new, or exactly as the last committed stage left it."""
+    """The state before the next stage: new, or exactly as the last committed stage left it.
+
+    Raises:
+        ConfigError: the log is not the one whose blocks the committed stages took in.
+        CorruptArtefactError: a file of the last stage is damaged.
+    """
+    check_blocks(log, committed)
     reference = Reference(
         log.schema,
         config.reference.net,
@@ -114,6 +120,22 @@ def begin(
         stream.previous, stream.last = Predictor(log.schema, config.reference.net, weights), last
     engine.crew.barrier()
     return stream
+
+
+def check_blocks(log: Log, committed: list[StageManifest]) -> None:
+    """Raise ConfigError where a committed stage did not come from the block of `log` in its place."""
+    for stage in committed:
+        block = log.blocks[stage.index] if stage.index < len(log.blocks) else None
+        if block is None or block.name != stage.block or block_sha256(log, block) != stage.block_sha256:
+            raise ConfigError(
+                f"key 'log': block {stage.index} of {log.path} is not the {stage.block!r} that the run has distilled; "
+                "resume with the run's own log or start a new run"
+            )
+
+
+def block_sha256(log: Log, block: BlockManifest) -> str:
+    """Checksum of a block's manifest, and by it of all its rows."""
+    return sha256(log.path / "blocks" / block.name / "manifest.json")
 
 
 def run_stage(stream: Stream, block: BlockManifest) -> None:
@@ -167,7 +189,7 @@ def run_stage(stream: Stream, block: BlockManifest) -> None:
             manifest = StageManifest(
                 index=t,
                 block=block.name,
-                block_sha256=sha256(stream.log.path / "blocks" / block.name / "manifest.json"),
+                block_sha256=block_sha256(stream.log, block),
                 parent_sha256=sha256(stage_folder(stream.run, t - 1) / "manifest.json") if stream.last else None,
                 rows_seen=rows_before + block.rows,
                 n_ids=block.n_ids,

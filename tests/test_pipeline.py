@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,20 @@ def test_resuming_a_finished_run_changes_nothing(finished: Path, log: Path) -> N
     committed = open_run(finished, stream, resume=True)
     run_stream(finished, open_log(log), stream, LocalEngine(stream), Events(None), committed)
     assert stage_bytes(finished) == before
+
+
+@pytest.mark.parametrize("other", [{"seed": 9}, {"blocks": 2}])
+def test_a_run_is_not_resumed_on_another_log(finished: Path, tmp_path: Path, other: dict[str, int]) -> None:
+    stream = config(write_log(tmp_path / "log", **{"blocks": 4, "n": 300, **other}))
+    committed = open_run(finished, stream, resume=True)
+    with pytest.raises(ConfigError, match="key 'log': block . of .* is not the 'block-00.'"):
+        run_stream(finished, open_log(stream.log), stream, LocalEngine(stream), Events(None), committed)
+
+
+def test_a_run_is_resumed_on_its_own_log_in_another_place(finished: Path, log: Path, tmp_path: Path) -> None:
+    stream = config(Path(shutil.copytree(log, tmp_path / "moved")))
+    committed = open_run(finished, stream, resume=True)
+    run_stream(finished, open_log(stream.log), stream, LocalEngine(stream), Events(None), committed)
 
 
 def test_a_cap_holds_at_every_stage(log: Path, tmp_path: Path) -> None:
