@@ -41,8 +41,8 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
         except SystemExit as leave:
-            # Ray Train answers Ctrl-C with exit code 0, as if all were well. No command of ours exits this way.
-            raise typer.Exit(int(leave.code or INTERRUPTED)) from None
+            # No command of ours exits this way: Ray Train answers Ctrl-C with exit code 0 or 1, and Ray a SIGTERM with the signal's number.
+            raise typer.Exit(INTERRUPTED if leave.code in (None, 0, 1) else int(leave.code)) from None
 
 
 app = typer.Typer(

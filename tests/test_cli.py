@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -106,6 +108,29 @@ def test_from_raw_parquet_to_a_leaderboard(shell: Shell, tmp_path: Path) -> None
     assert json.loads((out / "leaderboard.json").read_text()) == board
     assert (out / "leaderboard.csv").read_text().count("\n") == 3
     assert not (Path(shell.env["HOME"]) / ".ray" / "auth_token").exists()
+
+
+def test_ctrl_c_ends_with_130_and_leaves_a_run_to_resume(shell: Shell, tmp_path: Path) -> None:
+    log, run = write_log(tmp_path / "log", blocks=3, n=200), tmp_path / "run"
+    endless = {**STREAM, "refine": {**STREAM["refine"], "rounds": 100_000}}
+    file = write_yaml(tmp_path / "distill.yaml", {"log": str(log), "out": str(run), **endless})
+    command = [str(COMMAND), "--cpus", "4", "distill", "--config", str(file)]
+    with (tmp_path / "said").open("w") as said:
+        process = subprocess.Popen(command, env=shell.env, stdout=said, stderr=said)
+    try:
+        until = time.monotonic() + 90
+        while not (run / "events.jsonl").exists():
+            assert process.poll() is None, (tmp_path / "said").read_text()
+            assert time.monotonic() < until, (tmp_path / "said").read_text()
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+    finally:
+        process.kill()
+        process.wait()
+    assert "Traceback" not in (tmp_path / "said").read_text()
+    assert (run / "run.json").exists()
+    assert not (run / "stages" / "0000").exists()
 
 
 def fails(tmp_path: Path, *arguments: str | Path) -> str:
