@@ -1,0 +1,291 @@
+"""Rounds of refinement: addressing, the outer optimiser, two workers against one, and the guard."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+import synthetic
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_run import STREAM
+from torch import Tensor
+
+from diet_ray.bilevel import HardTargets
+from diet_ray.blocks import Rows
+from diet_ray.config import StreamConfig
+from diet_ray.crew import Crew, Solo
+from diet_ray.reference import Predictor, Reference, train_pass
+from diet_ray.refine import GUARD_SHARE, Refiner, RefineReport, RowAdam, refine, round_order
+from diet_ray.seeds import generator
+from diet_ray.select import Scored
+from diet_ray.units import Units, convert
+
+SCHEMA = synthetic.schema()
+
+
+def config(**refinement: Any) -> StreamConfig:
+    return StreamConfig.model_validate({"log": "x", **STREAM, "refine": {**STREAM["refine"], **refinement}})
+
+
+@pytest.fixture(scope="module")
+def checkpoints() -> list[Predictor]:
+    stream = config()
+    n_ids = int(SCHEMA.first_static_id[-1])
+    reference = Reference(SCHEMA, stream.reference.net, stream.reference, n_ids=n_ids, seed=0)
+    found: list[Predictor] = []
+
+    def keep(k: int, weights: dict[str, Tensor]) -> None:
+        found.append(Predictor(SCHEMA, stream.reference.net, weights))
+
+    train_pass(reference, [synthetic.rows(600)], Solo(), rows=600, on_checkpoint=keep)
+    return found
+
+
+@pytest.fixture(scope="module")
+def units(checkpoints: list[Predictor]) -> Units:
+    rows = synthetic.rows(60, block=1)
+    probability = torch.sigmoid(checkpoints[-1](rows.ids)).numpy()
+    return convert(Scored(rows, probability, probability), block=1, n_fields=4, dim=4)
+
+
+HELD = synthetic.rows(90, block=2)
+
+
+def run(units: Units, checkpoints: list[Predictor], stream: StreamConfig, **more: Any) -> tuple[Units, Any]:
+    held, crew, seed = more.pop("held", HELD), more.pop("crew", Solo()), more.pop("seed", 1)
+    return refine(units, checkpoints, held, SCHEMA, stream, crew, seed=seed, **more)
+
+
+def same_bytes(a: Units, b: Units) -> bool:
+    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in vars(a))
+
+
+class Peer:
+    """One of several workers that are threads of this process. They take turns: forward-mode derivatives are not thread-safe."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, rank: int, slots: list[Any], barrier: threading.Barrier, turn: threading.Lock) -> None:
+        self.rank, self.size, self.slots, self.everyone, self.turn = rank, len(slots), slots, barrier, turn
+
+    def sum(self, values: Tensor) -> Tensor:
+        self.slots[self.rank] = values
+        self.barrier()
+        total = torch.stack(self.slots).sum(dim=0)
+        self.barrier()
+        return total
+
+    def barrier(self) -> None:
+        self.turn.release()
+        try:
+            self.everyone.wait(timeout=30)
+        finally:
+            self.turn.acquire()
+
+    def parallel(self, module: Any) -> Any:
+        return module
+
+
+def in_threads(n: int, work: Callable[[Crew], Any]) -> list[Any]:
+    slots: list[Any] = [None] * n
+    barrier, turn = threading.Barrier(n), threading.Lock()
+
+    def one(rank: int) -> Any:
+        with turn:
+            try:
+                return work(Peer(rank, slots, barrier, turn))
+            except BaseException:
+                barrier.abort()
+                raise
+
+    with ThreadPoolExecutor(n) as threads:
+        return list(threads.map(one, range(n)))
+
+
+def rounds(
+    units: Units, checkpoints: list[Predictor], stream: StreamConfig, crew: Crew, seed: int = 1
+) -> tuple[Units, list[float]]:
+    """The units after all rounds, before the guard, and the meta-losses."""
+    refiner = Refiner(units, checkpoints, pool(checkpoints), SCHEMA, stream, crew, seed)
+    for number in range(stream.refine.rounds):
+        refiner.round(number)
+    return units.updated(delta=refiner.delta.numpy(), logit=refiner.logit.numpy()), refiner.meta_loss
+
+
+def pool(checkpoints: list[Predictor]) -> HardTargets:
+    return HardTargets(checkpoints[-1].embed(HELD.ids), torch.tensor(HELD.labels, dtype=torch.float32))
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_several_workers_do_what_one_does(units: Units, checkpoints: list[Predictor], workers: int) -> None:
+    # A batch of hard targets that does not split evenly; the outer steps are summed, so that rounding alone tells them apart.
+    stream = config(hard_batch=31)
+    one, report = rounds(units, checkpoints, stream, Solo())
+    many = in_threads(workers, lambda crew: rounds(units, checkpoints, stream, crew))
+    for other, its_report in many:
+        np.testing.assert_allclose(other.delta, one.delta, atol=1e-5)
+        np.testing.assert_allclose(other.logit, one.logit, atol=1e-5)
+        assert its_report == pytest.approx(report, abs=1e-5)
+        assert np.array_equal(other.delta, many[0][0].delta)  # all workers hold the same bytes
+        assert np.array_equal(other.logit, many[0][0].logit)
+    assert np.abs(one.delta).max() > 1e-5
+
+
+def test_the_same_seed_gives_the_same_bytes_whatever_the_global_state(
+    units: Units, checkpoints: list[Predictor]
+) -> None:
+    stream = config(rounds=4)
+    torch.manual_seed(0)
+    first, report = run(units, checkpoints, stream)
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    again, other_report = run(units, checkpoints, stream)
+    assert same_bytes(first, again)
+    assert report == other_report
+    assert torch.equal(state, torch.get_rng_state())
+    assert run(units, checkpoints, stream, seed=2)[1].meta_loss != report.meta_loss
+
+
+def test_rounds_lower_the_meta_loss(units: Units, checkpoints: list[Predictor]) -> None:
+    # Wrong labels to start from, one proxy, the whole pool: the gradient must lead to better ones.
+    stream = config(
+        rounds=12, delta_lr=0.0, logit_lr=0.5, hard_batch=90, uniform_share=1.0, active=60, window=10,
+        proxies=[{"name": "lr", "arch": "lr", "adapter": False}],
+    )  # fmt: skip
+    stream = stream.model_copy(update={"student": stream.student.model_copy(update={"lr": 1.0})})
+    flat = units.updated(logit=-units.logit)
+    _, meta_loss = rounds(flat, checkpoints, stream, Solo())
+    assert np.mean(meta_loss[4:]) < meta_loss[0] - 0.05
+
+
+def test_only_active_units_move(units: Units, checkpoints: list[Predictor]) -> None:
+    stream = config(rounds=2, active=5, address_every=2)
+    moved, _ = rounds(units, checkpoints, stream, Solo())
+    changed = (moved.delta != units.delta).any(axis=(1, 2)) | (moved.logit != units.logit).any(axis=1)
+    assert 1 <= changed.sum() <= 5
+
+
+@pytest.mark.parametrize(("delta_lr", "logit_lr"), [(0.0, 1000.0), (1e30, 1e30)])
+def test_the_guard_drops_a_refinement_that_hurts(
+    units: Units, checkpoints: list[Predictor], delta_lr: float, logit_lr: float
+) -> None:
+    after, report = run(units, checkpoints, config(delta_lr=delta_lr, logit_lr=logit_lr, rounds=4))
+    assert not report.kept
+    assert not report.guard_after <= report.guard_before
+    assert same_bytes(after.updated(influence=units.influence), units)
+    assert after.influence.any()  # what was measured along the way is kept all the same
+    assert str(RefineReport.model_validate_json(report.model_dump_json())) == str(report)
+
+
+def test_the_guard_keeps_a_refinement_that_changes_nothing(units: Units, checkpoints: list[Predictor]) -> None:
+    after, report = run(units, checkpoints, config(delta_lr=0.0, logit_lr=0.0))
+    assert report.kept
+    assert report.guard_after == report.guard_before
+    assert same_bytes(after.updated(influence=units.influence), units)
+
+
+def test_the_guard_rows_are_the_latest_and_no_hard_targets(
+    units: Units, checkpoints: list[Predictor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pools: list[Tensor] = []
+    real = Refiner.__init__
+
+    def watched(self: Refiner, *values: Any) -> None:
+        pools.append(values[2].x)
+        real(self, *values)
+
+    monkeypatch.setattr(Refiner, "__init__", watched)
+    run(units, checkpoints, config())
+    assert torch.equal(pools[0], checkpoints[-1].embed(HELD.ids)[: 90 - int(90 * GUARD_SHARE)])
+
+
+def some(rows: Rows, n: int) -> Rows:
+    return rows.take(np.arange(n))
+
+
+@pytest.mark.parametrize(("n_rounds", "held"), [(0, 90), (3, 0), (3, 2)])
+def test_nothing_to_do_changes_nothing(units: Units, checkpoints: list[Predictor], n_rounds: int, held: int) -> None:
+    after, report = run(units, checkpoints, config(rounds=n_rounds), held=some(HELD, held))
+    assert report is None
+    assert after is units
+
+
+def test_three_held_out_rows_are_enough(units: Units, checkpoints: list[Predictor]) -> None:
+    _, report = run(units, checkpoints, config(), held=some(HELD, 3))
+    assert len(report.meta_loss) == 3
+
+
+def test_rounds_are_told(units: Units, checkpoints: list[Predictor]) -> None:
+    told: list[int] = []
+    run(units, checkpoints, config(), on_round=told.append)
+    assert told == [1, 2, 3]
+
+
+def test_the_references_parameters_stand_behind_the_proxys_adapter(units: Units, checkpoints: list[Predictor]) -> None:
+    stream = config(
+        proxies=[
+            {"name": "same", "arch": "dnn", "params": {"hidden": [8]}},
+            {"name": "wider", "arch": "dnn", "params": {"hidden": [9]}},
+            {"name": "less", "arch": "dnn", "params": {"hidden": [8]}, "drop_fields": ["hour"]},
+            {"name": "fm", "arch": "fm"},
+        ]
+    )
+    targets = pool(checkpoints)
+    refiner = Refiner(units, checkpoints, targets, SCHEMA, stream, Solo(), 0)
+    assert [len(proxy.references) for proxy in refiner.proxies] == [2, 0, 0, 0]
+    proxy = refiner.proxies[0]
+    for theta, phi in zip(proxy.references, checkpoints, strict=True):
+        # With the adapter at its start, the proxy is the checkpoint's net.
+        torch.testing.assert_close(proxy.net(theta, targets.x), phi.logits(targets.x))
+
+
+def test_row_adam_is_torchs_adam_on_rows_and_leaves_the_others() -> None:
+    rng = torch.Generator().manual_seed(0)
+    start = torch.randn(6, 2, 3, generator=rng)
+    values = start.clone()
+    mine = RowAdam(values)
+    rows = torch.tensor([1, 4])
+    parameter = torch.nn.Parameter(start[rows].clone())
+    theirs = torch.optim.Adam([parameter], lr=0.01, eps=1e-10)
+    for _ in range(5):
+        gradient = torch.randn(2, 2, 3, generator=rng)
+        mine.step(rows, gradient, 0.01)
+        parameter.grad = gradient
+        theirs.step()
+    torch.testing.assert_close(values[rows], parameter.detach())
+    others = torch.tensor([0, 2, 3, 5])
+    assert torch.equal(values[others], start[others])
+    # A row that joins late is at its own first step, which is lr long.
+    mine.step(torch.tensor([0]), torch.full((1, 2, 3), 3.0), 0.01)
+    torch.testing.assert_close(values[0], start[0] - 0.01)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    n=st.integers(1, 50),
+    n_active=st.integers(1, 50),
+    batch=st.integers(1, 20),
+    window=st.integers(1, 6),
+    start=st.integers(0, 5),
+)
+def test_each_batch_of_the_window_has_its_share_of_active_units(
+    n: int, n_active: int, batch: int, window: int, start: int
+) -> None:
+    active = torch.randperm(n, generator=generator(n))[: min(n_active, n)].sort().values
+    stream = StreamConfig.model_validate({"log": "x", "student": {"batch_size": batch}, "refine": {"window": window}})
+    order = round_order(n, active, stream, start=start, rng=generator(1))
+    assert order.shape == (start + window, batch)
+    assert 0 <= int(order.min()) <= int(order.max()) < n
+    share = torch.isin(order[start:], active).sum(dim=1)
+    if len(active) < n:
+        assert bool((share >= max(round(batch * len(active) / n), batch / 2)).all())
+        # The active units take turns: none is seen twice before each has been seen once.
+        placed = max(round(batch * len(active) / n), (batch + 1) // 2)
+        turns = order[start:, :placed].flatten()[: len(active)]
+        assert len(turns.unique()) == len(turns)
