@@ -136,7 +136,6 @@ def ingest(
     Example: diet-ray ingest my_schema.yaml --from events/ --out logs/mine --by day
     """
     options: Options = ctx.obj
-    from diet_ray.ingest import ingest as run_ingest
     from diet_ray.progress import Counted
 
     if out.exists():
@@ -144,6 +143,9 @@ def ingest(
     natural, schema = _schema(what)
     length = _block_length(by or natural)
     with options.working() as shown, _sources(what, source or [], out, shown) as sources:
+        # Here and not above: what imports Ray must wait until `connect` has said how private it is to be.
+        from diet_ray.ingest import ingest as run_ingest
+
         manifest = run_ingest(schema, sources, out, by=length, blocks=blocks, on_progress=Counted(shown))
     from diet_ray.blocks import open_log
 

@@ -108,7 +108,7 @@ class RefineConfig(Settings):
     uniform_share: float = Key(default=0.5, ge=0, le=1)
     """Share of B_hard that is drawn uniformly; the rest is drawn by reducible loss."""
     active: int = Key(default=4096, ge=1)
-    """Most units that a round may change: those of the largest gradient influence on B_hard."""
+    """Most units that a round may change: those of the largest gradient influence on all hard targets."""
     address_every: int = Key(default=10, ge=1)
     """Rounds between two addressings."""
 

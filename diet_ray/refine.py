@@ -211,7 +211,10 @@ class Refiner:
 
 
 class RowAdam:
-    """Adam on some rows of a tensor at a time: moments and step counts are each row's own, so an untouched row stays as it is."""
+    """Adam on some rows of a tensor at a time: moments and step counts are each row's own, so an untouched row stays as it is.
+
+    Nothing differentiates this one, so its epsilon stands outside the root, as usual.
+    """
 
     def __init__(self, values: Tensor) -> None:
         self.values = values

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class Adapter(nn.Module):
     """Bias-free linear map per field, `x_f -> x_f A_f`, `[B, F, d] -> [B, F, d]`; every `A_f` starts as the identity.
 
-    Students on frozen reference embeddings and soft labels all imitate the reference; the adapter restores much of the
-    ranking among them (docs/method.md).
+    Students on frozen reference embeddings and soft labels all imitate the reference; the adapter lets them differ from it.
+    Whether that helps the ranking is for a benchmark to say.
     """
 
     def __init__(self, n_fields: int, dim: int) -> None:
