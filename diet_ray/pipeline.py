@@ -212,7 +212,8 @@ def run_stage(stream: Stream, block: BlockManifest) -> None:
 def train_reference(stream: Stream, block: BlockManifest, folder: Path) -> tuple[float, list[Predictor], list[Path]]:
     """Step 1: phi_t from phi_{t-1}, by one pass over the rows that the last stage held out and those that this one does not.
 
-    Returns the loss along the way, the K checkpoints and the files in which the leader has saved them.
+    Returns the loss along the way, the K checkpoints and the files in which the leader has saved them. Raises ConfigError where
+    so small a block is held out whole.
     """
     config, schema = stream.config, stream.log.schema
     checkpoints: list[Predictor] = []
@@ -226,6 +227,11 @@ def train_reference(stream: Stream, block: BlockManifest, folder: Path) -> tuple
     before = [held_rows(stream, stream.log.blocks[block.index - 1])] if block.index else []
     share, seed = config.reference.holdout, config.seed
     kept = sum(int((~held_out(rows.row_id, share, seed)).sum()) for rows in stream.log.iter_block(block))
+    if not kept and not any(len(rows) for rows in before):
+        raise ConfigError(
+            f"key 'reference.holdout': {share} leaves no row of block {block.name!r} ({block.rows} rows) to learn from; "
+            "lower it or ingest larger blocks"
+        )
     parts = (rows.take(~held_out(rows.row_id, share, seed)) for rows in stream.log.iter_block(block))
     stream.reference.grow(block.n_ids)
     logloss = train_pass(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,11 +14,11 @@ from diet_ray.crew import Crew, Group, Solo
 
 
 @pytest.fixture(params=["solo", "group"])
-def crew(request: pytest.FixtureRequest) -> Iterator[Crew]:
+def crew(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Crew]:
     if request.param == "solo":
         yield Solo()
         return
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
     yield Group()
     dist.destroy_process_group()
 
@@ -32,8 +33,8 @@ def test_one_worker_leads_and_sums_to_itself(crew: Crew) -> None:
     crew.barrier()
 
 
-def test_a_group_sums_into_a_new_tensor() -> None:
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+def test_a_group_sums_into_a_new_tensor(tmp_path: Path) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
     try:
         values = torch.ones(3)
         assert Group().sum(values).data_ptr() != values.data_ptr()
@@ -52,6 +53,7 @@ def test_a_parallel_module_has_the_same_outputs_gradients_and_parameters(crew: C
     alone(x).square().sum().backward()
     for mine, theirs in zip(module.parameters(), alone.parameters(), strict=True):
         assert mine.grad is not None
+        assert theirs.grad is not None
         assert torch.equal(mine.grad, theirs.grad)
 
 

@@ -183,6 +183,19 @@ def test_a_log_of_one_block_has_none_to_spare(tmp_path: Path) -> None:
     assert len(blocks_to_distil(open_log(one), changed(config(one), blocks=1))) == 1
 
 
+def test_a_block_that_is_held_out_whole_names_the_key(tmp_path: Path) -> None:
+    tiny = config(write_log(tmp_path / "log", blocks=2, n=2))
+    stream = changed(tiny, reference={**tiny.model_dump()["reference"], "holdout": 0.99})
+    with pytest.raises(ConfigError, match=r"key 'reference\.holdout': 0\.99 leaves no row of block 'block-000'"):
+        local_run(tmp_path / "run", stream)
+
+
+def test_blocks_too_small_for_units_of_their_own_give_none(tmp_path: Path) -> None:
+    stream = changed(config(write_log(tmp_path / "log", blocks=5, n=40)), budget={"ratio": 0.01})
+    stages = committed_stages(local_run(tmp_path / "run", stream))
+    assert [stage.units for stage in stages] == [1, 1, 1, 2]
+
+
 def test_events_tell_each_step_of_each_stage(finished: Path) -> None:
     events = read_events(finished / "events.jsonl")[0]
     steps = [(event["stage"], event["step"]) for event in events if event["kind"] == "step"]
