@@ -33,11 +33,12 @@ from diet_ray.dataset import load_memory
 from diet_ray.engine import distil
 from diet_ray.ingest import ingest
 from diet_ray.judge import Verdict, judge, standings
-from diet_ray.progress import display, follow, summarise
+from diet_ray.progress import display, follow
 from diet_ray.readers import READERS
 from diet_ray.reference import Predictor, load_tensors
 from diet_ray.seeds import derive_seed
 from diet_ray.store import stage_folder
+from diet_ray.summary import summarise
 
 TRAIN_BLOCKS = 12
 TASK = "is_click"

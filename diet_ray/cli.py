@@ -179,7 +179,8 @@ def distill(
     from diet_ray.blocks import open_log
     from diet_ray.launch import read_launch
     from diet_ray.pipeline import blocks_to_distil
-    from diet_ray.progress import follow, summarise
+    from diet_ray.progress import follow
+    from diet_ray.summary import summarise
 
     run, stream = read_launch(config, out)
     blocks = [(block.name, block.rows) for block in blocks_to_distil(open_log(stream.log), stream)]

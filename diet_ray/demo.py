@@ -18,10 +18,11 @@ from diet_ray.engine import distil
 from diet_ray.ingest import ingest
 from diet_ray.judge import Standing, Verdict, standings
 from diet_ray.pipeline import blocks_to_distil
-from diet_ray.progress import Counted, Display, RunSummary, follow, summarise
+from diet_ray.progress import Counted, Display, follow
 from diet_ray.readers import READERS
 from diet_ray.report import Section, picture, plot_stages, plot_standings, standings_rows, write_page
 from diet_ray.settings import Settings, write_json
+from diet_ray.summary import RunSummary, summarise
 from diet_ray.sweep import leaderboard_table, sweep
 
 SEEDS = 2

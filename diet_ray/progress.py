@@ -1,4 +1,4 @@
-"""What a person sees while diet_ray works, and the summary of a run afterwards. No Ray, no torch here.
+"""What a person sees while diet_ray works. No Ray, no torch here.
 
 A run is followed by its events file alone (`diet_ray.events`), so that the display cannot disturb it and works wherever the file is
 seen. What is known of a run, `StreamState`, is a pure function of its events; a `Display` only shows lines.
@@ -13,17 +13,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
-from rich.table import Table
 
 from diet_ray.events import read_events
-from diet_ray.settings import Settings, write_json
+from diet_ray.summary import duration, size
 
 POLL_SECONDS = 0.25
 """Seconds between two looks at the events file."""
@@ -231,156 +229,6 @@ class Counted:
         else:
             left = f", {duration(seconds * (total - done) / done)} left" if done else ""
             self.shown.status(text + left)
-
-
-class StageSummary(Settings):
-    """One stage of a run in figures."""
-
-    stage: int
-    """Its index."""
-    block: str
-    """The block that it took in."""
-    rows: int
-    """Rows of the block."""
-    rows_seen: int
-    """Rows of all blocks so far."""
-    units: int
-    """Units of the memory after it."""
-    memory_bytes: int
-    """Bytes of the memory's shards, without the embedding table."""
-    reference_logloss: float
-    """Loss of the block's rows just before the reference learned from them, nats."""
-    guard_before: float | None
-    """Guard loss before refinement, nats; None where nothing was refined."""
-    guard_after: float | None
-    """Guard loss after it, nats."""
-    refined: bool | None
-    """Whether the refined memory was kept."""
-    steps: dict[str, float]
-    """Wall time of each step, seconds; empty where the events file does not tell."""
-    seconds: float | None
-    """Wall time from the stage's begin to its commit."""
-
-
-class RunSummary(Settings):
-    """A run in figures. Wall times are kept here and not in the stages, whose bytes must not depend on them."""
-
-    run: str
-    """The run folder."""
-    stages: list[StageSummary]
-    """The committed stages."""
-    rows: int
-    """Rows seen."""
-    units: int
-    """Units of the last memory."""
-    memory_bytes: int
-    """Bytes of its shards."""
-    table_bytes: int
-    """Bytes of the last reference checkpoint: the embedding table and the net, which the memory needs beside it."""
-    seconds: float
-    """Wall time of all stages."""
-
-    def table(self) -> Table:
-        """The summary as a person reads it."""
-        names = list(dict.fromkeys(name for stage in self.stages for name in stage.steps))
-        table = Table(title=f"{self.run}: {self.rows:,} rows -> {self.units:,} units, {size(self.memory_bytes)}")
-        table.add_column("block")
-        for heading in (
-            "rows",
-            "units",
-            "reference logloss",
-            "guard",
-            "kept",
-            *(f"{name} s" for name in names),
-            "total s",
-        ):
-            table.add_column(heading, justify="right")
-        for stage in self.stages:
-            guard = "" if stage.guard_before is None else f"{stage.guard_before:.4f} -> {stage.guard_after:.4f}"
-            times = [f"{stage.steps[name]:.2f}" if name in stage.steps else "" for name in names]
-            table.add_row(
-                stage.block,
-                f"{stage.rows:,}",
-                f"{stage.units:,}",
-                f"{stage.reference_logloss:.4f}",
-                guard,
-                {None: "", True: "yes", False: "no"}[stage.refined],
-                *times,
-                "" if stage.seconds is None else f"{stage.seconds:.2f}",
-                end_section=stage is self.stages[-1],
-            )
-        sums = [f"{sum(stage.steps.get(name, 0.0) for stage in self.stages):.2f}" for name in names]
-        table.add_row("total", f"{self.rows:,}", f"{self.units:,}", "", "", "", *sums, f"{self.seconds:.2f}")
-        return table
-
-
-def summarise(run: Path) -> RunSummary:
-    """Sum up a run from its committed stages and its events, and write that to `run/summary.json`."""
-    timing = timings(read_events(run / "events.jsonl")[0])
-    stages: list[StageSummary] = []
-    table_bytes, seen = 0, 0
-    while (path := run / "stages" / f"{len(stages):04d}" / "manifest.json").is_file():
-        raw = json.loads(path.read_bytes())
-        steps, seconds = timing.get(len(stages), ({}, None))
-        report = raw["refine"] or {}
-        stages.append(
-            StageSummary(
-                stage=len(stages),
-                block=raw["block"],
-                rows=raw["rows_seen"] - seen,
-                rows_seen=raw["rows_seen"],
-                units=raw["units"],
-                memory_bytes=sum(entry["bytes"] for entry in raw["memory"]),
-                reference_logloss=raw["reference_logloss"],
-                guard_before=report.get("guard_before"),
-                guard_after=report.get("guard_after"),
-                refined=report.get("kept"),
-                steps=steps,
-                seconds=seconds,
-            )
-        )
-        table_bytes, seen = raw["checkpoints"][-1]["bytes"], raw["rows_seen"]
-    summary = RunSummary(
-        run=str(run),
-        stages=stages,
-        rows=seen,
-        units=stages[-1].units if stages else 0,
-        memory_bytes=stages[-1].memory_bytes if stages else 0,
-        table_bytes=table_bytes,
-        seconds=round(sum(stage.seconds or 0.0 for stage in stages), 3),
-    )
-    write_json(run / "summary.json", summary)
-    return summary
-
-
-def timings(events: list[dict[str, Any]]) -> dict[int, tuple[dict[str, float], float | None]]:
-    """Seconds of each step and of the whole, per committed stage: those of the attempt that was committed."""
-    begun: dict[int, tuple[float, dict[str, float]]] = {}
-    done: dict[int, tuple[dict[str, float], float | None]] = {}
-    for event in events:
-        stage = event.get("stage", -1)
-        if event["kind"] == "stage":
-            begun[stage] = (event["time"], {})
-        elif event["kind"] == "step" and stage in begun:
-            begun[stage][1][event["step"]] = event["seconds"]
-        elif event["kind"] == "committed" and stage in begun:
-            began, steps = begun[stage]
-            done[stage] = (steps, round(event["time"] - began, 3))
-    return done
-
-
-def duration(seconds: float) -> str:
-    """`0:01:30`."""
-    return str(timedelta(seconds=round(seconds)))
-
-
-def size(n_bytes: float) -> str:
-    """`1.5 MB`."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.0f} B" if unit == "B" else f"{n_bytes:.1f} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:.1f} TB"
 
 
 def _memory_bytes(run: Path, stage: int) -> int:

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader
 from matplotlib.figure import Figure
 
 from diet_ray.judge import Standing
-from diet_ray.progress import RunSummary
+from diet_ray.summary import RunSummary
 
 
 @dataclass

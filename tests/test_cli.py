@@ -58,7 +58,7 @@ class Shell:
 
     def __call__(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         command = [str(COMMAND), "--json", "--cpus", "4", *map(str, arguments)]
-        return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=180)
 
 
 @pytest.fixture

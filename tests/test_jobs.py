@@ -97,7 +97,11 @@ def head() -> Iterator[Head]:
     finally:
         # `ray stop` would end every Ray of the machine; on SIGTERM the head ends what it started.
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=30)
+        try:
+            process.wait(timeout=60)
+        except subprocess.TimeoutExpired:  # on a busy machine; the group is the head's own
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         shutil.rmtree(temporary, ignore_errors=True)
 
 
