@@ -104,3 +104,13 @@ def test_a_row_is_drawn_in_proportion_to_its_reducible_loss() -> None:
     for _ in range(2000):
         counts[draw_hard(reducible, 1, 0.0, rng)] += 1
     torch.testing.assert_close(counts / 2000, reducible / 8, rtol=0, atol=0.04)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_the_uniform_share_is_drawn_whatever_the_loss(share: float) -> None:
+    reducible, draws, n = torch.zeros(100), 300, 8
+    reducible[:20] = 1.0
+    rng = torch.Generator().manual_seed(0)
+    light = sum(int((draw_hard(reducible, n, share, rng) >= 20).sum()) for _ in range(draws))
+    # Only a uniform draw reaches the eighty rows without loss.
+    assert light / draws == pytest.approx(n * share * 0.8, abs=0.3)

@@ -133,10 +133,13 @@ def test_a_zero_gradient_leaves_the_derivative_finite() -> None:
 
 def test_clip_limits_to_twice_the_running_mean_and_skips_what_is_not_finite() -> None:
     clip = MetaClip()
+    assert clip.factor(float("nan")) is None  # before there is a mean, too
     assert clip.factor(1.0) == 1.0
     assert clip.factor(1.5) == 1.0
     mean = 0.9 * 1.0 + 0.1 * 1.5
     assert clip.factor(100.0) == pytest.approx(2 * mean / 100)
+    mean = 0.9 * mean + 0.1 * 2 * mean  # what was cut off moves nothing
+    assert clip.mean == pytest.approx(mean)
     before = clip.mean
     assert clip.factor(float("nan")) is None
     assert clip.factor(float("inf")) is None

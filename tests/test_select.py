@@ -88,7 +88,7 @@ def one_pass(whole: Scored, conf: SelectConfig, n: int, seed: int = 0) -> Scored
 
 
 @settings(deadline=None, max_examples=150)
-@given(data=st.data(), strategy=st.sampled_from(STRATEGIES), tasks=st.integers(1, 3), levels=st.sampled_from([0, 4]))
+@given(data=st.data(), strategy=st.sampled_from(STRATEGIES), tasks=st.integers(1, 3), levels=st.sampled_from([0, 1, 4]))
 def test_any_shards_in_any_grouping_give_what_the_whole_block_gives(
     data: st.DataObject, strategy: Strategy, tasks: int, levels: int
 ) -> None:
@@ -113,12 +113,13 @@ def test_any_shards_in_any_grouping_give_what_the_whole_block_gives(
     assert np.array_equal(got.probability, whole.probability[at])
 
 
-def test_top_is_argsort_with_ties_by_id() -> None:
-    whole = scored(60, 1, 4, levels=3)
-    got = one_pass(whole, config("top"), 20)
+@pytest.mark.parametrize(("n", "levels"), [(20, 3), (3, 1), (7, 2)])  # the last two: more ties than a sketch keeps
+def test_top_is_argsort_with_ties_by_id(n: int, levels: int) -> None:
+    whole = scored(60, 1, 4, levels=levels)
+    got = one_pass(whole, config("top"), n)
     labels, ids, score = whole.rows.labels[:, 0], whole.rows.row_id, whole.score[:, 0]
     expected: list[int] = []
-    for label, quota in enumerate(cell_quotas(np.bincount(labels, minlength=2), 20)):
+    for label, quota in enumerate(cell_quotas(np.bincount(labels, minlength=2), n)):
         members = np.flatnonzero(labels == label)
         members = members[np.argsort(ids[members])]
         expected += ids[members[np.argsort(-score[members], kind="stable")][:quota]].tolist()

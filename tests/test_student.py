@@ -116,6 +116,7 @@ def test_dropout_depends_on_the_seed_alone_and_is_off_in_predict() -> None:
     a = train_student(net, data, config, seed=1)
     torch.manual_seed(99)
     assert torch.equal(train_student(net, data, config, seed=1), a)
+    assert torch.equal(train_student(net.eval(), data, config, seed=1), a)  # whatever mode it was left in
     # One example has one order of batches, so that nothing but the masks can tell two seeds apart.
     single = StudentConfig(steps=5, batch_size=1, lr=0.01)
     one, two = (train_student(net, examples(1), single, seed=seed) for seed in (1, 2))
