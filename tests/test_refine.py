@@ -16,14 +16,15 @@ from hypothesis import strategies as st
 from small_run import STREAM
 from torch import Tensor
 
-from diet_ray.bilevel import HardTargets
+from diet_ray.bilevel import HardTargets, MetaGradient, meta_gradient
 from diet_ray.blocks import Rows
 from diet_ray.config import StreamConfig
 from diet_ray.crew import Crew, Solo
 from diet_ray.reference import Predictor, Reference, train_pass
 from diet_ray.refine import GUARD_SHARE, Refiner, RefineReport, RowAdam, refine, round_order
-from diet_ray.seeds import generator
+from diet_ray.seeds import derive_seed, generator
 from diet_ray.select import Scored
+from diet_ray.student import FlatNet
 from diet_ray.units import Units, convert
 
 SCHEMA = synthetic.schema()
@@ -164,6 +165,94 @@ def test_rounds_lower_the_meta_loss(units: Units, checkpoints: list[Predictor]) 
     assert np.mean(meta_loss[4:]) < meta_loss[0] - 0.05
 
 
+def watch_gradients(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, MetaGradient]]:
+    """Every theta_0 that a round starts from, with the meta-gradient that it gives."""
+    seen: list[tuple[Tensor, MetaGradient]] = []
+
+    def watched(net: FlatNet, theta: Tensor, *values: Any, **more: Any) -> MetaGradient:
+        seen.append((theta, meta_gradient(net, theta, *values, **more)))
+        return seen[-1][1]
+
+    monkeypatch.setattr("diet_ray.refine.meta_gradient", watched)
+    return seen
+
+
+def test_the_first_round_moves_active_units_against_the_gradient(
+    units: Units, checkpoints: list[Predictor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = watch_gradients(monkeypatch)
+    refiner = Refiner(units, checkpoints, pool(checkpoints), SCHEMA, config(delta_lr=0.01, logit_lr=0.1), Solo(), 1)
+    refiner.round(0)
+    gradient = seen[0][1]
+    changeable = torch.isin(gradient.rows, refiner.active)
+    rows = gradient.rows[changeable]
+    for now, before, by, lr in (
+        (refiner.delta, units.delta, gradient.delta, 0.01),
+        (refiner.logit, units.logit, gradient.logit, 0.1),
+    ):
+        moved, by = (now - torch.tensor(before))[rows], by[changeable]
+        clear = by.abs() > 1e-7  # Adam's first step is lr long where epsilon counts for nothing
+        assert int(clear.sum()) > 10
+        torch.testing.assert_close(moved[clear], -lr * by[clear].sign(), rtol=0.02, atol=1e-6)
+
+
+def test_a_round_starts_between_a_checkpoint_and_random_parameters(
+    units: Units, checkpoints: list[Predictor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = watch_gradients(monkeypatch)
+    stream = config(proxies=[{"name": "same", "arch": "dnn", "params": {"hidden": [8]}}])
+    refiner = Refiner(units, checkpoints, pool(checkpoints), SCHEMA, stream, Solo(), 1)
+    shares, used = [], set()
+    for number in range(8):
+        refiner.round(number)
+        theta = seen[number][0]
+        random = FlatNet(refiner.fresh_proxy(stream.refine.proxies[0], derive_seed(1, "start", number))).initial()
+        lines = [reference - random for reference in refiner.proxies[0].references]
+        lams = [float((theta - random) @ line / (line @ line)) for line in lines]
+        apart = [float((theta - random - lam * line).norm()) for lam, line in zip(lams, lines, strict=True)]
+        k = int(np.argmin(apart))
+        assert apart[k] < 1e-4
+        assert 0 <= lams[k] <= 1
+        shares.append(lams[k])
+        used.add(k)
+    assert used == {0, 1}
+    assert np.ptp(shares) > 0.2
+
+
+def test_a_round_without_a_finite_gradient_is_skipped_and_counted(units: Units, checkpoints: list[Predictor]) -> None:
+    broken = units.updated(delta=np.full_like(units.delta, np.nan))
+    refiner = Refiner(broken, checkpoints, pool(checkpoints), SCHEMA, config(), Solo(), 1)
+    refiner.round(0)
+    refiner.round(1)
+    assert refiner.skipped == 2
+    assert np.isnan(refiner.meta_loss).all()
+    assert np.array_equal(refiner.logit.numpy(), units.logit)
+    assert not refiner.delta_adam.steps.any()
+
+
+def test_the_clip_scales_both_gradients(
+    units: Units, checkpoints: list[Predictor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refiner = Refiner(units, checkpoints, pool(checkpoints), SCHEMA, config(), Solo(), 1)
+    monkeypatch.setattr(refiner.clip, "factor", lambda norm: 0.0)
+    refiner.round(0)
+    assert refiner.delta_adam.steps.any()
+    assert np.array_equal(refiner.delta.numpy(), units.delta)
+    assert np.array_equal(refiner.logit.numpy(), units.logit)
+
+
+def test_addressing_is_repeated_every_so_many_rounds(
+    units: Units, checkpoints: list[Predictor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refiner = Refiner(units, checkpoints, pool(checkpoints), SCHEMA, config(address_every=2), Solo(), 1)
+    addressed: list[int] = []
+    real = refiner.address
+    monkeypatch.setattr(refiner, "address", lambda *values: (addressed.append(len(refiner.meta_loss)), real(*values)))
+    for number in range(5):
+        refiner.round(number)
+    assert addressed == [0, 2, 4]
+
+
 def test_only_active_units_move(units: Units, checkpoints: list[Predictor]) -> None:
     stream = config(rounds=2, active=5, address_every=2)
     moved, _ = rounds(units, checkpoints, stream, Solo())
@@ -245,7 +334,8 @@ def test_the_references_parameters_stand_behind_the_proxys_adapter(units: Units,
         torch.testing.assert_close(proxy.net(theta, targets.x), phi.logits(targets.x))
 
 
-def test_row_adam_is_torchs_adam_on_rows_and_leaves_the_others() -> None:
+@pytest.mark.parametrize("scale", [1.0, 1e-6])  # as small as meta-gradients are, where the place of epsilon shows
+def test_row_adam_is_torchs_adam_on_rows_and_leaves_the_others(scale: float) -> None:
     rng = torch.Generator().manual_seed(0)
     start = torch.randn(6, 2, 3, generator=rng)
     values = start.clone()
@@ -254,7 +344,7 @@ def test_row_adam_is_torchs_adam_on_rows_and_leaves_the_others() -> None:
     parameter = torch.nn.Parameter(start[rows].clone())
     theirs = torch.optim.Adam([parameter], lr=0.01, eps=1e-10)
     for _ in range(5):
-        gradient = torch.randn(2, 2, 3, generator=rng)
+        gradient = torch.randn(2, 2, 3, generator=rng) * scale
         mine.step(rows, gradient, 0.01)
         parameter.grad = gradient
         theirs.step()

@@ -188,9 +188,18 @@ def test_ccs_fills_strata_as_the_algorithm_says(rows: int, seed: int, cut: float
     assert sum(got) == min(n, rows)
 
 
+def test_ccs_sets_aside_strata_that_make_up_the_share_to_the_row() -> None:
+    whole = scored(10, 1, 0)
+    whole.rows.labels[:] = 0
+    whole.score[:5], whole.score[5:] = 0.1, 1.3
+    assert (one_pass(whole, config("ccs", cut=0.5), 4).score < 1).all()
+    assert (one_pass(whole, config("ccs", cut=0.49), 4).score > 1).any()
+    assert len(one_pass(whole, config("ccs", cut=0.5), 7).rows) == 7  # needed after all
+
+
 def test_the_largest_score_has_a_stratum() -> None:
     whole = scored(8, 1, 0)
-    whole.score[:] = MAX_EL2N
+    whole.score[:] = np.nextafter(np.float32(MAX_EL2N), np.float32(2))  # and by a rounding more
     assert len(one_pass(whole, config("ccs"), 4).rows) == 4
 
 
