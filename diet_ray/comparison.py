@@ -35,15 +35,22 @@ class Compression(Settings):
     table_bytes: int
     """Bytes of the shared embedding table, float32: needed beside the memory, and by every candidate trained on the log as well."""
 
+    def cells(self) -> list[list[str]]:
+        """Lines of what is compared, the log, the memory."""
+        return [
+            ["rows / units", f"{self.rows:,}", f"{self.units:,}"],
+            ["bytes on disk", f"{self.log_bytes:,}", f"{self.memory_bytes:,}"],
+            ["embedding table, bytes", "", f"{self.table_bytes:,}"],
+        ]
+
     def table(self) -> Table:
         """Units and bytes as ratios."""
         table = Table(title="Compression")
         for heading in ("", "log", "memory", "ratio"):
             table.add_column(heading, justify="right")
-        table.add_row("rows / units", f"{self.rows:,}", f"{self.units:,}", f"{self.rows / self.units:.0f}x")
-        ratio = f"{self.log_bytes / self.memory_bytes:.1f}x"
-        table.add_row("bytes on disk", f"{self.log_bytes:,}", f"{self.memory_bytes:,}", ratio)
-        table.add_row("embedding table, bytes", "", f"{self.table_bytes:,}", "")
+        ratios = [f"{self.rows / self.units:.0f}x", f"{self.log_bytes / self.memory_bytes:.1f}x", ""]
+        for cells, ratio in zip(self.cells(), ratios, strict=True):
+            table.add_row(*cells, ratio)
         return table
 
 

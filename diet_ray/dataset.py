@@ -41,7 +41,7 @@ class Memory(Dataset[dict[str, Tensor]]):
     @property
     def field_names(self) -> list[str]:
         """The F fields, in the order of `x`."""
-        return [field.name for field in self.stage.log_schema.fields]
+        return self.stage.log_schema.field_names
 
     def examples(self) -> Examples:
         """The units as `diet_ray.student` takes them."""

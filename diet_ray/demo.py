@@ -179,11 +179,7 @@ def _write_report(out: Path, result: DemoResult, summary: RunSummary) -> None:
         Section(
             "Compression",
             columns=["", "log", "memory"],
-            rows=[
-                ["rows / units", f"{small.rows:,}", f"{small.units:,}"],
-                ["bytes on disk", f"{small.log_bytes:,}", f"{small.memory_bytes:,}"],
-                ["embedding table, bytes", "", f"{small.table_bytes:,}"],
-            ],
+            rows=small.cells(),
             note="Training a candidate on the memory costs this many times less CPU than on the full log: "
             + ", ".join(f"{name} {ratio:.0f}x" for name, ratio in result.cost_ratio.items())
             + ".",

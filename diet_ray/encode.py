@@ -101,7 +101,7 @@ def build_vocabulary(counts: pa.Table, schema: Schema) -> pa.Table:
         raise SchemaError(
             f"log {schema.name!r} needs {start + len(first)} ids, more than 2^31: hash its largest fields, or raise min_count"
         )
-    names = pa.array([field.name for field in schema.fields], pa.string())
+    names = pa.array(schema.field_names, pa.string())
     columns = {
         "field": names.take(first["field"].combine_chunks()),
         "value": first["value"],

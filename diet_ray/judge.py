@@ -62,8 +62,7 @@ def judge(
         seed: of the candidate's initial parameters and its batch order.
         trained_on: what the examples are, for the record.
     """
-    names = [field.name for field in schema.fields]
-    module = build(spec, names, table.shape[1], schema.n_tasks, derive_seed(seed, "candidate"))
+    module = build(spec, schema.field_names, table.shape[1], schema.n_tasks, derive_seed(seed, "candidate"))
     began = time.process_time()
     theta = train_student(module, examples, student, seed=derive_seed(seed, "train"), lr=spec.lr)
     seconds = time.process_time() - began

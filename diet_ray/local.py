@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from diet_ray.blocks import BlockManifest, Log
 from diet_ray.config import StreamConfig
 from diet_ray.crew import Crew, Solo
 from diet_ray.scoring import ShardScorer
 from diet_ray.select import Sketch, merge
-from diet_ray.store import FileEntry, write_units
-from diet_ray.units import Units, shard_of
+from diet_ray.store import FileEntry, memory_path, write_units
+from diet_ray.units import Units, split
 
 
 class LocalEngine:
@@ -41,9 +39,5 @@ class LocalEngine:
 
     def write_memory(self, folder: Path) -> list[FileEntry]:
         """See `Engine.write_memory`."""
-        units = self.memory()
-        shards = shard_of(units.unit_id, self.n_shards)
-        return [
-            write_units(folder / f"memory-{index:02d}.arrow", units.take(np.flatnonzero(shards == index)))
-            for index in range(self.n_shards)
-        ]
+        parts = split(self.memory(), self.n_shards)
+        return [write_units(memory_path(folder, index), part) for index, part in enumerate(parts)]

@@ -9,11 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 
-from diet_ray.store import FileEntry, write_units
-from diet_ray.units import Units, from_arrow, shard_of, to_arrow
+from diet_ray.store import FileEntry, memory_path, write_units
+from diet_ray.units import Units, from_arrow, split, to_arrow
 
 KEPT_VERSIONS = 2
 """Versions that an owner keeps alive: the present one and the one that readers may still be fetching."""
@@ -48,8 +47,7 @@ class ShardedMemory:
 
     def publish(self, units: Units) -> None:
         """Split `units` over the shards and publish a new version of each."""
-        shards = shard_of(units.unit_id, len(self.owners))
-        parts = [units.take(np.flatnonzero(shards == index)) for index in range(len(self.owners))]
+        parts = split(units, len(self.owners))
         ray.get([owner.publish.remote(to_arrow(part)) for owner, part in zip(self.owners, parts, strict=True)])
 
     def read(self) -> Units:
@@ -60,7 +58,7 @@ class ShardedMemory:
 
     def write(self, folder: Path) -> list[FileEntry]:
         """Let each owner write its shard; returns the manifest entries."""
-        paths = [folder / f"memory-{index:02d}.arrow" for index in range(len(self.owners))]
+        paths = [memory_path(folder, index) for index in range(len(self.owners))]
         written = ray.get([owner.write.remote(str(path)) for owner, path in zip(self.owners, paths, strict=True)])
         return [FileEntry.model_validate_json(entry) for entry in written]
 

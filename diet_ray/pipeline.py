@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -65,6 +65,8 @@ class Stream:
     """phi_{t-1}, in whose space the memory is."""
     last: StageManifest | None = None
     """The last committed stage."""
+    held: Rows | None = None
+    """The rows that it held out, which the reference learns from next."""
 
     @property
     def leads(self) -> bool:
@@ -118,6 +120,7 @@ def begin(
         if stream.leads:
             engine.publish(Units.concat([read_units(check_file(folder, entry)) for entry in last.memory]))
         stream.previous, stream.last = Predictor(log.schema, config.reference.net, weights), last
+        stream.held = held_rows(stream, log.blocks[last.index])
     engine.crew.barrier()
     return stream
 
@@ -152,7 +155,8 @@ def run_stage(stream: Stream, block: BlockManifest) -> None:
     crew.barrier()
 
     with events.step(t, "reference", rows=block.rows):
-        logloss, checkpoints, paths = train_reference(stream, block, draft.folder)
+        held = held_rows(stream, block)
+        logloss, checkpoints, paths = train_reference(stream, block, held, draft.folder)
     phi = checkpoints[-1]
     crew.barrier()
 
@@ -174,7 +178,7 @@ def run_stage(stream: Stream, block: BlockManifest) -> None:
         refined, report = refine(
             fused,
             checkpoints,
-            held_rows(stream, block),
+            held,
             stream.log.schema,
             config,
             crew,
@@ -207,10 +211,13 @@ def run_stage(stream: Stream, block: BlockManifest) -> None:
     crew.barrier()
     stream.previous = phi
     stream.last = read_stage(stream.run, t)
+    stream.held = held
 
 
-def train_reference(stream: Stream, block: BlockManifest, folder: Path) -> tuple[float, list[Predictor], list[Path]]:
-    """Step 1: phi_t from phi_{t-1}, by one pass over the rows that the last stage held out and those that this one does not.
+def train_reference(
+    stream: Stream, block: BlockManifest, held: Rows, folder: Path
+) -> tuple[float, list[Predictor], list[Path]]:
+    """Step 1: phi_t from phi_{t-1}, by one pass over the rows that the last stage held out and then the block's without `held`.
 
     Returns the loss along the way, the K checkpoints and the files in which the leader has saved them. Raises ConfigError where
     so small a block is held out whole.
@@ -224,10 +231,10 @@ def train_reference(stream: Stream, block: BlockManifest, folder: Path) -> tuple
         if stream.leads:
             save_tensors(paths[k], weights)
 
-    before = [held_rows(stream, stream.log.blocks[block.index - 1])] if block.index else []
     share, seed = config.reference.holdout, config.seed
-    kept = sum(int((~held_out(rows.row_id, share, seed)).sum()) for rows in stream.log.iter_block(block))
-    if not kept and not any(len(rows) for rows in before):
+    before = [stream.held] if stream.held is not None and len(stream.held) else []
+    n_rows = sum(len(rows) for rows in before) + block.rows - len(held)
+    if not n_rows:
         raise ConfigError(
             f"key 'reference.holdout': {share} leaves no row of block {block.name!r} ({block.rows} rows) to learn from; "
             "lower it or ingest larger blocks"
@@ -236,9 +243,9 @@ def train_reference(stream: Stream, block: BlockManifest, folder: Path) -> tuple
     stream.reference.grow(block.n_ids)
     logloss = train_pass(
         stream.reference,
-        _chain(before, parts),
+        chain(before, parts),
         stream.engine.crew,
-        rows=sum(len(rows) for rows in before) + kept,
+        rows=n_rows,
         on_checkpoint=keep,
     )
     return logloss, checkpoints, paths
@@ -263,8 +270,3 @@ def align_memory(stream: Stream, phi: Predictor) -> Units | None:
 def read_stage(run: Path, index: int) -> StageManifest:
     """The manifest of a committed stage."""
     return parse_json(StageManifest, stage_folder(run, index) / "manifest.json")
-
-
-def _chain(first: list[Rows], rest: Iterator[Rows]) -> Iterator[Rows]:
-    yield from (rows for rows in first if len(rows))
-    yield from rest

@@ -32,8 +32,7 @@ class Reference(nn.Module):
         super().__init__()
         self.schema, self.config, self.seed = schema, config, seed
         self.embedding = Embedding(schema, n_ids, config.dim, derive_seed(seed, "embedding"), sparse=True)
-        names = [field.name for field in schema.fields]
-        self.net: Candidate = build(net, names, config.dim, schema.n_tasks, derive_seed(seed, "net"))
+        self.net: Candidate = build(net, schema.field_names, config.dim, schema.n_tasks, derive_seed(seed, "net"))
         self.net_optimiser = torch.optim.Adam(self.net.parameters(), lr=net.lr or config.lr)
         self.table_optimiser = self._table_optimiser()
 
@@ -166,8 +165,7 @@ class Predictor:
     def __init__(self, schema: Schema, net: CandidateSpec, checkpoint: dict[str, Tensor]) -> None:
         self.table = checkpoint["table"]
         self.field_of_slot = torch.tensor(schema.field_of_slot)
-        names = [field.name for field in schema.fields]
-        self.net = build(net, names, self.table.shape[1], schema.n_tasks, seed=0).eval()
+        self.net = build(net, schema.field_names, self.table.shape[1], schema.n_tasks, seed=0).eval()
         with torch.no_grad():
             for name, parameter in self.net.named_parameters():
                 parameter.copy_(checkpoint[f"net.{name}"])

@@ -136,7 +136,7 @@ class Refiner:
         seed: int,
     ) -> None:
         self.config, self.crew, self.seed, self.pool = config, crew, seed, pool
-        self.field_names = [field.name for field in schema.fields]
+        self.field_names = schema.field_names
         self.base = checkpoints[-1].embed(units.ids)
         self.delta, self.logit = torch.tensor(units.delta), torch.tensor(units.logit)
         self.weight = torch.tensor(units.weight)

@@ -90,8 +90,7 @@ class Schema(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Schema:
-        names = [field.name for field in self.fields]
-        for what, values in (("field", names), ("task", self.tasks)):
+        for what, values in (("field", self.field_names), ("task", self.tasks)):
             doubled = sorted({value for value in values if values.count(value) > 1})
             if doubled:
                 raise ValueError(f"{what} {doubled[0]!r} is given twice")
@@ -104,6 +103,11 @@ class Schema(Settings):
     def n_fields(self) -> int:
         """F, the number of fields."""
         return len(self.fields)
+
+    @property
+    def field_names(self) -> list[str]:
+        """The F fields, in order."""
+        return [field.name for field in self.fields]
 
     @property
     def n_tasks(self) -> int:

@@ -129,7 +129,7 @@ def open_run(run: Path, config: StreamConfig, *, resume: bool) -> list[StageMani
 
 
 def committed_stages(run: Path) -> list[StageManifest]:
-    """The committed stages of a run, in order; their lineage is checked, their files are not (see `check_files`).
+    """The committed stages of a run, in order; their lineage is checked, their files are not (see `check_file`).
 
     Raises:
         CorruptArtefactError: a stage is missing between others, or does not follow from the one before.
@@ -192,6 +192,11 @@ def check_file(folder: Path, entry: FileEntry) -> Path:
             f"{path}: not the file that was committed (size or sha256 differ); restore it from a copy"
         )
     return path
+
+
+def memory_path(folder: Path, index: int) -> Path:
+    """Where a stage keeps a shard of the memory."""
+    return folder / f"memory-{index:02d}.arrow"
 
 
 def write_units(path: Path, units: Units) -> FileEntry:

@@ -65,8 +65,6 @@ def sweep(
     log: Path | None = None,
     block: str | None = None,
     seeds: int = 2,
-    concurrency: int | None = None,
-    cpus_per_trial: float = 1.0,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Leaderboard:
     """Train every candidate on the memory with each seed and judge it on a block that the memory has not seen.
@@ -80,8 +78,6 @@ def sweep(
         log: the ingested log; by default the one that was distilled.
         block: the block to judge on; by default the one after the memory's last.
         seeds: seeds per candidate, 0 to `seeds - 1`.
-        concurrency: most trials at a time; by default as many as the cluster's CPUs allow.
-        cpus_per_trial: logical CPUs of one trial.
         on_progress: called with the number of trials done and their total.
 
     Raises:
@@ -97,7 +93,7 @@ def sweep(
     specs = candidates.candidates
     counter = _Counter(len(specs) * seeds, on_progress or (lambda done, total: None))
     rows = opened.read_block(judged_on)
-    verdicts = _run_trials(loaded, rows, specs, seeds, out / "tune", concurrency, cpus_per_trial, counter)
+    verdicts = _run_trials(loaded, rows, specs, seeds, out / "tune", counter)
     board = Leaderboard(
         memory=str(memory),
         units=len(loaded),
@@ -153,21 +149,19 @@ def _run_trials(
     specs: list[CandidateSpec],
     seeds: int,
     storage: Path,
-    concurrency: int | None,
-    cpus_per_trial: float,
     counter: _Counter,
 ) -> list[Verdict]:
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's own tables, which verbose=0 alone does not silence
     logging.getLogger("ray.tune").setLevel(logging.WARNING)
     shared = ray.put((memory.examples(), memory.table, rows, memory.stage.log_schema, memory.stage.config.student))
-    trainable = tune.with_resources(tune.with_parameters(_trial, shared=[shared]), {"cpu": cpus_per_trial})
+    trainable = tune.with_resources(tune.with_parameters(_trial, shared=[shared]), {"cpu": 1})
     tuner = tune.Tuner(
         trainable,
         param_space={
             "spec": tune.grid_search([spec.model_dump(mode="json") for spec in specs]),
             "seed": tune.grid_search(list(range(seeds))),
         },
-        tune_config=tune.TuneConfig(max_concurrent_trials=concurrency, reuse_actors=True),
+        tune_config=tune.TuneConfig(reuse_actors=True),
         run_config=tune.RunConfig(
             name=f"sweep-{uuid.uuid4().hex[:8]}",
             storage_path=str(storage.resolve()),

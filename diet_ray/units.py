@@ -92,6 +92,12 @@ def shard_of(unit_id: np.ndarray, n_shards: int) -> np.ndarray:
     return (uniform_by_id(unit_id, 0) * n_shards).astype(np.int64)
 
 
+def split(units: Units, n_shards: int) -> list[Units]:
+    """The units of each memory shard, ordered by unit id."""
+    shards = shard_of(units.unit_id, n_shards)
+    return [units.take(np.flatnonzero(shards == index)) for index in range(n_shards)]
+
+
 def to_arrow(units: Units) -> pa.Table:
     """The units as an Arrow table; `delta` is flattened to F*d values per row."""
     _, n_fields, dim = units.delta.shape

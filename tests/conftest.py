@@ -67,3 +67,19 @@ def kuairand_dir(data_dir: Path) -> Path:
     if not folder.is_dir():
         pytest.skip(f"no KuaiRand log: {folder} is no folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log of four blocks, to be read only."""
+    from synthetic import write_log
+
+    return write_log(tmp_path_factory.mktemp("log") / "log", blocks=4, n=300)
+
+
+@pytest.fixture(scope="session")
+def finished(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three stages over `log`, by the engine without Ray, to be read only."""
+    from small_run import config, local_run
+
+    return local_run(tmp_path_factory.mktemp("finished") / "run", config(log))

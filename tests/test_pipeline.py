@@ -23,16 +23,6 @@ from diet_ray.reference import held_out
 from diet_ray.store import committed_stages, open_run, stage_folder
 
 
-@pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_log(tmp_path_factory.mktemp("log") / "log", blocks=4, n=300)
-
-
-@pytest.fixture(scope="module")
-def finished(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return local_run(tmp_path_factory.mktemp("finished") / "run", config(log))
-
-
 def changed(stream: StreamConfig, **keys: Any) -> StreamConfig:
     return StreamConfig.model_validate({**stream.model_dump(), **keys})
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from small_run import config, local_run, stage_bytes
-from synthetic import rows, write_log
+from synthetic import rows
 
 from diet_ray import pipeline, store
 from diet_ray.blocks import open_log
@@ -32,16 +32,6 @@ from diet_ray.store import (
     write_units,
 )
 from diet_ray.units import Units, convert
-
-
-@pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_log(tmp_path_factory.mktemp("log") / "log", blocks=4, n=300)
-
-
-@pytest.fixture(scope="module")
-def finished(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return local_run(tmp_path_factory.mktemp("finished") / "run", config(log))
 
 
 @pytest.fixture
