@@ -1,0 +1,299 @@
+"""How well results on a reduced training set predict those on the full log: measures over a pool of candidates. NumPy in, floats out.
+
+C candidates are trained with S seeds on the full log and with R seeds on a reduced set. Every measure is a function of the means over
+seeds. Two rules hold for trainings that diverged, whose metrics are nan:
+
+* on the full log, a candidate with any diverged seed is left out of everything, since there is no truth about it (`left_out` counts them);
+* on a reduced set, a diverged training predicts AUC 0.5, or the set's worst AUC where that is lower, so that a candidate which always
+  diverges ranks last; its log loss is ignored (`diverged` counts such trainings).
+
+A measure that its input does not define is nan, never an error or a warning: a correlation with a constant, the share of right pairs
+where no pair is significant, everything where no candidate is left.
+
+Uncertainty is a bootstrap over candidates and over seeds (Efron & Tibshirani 1993). Its draws depend on the seed and the sizes alone, so
+that two reduced sets are compared on the same draws (`difference`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from scipy.stats import rankdata, t
+
+from diet_ray.seeds import derive_seed
+from diet_ray.settings import Metric, Settings
+
+CHANCE = 0.5
+TAIL = 0.025
+
+
+@dataclass(frozen=True)
+class Table:
+    """Results of one task on one training set: C candidates, S seeds, nan where a training diverged.
+
+    A column is one seed, drawn as a whole by the bootstrap: trainings that share a reference model are averaged into one column first.
+    Raises ValueError where the two are not matrices of one shape.
+    """
+
+    auc: np.ndarray
+    """`[C, S]` float64."""
+    logloss: np.ndarray
+    """`[C, S]` float64, nats."""
+
+    def __post_init__(self) -> None:
+        if self.auc.ndim != 2 or self.auc.shape != self.logloss.shape:
+            raise ValueError(f"auc {self.auc.shape} and logloss {self.logloss.shape} must be [C, S] both")
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How much a candidate's metric moves from seed to seed."""
+
+    sd: float
+    """Standard deviation of a single seed's metric, in the metric's unit; nan without any repeated training."""
+    df: int
+    """Its degrees of freedom."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How a measure is shown: its heading in a table, and which way is up."""
+
+    title: str
+    larger_is_better: bool | None
+    """None where neither is: `spread` is best at 1, counts are only told."""
+
+
+MEASURES = {
+    "auc_gap_mean": Measure("mean AUC gap", False),
+    "auc_gap_max": Measure("largest AUC gap", False),
+    "logloss_gap_mean": Measure("mean LogLoss gap", False),
+    "logloss_gap_max": Measure("largest LogLoss gap", False),
+    "spearman": Measure("Spearman", True),
+    "kendall": Measure("Kendall tau-b", True),
+    "pearson": Measure("Pearson", True),
+    "spread": Measure("spread", None),
+    "top1_regret": Measure("top-1 regret", False),
+    "top3_regret": Measure("top-3 regret", False),
+    "pairs_right": Measure("pairs right", True),
+    "pairs": Measure("pairs", None),
+    "diverged": Measure("diverged", None),
+    "left_out": Measure("left out", None),
+}
+"""All measures, in the order of a table. Gaps, correlations, spread, regrets and pairs are of AUC unless they say LogLoss.
+
+* `*_gap_*`: absolute difference of a candidate's two means, averaged over candidates or its largest.
+* `spearman`, `kendall`, `pearson`: correlation of the two means over candidates; ties have mean ranks, tau is tau-b.
+* `spread`: standard deviation over candidates on the reduced set over that on the full log; below 1 candidates are told apart less.
+* `top1_regret`, `top3_regret`: best AUC on the full log minus the best there among the 1 or 3 that are best on the reduced set. Among
+  candidates that tie on the reduced set the worst on the full log comes first: a tie is no lucky guess.
+* `pairs`: pairs of candidates whose means on the full log differ significantly (two-sided t at 5 %, pooled noise of a seed).
+* `pairs_right`: share of them that the reduced set orders alike; a tie there counts 1/2.
+* `diverged`: trainings on the reduced set without a finite result. `left_out`: candidates without one on the full log.
+"""
+
+
+class Interval(Settings):
+    """A value and its bootstrap interval, the 2.5 % and 97.5 % percentiles of the replicates."""
+
+    value: Metric
+    """On the results as they are."""
+    low: Metric
+    high: Metric
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Every measure of one reduced set, with its replicates."""
+
+    value: dict[str, float]
+    """As `measure` has it."""
+    replicates: dict[str, np.ndarray]
+    """`{measure: [replicates] float64}`, nan where a replicate does not define it."""
+    drawn: tuple[int, int, int, int]
+    """Seed, candidates, seeds of the full log, replicates: sets that share them were drawn alike."""
+
+    def intervals(self) -> dict[str, Interval]:
+        """The 95 % percentile interval of every measure; replicates that are nan are ignored."""
+        return {name: _interval(value, self.replicates[name]) for name, value in self.value.items()}
+
+
+def measure(full: Table, other: Table, noise: Noise) -> dict[str, float]:
+    """Every measure of `MEASURES` for one reduced set.
+
+    Args:
+        full: C candidates on the full log.
+        other: the same candidates, in the same order, on the reduced set; its number of seeds may differ.
+        noise: of a single seed's AUC on the full log.
+
+    Raises:
+        ValueError: the two have different numbers of candidates, here and wherever two tables are taken.
+    """
+    found = _measures(full, other, noise, lambda purpose, n: np.arange(n)[None])
+    return {name: float(values[0]) for name, values in found.items()}
+
+
+def bootstrap(full: Table, other: Table, noise: Noise, *, seed: int, replicates: int = 2000) -> Bootstrap:
+    """Every measure with its replicates: candidates, seeds of the full log and seeds of the reduced set drawn with replacement.
+
+    One draw of seeds serves all candidates, because on a reduced set a seed is a reference model that all of them share. The noise stays
+    as it is. A candidate drawn twice is no pair with itself, and takes one place among the best three. Resampling n seeds shows only
+    (n - 1)/n of their variance, and one seed none: with few seeds intervals are too narrow.
+
+    Args:
+        full, other, noise: as for `measure`.
+        seed: of the draws, which depend on it and on the sizes alone.
+        replicates: how many.
+    """
+    value = measure(full, other, noise)
+    draws = partial(resample, seed=seed, replicates=replicates)
+    (n, n_seeds), left_out = full.auc.shape, int(value["left_out"])
+    return Bootstrap(value, _measures(full, other, noise, draws), (seed, n - left_out, n_seeds, replicates))
+
+
+def difference(one: Bootstrap, other: Bootstrap) -> dict[str, Interval]:
+    """Every measure of `one` minus that of `other`, with the interval of the paired differences of their replicates.
+
+    Candidates and seeds of the full log are paired; so are the seeds of the reduced sets where these are as many. Raises ValueError where
+    the two were not drawn alike.
+    """
+    if one.drawn != other.drawn:
+        raise ValueError(f"(seed, candidates, seeds, replicates) differ: {one.drawn} and {other.drawn}")
+    return {
+        name: _interval(value - other.value[name], one.replicates[name] - other.replicates[name])
+        for name, value in one.value.items()
+    }
+
+
+def seed_noise(tables: list[np.ndarray]) -> Noise:
+    """The standard deviation of a single seed's metric around its candidate's mean, pooled over candidates and tables.
+
+    Args:
+        tables: arrays `[C, S]` of one metric, each candidate with a mean of its own in each; nan is ignored.
+    """
+    squares, df = 0.0, 0
+    for table in tables:
+        present = ~np.isnan(table)
+        mean = _ratio(np.nansum(table, axis=1), present.sum(axis=1))
+        squares += float(np.nansum((table - mean[:, None]) ** 2))
+        df += int(np.maximum(present.sum(axis=1) - 1, 0).sum())
+    return Noise(float(np.sqrt(squares / df)) if df else float("nan"), df)
+
+
+def seed_means(full: Table, other: Table) -> tuple[np.ndarray, np.ndarray]:
+    """Each candidate's mean AUC on the full log and on the reduced set, as measures see them: `[C]` float64 each, nan where left out."""
+    *tables, kept = _comparable(full, other)
+    means = np.full((2, len(kept)), np.nan)
+    means[:, kept] = [one.auc.mean(axis=1) for one in tables]
+    return means[0], means[1]
+
+
+def pooled_pearson(points: list[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
+    """One Pearson correlation over the candidates of several datasets (or tasks): raw, and centred within each dataset.
+
+    The raw one is inflated by the datasets' own offsets: where one dataset is easier than another, both axes move together whatever
+    the candidates do. The centred one subtracts each dataset's mean on both axes first, and is the one to quote.
+
+    Args:
+        points: per dataset the `[C]` means of `seed_means`; candidates with a nan are left out.
+    """
+    pairs = [np.stack(pair) for pair in points]
+    present = [pair[:, ~np.isnan(pair).any(axis=0)] for pair in pairs] or [np.empty((2, 0))]
+    raw, centred = (np.concatenate(parts, axis=1) for parts in (present, [_centred(pair) for pair in present]))
+    return float(_correlation(raw[:1], raw[1:])[0]), float(_correlation(centred[:1], centred[1:])[0])
+
+
+def resample(purpose: str, n: int, *, seed: int, replicates: int) -> np.ndarray:
+    """`[replicates, n]` int64: 0 to n - 1 drawn with replacement; `purpose` is candidates, full or other."""
+    rng = np.random.default_rng(derive_seed(seed, "bootstrap", purpose))
+    return rng.integers(max(n, 1), size=(replicates, n))
+
+
+def _comparable(full: Table, other: Table) -> tuple[Table, Table, np.ndarray]:
+    """Both tables by the two rules above, and which candidates are kept; what diverged keeps nan as its log loss."""
+    if len(full.auc) != len(other.auc):
+        raise ValueError(f"{len(full.auc)} candidates on the full log, {len(other.auc)} on the other set")
+    kept = (np.isfinite(full.auc) & np.isfinite(full.logloss)).all(axis=1)
+    auc, logloss = other.auc[kept], other.logloss[kept]
+    diverged = ~(np.isfinite(auc) & np.isfinite(logloss))
+    auc = np.where(diverged, np.fmin.reduce(auc, axis=None, initial=CHANCE), auc)
+    return Table(full.auc[kept], full.logloss[kept]), Table(auc, np.where(diverged, np.nan, logloss)), kept
+
+
+def _measures(full: Table, other: Table, noise: Noise, draw: Callable[[str, int], np.ndarray]) -> dict[str, np.ndarray]:
+    """All measures, each `[B]`, for the B draws of n things `draw(purpose, n)`, `[B, n]`."""
+    full, other, kept = _comparable(full, other)
+    sizes = {"candidates": len(full.auc), "full": full.auc.shape[1], "other": other.auc.shape[1]}
+    who, full_seeds, other_seeds = (draw(purpose, n) for purpose, n in sizes.items())
+    left_out = np.full(len(who), float((~kept).sum()))
+    if not kept.any():
+        counts = dict.fromkeys(("pairs", "diverged"), np.zeros(len(who)))
+        return dict.fromkeys(MEASURES, np.full(len(who), np.nan)) | counts | {"left_out": left_out}
+    in_full, in_other = ((who[:, :, None], seeds[:, None, :]) for seeds in (full_seeds, other_seeds))
+    x, y = full.auc[in_full].mean(axis=2), other.auc[in_other].mean(axis=2)
+    gap = np.abs(x - y)
+    losses = other.logloss[in_other]
+    present = ~np.isnan(losses)
+    loss_gap = np.abs(full.logloss[in_full].mean(axis=2) - _ratio(np.nansum(losses, axis=2), present.sum(axis=2)))
+    found = {
+        "auc_gap_mean": gap.mean(axis=1),
+        "auc_gap_max": gap.max(axis=1),
+        "logloss_gap_mean": _ratio(np.nansum(loss_gap, axis=1), (~np.isnan(loss_gap)).sum(axis=1)),
+        "logloss_gap_max": np.fmax.reduce(loss_gap, axis=1),
+        "spearman": _correlation(rankdata(x, axis=1), rankdata(y, axis=1)),
+        "pearson": _correlation(x, y),
+        "spread": _ratio(np.linalg.norm(_centred(y), axis=1), np.linalg.norm(_centred(x), axis=1)),
+        "diverged": (~present).sum(axis=(1, 2)).astype(np.float64),
+    }
+    threshold = t.ppf(1 - TAIL, noise.df) * noise.sd * np.sqrt(2 / full_seeds.shape[1])
+    found |= _regrets(x, y, who) | _pairs(x, y, who, threshold) | {"left_out": left_out}
+    return {name: found[name] for name in MEASURES}
+
+
+def _regrets(x: np.ndarray, y: np.ndarray, who: np.ndarray) -> dict[str, np.ndarray]:
+    """AUC `x` on the full log that the best by `y` lose, `[B, C]` both; `place` counts each drawn candidate once."""
+    order = np.lexsort((who, x, -y), axis=1)
+    ranked, names = np.take_along_axis(x, order, axis=1), np.take_along_axis(who, order, axis=1)
+    place = np.cumsum(np.diff(names, axis=1, prepend=-1) != 0, axis=1)
+    best = {k: np.where(place <= k, ranked, -np.inf).max(axis=1) for k in (1, 3)}
+    return {f"top{k}_regret": x.max(axis=1) - best[k] for k in best}
+
+
+def _pairs(x: np.ndarray, y: np.ndarray, who: np.ndarray, threshold: float) -> dict[str, np.ndarray]:
+    """Kendall's tau-b and the significant pairs; `threshold` is the smallest difference that is not significant, or nan."""
+    first, second = np.triu_indices(x.shape[1], k=1)
+    in_x, in_y = x[:, first] - x[:, second], np.sign(y[:, first] - y[:, second])
+    significant = (np.abs(in_x) > threshold) & (who[:, first] != who[:, second])
+    agreement = np.sign(in_x) * in_y
+    untied = np.sqrt(np.count_nonzero(in_x, axis=1)) * np.sqrt(np.count_nonzero(in_y, axis=1))
+    pairs = significant.sum(axis=1).astype(np.float64)
+    right = ((1 + agreement) / 2 * significant).sum(axis=1)
+    return {"kendall": _ratio(agreement.sum(axis=1), untied), "pairs_right": _ratio(right, pairs), "pairs": pairs}
+
+
+def _correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Pearson's correlation of each row of `x [B, C]` with that of `y`, nan where one is constant."""
+    x, y = _centred(x), _centred(y)
+    found = _ratio((x * y).sum(axis=1), np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1))
+    return np.asarray(np.clip(found, -1, 1))
+
+
+def _centred(rows: np.ndarray) -> np.ndarray:
+    # Their first value is taken off first, so that a constant row is exactly zero and not the rounding error of its mean.
+    rows = rows - rows[:, :1]
+    return np.asarray(rows - rows.sum(axis=1, keepdims=True) / max(rows.shape[1], 1))
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    ratio = np.full(denominator.shape, np.nan)
+    np.divide(numerator, denominator, out=ratio, where=denominator > 0)
+    return ratio
+
+
+def _interval(value: float, replicates: np.ndarray) -> Interval:
+    defined = replicates[~np.isnan(replicates)]
+    low, high = np.percentile(defined, [100 * TAIL, 100 * (1 - TAIL)]) if len(defined) else (np.nan, np.nan)
+    return Interval(value=float(value), low=float(low), high=float(high))
