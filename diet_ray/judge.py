@@ -64,7 +64,7 @@ def judge(
     """
     module = build(spec, schema.field_names, table.shape[1], schema.n_tasks, derive_seed(seed, "candidate"))
     began = time.process_time()
-    theta = train_student(module, examples, student, seed=derive_seed(seed, "train"), lr=spec.lr)
+    theta = train_student(module, examples, student, seed=derive_seed(seed, "train"), lr_scale=spec.lr_scale)
     seconds = time.process_time() - began
     field_of_slot = torch.tensor(schema.field_of_slot)
     logits = [

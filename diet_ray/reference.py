@@ -33,7 +33,7 @@ class Reference(nn.Module):
         self.schema, self.config, self.seed = schema, config, seed
         self.embedding = Embedding(schema, n_ids, config.dim, derive_seed(seed, "embedding"), sparse=True)
         self.net: Candidate = build(net, schema.field_names, config.dim, schema.n_tasks, derive_seed(seed, "net"))
-        self.net_optimiser = torch.optim.Adam(self.net.parameters(), lr=net.lr or config.lr)
+        self.net_optimiser = torch.optim.Adam(self.net.parameters(), lr=config.lr * net.lr_scale)
         self.table_optimiser = self._table_optimiser()
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -88,6 +88,10 @@ class Reference(nn.Module):
             else:
                 owner.state[parameter] = saved
 
+    def steps(self) -> int:
+        """Optimiser steps done so far, in all passes."""
+        return int(self.table_optimiser.state[self.embedding.weight].get("step", 0))
+
     def _table_optimiser(self) -> torch.optim.Optimizer:
         return torch.optim.SparseAdam([self.embedding.weight], lr=self.config.embedding_lr)
 
@@ -125,6 +129,9 @@ def train_pass(
 ) -> float:
     """One pass over a stream of rows, in order; every batch is split over the workers and weighs as one.
 
+    Dropout, where the net has it, draws from torch's global generator. That is seeded for the pass by the model's seed, the steps that
+    it has done and the rank, and put back afterwards.
+
     Args:
         reference: changed in place; its table must already have grown to the ids of the stream.
         parts: the rows.
@@ -140,21 +147,23 @@ def train_pass(
     model = crew.parallel(reference)
     k, n_checkpoints, seen = 0, reference.config.checkpoints, 0
     total = torch.zeros(2, dtype=torch.float64)
-    for batch in batches(parts, reference.config.batch_size):
-        ids = torch.tensor(batch.ids[crew.rank :: crew.size], device=crew.device)
-        labels = torch.tensor(batch.labels[crew.rank :: crew.size], dtype=torch.float32, device=crew.device)
-        summed = binary_cross_entropy_with_logits(model(ids), labels, reduction="sum") / reference.schema.n_tasks
-        reference.net_optimiser.zero_grad()
-        reference.table_optimiser.zero_grad()
-        # DDP averages over the workers; times W this is the mean over the whole batch however unevenly it was split.
-        torch.autograd.backward(summed * (crew.size / len(batch)))
-        reference.net_optimiser.step()
-        reference.table_optimiser.step()
-        total += torch.tensor([float(summed.detach()), len(labels)], dtype=torch.float64)
-        seen += len(batch)
-        while on_checkpoint and k < n_checkpoints and seen * n_checkpoints >= (k + 1) * rows:
-            on_checkpoint(k, reference.checkpoint())
-            k += 1
+    with torch.random.fork_rng(devices=[crew.device] if crew.device.type == "cuda" else []):
+        torch.manual_seed(derive_seed(reference.seed, "dropout", reference.steps(), crew.rank))
+        for batch in batches(parts, reference.config.batch_size):
+            ids = torch.tensor(batch.ids[crew.rank :: crew.size], device=crew.device)
+            labels = torch.tensor(batch.labels[crew.rank :: crew.size], dtype=torch.float32, device=crew.device)
+            summed = binary_cross_entropy_with_logits(model(ids), labels, reduction="sum") / reference.schema.n_tasks
+            reference.net_optimiser.zero_grad()
+            reference.table_optimiser.zero_grad()
+            # DDP averages over the workers; times W this is the mean over the whole batch however unevenly it was split.
+            torch.autograd.backward(summed * (crew.size / len(batch)))
+            reference.net_optimiser.step()
+            reference.table_optimiser.step()
+            total += torch.tensor([float(summed.detach()), len(labels)], dtype=torch.float64)
+            seen += len(batch)
+            while on_checkpoint and k < n_checkpoints and seen * n_checkpoints >= (k + 1) * rows:
+                on_checkpoint(k, reference.checkpoint())
+                k += 1
     total = crew.sum(total)
     return float(total[0] / total[1])
 

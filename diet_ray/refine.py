@@ -171,7 +171,7 @@ class Refiner:
             HardTargets(self.pool.x[mine], self.pool.labels[mine]),
             start=start,
             window=config.refine.window,
-            lr=config.student.lr,
+            lr=config.student.lr * proxy.spec.lr_scale,
             of=len(chosen),
         )
         self.meta_loss.append(float(self.crew.sum(torch.tensor([gradient.loss], dtype=torch.float64))))
@@ -190,7 +190,7 @@ class Refiner:
         """Measure with a fresh student where the memory fails (reducible loss) and which units have leverage on it (influence)."""
         student, examples = self.config.student, self.examples()
         order = batch_order(len(examples), student.steps, student.batch_size, rng)
-        theta = run_steps(proxy.net, AdamState.start(random), examples, order, student.lr).theta
+        theta = run_steps(proxy.net, AdamState.start(random), examples, order, student.lr * proxy.spec.lr_scale).theta
         with torch.no_grad():
             self.reducible = reducible_loss(proxy.net(theta, self.pool.x), self.pool_logits, self.pool.labels)
         self.influence = influence(proxy.net, theta, examples, self.pool)
@@ -201,7 +201,8 @@ class Refiner:
         return build(spec, self.field_names, self.base.shape[2], self.logit.shape[1], seed)
 
     def _proxy(self, spec: CandidateSpec, checkpoints: list[Predictor]) -> Proxy:
-        net, reference = FlatNet(self.fresh_proxy(spec, seed=0)), self.config.reference.net
+        # Evaluation mode: a unit's gradient shall not hang on one draw of masks, nor workers that split B_hard on each their own.
+        net, reference = FlatNet(self.fresh_proxy(spec, seed=0).eval()), self.config.reference.net
         same = spec.arch == reference.arch and spec.hyper_parameters() == reference.hyper_parameters()
         if not same or spec.drop_fields:
             return Proxy(spec, net, [])
@@ -258,7 +259,9 @@ def _guard_loss(
 ) -> float:
     """Mean logloss on the guard rows of one student per proxy, trained for the whole horizon from the same start and order."""
     losses = []
-    for number, module in enumerate(fresh):
-        theta = train_student(module, examples, config.student, seed=derive_seed(seed, "guard", number))
+    for number, (spec, module) in enumerate(zip(config.refine.proxies, fresh, strict=True)):
+        theta = train_student(
+            module, examples, config.student, seed=derive_seed(seed, "guard", number), lr_scale=spec.lr_scale
+        )
         losses.append(float(example_losses(predict(module, theta, guard.x), guard.labels).mean()))
     return sum(losses) / len(losses)

@@ -112,7 +112,7 @@ def run_steps(net: FlatNet, state: AdamState, examples: Examples, order: Tensor,
 
 
 def train_student(
-    module: nn.Module, examples: Examples, config: StudentConfig, *, seed: int, lr: float | None = None
+    module: nn.Module, examples: Examples, config: StudentConfig, *, seed: int, lr_scale: float = 1.0
 ) -> Tensor:
     """Train a candidate from its own initial parameters for exactly `config.steps` steps; returns `theta [P]`.
 
@@ -121,13 +121,13 @@ def train_student(
         examples: what to learn from.
         config: the horizon.
         seed: of the batch order and of dropout.
-        lr: replaces `config.lr` where the candidate sets its own.
+        lr_scale: the candidate's factor on `config.lr`.
     """
     net = FlatNet(module.train())
     order = batch_order(len(examples), config.steps, config.batch_size, generator(seed, "order"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "dropout"))
-        return run_steps(net, AdamState.start(net.initial()), examples, order, lr or config.lr).theta
+        return run_steps(net, AdamState.start(net.initial()), examples, order, config.lr * lr_scale).theta
 
 
 @torch.no_grad()

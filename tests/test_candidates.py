@@ -286,7 +286,7 @@ def test_double_backward_is_that_of_finite_differences(arch: str, params: dict, 
         ({"name": "a", "arch": "dcnv2", "params": {"structure": "serial"}}, r"'a'.*key 'structure'"),
         ({"name": "a", "arch": "dcnv3"}, r"'a'.*unknown arch 'dcnv3' \(did you mean 'dcnv2'\?\)"),
         ({"name": "a", "arch": "lr", "dropfields": []}, r"unknown key '.*dropfields' \(did you mean 'drop_fields'\?\)"),
-        ({"name": "a", "arch": "lr", "lr": 0.0}, r"key '.*lr'"),
+        ({"name": "a", "arch": "lr", "lr_scale": 0.0}, r"key '.*lr_scale'"),
         ({"name": "a/b", "arch": "lr"}, r"key '.*name'"),
         ({"arch": "lr"}, r"missing key '.*name'"),
     ],
@@ -320,7 +320,7 @@ def test_default_pool_builds_every_architecture() -> None:
 
 def test_a_file_of_candidates_round_trips(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
-    path.write_text("candidates:\n- {name: a, arch: dnn, params: {hidden: [8]}, drop_fields: [user], lr: 0.01}\n")
+    path.write_text("candidates:\n- {name: a, arch: dnn, params: {hidden: [8]}, drop_fields: [user], lr_scale: 0.1}\n")
     (spec,) = load_yaml(CandidateFile, path).candidates
     assert CandidateSpec.model_validate_json(spec.model_dump_json()) == spec
     assert spec.hyper_parameters().hidden == (8,)

@@ -15,6 +15,9 @@ from diet_ray.judge import Verdict, judge, standings
 from diet_ray.reference import Predictor, Reference, train_pass
 
 NAN = float("nan")
+NET = CandidateSpec(name="reference", arch="dnn", params={"hidden": [8]}, adapter=False)
+CONFIG = ReferenceConfig(net=NET, dim=4, batch_size=64, embedding_lr=2e-2)
+N_IDS = int(schema().first_static_id[-1])
 
 
 def verdict(candidate: str, auc: float, *, seed: int = 0, trained_on: str = "memory", loss: float = 0.5) -> Verdict:
@@ -30,11 +33,9 @@ def verdict(candidate: str, auc: float, *, seed: int = 0, trained_on: str = "mem
 
 
 def test_a_student_learns_the_log_and_repeats_itself() -> None:
-    net = CandidateSpec(name="reference", arch="dnn", params={"hidden": [8]}, adapter=False)
-    config = ReferenceConfig(net=net, dim=4, batch_size=64, embedding_lr=2e-2)
-    reference = Reference(schema(), net, config, n_ids=int(schema().first_static_id[-1]), seed=0)
+    reference = Reference(schema(), NET, CONFIG, n_ids=N_IDS, seed=0)
     train_pass(reference, [rows(4000)], Solo(), rows=4000)
-    phi = Predictor(schema(), net, reference.checkpoint())
+    phi = Predictor(schema(), NET, reference.checkpoint())
     examples = as_examples(rows(200, block=1), phi, soft=True)
     spec = CandidateSpec(name="net", arch="dnn", params={"hidden": [8]})
 
@@ -49,6 +50,19 @@ def test_a_student_learns_the_log_and_repeats_itself() -> None:
     assert run(1).metrics != one.metrics
     assert one.parameters == 4 * 4 * 4 + 16 * 8 + 8 + 8 + 1  # adapter, hidden layer, output
     assert torch.isfinite(examples.logit).all()
+
+
+def test_a_candidate_is_trained_at_its_own_scale_of_the_rate() -> None:
+    phi = Predictor(schema(), NET, Reference(schema(), NET, CONFIG, n_ids=N_IDS, seed=0).checkpoint())
+    examples, test = as_examples(rows(100, block=1), phi, soft=True), rows(100, block=2)
+
+    def metrics(lr: float, scale: float) -> dict[str, dict[str, float]]:
+        spec = CandidateSpec(name="net", arch="fm", lr_scale=scale)
+        student = StudentConfig(steps=5, batch_size=64, lr=lr)
+        return judge(spec, examples, phi.table, test, schema(), student, seed=0, trained_on="x").metrics
+
+    assert metrics(0.01, 2.0) == metrics(0.02, 1.0)
+    assert metrics(0.01, 2.0) != metrics(0.01, 1.0)
 
 
 def test_standings_order_mean_and_sd() -> None:

@@ -140,6 +140,46 @@ def test_the_loss_is_measured_before_learning() -> None:
     assert train_pass(reference, [batch], Solo(), rows=50) == pytest.approx(float(expected), abs=1e-6)
 
 
+def with_net(seed: int = 0, **changes: object) -> Reference:
+    net = NET.model_copy(update=changes)
+    return Reference(schema(), net, CONFIG.model_copy(update={"net": net}), n_ids=N_IDS, seed=seed)
+
+
+def test_dropout_depends_on_the_models_seed_and_the_steps_done() -> None:
+    params = {"hidden": (8,), "dropout": 0.5}
+    some, one, two = rows(200), with_net(params=params), with_net(params=params)
+    for number, reference in enumerate((one, two)):
+        torch.manual_seed(number)
+        state = torch.get_rng_state()
+        train_pass(reference, [some], Solo(), rows=200)
+        assert torch.equal(torch.get_rng_state(), state)
+    first = one.checkpoint()
+    assert all(torch.equal(value, first[name]) for name, value in two.checkpoint().items())
+    without = new()
+    train_pass(without, [some], Solo(), rows=200)
+    assert not torch.equal(without.checkpoint()["table"], first["table"])
+    # The same start and rows: with no rate, nothing but the masks can tell the losses apart.
+    frozen = with_net(params=params, lr_scale=1e-30)
+    frozen.table_optimiser.param_groups[0]["lr"] = 1e-30
+    losses = [train_pass(frozen, [some], Solo(), rows=200) for _ in range(2)]
+    assert frozen.steps() == 8
+    assert losses[0] != losses[1]
+
+
+def test_a_candidates_scale_multiplies_the_rate_of_the_net_alone() -> None:
+    plain, scaled = with_net(), with_net(lr_scale=3.0)
+    assert scaled.net_optimiser.param_groups[0]["lr"] == pytest.approx(3 * CONFIG.lr)
+    assert scaled.table_optimiser.param_groups[0]["lr"] == CONFIG.embedding_lr
+    start = plain.checkpoint()
+    for reference in (plain, scaled):
+        train_pass(reference, [rows(50)], Solo(), rows=50)
+    a, b = plain.checkpoint(), scaled.checkpoint()
+    torch.testing.assert_close(b["table"], a["table"])
+    moved = {name: (3 * (a[name] - start[name]), b[name] - start[name]) for name in a if name != "table"}
+    for mine, theirs in moved.values():
+        torch.testing.assert_close(theirs, mine, rtol=1e-3, atol=1e-6)  # Adam's first step is one rate long
+
+
 def test_learning_lowers_the_loss() -> None:
     reference = new()
     losses = [train_pass(reference, [rows(1000, block=block)], Solo(), rows=1000) for block in range(6)]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from diet_ray.bilevel import HardTargets, MetaGradient, meta_gradient
 from diet_ray.blocks import Rows
-from diet_ray.config import StreamConfig
+from diet_ray.config import StreamConfig, StudentConfig
 from diet_ray.crew import Crew, Solo
 from diet_ray.reference import Predictor, Reference, train_pass
 from diet_ray.refine import GUARD_SHARE, Refiner, RefineReport, RowAdam, refine, round_order
@@ -258,6 +258,39 @@ def test_only_active_units_move(units: Units, checkpoints: list[Predictor]) -> N
     moved, _ = rounds(units, checkpoints, stream, Solo())
     changed = (moved.delta != units.delta).any(axis=(1, 2)) | (moved.logit != units.logit).any(axis=1)
     assert 1 <= changed.sum() <= 5
+
+
+def test_a_proxys_scale_multiplies_the_students_rate(units: Units, checkpoints: list[Predictor]) -> None:
+    def refined(lr: float, scale: float) -> tuple[Units, RefineReport]:
+        stream = config(
+            rounds=2, proxies=[{"name": "dnn", "arch": "dnn", "params": {"hidden": [8]}, "lr_scale": scale}]
+        )
+        return run(units, checkpoints, stream.model_copy(update={"student": student(lr)}))
+
+    def student(lr: float) -> StudentConfig:
+        return config().student.model_copy(update={"lr": lr})
+
+    (scaled, its_report), (plain, report), (slower, other) = refined(0.01, 2.0), refined(0.02, 1.0), refined(0.01, 1.0)
+    assert its_report == report != other
+    assert same_bytes(scaled, plain)
+    assert not np.array_equal(slower.influence, plain.influence)
+
+
+def test_dropout_is_in_the_guards_students_but_not_in_the_proxies(units: Units, checkpoints: list[Predictor]) -> None:
+    def refined(dropout: float, global_seed: int) -> tuple[Units, RefineReport]:
+        torch.manual_seed(global_seed)
+        state = torch.get_rng_state()
+        params = {"hidden": [6], "dropout": dropout}
+        found = run(units, checkpoints, config(rounds=2, proxies=[{"name": "dnn", "arch": "dnn", "params": params}]))
+        assert torch.equal(torch.get_rng_state(), state)
+        return found
+
+    (one, report), (two, again), (plain, without) = refined(0.4, 0), refined(0.4, 1), refined(0.0, 0)
+    assert report == again
+    assert same_bytes(one, two)
+    assert report.meta_loss == without.meta_loss
+    assert np.array_equal(one.influence, plain.influence)
+    assert report.guard_before != without.guard_before
 
 
 @pytest.mark.parametrize(("delta_lr", "logit_lr"), [(0.0, 1000.0), (1e30, 1e30)])

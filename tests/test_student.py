@@ -124,12 +124,12 @@ def test_dropout_depends_on_the_seed_alone_and_is_off_in_predict() -> None:
     assert torch.equal(predict(net, a, data.x), predict(net, a, data.x))
 
 
-@pytest.mark.parametrize("lr", [None, 0.5])
-def test_a_candidates_own_lr_replaces_the_runs(lr: float | None) -> None:
+@pytest.mark.parametrize("scale", [1.0, 50.0])
+def test_a_candidates_scale_multiplies_the_runs_lr(scale: float) -> None:
     data, config = examples(), StudentConfig(steps=1, batch_size=50, lr=0.01)
     start = FlatNet(module()).initial()
-    moved = (train_student(module(), data, config, seed=0, lr=lr) - start).abs().max()
-    assert float(moved) == pytest.approx(lr or 0.01, rel=0.01)  # Adam's first step is lr long
+    moved = (train_student(module(), data, config, seed=0, lr_scale=scale) - start).abs().max()
+    assert float(moved) == pytest.approx(0.01 * scale, rel=0.01)  # Adam's first step is lr long
 
 
 def test_hard_labels_are_infinite_logits() -> None:

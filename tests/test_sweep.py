@@ -23,7 +23,7 @@ from diet_ray.sweep import Leaderboard, sweep
 POOL = CandidateFile.model_validate(
     {
         "candidates": [
-            {"name": "net", "arch": "dnn", "params": {"hidden": [8]}, "lr": 0.02},
+            {"name": "net", "arch": "dnn", "params": {"hidden": [8]}, "lr_scale": 4.0},
             {"name": "without-hour", "arch": "fm", "drop_fields": ["hour"]},
         ]
     }

@@ -57,7 +57,7 @@ class AutoInt(Net):
         dims = [shape.dim, *[width] * (params.attention_layers - 1)]
         self.attention = nn.ModuleList(Interacting(dim, params.heads, params.head_dim, generator) for dim in dims)
         self.out = linear(shape.n_fields * width, shape.n_tasks, generator, bias=False)
-        self.mlp = MLP(shape.width, params.hidden, shape.n_tasks, params.activation, generator)
+        self.mlp = MLP(shape.width, params.hidden, shape.n_tasks, params.activation, generator, dropout=params.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, F, d] -> [B, T]`."""

@@ -45,7 +45,7 @@ class DCNv2(Net):
     def __init__(self, shape: Shape, params: DCNv2Params, generator: torch.Generator) -> None:
         super().__init__(shape, params, generator)
         self.cross = nn.ModuleList(Cross(shape.width, params.rank, generator) for _ in range(params.cross_layers))
-        self.mlp = MLP(shape.width, params.hidden, shape.n_tasks, params.activation, generator)
+        self.mlp = MLP(shape.width, params.hidden, shape.n_tasks, params.activation, generator, dropout=params.dropout)
         self.parallel = params.structure == "parallel"
         if self.parallel:
             # A linear head on [cross, deep] is the sum of a head on each: no concatenation is needed.

@@ -19,7 +19,7 @@ class DeepFM(Net):
     def __init__(self, shape: Shape, params: DeepParams, generator: torch.Generator) -> None:
         super().__init__(shape, params, generator)
         self.fm = FM(shape, FMParams(), generator)
-        self.mlp = MLP(shape.width, params.hidden, shape.n_tasks, params.activation, generator)
+        self.mlp = MLP(shape.width, params.hidden, shape.n_tasks, params.activation, generator, dropout=params.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, F, d] -> [B, T]`."""

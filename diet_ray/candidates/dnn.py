@@ -17,7 +17,7 @@ class DNN(Net):
 
     def __init__(self, shape: Shape, params: DeepParams, generator: torch.Generator) -> None:
         super().__init__(shape, params, generator)
-        self.mlp = MLP(shape.width, params.hidden, shape.n_tasks, params.activation, generator)
+        self.mlp = MLP(shape.width, params.hidden, shape.n_tasks, params.activation, generator, dropout=params.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, F, d] -> [B, T]`."""

@@ -1,4 +1,4 @@
-"""What several nets are made of: explicitly initialised linear layers and the multi-layer perceptron."""
+"""What several nets are made of: explicitly initialised linear layers, hidden layers and the multi-layer perceptron."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.
 Hidden = Annotated[tuple[Annotated[int, Key(ge=1, le=8192)], ...], Key(min_length=1, max_length=8)]
 """Widths of the hidden layers, first to last."""
 
+Dropout = Annotated[float, Key(ge=0, lt=1)]
+"""Probability with which a number is set to 0; the others are divided by one minus it, so that the mean stays."""
+
 
 class DeepParams(Settings):
     """Hyper-parameters of a net's deep part."""
@@ -27,6 +30,8 @@ class DeepParams(Settings):
     """Widths of the hidden layers, first to last."""
     activation: Activation = "relu"
     """Non-linearity after each hidden layer."""
+    dropout: Dropout = 0.0
+    """Probability with which each output of a hidden layer is set to 0, in training only (Srivastava et al. 2014)."""
 
 
 def linear(n_in: int, n_out: int, generator: torch.Generator, *, bias: bool = True, gain: float = 1.0) -> nn.Linear:
@@ -41,24 +46,51 @@ def linear(n_in: int, n_out: int, generator: torch.Generator, *, bias: bool = Tr
     return layer
 
 
-class MLP(nn.Module):
-    """Multi-layer perceptron `[B, n_in] -> [B, n_out]`, the last layer linear."""
+class HiddenLayers(nn.Module):
+    """Hidden layers with their non-linearity, `[B, n_in] -> [B, hidden[-1]]`, each followed by dropout in training mode.
+
+    Dropout draws from torch's global generator, which whoever trains must seed. Without dropout nothing is drawn.
+    """
 
     def __init__(
-        self, n_in: int, hidden: tuple[int, ...], n_out: int, activation: Activation, generator: torch.Generator
+        self,
+        n_in: int,
+        hidden: tuple[int, ...],
+        activation: Activation,
+        generator: torch.Generator,
+        *,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         # The gain sqrt(2) keeps the variance of a signal through rectifiers (He et al. 2015).
         self.hidden = nn.ModuleList(linear(a, b, generator, gain=2**0.5) for a, b in pairwise((n_in, *hidden)))
-        self.out = linear(hidden[-1], n_out, generator)
         self.activation = ACTIVATIONS[activation]
+        # torch draws a mask for a probability of 0, too, and vmap refuses to.
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, n_in] -> [B, hidden[-1]]`."""
+        for layer in self.hidden:
+            x = self.dropout(self.activation(layer(x)))
+        return x
+
+
+class MLP(HiddenLayers):
+    """Multi-layer perceptron `[B, n_in] -> [B, n_out]`: hidden layers and a linear one."""
+
+    def __init__(
+        self,
+        n_in: int,
+        hidden: tuple[int, ...],
+        n_out: int,
+        activation: Activation,
+        generator: torch.Generator,
+        *,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(n_in, hidden, activation, generator, dropout=dropout)
+        self.out = linear(hidden[-1], n_out, generator)
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, n_in] -> [B, n_out]`."""
-        return self.out(self.features(x))  # type: ignore[no-any-return]
-
-    def features(self, x: Tensor) -> Tensor:
-        """The last hidden layer, `[B, n_in] -> [B, hidden[-1]]`."""
-        for layer in self.hidden:
-            x = self.activation(layer(x))
-        return x
+        return self.out(super().forward(x))  # type: ignore[no-any-return]

@@ -30,8 +30,8 @@ class CandidateSpec(Settings):
     """Whether a per-field d x d map, the identity at the start, stands in front of the net."""
     drop_fields: list[str] = Key(default_factory=list)
     """Fields that the net does not see."""
-    lr: float | None = Key(default=None, gt=0, allow_inf_nan=False)
-    """Adam's learning rate for this candidate; None for the run's."""
+    lr_scale: float = Key(default=1.0, gt=0, allow_inf_nan=False)
+    """Factor on the net's learning rate: `student.lr` on a memory, `reference.lr` on the full log. Not on the embeddings'."""
 
     @model_validator(mode="after")
     def _known(self) -> CandidateSpec:

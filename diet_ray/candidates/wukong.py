@@ -6,7 +6,7 @@ import torch
 from pydantic import Field as Key
 from torch import Tensor, nn
 
-from diet_ray.candidates.layers import MLP, Activation, Hidden, linear
+from diet_ray.candidates.layers import MLP, Activation, Dropout, Hidden, linear
 from diet_ray.candidates.registry import Net, Shape, register
 from diet_ray.settings import Settings
 
@@ -28,6 +28,8 @@ class WukongParams(Settings):
     """Widths of the hidden layers of the final MLP."""
     activation: Activation = "relu"
     """Non-linearity after each hidden layer."""
+    dropout: Dropout = 0.0
+    """Probability with which each output of a hidden layer of any of the MLPs is set to 0, in training only."""
 
 
 class WukongLayer(nn.Module):
@@ -44,7 +46,9 @@ class WukongLayer(nn.Module):
         interactions = n * (params.rank or n)
         self.project = linear(n, params.rank, generator, bias=False) if params.rank else nn.Identity()
         self.fm_norm = nn.LayerNorm(interactions)
-        self.fm_mlp = MLP(interactions, params.fmb_hidden, params.fmb * dim, params.activation, generator)
+        self.fm_mlp = MLP(
+            interactions, params.fmb_hidden, params.fmb * dim, params.activation, generator, dropout=params.dropout
+        )
         self.compress = linear(n, params.lcb, generator, bias=False)
         self.residual = linear(n, n_out, generator, bias=False) if n != n_out else nn.Identity()
         self.norm = nn.LayerNorm(dim)
@@ -69,7 +73,9 @@ class Wukong(Net):
         n_out = params.fmb + params.lcb
         counts = [shape.n_fields, *[n_out] * (params.layers - 1)]
         self.layers = nn.ModuleList(WukongLayer(n, shape.dim, params, generator) for n in counts)
-        self.mlp = MLP(n_out * shape.dim, params.hidden, shape.n_tasks, params.activation, generator)
+        self.mlp = MLP(
+            n_out * shape.dim, params.hidden, shape.n_tasks, params.activation, generator, dropout=params.dropout
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, F, d] -> [B, T]`."""
