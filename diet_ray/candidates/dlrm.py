@@ -1,0 +1,39 @@
+"""DLRM: a deep net over the dot products of all pairs of embeddings."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from diet_ray.candidates.layers import MLP, DeepParams
+from diet_ray.candidates.registry import Net, Shape, register
+
+
+@register("dlrm")
+class DLRM(Net):
+    """Top MLP over `<x_i, x_j>` of all pairs i < j of the F fields and the dense vector (Naumov et al. 2019).
+
+    A log has no dense features here: numbers are bucketised fields. What the paper's bottom MLP gives without input is
+    its bias, so the dense vector is a learned d-vector, zero at the start. It takes part in the dot products, by which
+    fields also count on their own; as an input of the top MLP it would only double that one's bias, and is left out.
+    """
+
+    Params = DeepParams
+    pairs: Tensor
+    """`[(F + 1) F / 2]` int64: places of the pairs i < j in a flattened (F + 1) x (F + 1) matrix. No part of the state."""
+
+    def __init__(self, shape: Shape, params: DeepParams, generator: torch.Generator) -> None:
+        super().__init__(shape, params, generator)
+        n = shape.n_fields + 1
+        i, j = torch.triu_indices(n, n, offset=1)
+        self.register_buffer("pairs", i * n + j, persistent=False)
+        self.dense = nn.Parameter(torch.zeros(shape.dim))
+        self.mlp = MLP(
+            n * (n - 1) // 2, params.hidden, shape.n_tasks, params.activation, generator, dropout=params.dropout
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, F, d] -> [B, T]`."""
+        vectors = torch.cat((self.dense.expand(len(x), 1, -1), x), dim=1)
+        dots = torch.bmm(vectors, vectors.transpose(1, 2)).flatten(1)
+        return self.mlp(dots.index_select(1, self.pairs))  # type: ignore[no-any-return]

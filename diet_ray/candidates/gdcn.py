@@ -1,0 +1,63 @@
+"""GDCN: feature crosses, each let through by a learned gate, with a deep net."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field as Key
+from torch import Tensor, nn
+
+from diet_ray.candidates.layers import MLP, DeepParams, linear
+from diet_ray.candidates.registry import Net, Shape, register
+
+
+class GDCNParams(DeepParams):
+    """Hyper-parameters of GDCN."""
+
+    cross_layers: int = Key(default=3, ge=1, le=8)
+    """Number of gated cross layers: the highest degree of the crosses, gates apart, is one more."""
+    structure: Literal["parallel", "stacked"] = "parallel"
+    """`parallel`: crosses and MLP side by side (GDCN-P); `stacked`: the MLP reads the crosses (GDCN-S)."""
+
+
+class GatedCross(nn.Module):
+    """One gated cross layer, `c_{l+1} = c_0 * (W_c c_l + b) * sigmoid(W_g c_l) + c_l` (Wang et al. 2023)."""
+
+    def __init__(self, width: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.cross = linear(width, width, generator)
+        self.gate = linear(width, width, generator, bias=False)
+
+    def forward(self, c0: Tensor, c: Tensor) -> Tensor:
+        """`[B, F*d], [B, F*d] -> [B, F*d]`."""
+        return torch.addcmul(c, c0 * self.cross(c), torch.sigmoid(self.gate(c)))
+
+
+@register("gdcn")
+class GDCN(Net):
+    """Gated cross network and deep net, parallel or stacked, under one linear head (Wang et al. 2023).
+
+    The paper is "Towards Deeper, Lighter and Interpretable Cross Network for CTR Prediction". Its crosses have full
+    F*d x F*d matrices; `dcnv2` is the one with low rank and without gates.
+    """
+
+    Params = GDCNParams
+
+    def __init__(self, shape: Shape, params: GDCNParams, generator: torch.Generator) -> None:
+        super().__init__(shape, params, generator)
+        self.cross = nn.ModuleList(GatedCross(shape.width, generator) for _ in range(params.cross_layers))
+        self.mlp = MLP(shape.width, params.hidden, shape.n_tasks, params.activation, generator, dropout=params.dropout)
+        self.parallel = params.structure == "parallel"
+        if self.parallel:
+            # A linear head on [cross, deep] is the sum of a head on each: no concatenation is needed.
+            self.out = linear(shape.width, shape.n_tasks, generator, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, F, d] -> [B, T]`."""
+        crossed = c0 = x.flatten(1)
+        for layer in self.cross:
+            crossed = layer(c0, crossed)
+        if self.parallel:
+            return self.out(crossed) + self.mlp(c0)  # type: ignore[no-any-return]
+        return self.mlp(crossed)  # type: ignore[no-any-return]
