@@ -112,6 +112,17 @@ def test_every_replicate_is_that_of_a_loop_over_the_same_draws(seed: int) -> Non
     assert found.value == pytest.approx(measure(full, other, NOISE))
 
 
+def test_a_candidate_drawn_twice_is_no_pair_and_takes_one_place() -> None:
+    # No noise: every difference counts. The reduced set puts the best fourth.
+    full, other = flat(np.array([0.9, 0.8, 0.7, 0.6])), flat(np.array([0.6, 0.9, 0.8, 0.7]))
+    found = bootstrap(full, other, Noise(0.0, 5), seed=0, replicates=500).replicates
+    who = resample("candidates", 4, seed=0, replicates=500)
+    assert (found["pairs"] == [sum(a != b for a, b in itertools.combinations(row, 2)) for row in who]).all()
+    some = np.array([len(set(row)) < 4 for row in who])
+    assert found["top3_regret"][some] == pytest.approx(0, abs=1e-12)
+    assert found["top3_regret"][~some] == pytest.approx(0.1)
+
+
 def test_intervals_are_percentiles_of_what_is_defined() -> None:
     found = bootstrap(*pair(0), NOISE, seed=3)
     found.replicates["spearman"][::7] = math.nan
@@ -267,12 +278,14 @@ def test_difference_is_paired() -> None:
     assert found["pairs"] == Interval(value=0, low=0, high=0)
     # The reduced set is below the full log for each, so that .01 less is .01 further away in every replicate.
     assert (seed_means(full, one)[0] > seed_means(full, one)[1] + 0.03).all()
-    assert [found["auc_gap_mean"].low, found["auc_gap_mean"].high] == pytest.approx([-0.01, -0.01])
+    gap = found["auc_gap_mean"]
+    assert [gap.value, gap.low, gap.high] == pytest.approx([-0.01, -0.01, -0.01])
     by_hand = first.replicates["logloss_gap_max"] - second.replicates["logloss_gap_max"]
     assert found["logloss_gap_max"].high == np.percentile(by_hand, 97.5)
-    for other in (bootstrap(full, one, NOISE, seed=2), bootstrap(full, one, NOISE, seed=1, replicates=7)):
+    unlike = [(full, 2, 2000), (full, 1, 7), (broken(full, (0, 0)), 1, 2000), (pair(5, n=12, full_seeds=3)[0], 1, 2000)]
+    for truth, seed, replicates in unlike:
         with pytest.raises(ValueError, match="differ"):
-            difference(first, other)
+            difference(first, bootstrap(truth, one, NOISE, seed=seed, replicates=replicates))
 
 
 def test_draws_repeat_themselves_and_are_apart() -> None:

@@ -139,9 +139,9 @@ def measure(full: Table, other: Table, noise: Noise) -> dict[str, float]:
 def bootstrap(full: Table, other: Table, noise: Noise, *, seed: int, replicates: int = 2000) -> Bootstrap:
     """Every measure with its replicates: candidates, seeds of the full log and seeds of the reduced set drawn with replacement.
 
-    One draw of seeds serves all candidates, because on a reduced set a seed is a reference model that all of them share. The noise stays
-    as it is. A candidate drawn twice is no pair with itself, and takes one place among the best three. Resampling n seeds shows only
-    (n - 1)/n of their variance, and one seed none: with few seeds intervals are too narrow.
+    One draw of seeds serves all candidates, because on a reduced set a seed is a reference model that all of them share. The noise is kept.
+    A candidate drawn twice is no pair with itself, and takes one place among the best three. Resampling n seeds shows only (n - 1)/n of
+    their variance. Correlations see noise twice, so that their intervals lie low rather than high.
 
     Args:
         full, other, noise: as for `measure`.
@@ -249,7 +249,7 @@ def _measures(full: Table, other: Table, noise: Noise, draw: Callable[[str, int]
         "diverged": (~present).sum(axis=(1, 2)).astype(np.float64),
     }
     threshold = t.ppf(1 - TAIL, noise.df) * noise.sd * np.sqrt(2 / full_seeds.shape[1])
-    found |= _regrets(x, y, who) | _pairs(x, y, who, threshold) | {"left_out": left_out}
+    found |= _regrets(x, y, who) | _pairs(x, y, threshold) | {"left_out": left_out}
     return {name: found[name] for name in MEASURES}
 
 
@@ -262,11 +262,11 @@ def _regrets(x: np.ndarray, y: np.ndarray, who: np.ndarray) -> dict[str, np.ndar
     return {f"top{k}_regret": x.max(axis=1) - best[k] for k in best}
 
 
-def _pairs(x: np.ndarray, y: np.ndarray, who: np.ndarray, threshold: float) -> dict[str, np.ndarray]:
-    """Kendall's tau-b and the significant pairs; `threshold` is the smallest difference that is not significant, or nan."""
+def _pairs(x: np.ndarray, y: np.ndarray, threshold: float) -> dict[str, np.ndarray]:
+    """Kendall's tau-b and the pairs whose difference is above `threshold` (>= 0 or nan): never a candidate with itself."""
     first, second = np.triu_indices(x.shape[1], k=1)
     in_x, in_y = x[:, first] - x[:, second], np.sign(y[:, first] - y[:, second])
-    significant = (np.abs(in_x) > threshold) & (who[:, first] != who[:, second])
+    significant = np.abs(in_x) > threshold
     agreement = np.sign(in_x) * in_y
     untied = np.sqrt(np.count_nonzero(in_x, axis=1)) * np.sqrt(np.count_nonzero(in_y, axis=1))
     pairs = significant.sum(axis=1).astype(np.float64)
