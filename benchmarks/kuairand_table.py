@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
 
-from diet_ray.baselines import as_examples, full_log, random_rows, random_rows_own
+from diet_ray.baselines import as_examples, full_log, random_rows, sample_own
 from diet_ray.blocks import Rows, open_log
 from diet_ray.candidates import CandidateSpec, default_pool
 from diet_ray.cluster import connect
@@ -74,7 +74,7 @@ def train(log_path: Path, runs: dict[str, Path], spec: CandidateSpec, method: st
     sample = random_rows(log, seen, len(memory), seed=derive_seed(seed, "sample"))
     if source == "own":
         config, student = stage.config.reference, stage.config.student
-        return random_rows_own(spec, log, sample, test, config, student, n_ids=stage.n_ids, seed=seed)
+        return sample_own(spec, log, sample, test, config, student, n_ids=stage.n_ids, seed=seed)
     if source in runs:
         memory = load_memory(runs[source])
         examples = memory.examples()

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
+from itertools import chain
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from diet_ray.blocks import BlockManifest, Log, Rows
-from diet_ray.candidates import CandidateSpec
+from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import ReferenceConfig, StudentConfig
 from diet_ray.crew import Solo
-from diet_ray.judge import Verdict, verdict
-from diet_ray.reference import Predictor, Reference, train_pass
+from diet_ray.embedding import lookup
+from diet_ray.judge import Clock, Verdict, verdict
+from diet_ray.reference import Predictor, Reference, batches, train_pass
 from diet_ray.seeds import derive_seed, generator, uniform_by_id
-from diet_ray.student import Examples, batch_order
+from diet_ray.student import AdamState, Examples, FlatNet, batch_order, predict, run_steps
 
 FULL = "full log"
+FROZEN = "full log, shared embeddings"
 HARD_OWN = "random rows, hard labels, own embeddings"
 HARD = "random rows, hard labels"
 SOFT = "random rows, soft labels"
@@ -32,14 +34,43 @@ def full_log(
     The pass is the reference's: the same batches, optimisers and learning rates (unless the candidate sets its own).
     """
     model = _own_model(spec, log, config, n_ids=blocks[0].n_ids, seed=seed)
-    began = time.process_time()
-    for block in blocks:
-        model.grow(block.n_ids)
-        train_pass(model, log.iter_block(block), Solo(), rows=block.rows)
-    return _judge_own(model, spec, log, rows, seed, FULL, time.process_time() - began)
+    with Clock() as clock:
+        for block in blocks:
+            model.grow(block.n_ids)
+            train_pass(model, log.iter_block(block), Solo(), rows=block.rows)
+    return _judge_own(model, spec, log, rows, seed, FULL, clock)
 
 
-def random_rows_own(
+def frozen_log(
+    spec: CandidateSpec,
+    log: Log,
+    blocks: list[BlockManifest],
+    table: Tensor,
+    rows: Rows,
+    config: ReferenceConfig,
+    *,
+    seed: int,
+) -> Verdict:
+    """A candidate on the reference's embeddings `table`, frozen, trained by one pass over the full log with its own labels.
+
+    What is between it and `full_log` is the price of sharing embeddings; between it and a student, that of learning from few units.
+    """
+    module = build(spec, log.schema.field_names, config.dim, log.schema.n_tasks, derive_seed(seed, "candidate"))
+    net, lr = FlatNet(module.train()), config.lr * spec.lr_scale
+    state, slots = AdamState.start(net.initial()), torch.tensor(log.schema.field_of_slot)
+    with Clock() as clock, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "dropout"))
+        for batch in batches(chain.from_iterable(log.iter_block(block) for block in blocks), config.batch_size):
+            x, hard = lookup(table, torch.tensor(batch.ids), slots), torch.tensor(batch.labels, dtype=torch.float32)
+            example = Examples(x, torch.logit(hard), torch.ones(len(batch)))
+            state = run_steps(net, state, example, torch.arange(len(batch))[None], lr)
+    logits = [
+        predict(module, state.theta, lookup(table, ids, slots)) for ids in torch.split(torch.tensor(rows.ids), 8192)
+    ]
+    return verdict(spec, torch.cat(logits).numpy(), rows, log.schema, seed, FROZEN, clock, state.theta.numel())
+
+
+def sample_own(
     spec: CandidateSpec,
     log: Log,
     sample: Rows,
@@ -50,13 +81,16 @@ def random_rows_own(
     n_ids: int,
     seed: int,
 ) -> Verdict:
-    """A candidate with embeddings of its own, trained on random rows for the students' horizon: the plainest baseline."""
+    """A candidate with embeddings of its own, trained on the rows `sample` for the students' horizon: the plainest baseline.
+
+    The rows' labels may be probabilities.
+    """
     model = _own_model(spec, log, config, n_ids=n_ids, seed=seed)
     order = batch_order(len(sample), student.steps, student.batch_size, generator(seed, "order"))
     parts: Iterator[Rows] = (sample.take(batch.numpy()) for batch in order)
-    began = time.process_time()
-    train_pass(model, parts, Solo(), rows=order.numel())
-    return _judge_own(model, spec, log, rows, seed, HARD_OWN, time.process_time() - began)
+    with Clock() as clock:
+        train_pass(model, parts, Solo(), rows=order.numel())
+    return _judge_own(model, spec, log, rows, seed, HARD_OWN, clock)
 
 
 def random_rows(log: Log, blocks: list[BlockManifest], n: int, *, seed: int) -> Rows:
@@ -73,12 +107,11 @@ def random_rows(log: Log, blocks: list[BlockManifest], n: int, *, seed: int) -> 
 
 
 def as_examples(sample: Rows, phi: Predictor, *, soft: bool) -> Examples:
-    """Rows as a student sees them through the reference's embeddings, with its probabilities (`soft`) or their own labels."""
+    """Rows as a student sees them through the reference's embeddings, with its probabilities (`soft`) or their own labels, 0 to 1."""
     x = phi.embed(sample.ids)
     if soft:
         return Examples(x, phi.logits(x), torch.ones(len(sample)))
-    hard = torch.tensor(sample.labels, dtype=torch.float32)
-    return Examples(x, torch.where(hard > 0, torch.inf, -torch.inf), torch.ones(len(sample)))
+    return Examples(x, torch.logit(torch.tensor(sample.labels, dtype=torch.float32)), torch.ones(len(sample)))
 
 
 def _own_model(spec: CandidateSpec, log: Log, config: ReferenceConfig, *, n_ids: int, seed: int) -> Reference:
@@ -88,9 +121,9 @@ def _own_model(spec: CandidateSpec, log: Log, config: ReferenceConfig, *, n_ids:
 
 
 def _judge_own(
-    model: Reference, spec: CandidateSpec, log: Log, rows: Rows, seed: int, trained_on: str, seconds: float
+    model: Reference, spec: CandidateSpec, log: Log, rows: Rows, seed: int, trained_on: str, clock: Clock
 ) -> Verdict:
     phi = Predictor(log.schema, spec.model_copy(update={"adapter": False}), model.checkpoint())
     logits: Tensor = phi(rows.ids)
     parameters = sum(parameter.numel() for parameter in model.net.parameters())
-    return verdict(spec, logits.numpy(), rows, log.schema, seed, trained_on, seconds, parameters)
+    return verdict(spec, logits.numpy(), rows, log.schema, seed, trained_on, clock, parameters)

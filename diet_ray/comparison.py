@@ -10,7 +10,7 @@ import ray
 import torch
 from rich.table import Table
 
-from diet_ray.baselines import FULL, HARD_OWN, SOFT, as_examples, full_log, random_rows, random_rows_own
+from diet_ray.baselines import FULL, HARD_OWN, SOFT, as_examples, full_log, random_rows, sample_own
 from diet_ray.blocks import Log, open_log
 from diet_ray.candidates import CandidateSpec
 from diet_ray.dataset import load_memory
@@ -108,7 +108,7 @@ def train_otherwise(run: Path, spec: CandidateSpec, method: str, seed: int) -> V
         return full_log(spec, log, seen, rows, config, seed=seed)
     sample = random_rows(log, seen, len(memory), seed=derive_seed(seed, "sample"))
     if method == HARD_OWN:
-        return random_rows_own(spec, log, sample, rows, config, student, n_ids=stage.n_ids, seed=seed)
+        return sample_own(spec, log, sample, rows, config, student, n_ids=stage.n_ids, seed=seed)
     weights = load_tensors(check_file(stage_folder(run, stage.index), stage.checkpoints[-1]))
     examples = as_examples(sample, Predictor(log.schema, config.net, weights), soft=method == SOFT)
     return judge(spec, examples, memory.table, rows, log.schema, student, seed=seed, trained_on=method)

@@ -35,8 +35,24 @@ class Verdict(Settings):
     """`{task: {auc, logloss (nats), gauc, calibration}}` on the rows it was judged on; nan where undefined."""
     train_seconds: float
     """CPU seconds of the training."""
+    train_wall_seconds: float
+    """Wall seconds of the training."""
     parameters: int
     """Trained parameters of the candidate, embedding table not counted."""
+
+
+class Clock:
+    """CPU and wall seconds of a `with` body."""
+
+    cpu: float
+    wall: float
+
+    def __enter__(self) -> Clock:
+        self._began = time.process_time(), time.perf_counter()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.cpu, self.wall = time.process_time() - self._began[0], time.perf_counter() - self._began[1]
 
 
 def judge(
@@ -63,15 +79,14 @@ def judge(
         trained_on: what the examples are, for the record.
     """
     module = build(spec, schema.field_names, table.shape[1], schema.n_tasks, derive_seed(seed, "candidate"))
-    began = time.process_time()
-    theta = train_student(module, examples, student, seed=derive_seed(seed, "train"), lr_scale=spec.lr_scale)
-    seconds = time.process_time() - began
+    with Clock() as clock:
+        theta = train_student(module, examples, student, seed=derive_seed(seed, "train"), lr_scale=spec.lr_scale)
     field_of_slot = torch.tensor(schema.field_of_slot)
     logits = [
         predict(module, theta, lookup(table, torch.tensor(rows.ids[start : start + 8192]), field_of_slot))
         for start in range(0, len(rows), 8192)
     ]
-    return verdict(spec, torch.cat(logits).numpy(), rows, schema, seed, trained_on, seconds, theta.numel())
+    return verdict(spec, torch.cat(logits).numpy(), rows, schema, seed, trained_on, clock, theta.numel())
 
 
 def verdict(
@@ -81,7 +96,7 @@ def verdict(
     schema: Schema,
     seed: int,
     trained_on: str,
-    seconds: float,
+    clock: Clock,
     parameters: int,
 ) -> Verdict:
     """Measure logits `[N, T]` of a trained candidate on the N rows."""
@@ -92,7 +107,8 @@ def verdict(
         trained_on=trained_on,
         seed=seed,
         metrics=metrics,
-        train_seconds=round(seconds, 4),
+        train_seconds=round(clock.cpu, 4),
+        train_wall_seconds=round(clock.wall, 4),
         parameters=parameters,
     )
 

@@ -22,8 +22,16 @@ from diet_ray.reference import Predictor, Reference, held_out, load_tensors, sav
 from diet_ray.refine import refine
 from diet_ray.seeds import derive_seed
 from diet_ray.select import Sketch, choose
-from diet_ray.settings import parse_json
-from diet_ray.store import FileEntry, StageDraft, StageManifest, check_file, file_entry, read_units, stage_folder
+from diet_ray.store import (
+    FileEntry,
+    StageDraft,
+    StageManifest,
+    check_file,
+    file_entry,
+    read_stage,
+    read_units,
+    stage_folder,
+)
 from diet_ray.units import Units, convert
 
 
@@ -265,8 +273,3 @@ def align_memory(stream: Stream, phi: Predictor) -> Units | None:
     return align(
         stream.engine.memory(), stream.previous.table, phi.table, field_of_slot, phi.logits, stream.config.align
     )
-
-
-def read_stage(run: Path, index: int) -> StageManifest:
-    """The manifest of a committed stage."""
-    return parse_json(StageManifest, stage_folder(run, index) / "manifest.json")

@@ -94,6 +94,11 @@ def stage_folder(run: Path, index: int) -> Path:
     return run / "stages" / f"{index:04d}"
 
 
+def read_stage(run: Path, index: int) -> StageManifest:
+    """The manifest of a committed stage. Raises CorruptArtefactError where it is missing or damaged."""
+    return parse_json(StageManifest, stage_folder(run, index) / "manifest.json")
+
+
 def open_run(run: Path, config: StreamConfig, *, resume: bool) -> list[StageManifest]:
     """Begin a run folder, or take one up again; returns the committed stages.
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from synthetic import rows, schema, write_log
+from torch.nn.functional import binary_cross_entropy_with_logits
 
-from diet_ray.baselines import FULL, HARD_OWN, as_examples, full_log, random_rows, random_rows_own
-from diet_ray.blocks import Log, open_log
-from diet_ray.candidates import CandidateSpec
+from diet_ray.baselines import FROZEN, FULL, HARD_OWN, as_examples, frozen_log, full_log, random_rows, sample_own
+from diet_ray.blocks import Log, Rows, open_log
+from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import ReferenceConfig, StudentConfig
+from diet_ray.metrics import evaluate
 from diet_ray.reference import Predictor, Reference
 from diet_ray.seeds import derive_seed, uniform_by_id
 
@@ -69,9 +72,7 @@ def test_the_full_log_beats_chance_and_a_few_of_its_rows(log: Log) -> None:
     assert (full.candidate, full.arch, full.trained_on, full.seed) == ("net", "dnn", FULL, 0)
     assert full.metrics["label_0"]["auc"] > 0.65
     sample = random_rows(log, log.blocks[:2], 40, seed=0)
-    few = random_rows_own(
-        SPEC, log, sample, test, REFERENCE, StudentConfig(steps=20, batch_size=16), n_ids=N_IDS, seed=0
-    )
+    few = sample_own(SPEC, log, sample, test, REFERENCE, StudentConfig(steps=20, batch_size=16), n_ids=N_IDS, seed=0)
     assert few.trained_on == HARD_OWN
     assert few.metrics["label_0"]["auc"] < full.metrics["label_0"]["auc"] - 0.05
     # The table takes up an adapter, so neither of them trains one.
@@ -83,3 +84,39 @@ def test_the_full_log_repeats_itself(log: Log) -> None:
     test = log.read_block(log.blocks[2])
     one, two = (full_log(SPEC, log, log.blocks[:1], test, REFERENCE, seed=3).metrics for _ in range(2))
     assert one == two
+
+
+def test_frozen_embeddings_in_one_pass_equal_steps_of_adam_on_rows_in_time_order(log: Log) -> None:
+    reference = Reference(log.schema, SPEC.model_copy(update={"adapter": False}), REFERENCE, n_ids=N_IDS, seed=1)
+    table, test = reference.embedding.weight.detach(), log.read_block(log.blocks[2])
+    spec = SPEC.model_copy(update={"lr_scale": 2.0})
+    found = frozen_log(spec, log, log.blocks[:2], table, test, REFERENCE, seed=4)
+    assert found.trained_on == FROZEN
+
+    whole = Rows.concat([log.read_block(block) for block in log.blocks[:2]])
+    net = build(spec, log.schema.field_names, 4, 1, derive_seed(4, "candidate"))
+    # Our Adam has its epsilon inside the root; here it is too small to matter.
+    optimiser = torch.optim.Adam(net.parameters(), lr=2 * REFERENCE.lr, eps=1e-9)
+    for start in range(0, len(whole), 64):
+        batch = whole.take(np.arange(start, min(start + 64, len(whole))))
+        logits = net(table[torch.tensor(batch.ids)])
+        optimiser.zero_grad()
+        binary_cross_entropy_with_logits(logits, torch.tensor(batch.labels, dtype=torch.float32)).backward()
+        optimiser.step()
+    logits = net(table[torch.tensor(test.ids)]).detach().numpy()
+    expected = evaluate(logits, test.labels, test.user, log.schema.tasks)["label_0"]
+    assert found.metrics["label_0"] == pytest.approx(expected, abs=2e-3)
+
+
+def test_own_embeddings_learn_from_probabilities(log: Log) -> None:
+    sample, test = log.read_block(log.blocks[0]), log.read_block(log.blocks[2])
+    student = StudentConfig(steps=60, batch_size=128)
+
+    def auc(labels: np.ndarray) -> float:
+        given = replace(sample, labels=labels)
+        found = sample_own(SPEC, log, given, test, REFERENCE, student, n_ids=N_IDS, seed=0)
+        return float(found.metrics["label_0"]["auc"])
+
+    soft = 0.2 + 0.6 * sample.labels.astype(np.float32)
+    assert auc(soft) > 0.6
+    assert auc(1 - soft) < 0.4

@@ -28,6 +28,7 @@ def verdict(candidate: str, auc: float, *, seed: int = 0, trained_on: str = "mem
         seed=seed,
         metrics={"click": {"auc": auc, "logloss": loss}},
         train_seconds=seed + 1.0,
+        train_wall_seconds=seed + 2.0,
         parameters=7,
     )
 

@@ -54,11 +54,13 @@ def test_trials_are_what_judging_directly_gives(ray_cluster: int, log: Path, run
     expected = [
         judge(
             spec, memory.examples(), memory.table, rows, opened.schema, student, seed=seed, trained_on="memory"
-        ).model_dump(exclude={"train_seconds"})
+        ).model_dump(exclude={"train_seconds", "train_wall_seconds"})
         for spec in POOL.candidates
         for seed in range(2)
     ]
-    assert [verdict.model_dump(exclude={"train_seconds"}) for verdict in board.verdicts] == expected
+    assert [
+        verdict.model_dump(exclude={"train_seconds", "train_wall_seconds"}) for verdict in board.verdicts
+    ] == expected
     assert board.standings == standings(board.verdicts)
 
     assert sorted(path.name for path in (tmp_path / "sweep").iterdir()) == ["leaderboard.csv", "leaderboard.json"]
@@ -88,7 +90,14 @@ def test_one_seed_and_the_next_block_by_default(ray_cluster: int, run: Path, tmp
 def test_an_undefined_metric_survives_the_trip_from_its_trial() -> None:
     metrics = {"label_0": {"auc": math.nan, "logloss": 0.5, "gauc": math.nan, "calibration": 1.0}}
     one = Verdict(
-        candidate="net", arch="dnn", trained_on="memory", seed=0, metrics=metrics, train_seconds=1.0, parameters=3
+        candidate="net",
+        arch="dnn",
+        trained_on="memory",
+        seed=0,
+        metrics=metrics,
+        train_seconds=1.0,
+        train_wall_seconds=1.0,
+        parameters=3,
     )
     back = Verdict.model_validate_json(one.model_dump_json())
     assert math.isnan(back.metrics["label_0"]["auc"])

@@ -1,0 +1,228 @@
+"""From the kept verdicts to what the bench says: scores, measures with their intervals, costs. Nothing here but reads the cache."""
+
+from __future__ import annotations
+
+import os
+import platform
+from functools import partial
+
+import numpy as np
+
+from diet_ray.candidates import CandidateSpec
+from diet_ray.fidelity.config import FULL, MEMORIES, Method
+from diet_ray.fidelity.measures import (
+    Bootstrap,
+    Noise,
+    Table,
+    bootstrap,
+    difference,
+    pooled_pearson,
+    seed_means,
+    seed_noise,
+)
+from diet_ray.fidelity.plan import Bench, Training, TrainingSet, versions
+from diet_ray.fidelity.reduced import sample
+from diet_ray.fidelity.result import (
+    CEILING,
+    GROUPS,
+    CandidateCost,
+    CostResult,
+    Difference,
+    Distillation,
+    FidelityResult,
+    Scores,
+    SetResult,
+    StagePoint,
+    Values,
+)
+from diet_ray.fidelity.training import read_verdict
+from diet_ray.judge import Verdict
+from diet_ray.store import read_stage
+from diet_ray.summary import summarise
+
+METRICS = ("auc", "logloss", "gauc", "calibration")
+
+
+def assemble(bench: Bench) -> FidelityResult:
+    """Everything that does not depend on the clock; all trainings must be in the cache."""
+    config, log, tasks = bench.config, bench.log, bench.log.schema.tasks
+    truth = _scores(bench, str(FULL), bench.sets(FULL), bench.pool)
+    named = bench.main_sets()
+    scores = {name: _scores(bench, name, sets, bench.pool) for name, sets in named}
+    noise = {task: seed_noise([_table(part, task).auc for part in (truth, scores[CEILING])]) for task in tasks}
+    measured = {name: _measured(bench, truth, found, noise) for name, found in scores.items()}
+    results = []
+    for name, sets in named:
+        method = None if name == CEILING else sets[0].method
+        results.append(
+            SetResult(
+                name=name,
+                method=method,
+                ratio=sets[0].ratio,
+                units=min(_units(bench, one) for one in sets),
+                fidelity={
+                    task: {group: found.intervals() for group, found in groups.items()}
+                    for task, groups in measured[name].items()
+                },
+            )
+        )
+    return FidelityResult(
+        log=log.schema.name,
+        tasks=tasks,
+        blocks=[block.name for block in log.blocks[: bench.blocks]],
+        rows=sum(block.rows for block in log.blocks[: bench.blocks]),
+        test_blocks=[block.name for block in log.blocks[bench.blocks : bench.blocks + config.test_blocks]],
+        test_rows=sum(block.rows for block in log.blocks[bench.blocks : bench.blocks + config.test_blocks]),
+        seeds=config.seeds,
+        students=config.students,
+        student=config.stream.student,
+        ratio=bench.ratio,
+        replicates=config.replicates,
+        candidates=bench.pool,
+        noise={task: found.sd for task, found in noise.items()},
+        full=truth,
+        sets=results,
+        scores=[one for found in scores.values() for one in found],
+        stages=_stages(bench),
+        differences=[_difference(str(first), str(second), measured) for first, second in config.compared],
+        pooled_pearson={
+            name: pooled_pearson([seed_means(_table(truth, task), _table(found, task)) for task in tasks])
+            for name, found in scores.items()
+        },
+    )
+
+
+def costs(bench: Bench, memory_set: Method) -> CostResult:
+    """What training cost on the full log and on the set that stands for the memory, and what distilling cost."""
+
+    def mean(method: Method, spec: CandidateSpec, what: str) -> float:
+        found = [getattr(one, what) for part in bench.sets(method) for one in _verdicts(bench, part, spec)]
+        return round(float(np.mean(found)), 4)
+
+    candidates = [
+        CandidateCost(
+            candidate=spec.name,
+            full_cpu=mean(FULL, spec, "train_seconds"),
+            full_wall=mean(FULL, spec, "train_wall_seconds"),
+            memory_cpu=mean(memory_set, spec, "train_seconds"),
+            memory_wall=mean(memory_set, spec, "train_wall_seconds"),
+            parameters=int(mean(memory_set, spec, "parameters")),
+        )
+        for spec in bench.pool
+    ]
+    saved = float(np.mean([one.full_cpu - one.memory_cpu for one in candidates]))
+    blocks = bench.log.blocks[: bench.blocks]
+    return CostResult(
+        machine=f"{os.cpu_count()} cores, {platform.machine()}",
+        versions=versions(),
+        memory_set=str(memory_set),
+        candidates=candidates,
+        distillations=[
+            _distillation(bench, rows, saved)
+            for rows in MEMORIES
+            if any(method.rows == rows for method in bench.config.methods)
+        ],
+        log_bytes=sum(shard.bytes for block in blocks for shard in block.shards),
+        table_bytes=4 * bench.config.stream.reference.dim * blocks[-1].n_ids,
+    )
+
+
+def _distillation(bench: Bench, rows: str, saved: float) -> Distillation:
+    method = next(method for method in bench.config.methods if method.rows == rows)
+    runs = [bench.run_folder(bench.distillation(one)) for one in bench.sets(method)]
+    summaries = [summarise(run) for run in runs]
+    seconds = float(np.mean([one.seconds for one in summaries]))
+    return Distillation(
+        set=rows,
+        reference_seconds=round(
+            float(np.mean([sum(stage.steps["reference"] for stage in one.stages) for one in summaries])), 2
+        ),
+        seconds=round(seconds, 2),
+        units=round(float(np.mean([one.units for one in summaries]))),
+        bytes=round(float(np.mean([one.memory_bytes for one in summaries]))),
+        pays_after=float(np.ceil(seconds / saved)) if saved > 0 else float("nan"),
+    )
+
+
+def _verdicts(bench: Bench, one: TrainingSet, spec: CandidateSpec) -> list[Verdict]:
+    return [read_verdict(bench, Training(set=one, candidate=spec, student=n)) for n in bench.students(one)]
+
+
+def _values(bench: Bench, sets: list[TrainingSet], spec: CandidateSpec) -> Values:
+    found = [_verdicts(bench, one, spec) for one in sets]
+    return {
+        task: {
+            metric: [float(np.mean([verdict.metrics[task][metric] for verdict in students])) for students in found]
+            for metric in METRICS
+        }
+        for task in bench.log.schema.tasks
+    }
+
+
+def _scores(bench: Bench, name: str, sets: list[TrainingSet], pool: list[CandidateSpec]) -> list[Scores]:
+    return [Scores(set=name, candidate=spec.name, values=_values(bench, sets, spec)) for spec in pool]
+
+
+def _table(scores: list[Scores], task: str) -> Table:
+    auc, logloss = (np.array([one.values[task][metric] for one in scores], np.float64) for metric in ("auc", "logloss"))
+    return Table(auc, logloss)
+
+
+def _measured(
+    bench: Bench, truth: list[Scores], found: list[Scores], noise: dict[str, Noise]
+) -> dict[str, dict[str, Bootstrap]]:
+    draw = partial(bootstrap, seed=bench.config.stream.seed, replicates=bench.config.replicates)
+    groups = {"all": bench.pool, "architectures": [spec for spec in bench.pool if is_architecture(spec)]}
+    assert tuple(groups) == GROUPS
+    names = {group: {spec.name for spec in specs} for group, specs in groups.items()}
+    return {
+        task: {
+            group: draw(
+                _table([one for one in truth if one.candidate in kept], task),
+                _table([one for one in found if one.candidate in kept], task),
+                noise[task],
+            )
+            for group, kept in names.items()
+        }
+        for task in bench.log.schema.tasks
+    }
+
+
+def is_architecture(spec: CandidateSpec) -> bool:
+    """Whether a candidate sees every field and learns at the run's own rate."""
+    return not spec.drop_fields and spec.lr_scale == 1
+
+
+def _difference(first: str, second: str, measured: dict[str, dict[str, dict[str, Bootstrap]]]) -> Difference:
+    one, other = measured[first], measured[second]
+    return Difference(
+        first=first,
+        second=second,
+        fidelity={
+            task: {group: difference(found, other[task][group]) for group, found in groups.items()}
+            for task, groups in one.items()
+        },
+    )
+
+
+def _stages(bench: Bench) -> list[StagePoint]:
+    along = [spec for spec in bench.pool if spec.name in bench.config.stages.candidates]
+    return [
+        StagePoint(
+            set=str(method),
+            candidate=spec.name,
+            stage=stage,
+            block=bench.log.blocks[stage].name,
+            values=_values(bench, sets, spec),
+        )
+        for method, stage, sets in bench.stage_sets()
+        for spec in along
+    ]
+
+
+def _units(bench: Bench, one: TrainingSet) -> int:
+    if one.method.rows == "full":
+        return sum(block.rows for block in bench.seen(one))
+    if one.method.rows in MEMORIES:
+        return read_stage(bench.run_folder(bench.distillation(one)), one.blocks - 1).units
+    return len(sample(bench, one))

@@ -1,0 +1,201 @@
+"""The config of `diet-ray fidelity`, and the names of what it compares."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import Field as Key
+from pydantic import model_serializer, model_validator
+
+from diet_ray.candidates import CandidateSpec
+from diet_ray.config import StreamConfig
+from diet_ray.settings import Settings
+
+Selection = Literal["random", "top-el2n", "ccs", "grand", "herding", "k-center", "last-block", "most-recent"]
+SELECTIONS: tuple[str, ...] = get_args(Selection)
+"""Ways of taking rows of the log, as many as the memory has units."""
+
+MEMORIES = ("memory", "refined")
+"""The synthetic memory before and after refinement."""
+
+NAME = re.compile(r"([a-z0-9-]+)/(hard|soft)/(own|shared)(\+adapter)?")
+
+
+class Method(Settings):
+    """One way of making what candidates learn from; written `rows/labels/embeddings`, such as `random/soft/shared+adapter`."""
+
+    rows: str
+    """`full`, one of `SELECTIONS`, `memory`, `refined`, or a name among the config's `given`."""
+    labels: Literal["hard", "soft"]
+    """`hard`: the rows' own labels; `soft`: probabilities of the reference model."""
+    embeddings: Literal["own", "shared"]
+    """`own`: learned by the candidate; `shared`: the reference model's, frozen."""
+    adapter: bool = False
+    """Whether a per-field map stands between shared embeddings and the net."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        found = NAME.fullmatch(value)
+        if not found:
+            raise ValueError("must be written rows/hard|soft/own|shared, with +adapter at the end where one is wanted")
+        return dict(zip(("rows", "labels", "embeddings"), found.groups(), strict=False), adapter=bool(found[4]))
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Method:
+        if self.adapter and self.embeddings == "own":
+            raise ValueError(f"{self}: own embeddings take up any map in front of the net; leave +adapter out")
+        if self.rows in MEMORIES and self.embeddings == "own":
+            raise ValueError(f"{self}: units live in the reference's space; use shared")
+        if self.rows == "full" and self.labels == "soft":
+            raise ValueError(f"{self}: the full log is what soft labels are to stand for; use hard")
+        return self
+
+    @model_serializer
+    def _write(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        return f"{self.rows}/{self.labels}/{self.embeddings}" + ("+adapter" if self.adapter else "")
+
+
+def methods(*names: str) -> list[Method]:
+    """Methods from their names."""
+    return [Method.model_validate(name) for name in names]
+
+
+FULL = Method(rows="full", labels="hard", embeddings="own")
+"""What all else is measured against."""
+
+DIET = Method(rows="memory", labels="soft", embeddings="shared", adapter=True)
+"""The synthetic memory as students are to use it, unrefined."""
+
+DEFAULT_METHODS = methods(
+    "random/hard/own",
+    "random/soft/own",
+    *(f"{rows}/{labels}/shared" for rows in SELECTIONS for labels in ("hard", "soft")),
+    "random/hard/shared+adapter",
+    "random/soft/shared+adapter",
+    "memory/hard/shared",
+    "memory/soft/shared",
+    "memory/soft/shared+adapter",
+    "refined/soft/shared",
+    "refined/soft/shared+adapter",
+    "full/hard/shared",
+    "full/hard/shared+adapter",
+)
+
+
+DEFAULT_DIFFERENCES = [
+    (DIET, Method.model_validate("random/soft/shared")),
+    (Method.model_validate("refined/soft/shared+adapter"), DIET),
+]
+
+
+class CurveConfig(Settings):
+    """Performance against the size of the reduced set."""
+
+    ratios: list[float] = Key(default=[0.0025, 0.005, 0.02, 0.05])
+    """Sizes as shares of the rows; the stream's own is there in any case."""
+    methods: list[Method] = Key(
+        default=methods("random/hard/shared", "random/soft/shared", "memory/soft/shared+adapter")
+    )
+    """What to make at each of those sizes."""
+
+
+class StagesConfig(Settings):
+    """Performance along the stream: trained on what is there after each block, judged on the next one."""
+
+    candidates: list[str] = Key(default=["dnn"])
+    """Candidates, by name."""
+    methods: list[Method] = Key(default=methods("full/hard/own", "random/soft/shared", "memory/soft/shared+adapter"))
+    """What to train them on."""
+
+
+class FidelityConfig(Settings):
+    """Which candidates, reduced sets and seeds the bench compares."""
+
+    stream: StreamConfig
+    """How a memory is distilled. Its `log` is the log, its `blocks` are learned from (default: all but the test blocks), its `seed` is the
+    first seed."""
+    test_blocks: int = Key(default=1, ge=1)
+    """Blocks after those, on whose rows every candidate is judged."""
+    candidates: Path | None = None
+    """File with the pool of candidates; None for the default pool."""
+    more_candidates: list[CandidateSpec] = Key(default=[])
+    """Candidates beside the pool, such as some with fields of this log dropped."""
+    methods: list[Method] = Key(default=DEFAULT_METHODS, min_length=1)
+    """Reduced sets to compare at the stream's ratio."""
+    curve: CurveConfig = CurveConfig()
+    stages: StagesConfig = StagesConfig()
+    differences: list[tuple[Method, Method]] | None = None
+    """Pairs of methods whose measures are subtracted, first minus second, with an interval from the same draws. By default the memory against
+    random rows with soft labels, and refined against not, where both are among the methods."""
+    given: dict[str, Path] = Key(default={})
+    """Reduced sets made elsewhere: Parquet files with a column `row_id` and, where labels differ from the log's, one column per task."""
+    seeds: int = Key(default=3, ge=1)
+    """S: seeds of every reduced set, each with a reference, a selection and students of its own, and of the full log."""
+    students: int = Key(default=1, ge=1)
+    """Students per candidate and seed on a reduced set."""
+    replicates: int = Key(default=2000, ge=100)
+    """Bootstrap replicates behind each interval."""
+    cache: Path | None = None
+    """Folder of what is done already, which several benches may share; None for one in the bench's own folder."""
+
+    @model_validator(mode="after")
+    def _known(self) -> FidelityConfig:
+        ratio = self.stream.budget.ratio
+        if ratio is None:
+            raise ValueError("stream.budget: the bench compares sets as shares of the rows; give ratio")
+        known = ("full", *SELECTIONS, *MEMORIES, *self.given)
+        pairs = [method for pair in self.differences or [] for method in pair]
+        for method in [*self.methods, *self.curve.methods, *self.stages.methods, *pairs]:
+            if method.rows not in known:
+                raise ValueError(f"method {method}: unknown rows {method.rows!r}; known: {', '.join(known)}")
+        for method in pairs:
+            if method not in self.methods:
+                raise ValueError(f"differences: {method} is not among the methods")
+        if FULL in self.methods:
+            raise ValueError(
+                f"methods: {FULL} is always there, twice: as the truth and, with other seeds, as the noise ceiling"
+            )
+        for method in self.curve.methods:
+            if method.rows == "full" or method.rows in self.given:
+                raise ValueError(f"curve.methods: {method} has no ratio")
+        for method in self.stages.methods:
+            if method.rows in self.given:
+                raise ValueError(f"stages.methods: {method} has no stages")
+        if self.stream.refine.rounds == 0 and any(method.rows == "refined" for method in self.methods):
+            raise ValueError("methods: refined needs stream.refine.rounds > 0")
+        return self
+
+    @property
+    def compared(self) -> list[tuple[Method, Method]]:
+        """The pairs whose measures are subtracted."""
+        if self.differences is not None:
+            return self.differences
+        return [(first, second) for first, second in DEFAULT_DIFFERENCES if {first, second} <= {*self.methods}]
+
+    @property
+    def memory_set(self) -> Method:
+        """The set whose trainings stand for the memory's where one is to be shown: the last of the best kind that there is."""
+        for rows in ("refined", "memory", "random"):
+            found = [method for method in self.methods if method.rows == rows]
+            if found:
+                return found[-1]
+        return self.methods[-1]
+
+    def absolute(self) -> FidelityConfig:
+        """The same with absolute paths, for workers that stand elsewhere."""
+        return self.model_copy(
+            update={
+                "stream": self.stream.model_copy(update={"log": self.stream.log.resolve()}),
+                "candidates": self.candidates and self.candidates.resolve(),
+                "given": {name: path.resolve() for name, path in self.given.items()},
+                "cache": self.cache and self.cache.resolve(),
+            }
+        )

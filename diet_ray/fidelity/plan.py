@@ -1,0 +1,252 @@
+"""What the bench has to do: which sets, which trainings, and the content hash under which each is kept. Pure.
+
+A hash covers everything on which the result depends and nothing else, so that a new candidate, method or seed reruns only what is new.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from diet_ray.blocks import BlockManifest, Log, open_log, sha256
+from diet_ray.candidates import CandidateFile, CandidateSpec, default_pool
+from diet_ray.config import BudgetConfig, ClusterConfig, RefineConfig, StreamConfig, StudentConfig
+from diet_ray.errors import ConfigError
+from diet_ray.fidelity.config import FULL, MEMORIES, FidelityConfig, Method
+from diet_ray.fidelity.result import CEILING
+from diet_ray.fuse import quota
+from diet_ray.settings import Settings, load_yaml
+
+RECIPE = 1
+"""Raised whenever the same inputs would give other results, so that older ones are not taken for them."""
+
+
+class TrainingSet(Settings):
+    """What candidates learn from, and what they are judged on."""
+
+    method: Method
+    ratio: float | None
+    """Its size as a share of the rows; None for sets of the full log and given ones."""
+    seed: int
+    """Seed of its reference, its selection and its students."""
+    blocks: int
+    """It is made from the first so many blocks of the log."""
+    judged: int
+    """Number of blocks after those that judge."""
+
+
+class Training(Settings):
+    """One candidate on one set."""
+
+    set: TrainingSet
+    candidate: CandidateSpec
+    student: int = 0
+    """Which of the seed's students."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A config with its log, its candidates and the place of what is done already; every worker has one of its own."""
+
+    config: FidelityConfig
+    log: Log
+    pool: list[CandidateSpec]
+    cache: Path
+
+    @staticmethod
+    def open(config: FidelityConfig, cache: Path) -> Bench:
+        """Read what the config names.
+
+        Raises:
+            ConfigError: the log has too few blocks, a candidate is given twice or drops an unknown field, or a name is unknown.
+        """
+        log = open_log(config.stream.log)
+        pool = (load_yaml(CandidateFile, config.candidates) if config.candidates else default_pool()).candidates
+        pool = CandidateFile(candidates=[*pool, *config.more_candidates]).candidates
+        for spec in pool:
+            spec.kept_fields(log.schema.field_names)
+        for name in config.stages.candidates:
+            if name not in [spec.name for spec in pool]:
+                raise ConfigError(f"key 'stages.candidates': no candidate is called {name!r}")
+        bench = Bench(config, log, pool, cache)
+        if not 1 <= bench.blocks <= len(log.blocks) - config.test_blocks:
+            raise ConfigError(
+                f"key 'stream.blocks': {bench.blocks} blocks to learn from and {config.test_blocks} to judge on, "
+                f"{log.path} has {len(log.blocks)}; ask for fewer or ingest more"
+            )
+        return bench
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks learned from."""
+        return self.config.stream.blocks or len(self.log.blocks) - self.config.test_blocks
+
+    @property
+    def ratio(self) -> float:
+        """The stream's own ratio."""
+        assert self.config.stream.budget.ratio is not None, "the config has been checked"
+        return self.config.stream.budget.ratio
+
+    @property
+    def seeds(self) -> list[int]:
+        """The S seeds; those of the noise ceiling are the next S."""
+        return [self.config.stream.seed + number for number in range(self.config.seeds)]
+
+    def seen(self, one: TrainingSet) -> list[BlockManifest]:
+        """The blocks from which a set is made."""
+        return self.log.blocks[: one.blocks]
+
+    def judges(self, one: TrainingSet) -> list[BlockManifest]:
+        """The blocks that judge it."""
+        return self.log.blocks[one.blocks : one.blocks + one.judged]
+
+    def units(self, one: TrainingSet) -> list[int]:
+        """How many rows or units each block gives to a set, as the stream's own budget has it."""
+        counts: list[int] = []
+        budget, before = BudgetConfig(ratio=one.ratio), 0
+        for block in self.seen(one):
+            counts.append(quota(budget, block_rows=block.rows, rows_before=before, units_before=sum(counts)))
+            before += block.rows
+        return counts
+
+    def sets(self, method: Method, *, ratio: float | None = None, seeds: list[int] | None = None) -> list[TrainingSet]:
+        """One set per seed, made from all blocks and judged on the test blocks."""
+        sized = method.rows != "full" and method.rows not in self.config.given
+        return [
+            TrainingSet(
+                method=method,
+                ratio=(ratio or self.ratio) if sized else None,
+                seed=seed,
+                blocks=self.blocks,
+                judged=self.config.test_blocks,
+            )
+            for seed in seeds or self.seeds
+        ]
+
+    def main_sets(self) -> list[tuple[str, list[TrainingSet]]]:
+        """Every set to be measured, by the name it has in the result: the noise ceiling, the methods, the curve."""
+        others = [seed + self.config.seeds for seed in self.seeds]
+        named = [(CEILING, self.sets(FULL, seeds=others))]
+        named += [(str(method), self.sets(method)) for method in self.config.methods]
+        for ratio in sorted({*self.config.curve.ratios} - {self.ratio}):
+            named += [
+                (f"{method} @ {ratio:.2%}", self.sets(method, ratio=ratio)) for method in self.config.curve.methods
+            ]
+        return named
+
+    def stage_sets(self) -> list[tuple[Method, int, list[TrainingSet]]]:
+        """Every set along the stream: made from the first t blocks, judged on the next."""
+        return [
+            (method, t, [one.model_copy(update={"blocks": t, "judged": 1}) for one in self.sets(method)])
+            for method in self.config.stages.methods
+            for t in range(1, self.blocks + 1)
+        ]
+
+    def trainings(self) -> list[Training]:
+        """All that has to be trained, the full log first, each once."""
+        along = [spec for spec in self.pool if spec.name in self.config.stages.candidates]
+        sets = [(one, self.pool) for one in self.sets(FULL)]
+        sets += [(one, self.pool) for _, group in self.main_sets() for one in group]
+        sets += [(one, along) for _, _, group in self.stage_sets() for one in group]
+        work = [
+            Training(set=one, candidate=spec, student=student)
+            for one, specs in sorted(sets, key=lambda pair: pair[0].method.rows != "full")
+            for spec in specs
+            for student in self.students(one)
+        ]
+        return list({self.key(training): training for training in work}.values())
+
+    def students(self, one: TrainingSet) -> range:
+        """The students per candidate on a set: one on the full log."""
+        return range(1 if one.method.rows == "full" else self.config.students)
+
+    def distillation(self, one: TrainingSet) -> StreamConfig:
+        """The run behind a set: its memory, or the reference that labels and embeds it."""
+        stream = self.config.stream
+        refined = one.method.rows == "refined"
+        ratio = one.ratio if one.method.rows in MEMORIES else self.ratio
+        changes: dict[str, Any] = {
+            "seed": one.seed,
+            "blocks": self.blocks,
+            "budget": BudgetConfig(ratio=ratio),
+            "cluster": ClusterConfig(memory_shards=stream.cluster.memory_shards),
+        }
+        if not refined:  # what only refinement reads must not make it another run
+            changes |= {"refine": RefineConfig(rounds=0), "student": StudentConfig()}
+        return stream.model_copy(update=changes)
+
+    def needs_run(self, one: TrainingSet) -> bool:
+        """Whether a reference stands behind a set."""
+        method = one.method
+        drawn = method.rows in ("full", "random", "last-block", "most-recent", *self.config.given)
+        return not drawn or method.embeddings == "shared" or method.labels == "soft"
+
+    def run_folder(self, stream: StreamConfig) -> Path:
+        """Where a distillation is kept."""
+        body = stream.model_dump(mode="json", exclude={"log"})
+        return self.cache / "runs" / _hash({"stream": body, **self._identity(self.blocks)})[:24]
+
+    def rows_path(self, one: TrainingSet) -> Path:
+        """Where the row ids of a selected set are kept; labels and embeddings have no part in them."""
+        what = {
+            "rows": one.method.rows,
+            "ratio": one.ratio,
+            "seed": one.seed,
+            "reference": self.config.stream.reference.model_dump(mode="json"),
+            "select": self.config.stream.select.model_dump(mode="json"),
+            **self._identity(one.blocks),
+        }
+        return self.cache / "rows" / f"{_hash(what)[:24]}.parquet"
+
+    def key(self, training: Training) -> str:
+        """The content hash of a training's result."""
+        one, stream = training.set, self.config.stream
+        # Its name and its own wish for an adapter do not matter: the method decides on the adapter.
+        candidate = training.candidate.model_dump(mode="json", exclude={"name", "adapter"})
+        what = {
+            "candidate": candidate | {"params": training.candidate.hyper_parameters().model_dump(mode="json")},
+            "student": training.student,
+            "set": one.model_dump(mode="json"),
+            "reference": stream.reference.model_dump(mode="json"),
+            **self._identity(one.blocks + one.judged),
+        }
+        if one.method == FULL:  # it learns as the reference does, from all rows and without it
+            what["reference"] = stream.reference.model_dump(mode="json", exclude={"net", "checkpoints", "holdout"})
+        elif one.method.rows != "full":
+            what["horizon"] = stream.student.model_dump(mode="json")
+        if one.method.rows in MEMORIES:
+            what["stream"] = self.distillation(one).model_dump(mode="json", exclude={"log", "blocks"})
+        elif one.method.rows in self.config.given:
+            what["given"] = sha256(self.config.given[one.method.rows])
+        elif one.method.rows == "ccs":
+            what["select"] = stream.select.model_dump(mode="json", exclude={"strategy"})
+        return _hash(what)
+
+    def verdict_path(self, training: Training) -> Path:
+        """Where its verdict is kept."""
+        key = self.key(training)
+        return self.cache / "verdicts" / key[:2] / f"{key}.json"
+
+    def _identity(self, blocks: int) -> dict[str, Any]:
+        """The rows and the code behind a result."""
+        return {"recipe": RECIPE, "log": self._checksums[: blocks + 1], "versions": versions()}
+
+    @cached_property
+    def _checksums(self) -> list[str]:
+        schema = hashlib.sha256(self.log.schema.model_dump_json().encode()).hexdigest()
+        folders = [self.log.path / "blocks" / block.name for block in self.log.blocks]
+        return [schema, *(sha256(folder / "manifest.json") for folder in folders)]
+
+
+def versions() -> dict[str, str]:
+    """The packages on which the bytes of a result depend."""
+    return {name: version(name) for name in ("diet_ray", "torch", "numpy")}
+
+
+def _hash(what: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,162 @@
+"""Which rows of the log make a reduced set, and what a student sees of them. No Ray here.
+
+Like the stream, a selection takes its share of every block with the reference of that block; `last-block` and `most-recent` alone do not.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from diet_ray.baselines import as_examples, random_rows
+from diet_ray.blocks import BlockManifest, Rows
+from diet_ray.coreset import Method as CoresetMethod
+from diet_ray.coreset import choose_by_features, grand
+from diet_ray.dataset import load_memory
+from diet_ray.errors import BadInputError
+from diet_ray.fidelity.config import MEMORIES
+from diet_ray.fidelity.plan import Bench, TrainingSet
+from diet_ray.local import LocalEngine
+from diet_ray.reference import Predictor, load_tensors
+from diet_ray.seeds import derive_seed, uniform_by_id
+from diet_ray.select import Scored, choose, sketch
+from diet_ray.store import check_file, read_stage, stage_folder
+from diet_ray.student import Examples
+
+BY_SCORE = {"top-el2n": "top", "ccs": "ccs"}
+"""Selections that the stream itself offers, with their name in its config."""
+
+BY_FEATURES: dict[str, CoresetMethod] = {"herding": "herding", "k-center": "k_center"}
+"""Selections by geometry, with their name in `diet_ray.coreset`."""
+
+
+def examples(bench: Bench, one: TrainingSet) -> tuple[Examples, Tensor]:
+    """What students of a set with shared embeddings see, and the table that embeds the rows that judge them."""
+    if one.method.rows in MEMORIES:
+        memory = load_memory(stage_folder(bench.run_folder(bench.distillation(one)), one.blocks - 1))
+        found = memory.examples()
+        if one.method.labels == "hard":
+            found = replace(found, logit=torch.logit(torch.tensor(memory.units.label, dtype=torch.float32)))
+        return found, memory.table
+    phi = reference(bench, one)
+    return as_examples(sample(bench, one), phi, soft=one.method.labels == "soft"), phi.table
+
+
+def sample(bench: Bench, one: TrainingSet) -> Rows:
+    """The rows of a set that is made of rows of the log, in order of row id.
+
+    Raises:
+        BadInputError: a given set names rows that the blocks do not hold.
+    """
+    rows, n = one.method.rows, sum(bench.units(one)) if one.ratio else 0
+    if rows == "random":
+        return random_rows(bench.log, bench.seen(one), n, seed=derive_seed(one.seed, "sample"))
+    if rows in ("last-block", "most-recent"):
+        return _latest(bench, one, n)
+    if rows in bench.config.given:
+        return _given(bench, one, bench.config.given[rows])
+    return rows_of(bench, one, pq.read_table(bench.rows_path(one))["row_id"].to_numpy())
+
+
+def rows_of(bench: Bench, one: TrainingSet, row_ids: np.ndarray) -> Rows:
+    """The rows with these ids, in order of row id; ids that the blocks do not hold are left out."""
+    found = Rows.concat(
+        [part.take(np.isin(part.row_id, row_ids)) for block in bench.seen(one) for part in bench.log.iter_block(block)]
+    )
+    return found.take(np.argsort(found.row_id, kind="stable"))
+
+
+def reference(bench: Bench, one: TrainingSet, stage: int = -1, checkpoint: int = -1) -> Predictor:
+    """The reference of a set's seed after its blocks (or after `stage`), by default as its pass over the block left it."""
+    run = bench.run_folder(bench.distillation(one))
+    stage = one.blocks - 1 if stage < 0 else stage
+    entry = read_stage(run, stage).checkpoints[checkpoint]
+    path = check_file(stage_folder(run, stage), entry)
+    return Predictor(bench.log.schema, bench.config.stream.reference.net, load_tensors(path))
+
+
+def select_rows(bench: Bench, one: TrainingSet) -> Path:
+    """Choose the rows of a set by its method, block by block, and keep their ids; does nothing where they are kept already."""
+    path = bench.rows_path(one)
+    if path.is_file():
+        return path
+    chosen = [_of_block(bench, one, block, n) for block, n in zip(bench.seen(one), bench.units(one), strict=True)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    pq.write_table(pa.table({"row_id": np.sort(np.concatenate(chosen))}), temporary)
+    os.replace(temporary, path)
+    return path
+
+
+def _of_block(bench: Bench, one: TrainingSet, block: BlockManifest, n: int) -> np.ndarray:
+    """`[n]` row ids of one block."""
+    stream, method = bench.config.stream, one.method.rows
+    seed = derive_seed(one.seed, "stage", block.index)
+    if method in BY_SCORE:
+        select = stream.select.model_copy(update={"strategy": BY_SCORE[method]})
+        config = stream.model_copy(update={"select": select})
+        run = bench.run_folder(bench.distillation(one))
+        paths = [stage_folder(run, block.index) / entry.path for entry in read_stage(run, block.index).checkpoints]
+        whole = LocalEngine(config).score(bench.log, block, paths, config, n, seed)
+        return choose(whole, select, n=n).rows.row_id
+    rows = bench.log.read_block(block)
+    if method == "grand":
+        n_checkpoints = stream.reference.checkpoints
+        phis = [reference(bench, one, block.index, k) for k in range(n_checkpoints)]
+        labels = torch.tensor(rows.labels)
+        score = torch.stack([grand(phi.net, phi.embed(rows.ids), labels) for phi in phis]).mean(dim=0).numpy()
+        top = stream.select.model_copy(update={"strategy": "top"})
+        whole = sketch(Scored(rows, score, np.zeros_like(score)), top, keep=n, seed=seed)
+        return choose(whole, top, n=n).rows.row_id
+    features = reference(bench, one, block.index).embed(rows.ids).flatten(1).numpy()
+    return np.asarray(rows.row_id[choose_by_features(rows, features, n, BY_FEATURES[method])])
+
+
+def _latest(bench: Bench, one: TrainingSet, n: int) -> Rows:
+    if one.method.rows == "last-block":
+        last = bench.log.read_block(bench.seen(one)[-1])
+        drawn = uniform_by_id(last.row_id, derive_seed(one.seed, "sample", "rows"))
+        return last.take(np.sort(np.argsort(drawn, kind="stable")[:n]))
+    parts: list[Rows] = []
+    for block in reversed(bench.seen(one)):
+        parts.insert(0, bench.log.read_block(block))
+        if sum(len(part) for part in parts) >= n:
+            break
+    rows = Rows.concat(parts)
+    latest = np.lexsort((rows.row_id, rows.time))[-n:]
+    return rows.take(np.sort(latest))
+
+
+def _given(bench: Bench, one: TrainingSet, path: Path) -> Rows:
+    """The rows that a file names, with the labels that it gives them."""
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise BadInputError(
+            path, f"not a readable Parquet file ({error})", remedy="name it under key 'given'"
+        ) from error
+    tasks = bench.log.schema.tasks
+    if "row_id" not in table.column_names:
+        raise BadInputError(path, "missing", column="row_id", remedy="one int64 id of a row of the log per line")
+    ids = table["row_id"].to_numpy()
+    order = np.argsort(ids, kind="stable")
+    rows = rows_of(bench, one, ids)
+    if len(rows) != len(ids):
+        problem = f"{len(ids)} rows are given, {len(rows)} distinct ones are in the blocks learned from"
+        raise BadInputError(path, problem, column="row_id", remedy="name each row once, and no row of a test block")
+    labels = rows.labels.astype(np.float32)
+    for number, task in enumerate(tasks):
+        if task in table.column_names:
+            labels[:, number] = table[task].to_numpy()[order]
+    if not ((labels >= 0) & (labels <= 1)).all():
+        raise BadInputError(
+            path, "a label is not within [0, 1]", remedy=f"give {', '.join(tasks)} as labels or probabilities"
+        )
+    return replace(rows, labels=labels)

@@ -1,0 +1,162 @@
+"""What the bench found, as `fidelity.json` and `cost.json` keep it.
+
+`fidelity.json` holds nothing that depends on the clock: the same config and log give the same bytes, in one go or after a restart.
+"""
+
+from __future__ import annotations
+
+from diet_ray.candidates import CandidateSpec
+from diet_ray.config import StudentConfig
+from diet_ray.fidelity.config import Method
+from diet_ray.fidelity.measures import Interval
+from diet_ray.settings import Metric, Settings
+
+CEILING = "full log, other seeds"
+"""The set that shows how far chance alone goes: the full log against itself."""
+
+GROUPS = ("all", "architectures")
+"""All candidates, and those that see every field at the run's own learning rate."""
+
+Values = dict[str, dict[str, list[Metric]]]
+"""`{task: {auc | logloss (nats) | gauc | calibration: [one per seed, the mean of its students]}}`."""
+
+Measured = dict[str, dict[str, dict[str, Interval]]]
+"""`{task: {group: {measure: interval}}}`; the measures are those of `diet_ray.fidelity.measures.MEASURES`."""
+
+
+class Scores(Settings):
+    """A candidate on a training set."""
+
+    set: str
+    """Name of the set."""
+    candidate: str
+    """Name of the candidate."""
+    values: Values
+    """What it reached."""
+
+
+class SetResult(Settings):
+    """A training set against the full log."""
+
+    name: str
+    """The method's name, with the ratio behind it where that is not the stream's own."""
+    method: Method | None
+    """How it was made; None for the noise ceiling."""
+    ratio: float | None
+    """Its size as a share of the rows; None for sets of the full log and given ones."""
+    units: int
+    """Rows or units in it; the smallest where seeds differ."""
+    fidelity: Measured
+    """How well results on it predict those on the full log."""
+
+
+class StagePoint(Settings):
+    """A candidate trained on what was there after some blocks, judged on the next one."""
+
+    set: str
+    """The method's name."""
+    candidate: str
+    """Name of the candidate."""
+    stage: int
+    """Blocks learned from."""
+    block: str
+    """The block judged on."""
+    values: Values
+    """What it reached."""
+
+
+class Difference(Settings):
+    """The measures of one set minus those of another, from the same bootstrap draws."""
+
+    first: str
+    second: str
+    fidelity: Measured
+
+
+class FidelityResult(Settings):
+    """All that does not depend on the clock."""
+
+    log: str
+    """Name of the log's schema."""
+    tasks: list[str]
+    """The log's tasks."""
+    blocks: list[str]
+    """Blocks learned from."""
+    rows: int
+    """Rows in them."""
+    test_blocks: list[str]
+    """Blocks judged on."""
+    test_rows: int
+    """Rows in them."""
+    seeds: int
+    """Seeds of each set."""
+    students: int
+    """Students per candidate and seed."""
+    student: StudentConfig
+    """How students of reduced sets are trained."""
+    ratio: float
+    """The stream's own ratio."""
+    replicates: int
+    """Bootstrap replicates."""
+    candidates: list[CandidateSpec]
+    """The pool, in the order of the tables."""
+    noise: dict[str, Metric]
+    """Per task: standard deviation of one candidate's full-log AUC over seeds, pooled over candidates."""
+    full: list[Scores]
+    """Each candidate on the full log."""
+    sets: list[SetResult]
+    """The sets, the noise ceiling first."""
+    scores: list[Scores]
+    """Each candidate on each set."""
+    stages: list[StagePoint]
+    """Performance along the stream."""
+    differences: list[Difference]
+    """Sets against each other."""
+    pooled_pearson: dict[str, tuple[Metric, Metric]]
+    """Per set: Pearson over all (task, candidate) points, raw and after centring each task. One task gives the same twice."""
+
+
+class CandidateCost(Settings):
+    """Mean seconds of one training of a candidate."""
+
+    candidate: str
+    full_cpu: float
+    """CPU seconds on the full log with embeddings of its own."""
+    full_wall: float
+    memory_cpu: float
+    """CPU seconds on the memory, with adapter where that is the set in `memory_set`."""
+    memory_wall: float
+    parameters: int
+    """Trained parameters of the student, embedding table not counted."""
+
+
+class Distillation(Settings):
+    """What making a memory took, mean over seeds."""
+
+    set: str
+    """`memory` or `refined`."""
+    reference_seconds: float
+    """Wall seconds in the reference's passes, on one core."""
+    seconds: float
+    """Wall seconds of all steps, the reference's passes among them, on one core."""
+    units: int
+    bytes: int
+    """Bytes of the memory's shards."""
+    pays_after: Metric
+    """Candidates after which distilling and training on the memory is cheaper than training on the full log; nan for never."""
+
+
+class CostResult(Settings):
+    """All that depends on the clock."""
+
+    machine: str
+    """Cores and architecture."""
+    versions: dict[str, str]
+    memory_set: str
+    """The set whose trainings stand for the memory's."""
+    candidates: list[CandidateCost]
+    distillations: list[Distillation]
+    log_bytes: int
+    """Bytes of the blocks' shards (Parquet)."""
+    table_bytes: int
+    """Bytes of the shared embedding table, float32."""

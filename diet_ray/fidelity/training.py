@@ -1,0 +1,74 @@
+"""Training candidates on one set of the bench and judging them on real rows, in this process. No Ray here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+
+from diet_ray.baselines import frozen_log, full_log, sample_own
+from diet_ray.blocks import Rows
+from diet_ray.candidates import CandidateSpec
+from diet_ray.fidelity.config import FULL
+from diet_ray.fidelity.plan import Bench, Training, TrainingSet
+from diet_ray.fidelity.reduced import examples, reference, sample
+from diet_ray.judge import Verdict, judge
+from diet_ray.seeds import derive_seed
+from diet_ray.settings import parse_json, write_json
+
+
+def train_set(bench: Bench, trainings: list[Training]) -> Iterator[Verdict]:
+    """Do the trainings of one set, which is made once, and keep each verdict as soon as it is there; those kept already are read.
+
+    What a set is made of (`needs_run`, `select_rows`) must be there.
+    """
+    todo = [training for training in trainings if not bench.verdict_path(training).is_file()]
+    trainer = _Trainer(bench, todo[0].set) if todo else None
+    for training in trainings:
+        if trainer and training in todo:
+            path = bench.verdict_path(training)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, trainer.train(training))
+        yield read_verdict(bench, training)
+
+
+def read_verdict(bench: Bench, training: Training) -> Verdict:
+    """A kept verdict, under the name that the candidate has now. Raises CorruptArtefactError where it is missing or damaged."""
+    kept = parse_json(Verdict, bench.verdict_path(training))
+    return kept.model_copy(update={"candidate": training.candidate.name, "trained_on": str(training.set.method)})
+
+
+class _Trainer:
+    """One set, made once for all its trainings."""
+
+    def __init__(self, bench: Bench, one: TrainingSet) -> None:
+        self.bench, self.one = bench, one
+        self.rows = Rows.concat([bench.log.read_block(block) for block in bench.judges(one)])
+        method = one.method
+        if method.rows == "full":
+            self.table = None if method == FULL else reference(bench, one).table
+        elif method.embeddings == "own":
+            self.sample = sample(bench, one)
+            if method.labels == "soft":
+                # An own model learns from labels in [0, 1] as well as from 0 and 1.
+                soft = torch.sigmoid(reference(bench, one)(self.sample.ids)).numpy()
+                self.sample = replace(self.sample, labels=soft)
+        else:
+            self.examples, self.table = examples(bench, one)
+
+    def train(self, training: Training) -> Verdict:
+        bench, one, method = self.bench, self.one, self.one.method
+        log, config, student = bench.log, bench.config.stream.reference, bench.config.stream.student
+        spec: CandidateSpec = training.candidate.model_copy(update={"adapter": method.adapter})
+        seed = derive_seed(one.seed, "student", training.student)
+        if method == FULL:
+            return full_log(spec, log, bench.seen(one), self.rows, config, seed=seed)
+        if method.rows == "full":
+            assert self.table is not None
+            return frozen_log(spec, log, bench.seen(one), self.table, self.rows, config, seed=seed)
+        if method.embeddings == "own":
+            n_ids = bench.seen(one)[-1].n_ids
+            return sample_own(spec, log, self.sample, self.rows, config, student, n_ids=n_ids, seed=seed)
+        assert self.table is not None
+        return judge(spec, self.examples, self.table, self.rows, log.schema, student, seed=seed, trained_on=str(method))
