@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_nets import DIM, FIELDS, SMALL, make, stir
-from torch import Tensor
+from torch import Tensor, nn
 
 from diet_ray.candidates import (
     CandidateFile,
@@ -42,6 +42,9 @@ def test_dropout_is_for_training_alone(arch: str, x: Tensor) -> None:
     assert torch.equal(model(x), first)
     assert not torch.allclose(first, second)
     assert not torch.allclose(first, plain(x))
+    # One in each stack of hidden layers: WuKong has one more per layer, FinalMLP two streams and gates without any.
+    rates = [module.p for module in model.modules() if isinstance(module, nn.Dropout)]
+    assert rates.count(0.5) == {"wukong": 3, "finalmlp": 2}.get(arch, 1)
 
 
 def test_dropout_keeps_the_mean_of_a_hidden_layer() -> None:

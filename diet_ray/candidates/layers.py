@@ -65,8 +65,7 @@ class HiddenLayers(nn.Module):
         # The gain sqrt(2) keeps the variance of a signal through rectifiers (He et al. 2015).
         self.hidden = nn.ModuleList(linear(a, b, generator, gain=2**0.5) for a, b in pairwise((n_in, *hidden)))
         self.activation = ACTIVATIONS[activation]
-        # torch draws a mask for a probability of 0, too, and vmap refuses to.
-        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, n_in] -> [B, hidden[-1]]`."""
