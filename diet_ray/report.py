@@ -9,6 +9,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 from jinja2 import Environment, PackageLoader
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from diet_ray.judge import Standing
@@ -16,21 +17,51 @@ from diet_ray.summary import RunSummary
 
 
 @dataclass
+class Panel:
+    """A small picture of several that stand side by side where there is room."""
+
+    source: str
+    """Data URI."""
+    alt: str
+    """What it shows, for those who do not see it."""
+    width: int
+    """CSS pixels."""
+    height: int
+
+
+@dataclass
 class Section:
-    """A heading with a picture, a table or a note under it."""
+    """A heading with pictures, a table or a note under it; the note comes last, the introduction first."""
 
     heading: str
     image: str = ""
     """PNG, base64."""
     columns: list[str] = field(default_factory=list)
     rows: list[list[str]] = field(default_factory=list)
+    """Cells; what follows a line break in one is set small under it."""
     note: str = ""
+    intro: str = ""
+    panels: list[Panel] = field(default_factory=list)
+    level: int = 2
+    """Of the heading, 2 or 3."""
 
 
-def write_page(path: Path, title: str, lead: str, sections: list[Section]) -> None:
-    """Write the page; every text is escaped."""
+def write_page(
+    path: Path, title: str, lead: str | list[str], sections: list[Section], *, contents: bool = False
+) -> None:
+    """Write the page; every text is escaped.
+
+    Args:
+        path: the file to write.
+        title: of the page.
+        lead: its first paragraph or paragraphs.
+        sections: in their order.
+        contents: whether a list of the sections of level 2 follows the lead.
+    """
     environment = Environment(loader=PackageLoader("diet_ray"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    html = environment.get_template("report.html").render(title=title, lead=lead, sections=sections)
+    html = environment.get_template("report.html").render(
+        title=title, lead=[lead] if isinstance(lead, str) else lead, sections=sections, contents=contents
+    )
     path.write_text(html, encoding="utf-8")
 
 
@@ -41,6 +72,19 @@ def picture(figure: Figure, path: Path) -> str:
     plt.close(figure)
     path.write_bytes(buffer.getvalue())
     return base64.b64encode(buffer.getvalue()).decode()
+
+
+def panel(figure: Figure, path: Path, alt: str) -> Panel:
+    """Save a figure as PNG and return it as SVG, which stays sharp on a phone and in print."""
+    figure.savefig(path, format="png", dpi=150)
+    figure.set_layout_engine("none")  # it has its layout now; to compute it again takes longer than to draw
+    buffer = BytesIO()
+    # A fixed salt and no date: the same figure gives the same bytes. Text stays text, which is half the size and can be searched.
+    with rc_context({"svg.hashsalt": "diet_ray", "svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    source = "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
+    width, height = (round(96 * inches) for inches in figure.get_size_inches())
+    return Panel(source, alt, width, height)
 
 
 def plot_standings(lines: list[Standing], task: str) -> Figure:

@@ -82,7 +82,8 @@ def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
     assert base64.b64decode(image).startswith(PNG)
     assert base64.b64decode(image) == (tmp_path / "plot.png").read_bytes()
     assert len([tag for tag, _ in page.tags if tag == "table"]) == 1
-    assert len([tag for tag, _ in page.tags if tag == "td"]) == len(columns)
+    assert [attrs["scope"] for tag, attrs in page.tags if tag == "th"] == ["col"] * len(columns) + ["row"]
+    assert len([tag for tag, _ in page.tags if tag == "td"]) == len(columns) - 1
 
 
 def test_every_text_is_escaped(tmp_path: Path) -> None:
@@ -90,7 +91,9 @@ def test_every_text_is_escaped(tmp_path: Path) -> None:
     write_page(tmp_path / "page.html", bad, bad, [Section(bad, "AAAA", [bad], [[bad]], bad)])
     html = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "<script" not in html
-    assert html.count("&lt;script&gt;") == 8  # title twice, lead, heading and alt, column, cell, note
+    assert (
+        html.count("&lt;script&gt;") == 9
+    )  # title twice, lead, heading, alt and label of the table, column, cell, note
     page = Page()
     page.feed(html)
     assert [attrs["alt"] for tag, attrs in page.tags if tag == "img"] == [bad]

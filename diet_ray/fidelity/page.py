@@ -1,0 +1,200 @@
+"""The report of the fidelity bench: one HTML page that answers whether the memory can be trusted, and tables for a terminal."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+from rich.table import Column, Table
+
+from diet_ray.fidelity.measures import MEASURES
+from diet_ray.fidelity.panels import Pictures
+from diet_ray.fidelity.plots import mean_and_sd
+from diet_ray.fidelity.result import CEILING, CostResult, FidelityResult
+from diet_ray.fidelity.words import MEANINGS, NEXT, at_own_ratio, cells, lead, number, protocol, times
+from diet_ray.report import Section, write_page
+
+KEY = ("auc_gap_mean", "spearman", "kendall", "pairs_right", "top1_regret")
+"""The measures of the short tables."""
+
+THEMES = {
+    "order of the candidates": ("spearman", "kendall", "pearson", "pairs_right"),
+    "choice of a candidate": ("top1_regret", "top3_regret", "pairs", "diverged", "left_out"),
+    "level": ("auc_gap_mean", "auc_gap_max", "logloss_gap_mean", "logloss_gap_max", "spread"),
+}
+"""Which measures stand in one table; narrow tables can be read on a phone."""
+
+
+def write_report(out: Path, result: FidelityResult, cost: CostResult) -> list[Path]:
+    """Write `fidelity.html`, which needs nothing else and no network, and its pictures as PNG beside it.
+
+    Args:
+        out: an existing folder.
+        result: what the bench found.
+        cost: what it took.
+
+    Returns:
+        The files, the page first.
+    """
+    pictures = Pictures(out, result, cost)
+    meanings = [list(pair) for pair in MEANINGS]
+    sections = [
+        _glance(pictures),
+        *pictures.scatters(),
+        *pictures.curves(),
+        *pictures.stages(),
+        *_costs(pictures),
+        *_every_set(result),
+        *_differences(result),
+        *_every_candidate(pictures),
+        Section("What the measures mean", columns=["measure", "in plain words"], rows=meanings),
+        Section("Protocol", columns=["", "this run"], rows=protocol(result, cost)),
+    ]
+    path = out / "fidelity.html"
+    write_page(path, f"Fidelity of the memory: {result.log}", lead(result, cost), sections, contents=True)
+    return [path, *pictures.written]
+
+
+def tables_to_print(result: FidelityResult, cost: CostResult) -> list[Table]:
+    """The sets at the stream's own ratio, the noise ceiling first, and the cost, for a terminal."""
+    tasks = ["task"] if len(result.tasks) > 1 else []
+    summary = Table(
+        *tasks,
+        Column("trained on", no_wrap=True),
+        *(Column(heading, justify="right") for heading in ("units", *_titles(KEY))),
+        title=f"Fidelity to the full log: {len(result.candidates)} candidates, {times(result.seeds, 'seed')}",
+    )
+    for task in result.tasks:
+        for one in at_own_ratio(result):
+            line = cells(one.fidelity[task]["all"], KEY)
+            # Only the measure that the page leads with has its interval here: a terminal is narrow.
+            line = [
+                text.replace(NEXT, " ") if name == "spearman" else text.split(NEXT)[0]
+                for name, text in zip(KEY, line, strict=True)
+            ]
+            summary.add_row(*([task] if tasks else []), one.name, f"{one.units:,}", *line)
+    headings = ("CPU s, full log", f"CPU s, {cost.memory_set}", "ratio", "parameters")
+    costs = Table(
+        "candidate", *(Column(heading, justify="right") for heading in headings), title="Cost of one training"
+    )
+    for each in cost.candidates:
+        ratio = f"{each.full_cpu / each.memory_cpu:.1f}x" if each.memory_cpu > 0 else "-"
+        seconds = (f"{each.full_cpu:.2f}", f"{each.memory_cpu:.2f}")
+        costs.add_row(each.candidate, *seconds, ratio, f"{each.parameters:,}")
+    return [summary, costs]
+
+
+def _glance(pictures: Pictures) -> Section:
+    result = pictures.result
+    tasks = ["task"] if len(result.tasks) > 1 else []
+    rows = [
+        [one.name, *([task] if tasks else []), f"{one.units:,}", *cells(one.fidelity[task]["all"], KEY)]
+        for task in result.tasks
+        for one in pictures.chosen
+    ]
+    note = (
+        "Small: 95 % intervals from resampling candidates and seeds; with few seeds they are too narrow. The noise ceiling, called "
+        f"{CEILING}, is how well the full log predicts itself."
+    )
+    return Section("At a glance", columns=["trained on", *tasks, "units", *_titles(KEY)], rows=rows, note=note)
+
+
+def _costs(pictures: Pictures) -> list[Section]:
+    cost, result = pictures.cost, pictures.result
+    making, sizes = [], [["log", f"{result.rows:,}", f"{cost.log_bytes:,}", "1"]]
+    for one in cost.distillations:
+        pays = f"{one.pays_after:,.0f}" if math.isfinite(one.pays_after) else "never"
+        making.append([one.set, f"{one.units:,}", f"{one.seconds:,.0f}", f"{one.reference_seconds:,.0f}", pays])
+        sizes.append([one.set, f"{one.units:,}", f"{one.bytes:,}", f"{one.bytes / cost.log_bytes:.3f}"])
+    sizes.append(["embedding table", "", f"{cost.table_bytes:,}", f"{cost.table_bytes / cost.log_bytes:.3f}"])
+    return [
+        Section(
+            "Cost",
+            intro=f"Mean CPU time of one training, measured on {cost.machine}. Beside the marks: how many times cheaper the set is.",
+            panels=[pictures.cost_bars()],
+        ),
+        Section(
+            "Making the memory",
+            columns=["", "units", "seconds", "of them in\nthe reference", "pays after\ncandidates"],
+            rows=making,
+            note="Wall seconds on one core, all steps. It pays after as many candidates as make distilling and training on the memory "
+            "cheaper than training each on the full log.",
+            level=3,
+        ),
+        Section(
+            "Bytes",
+            columns=["", "rows or units", "bytes", "share of\nthe log's"],
+            rows=sizes,
+            note="Units need the embedding table; a candidate with embeddings of its own has one as large.",
+            level=3,
+        ),
+    ]
+
+
+def _every_set(result: FidelityResult) -> list[Section]:
+    sections = [
+        Section(
+            "Every set",
+            intro="A set is named rows/labels/embeddings. Rows: full (the log), the memory before or after refinement (memory, refined), "
+            "or rows of the log by a selection, as many as the memory has units. Labels: the rows' own (hard) or the reference's "
+            "probabilities (soft). Embeddings: learned anew (own) or the reference's, frozen (shared), where +adapter puts a map per field "
+            "in front of the net. After @ stands the size where it is not the stream's own. Small: 95 % intervals.",
+        )
+    ]
+
+    def table(heading: str, task: str, group: str, names: tuple[str, ...], note: str = "") -> Section:
+        rows = [[one.name, f"{one.units:,}", *cells(one.fidelity[task][group], names)] for one in result.sets]
+        return Section(heading, columns=["trained on", "units", *_titles(names)], rows=rows, note=note, level=3)
+
+    for task in result.tasks:
+        sections += [table(f"{task}: {theme}", task, "all", names) for theme, names in THEMES.items()]
+        note = "Only candidates that see every field and learn at the run's rate: their differences are smaller and harder to rank."
+        sections.append(table(f"{task}: architectures alone", task, "architectures", KEY, note))
+    if len(result.tasks) > 1:
+        rows = [[name, *(number(one, 2) for one in both)] for name, both in result.pooled_pearson.items()]
+        note = "Over all (task, candidate) points. The raw one is inflated by what lies between the tasks; quote the centred one."
+        columns = ["trained on", "raw", "each task centred"]
+        sections.append(Section("Pearson over all tasks", columns=columns, rows=rows, note=note, level=3))
+    return sections
+
+
+def _differences(result: FidelityResult) -> list[Section]:
+    rows = [
+        [f"{one.first} minus {one.second}", task, *cells(one.fidelity[task]["all"], KEY, signed=True)]
+        for one in result.differences
+        for task in result.tasks
+    ]
+    note = "From the same bootstrap draws. An interval that holds 0 shows no difference."
+    columns = ["sets", "task", *_titles(KEY)]
+    return [Section("Differences between sets", columns=columns, rows=rows, note=note)] if rows else []
+
+
+def _every_candidate(pictures: Pictures) -> list[Section]:
+    memory = next((one for one in pictures.chosen if one.name == pictures.cost.memory_set), None)
+    if memory is None:
+        return []
+    note = f"Mean and, small, standard deviation over seeds; the best on the full log first. The set is {memory.name}."
+    sections = [Section("Every candidate", intro=note)]
+    columns = ["candidate"]
+    columns += [f"{metric}\n{what}" for metric in ("AUC", "LogLoss") for what in ("full log", "set", "difference")]
+    for task in pictures.result.tasks:
+        rows = [[name] for name in pictures.names]
+        for metric in ("auc", "logloss"):
+            (full, full_sd), (small, small_sd) = (
+                mean_and_sd(part) for part in (pictures.full[task, metric], pictures.scores(memory, task, metric))
+            )
+            for row, a, a_sd, b, b_sd in zip(rows, full, full_sd, small, small_sd, strict=True):
+                row += [_with_sd(a, a_sd), _with_sd(b, b_sd), number(b - a, 4, signed=True)]
+        auc = mean_and_sd(pictures.full[task, "auc"])[0]
+        order = np.argsort(-np.nan_to_num(auc, nan=-1.0), kind="stable")
+        sections.append(Section(f"{task}: candidates", columns=columns, rows=[rows[place] for place in order], level=3))
+    return sections
+
+
+def _titles(names: tuple[str, ...]) -> list[str]:
+    return [MEASURES[name].title for name in names]
+
+
+def _with_sd(mean: float, sd: float) -> str:
+    return number(mean, 4) + (f"\n± {sd:.4f}" if math.isfinite(sd) else "")

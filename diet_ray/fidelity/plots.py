@@ -1,0 +1,324 @@
+"""The pictures of the fidelity report: small panels that stand side by side on a wide screen and one below the other on a phone."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass, field
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from diet_ray.fidelity.config import Method
+from diet_ray.fidelity.measures import CHANCE
+from diet_ray.fidelity.result import CEILING, CostResult, Scores, StagePoint
+
+FAMILIES = {
+    ("memory", "soft"): "#0072b2",
+    ("refined", "soft"): "#d55e00",
+    ("random", "soft"): "#009e73",
+    ("random", "hard"): "#b07a00",
+}
+"""Colours that a reader of several reports meets again; all of the palette stay apart for colour-blind eyes (Okabe & Ito 2008)."""
+
+OTHERS = ("#a8508a", "#3d94c9", "#7a5230", "#6f6fae", "#8a8a00", *FAMILIES.values())
+FULL_COLOUR = "#333333"
+MARKERS = "osD^vPXph*<>"
+NAMES = {"auc": "AUC", "logloss": "LogLoss (nats)"}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a set is drawn, wherever it is drawn."""
+
+    colour: str
+    marker: str
+
+
+@dataclass
+class Line:
+    """One method along an axis."""
+
+    name: str
+    x: list[float]
+    y: list[float]
+    low: list[float]
+    high: list[float]
+
+
+@dataclass
+class Palette:
+    """Gives every method a colour and a marker of its own: that of its family, where it is the first of it, or the next free one."""
+
+    given: dict[str, Look] = field(default_factory=dict)
+
+    def look(self, name: str, method: Method | None) -> Look:
+        """The look of a method."""
+        if name == CEILING or method is None or (method.rows == "full" and method.embeddings == "own"):
+            return Look(FULL_COLOUR, "o")
+        if name not in self.given:
+            used = [look.colour for look in self.given.values()]
+            family = FAMILIES.get((method.rows, method.labels))
+            free = [colour for colour in ([family] if family else []) + list(OTHERS) if colour not in used]
+            number = len(self.given)
+            self.given[name] = Look(free[0] if free else OTHERS[number % 5], MARKERS[(number + 1) % len(MARKERS)])
+        return self.given[name]
+
+
+def matrix(scores: list[Scores], candidates: list[str], task: str, metric: str) -> np.ndarray:
+    """`[C, S]` float64: a metric of the candidates of one set, in the order of `candidates`; nan where there is none."""
+    of = {one.candidate: one.values[task][metric] for one in scores}
+    width = max((len(values) for values in of.values()), default=0)
+    rows = [of.get(name, []) for name in candidates]
+    return np.array([row + [math.nan] * (width - len(row)) for row in rows], dtype=np.float64).reshape(len(rows), width)
+
+
+def mean_and_sd(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (ddof 1) over the last axis, nan ignored; nan where nothing, or one value, is left."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return np.nanmean(values, axis=-1), np.nanstd(values, axis=-1, ddof=1)
+
+
+def pool_mean(values: np.ndarray, known: np.ndarray) -> tuple[float, float, float]:
+    """Mean AUC over the candidates, with one standard deviation over seeds below and above it.
+
+    Args:
+        values: `[C, S]` on a set; what diverged counts as AUC 0.5.
+        known: `[C]` bool, the candidates with a result on the full log.
+    """
+    if not known.any() or not values.shape[1]:
+        return math.nan, math.nan, math.nan
+    mean, sd = mean_and_sd(np.where(np.isnan(values), CHANCE, values)[known].mean(axis=0))
+    reach = 0.0 if np.isnan(sd) else float(sd)
+    return float(mean), float(mean) - reach, float(mean) + reach
+
+
+def plot_fidelity(
+    full: np.ndarray, other: np.ndarray, names: list[str], title: str, look: Look, metric: str, note: str
+) -> Figure:
+    """Figure 1 of the paper for one set: a point per candidate, full log across and reduced set upward, bars of one sd over seeds.
+
+    Args:
+        full: `[C, S]` metric on the full log.
+        other: `[C, R]` metric on the set.
+        names: the C candidates.
+        title: name of the set.
+        look: of the set.
+        metric: `auc` or `logloss`.
+        note: a line within the axes.
+    """
+    figure, axis = _panel(3.3, 3.4)
+    (x, x_sd), (y, y_sd) = mean_and_sd(full), mean_and_sd(other)
+    shown = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+    axis.set_title(_broken(title), fontsize=9, loc="left")
+    axis.set_xlabel(f"full log: {NAMES[metric]}")
+    axis.set_ylabel(f"this set: {NAMES[metric]}")
+    axis.grid(alpha=0.25)
+    if not len(shown):
+        axis.text(0.5, 0.5, "no candidate has a result", transform=axis.transAxes, ha="center")
+        return figure
+    axis.errorbar(
+        x[shown],
+        y[shown],
+        xerr=np.nan_to_num(x_sd[shown]),
+        yerr=np.nan_to_num(y_sd[shown]),
+        fmt=look.marker,
+        color=look.colour,
+        ecolor=look.colour + "66",
+        elinewidth=0.9,
+        markersize=4.5,
+        markeredgecolor="white",
+        markeredgewidth=0.4,
+    )
+    _limits(axis, x[shown], y[shown])
+    axis.axline((x[shown][0], x[shown][0]), slope=1, color="#777777", linewidth=0.9, linestyle="--", zorder=0)
+    sign = 1 if metric == "auc" else -1
+    _label(
+        axis, x[shown], y[shown], {place: names[shown[place]] for place in _extremes(sign * x[shown], sign * y[shown])}
+    )
+    axis.text(0.03, 0.97, note, transform=axis.transAxes, va="top", fontsize=7.5, color="#333333")
+    return figure
+
+
+def plot_curves(
+    lines: list[Line], looks: dict[str, Look], level: tuple[float, str] | None, metric: str, own: float
+) -> Figure:
+    """Figure 3 of the paper: a figure against the size of the set, one line per method, with bars from `low` to `high`.
+
+    Args:
+        lines: the methods; x is the ratio.
+        looks: per method.
+        level: where the full log is, and what to call it.
+        metric: name of the vertical axis.
+        own: the stream's own ratio, marked.
+    """
+    figure, axis = _panel(4.2, 3.9)
+    for number, line in enumerate(lines):
+        look = looks[line.name]
+        aside = 1.025 ** (number - (len(lines) - 1) / 2)  # bars of methods at one ratio stand beside one another
+        below = np.nan_to_num(np.subtract(line.y, line.low)).clip(min=0)
+        above = np.nan_to_num(np.subtract(line.high, line.y)).clip(min=0)
+        axis.errorbar(
+            [x * aside for x in line.x],
+            line.y,
+            yerr=[below, above],
+            color=look.colour,
+            marker=look.marker,
+            markersize=5,
+            linewidth=1.6,
+            elinewidth=0.9,
+            capsize=2,
+            label=line.name,
+        )
+    if level is not None and math.isfinite(level[0]):
+        axis.axhline(level[0], color=FULL_COLOUR, linewidth=1, linestyle="--", label=level[1])
+    ratios = sorted({x for line in lines for x in line.x})
+    axis.set_xscale("log")
+    axis.set_xticks(ratios, [f"{ratio:.3g}" for ratio in np.multiply(ratios, 100)])
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.axvline(own, color="#bbbbbb", linewidth=4, alpha=0.4, zorder=0)
+    axis.set_xlabel("size, % of the log's rows (grey: the stream's own)")
+    axis.set_ylabel(metric)
+    axis.grid(axis="y", alpha=0.25)
+    _legend(figure, axis)
+    return figure
+
+
+def plot_stages(points: list[StagePoint], looks: dict[str, Look], task: str, title: str) -> Figure:
+    """AUC on the next block after each stage: one line per set, with a band of one sd over seeds."""
+    figure, axis = _panel(4.2, 3.8)
+    stages = sorted({point.stage for point in points})
+    blocks = {point.stage: point.block for point in points}
+    for name in dict.fromkeys(point.set for point in points):
+        own = sorted((point for point in points if point.set == name), key=lambda point: point.stage)
+        width = max(len(point.values[task]["auc"]) for point in own)
+        values = np.array([(point.values[task]["auc"] + [math.nan] * width)[:width] for point in own])
+        mean, sd = mean_and_sd(values)
+        x = [point.stage for point in own]
+        look = looks[name]
+        axis.plot(x, mean, color=look.colour, marker=look.marker, markersize=4, linewidth=1.6, label=name)
+        axis.fill_between(
+            x, mean - np.nan_to_num(sd), mean + np.nan_to_num(sd), color=look.colour, alpha=0.18, linewidth=0
+        )
+    step = max(1, math.ceil(len(stages) / 7))
+    axis.set_xticks(stages[::step], [blocks[stage] for stage in stages[::step]], rotation=35, ha="right")
+    axis.set_xlabel("block judged on, the next one after what was learned from")
+    axis.set_ylabel(f"{task}: AUC")
+    axis.set_title(title, fontsize=9, loc="left")
+    axis.grid(alpha=0.25)
+    _legend(figure, axis)
+    return figure
+
+
+def plot_cost(cost: CostResult, memory: Look) -> Figure:
+    """CPU seconds of one training per candidate, on the full log and on the memory, with their ratio."""
+    lines = sorted(cost.candidates, key=lambda one: one.full_cpu)
+    figure, axis = _panel(4.2, 1.2 + 0.25 * len(lines))
+    places = np.arange(len(lines))
+    full, small = [one.full_cpu for one in lines], [one.memory_cpu for one in lines]
+    axis.hlines(places, small, full, color="#cccccc", linewidth=2, zorder=0)
+    axis.plot(small, places, memory.marker, color=memory.colour, markersize=6, label=cost.memory_set)
+    axis.plot(full, places, "o", color=FULL_COLOUR, markersize=6, label="full log")
+    for place, one in enumerate(lines):
+        text = f"{one.full_cpu / one.memory_cpu:.1f}x" if one.memory_cpu > 0 else ""
+        where = (max(one.full_cpu, one.memory_cpu), place)
+        axis.annotate(text, where, xytext=(7, 0), textcoords="offset points", va="center", fontsize=7.5)
+    axis.set_xscale("log")
+    axis.margins(x=0.16)
+    axis.set_ylim(-0.7, len(lines) - 0.3)
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.set_yticks(places, [one.candidate for one in lines])
+    axis.set_xlabel("CPU seconds of one training (log scale)")
+    axis.grid(axis="x", alpha=0.25)
+    _legend(figure, axis)
+    return figure
+
+
+def _panel(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axis = figure.add_subplot()
+    axis.tick_params(labelsize=8)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.xaxis.label.set_fontsize(8.5)
+    axis.yaxis.label.set_fontsize(8.5)
+    return figure, axis
+
+
+def _legend(figure: Figure, axis: Axes) -> None:
+    handles, labels = axis.get_legend_handles_labels()
+    columns = 1 if max((len(label) for label in labels), default=0) > 24 else 2
+    figure.legend(handles, labels, loc="outside lower left", ncols=columns, frameon=False, fontsize=8)
+
+
+def _limits(axis: Axes, x: np.ndarray, y: np.ndarray) -> None:
+    """Across: the full log's range. Upward: the set's, and the part of the diagonal above the points."""
+    low, high = float(x.min()), float(x.max())
+    room = 0.08 * (high - low) or 0.01
+    axis.set_xlim(low - room, high + room)
+    bottom, top = min(low, float(y.min())), max(high, float(y.max()))
+    room = 0.08 * (top - bottom) or 0.01
+    axis.set_ylim(bottom - room, top + 2 * room)
+    axis.xaxis.set_major_locator(MaxNLocator(4))
+    axis.yaxis.set_major_locator(MaxNLocator(6))
+
+
+def _extremes(x: np.ndarray, y: np.ndarray) -> list[int]:
+    """Candidates to name: the best and worst on the full log, the best on the set, and the one farthest from the others' offset."""
+    offset = np.abs((y - x) - np.median(y - x))
+    return list(dict.fromkeys(int(place) for place in (x.argmax(), x.argmin(), y.argmax(), offset.argmax())))
+
+
+def _label(axis: Axes, x: np.ndarray, y: np.ndarray, names: dict[int, str]) -> None:
+    """Write names beside their marks, each in the place around its mark where it covers the fewest marks and other names."""
+    marks = axis.transAxes.inverted().transform(axis.transData.transform(np.stack([x, y], axis=1)))
+    line = np.linspace(0, 1, 60)
+    diagonal = axis.transAxes.inverted().transform(axis.transData.transform(np.stack([_along(axis, line)] * 2, axis=1)))
+    taken = [(0.0, 0.88, 0.75, 1.0)]  # the note
+    for place, name in names.items():
+        width, height = 0.026 * len(name), 0.05
+        best, best_score = (0.0, 0.0, 0.0, 0.0), math.inf
+        for radius in (0.05, 0.13, 0.22, 0.32):
+            for angle in np.arange(0, 2 * math.pi, math.pi / 8):
+                aside, up = radius * math.cos(angle), radius * math.sin(angle)
+                left = marks[place, 0] + aside - (width if aside < -1e-9 else 0)
+                low = marks[place, 1] + up - height / 2
+                box = (left, low, left + width, low + height)
+                outside = box[0] < 0.01 or box[1] < 0.01 or box[2] > 1 or box[3] > 1
+                score = 100 * outside + 10 * sum(_overlap(box, other) for other in taken)
+                score += 3 * _inside(box, marks) + 0.3 * _inside(box, diagonal) + 4 * radius
+                if score < best_score:
+                    best, best_score = box, score
+        taken.append(best)
+        near = (min(max(marks[place, 0], best[0]), best[2]), min(max(marks[place, 1], best[1]), best[3]))
+        axis.annotate(
+            "",
+            marks[place],
+            near,
+            xycoords="axes fraction",
+            arrowprops={"arrowstyle": "-", "color": "#999999", "lw": 0.6},
+        )
+        axis.text(best[0], best[1] + height / 2, name, transform=axis.transAxes, va="center", fontsize=7.5)
+
+
+def _along(axis: Axes, share: np.ndarray) -> np.ndarray:
+    low, high = axis.get_xlim()
+    return np.asarray(low + share * (high - low))
+
+
+def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _inside(box: tuple[float, ...], points: np.ndarray) -> int:
+    room = 0.015
+    within = (points >= np.array(box[:2]) - room) & (points <= np.array(box[2:]) + room)
+    return int(within.all(axis=1).sum())
+
+
+def _broken(title: str) -> str:
+    """A long name of a set on two lines."""
+    return title if len(title) <= 30 else "/\n".join(title.rsplit("/", 1))

@@ -1,0 +1,220 @@
+"""What the fidelity report says in words: its lead, the measures explained, the protocol, and how figures are written."""
+
+from __future__ import annotations
+
+import math
+from statistics import median
+
+from diet_ray.fidelity.config import MEMORIES
+from diet_ray.fidelity.measures import Interval
+from diet_ray.fidelity.result import CEILING, CostResult, Difference, FidelityResult, SetResult
+
+NEXT = "\n"
+"""Between a value and what stands small under it."""
+
+COUNTS = ("pairs", "diverged", "left_out")
+DIGITS = {"pairs_right": 0} | dict.fromkeys(("spearman", "kendall", "pearson", "spread"), 2)
+"""Of the measures that are not AUC or nats, which have four."""
+
+MEANINGS = [
+    ("mean AUC gap, largest AUC gap", "How far a candidate's AUC on the set is from its AUC on the full log, whichever way."),
+    ("mean, largest LogLoss gap", "The same for LogLoss, in nats: whether probabilities are as good, not only the order of rows."),
+    ("Spearman, Kendall tau-b", "Whether the set ranks the candidates as the full log does: 1 the same order, 0 none, -1 reversed."),
+    ("Pearson", "Whether differences between candidates have the same proportions as on the full log."),
+    ("spread", "How far apart candidates lie on the set, against the full log: below 1 they are told apart less."),
+    ("top-1 regret", "AUC on the full log that is lost by taking the candidate that is best on the set."),
+    ("top-3 regret", "The same where the best three on the set are then trained on the full log and the best of those is taken."),
+    ("pairs", "Pairs of candidates whose AUC on the full log differs by more than seeds explain (two-sided t-test at 5 %)."),
+    ("pairs right", "Share of those pairs that the set puts in the same order; 50 % is a coin."),
+    ("diverged, left out", "Trainings on the set that diverged, counted as AUC 0.5; candidates without a result on the full log."),
+    ("noise ceiling", f"{CEILING}: the full log against itself. No set can be expected to predict it better."),
+]  # fmt: skip
+"""Name and meaning of what the tables hold."""
+
+
+def number(value: float, digits: int, *, signed: bool = False) -> str:
+    """A figure, a dash where it is undefined; what rounds to zero has no sign."""
+    if not math.isfinite(value):
+        return "-"
+    text = f"{value:{'+' if signed else ''}.{digits}f}"
+    return text.lstrip("+-") if float(text) == 0 else text
+
+
+def cell(name: str, found: Interval, separator: str = NEXT, *, signed: bool = False) -> str:
+    """A measure and, behind `separator`, its interval."""
+    if name in COUNTS:
+        return number(found.value, 0, signed=signed)
+    scale, unit = (100.0, " %") if name == "pairs_right" else (1.0, "")
+    digits = DIGITS.get(name, 4)
+    value, low, high = (number(scale * one, digits, signed=signed) for one in (found.value, found.low, found.high))
+    if not math.isfinite(found.value):
+        return value
+    return f"{value}{unit}" + (f"{separator}({low} to {high})" if math.isfinite(found.low) else "")
+
+
+def cells(
+    found: dict[str, Interval], names: tuple[str, ...], separator: str = NEXT, *, signed: bool = False
+) -> list[str]:
+    """The measures `names`, a dash for one that was not computed."""
+    return [cell(name, found[name], separator, signed=signed) if name in found else "-" for name in names]
+
+
+def at_own_ratio(result: FidelityResult) -> list[SetResult]:
+    """The sets at the stream's own ratio, and those that have none, the noise ceiling first."""
+    return [one for one in result.sets if one.ratio is None or one.ratio == result.ratio]
+
+
+def compared(result: FidelityResult, cost: CostResult) -> list[SetResult]:
+    """The sets by which the memory is to be understood: noise ceiling, memory, the other memory, random rows soft and hard."""
+    sets = at_own_ratio(result)
+    memory = next((one for one in sets if one.name == cost.memory_set), None)
+    adapter = memory is not None and memory.method is not None and memory.method.adapter
+
+    def first(rows: str, labels: str, embeddings: str, *, adapter: bool = False) -> list[SetResult]:
+        fits = [
+            one
+            for one in sets
+            if one.method and (one.method.rows, one.method.labels, one.method.embeddings) == (rows, labels, embeddings)
+        ]
+        return sorted(fits, key=lambda one: one.method is not None and one.method.adapter != adapter)[:1]
+
+    wanted = [one for one in sets if one.method is None] + ([memory] if memory else [])
+    for rows in MEMORIES:
+        if memory is None or memory.method is None or memory.method.rows != rows:
+            wanted += first(rows, "soft", "shared", adapter=adapter)
+    return (
+        wanted + first("random", "soft", "shared") + first("random", "hard", "own") + first("random", "hard", "shared")
+    )
+
+
+def lead(result: FidelityResult, cost: CostResult) -> list[str]:
+    """The answer in a few paragraphs, the first of which is the shortest; each says what the figures say and no more."""
+    sets = {one.name: one for one in result.sets}
+    ceiling, memory = sets.get(CEILING), sets.get(cost.memory_set)
+    scope = (
+        f"{times(len(result.candidates), 'candidate')} learned from {result.rows:,} rows of {result.log} and from sets of "
+        f"{100 * result.ratio:.3g} % of that size, with {times(result.seeds, 'seed')} each, and were judged on "
+        f"{result.test_rows:,} later rows."
+    )
+    if memory is None or memory.method is None or memory.method.rows not in MEMORIES:
+        return [f"{scope} No memory is among the sets that were compared."]
+    beside = {"the full log with other seeds": ceiling} if ceiling else {}
+    rows = [one for one in compared(result, cost) if one.method and one.method.rows == "random"]
+    for labels in ("soft", "hard"):
+        for one in [one for one in rows if one.method and one.method.labels == labels][:1]:
+            own = one.method is not None and one.method.embeddings == "own"
+            beside[f"random rows with {labels} labels" + (" and embeddings of their own" if own else "")] = one
+    verdicts: dict[str, list[str]] = {}
+    for task in result.tasks:
+        verdicts.setdefault(_verdict(task, memory, ceiling), []).append(task)
+    answer = [f"On {_and(tasks)} the memory ranks the candidates {verdict}." for verdict, tasks in verdicts.items()]
+    answer += [
+        f"Spearman of {one.first} less that of {one.second} is {_and([_differs(task, one) for task in result.tasks])}."
+        for one in result.differences
+    ]
+    return [
+        " ".join(answer),
+        f"{scope} The memory is {memory.name}, {memory.units:,} units.",
+        *(_one_task(task, memory, beside, result.noise) for task in result.tasks),
+        *_cost(cost),
+    ]
+
+
+def protocol(result: FidelityResult, cost: CostResult) -> list[list[str]]:
+    """Everything that one needs to know to repeat or to doubt the run."""
+    memory = next((one for one in result.sets if one.name == cost.memory_set), None)
+    student = result.student
+    lines = {
+        "log": f"{result.log}; tasks {', '.join(result.tasks)}",
+        "learned from": f"{result.rows:,} rows, {_blocks(result.blocks)}",
+        "judged on": f"{result.test_rows:,} rows, {_blocks(result.test_blocks)}; nothing was trained or chosen on them",
+        "size of the sets": f"{result.ratio:.3g} of the rows" + (f", {memory.units:,} units" if memory else ""),
+        "bytes": ", ".join(
+            [
+                f"log {cost.log_bytes:,}",
+                *(f"{one.set} {one.bytes:,}" for one in cost.distillations),
+                f"embedding table {cost.table_bytes:,} beside the memory",
+            ]
+        ),
+        "students": f"{student.steps} steps of {student.batch_size} rows or units, Adam at {student.lr:g}; the full log in one pass",
+        "seeds": f"{times(result.seeds, 'seed')} of every set and of the full log, {times(result.students, 'student')} per candidate and "
+        "seed. A seed of a reduced set is a reference, a selection and students of its own.",
+        "intervals": f"95 % percentile, {result.replicates:,} bootstrap replicates over candidates and seeds",
+        "seed noise": "; ".join(f"{task} {number(sd, 4)} AUC" for task, sd in result.noise.items())
+        + " (standard deviation of one candidate on the full log, pooled)",
+        "candidates": f"{len(result.candidates)}: " + ", ".join(spec.name for spec in result.candidates),
+        "machine": cost.machine,
+        "versions": ", ".join(f"{name} {version}" for name, version in cost.versions.items()),
+    }
+    return [list(line) for line in lines.items()]
+
+
+def times(count: int, thing: str) -> str:
+    """`1 seed`, `3 seeds`."""
+    return f"{count:,} {thing}" + ("" if count == 1 else "s")
+
+
+def _verdict(task: str, memory: SetResult, ceiling: SetResult | None) -> str:
+    found = memory.fidelity[task]["all"]["spearman"]
+    top = ceiling.fidelity[task]["all"]["spearman"].low if ceiling else math.nan
+    if not math.isfinite(found.value):
+        return "in no order that can be measured"
+    if not found.low > 0:
+        return "in an order that this pool cannot tell from chance"
+    if found.value < top:
+        return "better than chance, but less like the full log than the noise ceiling does"
+    return "like the full log, as far as the noise ceiling can tell" if found.value >= top else "better than chance"
+
+
+def _one_task(task: str, memory: SetResult, beside: dict[str, SetResult], noise: dict[str, float]) -> str:
+    found = memory.fidelity[task]["all"]
+    text = f"{task}: Spearman with the full log is {cell('spearman', found['spearman'], ' ')} for the memory, "
+    text += f"{_beside(task, 'spearman', beside)}. "
+    if found["pairs"].value > 0:
+        text += (
+            f"Of {times(int(found['pairs'].value), 'pair')} that the full log tells apart, the memory orders "
+            f"{cell('pairs_right', found['pairs_right'], ' ')} rightly, {_beside(task, 'pairs_right', beside)}. "
+        )
+    else:
+        text += "The full log tells no pair of candidates apart. "
+    text += f"Taking the memory's best candidate loses {cell('top1_regret', found['top1_regret'], ' ')} AUC"
+    sd = noise.get(task, math.nan)
+    return text + (
+        f"; a candidate's own AUC moves by {number(sd, 4)} (sd) between seeds." if math.isfinite(sd) else "."
+    )
+
+
+def _beside(task: str, name: str, beside: dict[str, SetResult]) -> str:
+    """The first, which is the noise ceiling, with its interval; the others by their value alone, as the table below has theirs."""
+    found = [(words, cell(name, one.fidelity[task]["all"][name])) for words, one in beside.items()]
+    first = [f"{text.replace(NEXT, ' ')} for {words}" for words, text in found[:1]]
+    return _and(first + [f"{text.split(NEXT)[0]} for {words}" for words, text in found[1:]])
+
+
+def _differs(task: str, one: Difference) -> str:
+    found = one.fidelity[task]["all"]["spearman"]
+    value, low, high = (number(figure, 2, signed=True) for figure in (found.value, found.low, found.high))
+    shown = found.low > 0 or found.high < 0
+    return f"{value} ({low} to {high}{'' if shown else ', no difference shown'}) on {task}"
+
+
+def _and(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+
+
+def _cost(cost: CostResult) -> list[str]:
+    ratios = [one.full_cpu / one.memory_cpu for one in cost.candidates if one.memory_cpu > 0]
+    if not ratios:
+        return []
+    text = (
+        f"Cost. One training on the memory takes {median(ratios):.1f} times less CPU than on the full log (median over candidates; "
+        f"{min(ratios):.1f} to {max(ratios):.1f})."
+    )
+    for one in cost.distillations:
+        pays = f"pays after {one.pays_after:,.0f} candidates" if math.isfinite(one.pays_after) else "never pays here"
+        text += f" Making {one.set} took {one.seconds:,.0f} s on one core, and {pays}."
+    return [text]
+
+
+def _blocks(names: list[str]) -> str:
+    return f"block {names[0]}" if len(names) == 1 else f"{len(names)} blocks, {names[0]} to {names[-1]}"
