@@ -38,7 +38,7 @@ class Section:
     """PNG, base64."""
     columns: list[str] = field(default_factory=list)
     rows: list[list[str]] = field(default_factory=list)
-    """Cells; what follows a line break in one is set small under it."""
+    """Cells; what follows a line break in one is set small under it. A table of two columns is taken for text and may wrap."""
     note: str = ""
     intro: str = ""
     panels: list[Panel] = field(default_factory=list)

@@ -337,10 +337,13 @@ def test_the_lead_says_what_the_figures_say() -> None:
 @pytest.mark.parametrize(
     ("memory", "verdict"),
     [
-        ((0.80, 0.60, 0.90), "like the full log, as far as the noise ceiling can tell"),
-        ((0.79, 0.60, 0.90), "better than chance, but less like the full log than the noise ceiling"),
-        ((0.79, 0.00, 0.90), "in an order that this pool cannot tell from chance"),
-        ((math.nan, math.nan, math.nan), "in no order that can be measured"),
+        ((0.80, 0.60, 0.90), "agrees with the full log's to within the interval of the noise ceiling."),
+        (
+            (0.79, 0.60, 0.90),
+            "agrees with the full log's better than chance would, but less than the interval of the noise ceiling.",
+        ),
+        ((0.79, 0.00, 0.90), "cannot be told from chance in this pool."),
+        ((math.nan, math.nan, math.nan), "cannot be measured."),
     ],
 )
 def test_the_answer_is_never_more_than_the_intervals_allow(memory: tuple[float, ...], verdict: str) -> None:
@@ -362,7 +365,7 @@ def test_the_answer_is_never_more_than_the_intervals_allow(memory: tuple[float, 
         for one in result.sets
     ]
     assert lead(result.model_copy(update={"sets": sets}), cost)[0].startswith(
-        f"On is_click the memory ranks the candidates {verdict}"
+        f"On is_click the memory's ranking of the candidates {verdict}"
     )
 
 
@@ -381,7 +384,7 @@ def test_figures_as_text() -> None:
     assert [number(x, 2, signed=True) for x in (0.126, -0.126, 0.001)] == ["+0.13", "-0.13", "0.00"]
     found = Interval(value=0.5, low=0.25, high=1.0)
     assert cell("spearman", found) == "0.50\n(0.25 to 1.00)"
-    assert cell("pairs_right", found, " ") == "50 % (25 to 100)"
+    assert cell("pairs_right", found, " ") == "50\u00a0% (25 to 100)"
     assert cell("pairs", Interval(value=12.0, low=3.0, high=20.0)) == "12"
     assert cell("top1_regret", Interval(value=0.5, low=math.nan, high=math.nan)) == "0.5000"
 

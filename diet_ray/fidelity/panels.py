@@ -156,8 +156,10 @@ class Pictures:
         if diverged := int(np.isnan(other).sum()):
             note = f"{note}\n{times(diverged, 'training')} diverged".strip()
         figure = plot_fidelity(full, other, self.names, one.name, self.looks[one.name], metric, note)
-        alt = f"{task}, {one.name}: {'AUC' if metric == 'auc' else 'LogLoss'} of {len(self.names)} candidates there and on the full log"
-        return self._panel(figure, f"fidelity-{task}-{metric}-{one.name}", f"{alt}. {note}".strip())
+        gap = number(one.fidelity[task]["all"][f"{metric}_gap_mean"].value, 4)
+        alt = f"{task}, {one.name}: {'AUC' if metric == 'auc' else 'LogLoss'} of {len(self.names)} candidates there and on the full log, "
+        alt += f"mean gap {gap}. {note}"
+        return self._panel(figure, f"fidelity-{task}-{metric}-{one.name}", alt.strip())
 
     def _panel(self, figure: Figure, name: str, alt: str) -> Panel:
         safe = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)

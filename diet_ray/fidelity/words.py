@@ -44,7 +44,7 @@ def cell(name: str, found: Interval, separator: str = NEXT, *, signed: bool = Fa
     """A measure and, behind `separator`, its interval."""
     if name in COUNTS:
         return number(found.value, 0, signed=signed)
-    scale, unit = (100.0, " %") if name == "pairs_right" else (1.0, "")
+    scale, unit = (100.0, "\u00a0%") if name == "pairs_right" else (1.0, "")
     digits = DIGITS.get(name, 4)
     value, low, high = (number(scale * one, digits, signed=signed) for one in (found.value, found.low, found.high))
     if not math.isfinite(found.value):
@@ -88,12 +88,12 @@ def compared(result: FidelityResult, cost: CostResult) -> list[SetResult]:
 
 
 def lead(result: FidelityResult, cost: CostResult) -> list[str]:
-    """The answer in a few paragraphs, the first of which is the shortest; each says what the figures say and no more."""
+    """The answer, what it rests on, the figures of each task, and the cost, a paragraph each; none says more than the figures do."""
     sets = {one.name: one for one in result.sets}
     ceiling, memory = sets.get(CEILING), sets.get(cost.memory_set)
     scope = (
         f"{times(len(result.candidates), 'candidate')} learned from {result.rows:,} rows of {result.log} and from sets of "
-        f"{100 * result.ratio:.3g} % of that size, with {times(result.seeds, 'seed')} each, and were judged on "
+        f"{100 * result.ratio:.3g}\u00a0% of that size, with {times(result.seeds, 'seed')} each, and were judged on "
         f"{result.test_rows:,} later rows."
     )
     if memory is None or memory.method is None or memory.method.rows not in MEMORIES:
@@ -107,9 +107,11 @@ def lead(result: FidelityResult, cost: CostResult) -> list[str]:
     verdicts: dict[str, list[str]] = {}
     for task in result.tasks:
         verdicts.setdefault(_verdict(task, memory, ceiling), []).append(task)
-    answer = [f"On {_and(tasks)} the memory ranks the candidates {verdict}." for verdict, tasks in verdicts.items()]
+    answer = [
+        f"On {_and(tasks)} the memory's ranking of the candidates {verdict}." for verdict, tasks in verdicts.items()
+    ]
     answer += [
-        f"Spearman of {one.first} less that of {one.second} is {_and([_differs(task, one) for task in result.tasks])}."
+        f"Spearman of {one.first} minus that of {one.second} is {_and([_differs(task, one) for task in result.tasks])}."
         for one in result.differences
     ]
     return [
@@ -158,12 +160,13 @@ def _verdict(task: str, memory: SetResult, ceiling: SetResult | None) -> str:
     found = memory.fidelity[task]["all"]["spearman"]
     top = ceiling.fidelity[task]["all"]["spearman"].low if ceiling else math.nan
     if not math.isfinite(found.value):
-        return "in no order that can be measured"
+        return "cannot be measured"
     if not found.low > 0:
-        return "in an order that this pool cannot tell from chance"
+        return "cannot be told from chance in this pool"
     if found.value < top:
-        return "better than chance, but less like the full log than the noise ceiling does"
-    return "like the full log, as far as the noise ceiling can tell" if found.value >= top else "better than chance"
+        return "agrees with the full log's better than chance would, but less than the interval of the noise ceiling"
+    within = " to within the interval of the noise ceiling" if math.isfinite(top) else " better than chance would"
+    return "agrees with the full log's" + within
 
 
 def _one_task(task: str, memory: SetResult, beside: dict[str, SetResult], noise: dict[str, float]) -> str:
