@@ -101,9 +101,7 @@ class CurveConfig(Settings):
 
     ratios: list[float] = Key(default=[0.0025, 0.005, 0.02, 0.05])
     """Sizes as shares of the rows; the stream's own is there in any case."""
-    methods: list[Method] = Key(
-        default=methods("random/hard/shared", "random/soft/shared", "memory/soft/shared+adapter")
-    )
+    methods: list[Method] = Key(default=methods("random/soft/shared", "memory/soft/shared+adapter"))
     """What to make at each of those sizes."""
 
 

@@ -21,6 +21,7 @@ from diet_ray.fidelity.config import FULL, MEMORIES, FidelityConfig, Method
 from diet_ray.fidelity.result import CEILING
 from diet_ray.fuse import quota
 from diet_ray.settings import Settings, load_yaml
+from diet_ray.store import FORMAT
 
 RECIPE = 1
 """Raised whenever the same inputs would give other results, so that older ones are not taken for them."""
@@ -189,7 +190,7 @@ class Bench:
     def run_folder(self, stream: StreamConfig) -> Path:
         """Where a distillation is kept."""
         body = stream.model_dump(mode="json", exclude={"log"})
-        return self.cache / "runs" / _hash({"stream": body, **self._identity(self.blocks)})[:24]
+        return self.cache / "runs" / _hash({"stream": body, "format": FORMAT, **self._identity(self.blocks)})[:24]
 
     def rows_path(self, one: TrainingSet) -> Path:
         """Where the row ids of a selected set are kept; labels and embeddings have no part in them."""
