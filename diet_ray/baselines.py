@@ -31,7 +31,7 @@ def full_log(
 ) -> Verdict:
     """A candidate with embeddings of its own, trained by one pass per block over the full log, judged on `rows`.
 
-    The pass is the reference's: the same batches, optimisers and learning rates (unless the candidate sets its own).
+    The pass is the reference's: the same batches, optimisers and learning rates, the net's scaled by the candidate.
     """
     model = _own_model(spec, log, config, n_ids=blocks[0].n_ids, seed=seed)
     with Clock() as clock:

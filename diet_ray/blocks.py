@@ -16,7 +16,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, Literal, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -24,14 +24,14 @@ import pyarrow.parquet as pq
 from pydantic import Field as Key
 
 from diet_ray.arrays import column_of, values_of
-from diet_ray.errors import CorruptArtefactError, VersionError
+from diet_ray.errors import CorruptArtefactError
 from diet_ray.schema import Schema
 from diet_ray.settings import Settings, parse_json
 
 DTYPES = {"row_id": np.int64, "time": np.int64, "user": np.int64, "ids": np.int32, "labels": np.uint8}
 """The columns of a shard, as they are described above."""
 
-FORMAT = 1
+FORMAT: Final = 1
 """Version of the log's layout; a reader refuses any other."""
 
 
@@ -74,7 +74,7 @@ class BlockManifest(Settings):
 class LogManifest(Settings):
     """The whole log: its schema and the blocks in time order."""
 
-    format: int = FORMAT
+    format: Literal[1] = FORMAT
     """Version of the layout."""
     log_schema: Schema
     """The schema by which the log was ingested."""
@@ -141,10 +141,6 @@ def open_log(path: str | Path) -> Log:
     """
     path = Path(path)
     manifest = parse_json(LogManifest, path / "log.json")
-    if manifest.format != FORMAT:
-        raise VersionError(
-            f"{path / 'log.json'}: format {manifest.format}, this release reads {FORMAT}: ingest the log again"
-        )
     blocks = [parse_json(BlockManifest, path / "blocks" / name / "manifest.json") for name in manifest.blocks]
     _check_order(path, manifest, blocks)
     return Log(path, manifest.log_schema, blocks)

@@ -199,7 +199,7 @@ def sweep(
     memory: Annotated[Path, typer.Option(help="A run folder, or one of its stages.")],
     out: Annotated[Path, typer.Option(help="Folder for leaderboard.json and leaderboard.csv.")],
     candidates: Annotated[
-        Path | None, typer.Option(help="The candidates, YAML. Default: a pool of eight architectures.")
+        Path | None, typer.Option(help="The candidates, YAML. Default: the packaged pool of 24.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds per candidate.")] = 2,
     log: Annotated[Path | None, typer.Option(help="The ingested log. Default: the one that was distilled.")] = None,
@@ -212,11 +212,11 @@ def sweep(
     Example: diet-ray sweep --memory runs/kuairand --candidates my_candidates.yaml --out sweeps/first
     """
     options: Options = ctx.obj
-    from diet_ray.candidates import CandidateFile
+    from diet_ray.candidates import CandidateFile, default_pool
     from diet_ray.progress import Counted
     from diet_ray.settings import load_yaml
 
-    pool = load_yaml(CandidateFile, candidates or Path(__file__).parent / "presets" / "candidates.yaml")
+    pool = load_yaml(CandidateFile, candidates) if candidates else default_pool()
     with options.working() as shown:
         from diet_ray.sweep import sweep as run_sweep
 

@@ -214,13 +214,15 @@ class Counted:
 
     def __init__(self, shown: Display, clock: Callable[[], float] = time.monotonic) -> None:
         self.shown, self.clock = shown, clock
-        self._stage, self._began = "", clock()
+        self._stage, self._began, self._last = "", clock(), clock()
 
     def __call__(self, stage: str, done: int, total: int, rows: int | None = None) -> None:
         """`done` of `total` pieces of a stage are done, with `rows` rows in them."""
+        now = self.clock()
         if stage != self._stage:
-            self._stage, self._began = stage, self.clock()
-        seconds = self.clock() - self._began
+            # A stage begins where the one before ended: its first call comes when something of it is done already.
+            self._stage, self._began = stage, self._last
+        seconds, self._last = now - self._began, now
         text = f"{stage} {done}/{total}"
         if rows is not None:
             text += f", {rows:,} rows" + (f", {rows / seconds:,.0f} rows/s" if seconds > 0 else "")

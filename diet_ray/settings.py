@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from diet_ray.errors import ConfigError, CorruptArtefactError
+from diet_ray.errors import ConfigError, CorruptArtefactError, VersionError
 
 
 class Settings(BaseModel):
@@ -53,12 +53,23 @@ def parse(kind: type[S], raw: Any, *, where: str) -> S:
 
 
 def parse_json(kind: type[S], path: Path) -> S:
-    """Read a manifest that diet_ray wrote. Raises CorruptArtefactError, naming the file, where it is missing or damaged."""
+    """Read a manifest that diet_ray wrote.
+
+    Raises:
+        CorruptArtefactError: the file, which the message names, is missing or damaged.
+        VersionError: its key `format` is not the one that `kind` allows.
+    """
     try:
         return kind.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:
         raise CorruptArtefactError(f"{path}: missing; what it should describe was not completely written") from error
     except (OSError, ValidationError) as error:
+        # Another format may differ in any other key as well: it is the format that must be named.
+        for problem in error.errors(include_url=False) if isinstance(error, ValidationError) else []:
+            if problem["loc"] == ("format",):
+                raise VersionError(
+                    f"{path}: format {problem['input']}, this release reads {problem['ctx']['expected']}: make it again"
+                ) from error
         raise CorruptArtefactError(f"{path}: not a valid {kind.__name__} ({str(error).splitlines()[0]})") from error
 
 

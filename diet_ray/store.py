@@ -16,6 +16,7 @@ import os
 import shutil
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final, Literal
 
 import pyarrow as pa
 from pydantic import Field as Key
@@ -28,14 +29,14 @@ from diet_ray.schema import Schema
 from diet_ray.settings import Settings, parse_json, write_json
 from diet_ray.units import Units, from_arrow, to_arrow
 
-FORMAT = 1
+FORMAT: Final = 2
 """Version of the run folder's layout; a reader refuses any other."""
 
 
 class RunManifest(Settings):
     """What a run was asked to do, and by which versions."""
 
-    format: int = FORMAT
+    format: Literal[2] = FORMAT
     """Version of the layout."""
     config: StreamConfig
     """The whole config, defaults filled in."""
@@ -57,7 +58,7 @@ class FileEntry(Settings):
 class StageManifest(Settings):
     """One committed stage: the memory M_t and the reference phi_t."""
 
-    format: int = FORMAT
+    format: Literal[2] = FORMAT
     """Version of the layout."""
     index: int = Key(ge=0)
     """Position in the stream; the block's index in the log."""
@@ -117,8 +118,6 @@ def open_run(run: Path, config: StreamConfig, *, resume: bool) -> list[StageMani
         write_json(run / "run.json", manifest)
         return []
     begun = parse_json(RunManifest, run / "run.json")
-    if begun.format != FORMAT:
-        raise VersionError(f"{run / 'run.json'}: format {begun.format}, this release reads {FORMAT}: start a new run")
     if begun.versions != manifest.versions:
         raise VersionError(
             f"{run}: begun with {begun.versions}, now {manifest.versions}; install those or start a new run"
@@ -144,8 +143,6 @@ def committed_stages(run: Path) -> list[StageManifest]:
     while stage_folder(run, len(stages)).is_dir():
         path = stage_folder(run, len(stages)) / "manifest.json"
         stage = parse_json(StageManifest, path)
-        if stage.format != FORMAT:
-            raise VersionError(f"{path}: format {stage.format}, this release reads {FORMAT}: distil again")
         if stage.index != len(stages) or stage.parent_sha256 != parent:
             raise CorruptArtefactError(
                 f"{path}: does not follow from the stage before it; restore the run folder from a copy"

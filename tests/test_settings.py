@@ -1,8 +1,9 @@
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
-from diet_ray.errors import BadInputError, ConfigError, CorruptArtefactError
+from diet_ray.errors import BadInputError, ConfigError, CorruptArtefactError, VersionError
 from diet_ray.settings import Settings, load_yaml, parse, parse_json, write_json
 
 
@@ -74,3 +75,17 @@ def test_bad_input_survives_pickling() -> None:
     assert isinstance(error, BadInputError)
     assert str(error) == "f.csv, column 'c': is bad (mend it)"
     assert (error.file, error.column, error.exit_code) == ("f.csv", "c", 2)
+
+
+def test_another_format_is_named_before_anything_else_that_differs(tmp_path: Path) -> None:
+    class Versioned(Settings):
+        format: Literal[2] = 2
+        kept: int
+
+    path = tmp_path / "manifest.json"
+    path.write_text('{"format": 1, "renamed": 3}', encoding="utf-8")
+    with pytest.raises(VersionError, match=r"manifest\.json: format 1, this release reads 2"):
+        parse_json(Versioned, path)
+    path.write_text('{"format": 2, "renamed": 3}', encoding="utf-8")
+    with pytest.raises(CorruptArtefactError, match=r"manifest\.json"):
+        parse_json(Versioned, path)
