@@ -326,7 +326,7 @@ def test_the_lead_says_what_the_figures_say() -> None:
     assert (
         f"{found['random/hard/own']['spearman'].value:.2f} for random rows with hard labels and embeddings" in said[2]
     )
-    assert f"Of {found[MEMORY]['pairs'].value:.0f} pairs that the full log tells apart" in said[2]
+    assert f"of {found[MEMORY]['pairs'].value:.0f} pairs that the full log tells apart" in said[2]
     assert f"loses {cell('top1_regret', found[MEMORY]['top1_regret'], ' ')} AUC" in said[2]
     ratios = sorted(one.full_cpu / one.memory_cpu for one in cost.candidates)
     assert f"{ratios[12]:.1f} times less CPU" in said[-1]

@@ -26,7 +26,7 @@ MEANINGS = [
     ("top-3 regret", "The same where the best three on the set are then trained on the full log and the best of those is taken."),
     ("pairs", "Pairs of candidates whose AUC on the full log differs by more than seeds explain (two-sided t-test at 5 %)."),
     ("pairs right", "Share of those pairs that the set puts in the same order; 50 % is a coin."),
-    ("diverged, left out", "Trainings on the set that diverged, counted as AUC 0.5; candidates without a result on the full log."),
+    ("diverged, left out", "Trainings on the set that diverged, counted as AUC 0.5 at best; candidates without a result on the full log."),
     ("noise ceiling", f"{CEILING}: the full log against itself. No set can be expected to predict it better."),
 ]  # fmt: skip
 """Name and meaning of what the tables hold."""
@@ -98,7 +98,7 @@ def lead(result: FidelityResult, cost: CostResult) -> list[str]:
     )
     if memory is None or memory.method is None or memory.method.rows not in MEMORIES:
         return [f"{scope} No memory is among the sets that were compared."]
-    beside = {"the full log with other seeds": ceiling} if ceiling else {}
+    beside = {"the memory": memory} | ({"the full log with other seeds": ceiling} if ceiling else {})
     rows = [one for one in compared(result, cost) if one.method and one.method.rows == "random"]
     for labels in ("soft", "hard"):
         for one in [one for one in rows if one.method and one.method.labels == labels][:1]:
@@ -171,12 +171,11 @@ def _verdict(task: str, memory: SetResult, ceiling: SetResult | None) -> str:
 
 def _one_task(task: str, memory: SetResult, beside: dict[str, SetResult], noise: dict[str, float]) -> str:
     found = memory.fidelity[task]["all"]
-    text = f"{task}: Spearman with the full log is {cell('spearman', found['spearman'], ' ')} for the memory, "
-    text += f"{_beside(task, 'spearman', beside)}. "
+    text = f"{task}: Spearman with the full log is {_beside(task, 'spearman', 'for', beside)}. "
     if found["pairs"].value > 0:
         text += (
-            f"Of {times(int(found['pairs'].value), 'pair')} that the full log tells apart, the memory orders "
-            f"{cell('pairs_right', found['pairs_right'], ' ')} rightly, {_beside(task, 'pairs_right', beside)}. "
+            f"Ordered rightly of {times(int(found['pairs'].value), 'pair')} that the full log tells apart: "
+            f"{_beside(task, 'pairs_right', 'by', beside)}. "
         )
     else:
         text += "The full log tells no pair of candidates apart. "
@@ -187,11 +186,11 @@ def _one_task(task: str, memory: SetResult, beside: dict[str, SetResult], noise:
     )
 
 
-def _beside(task: str, name: str, beside: dict[str, SetResult]) -> str:
-    """The first, which is the noise ceiling, with its interval; the others by their value alone, as the table below has theirs."""
+def _beside(task: str, name: str, link: str, beside: dict[str, SetResult]) -> str:
+    """The first two, memory and noise ceiling, with their interval; the others by their value alone, as the table below has theirs."""
     found = [(words, cell(name, one.fidelity[task]["all"][name])) for words, one in beside.items()]
-    first = [f"{text.replace(NEXT, ' ')} for {words}" for words, text in found[:1]]
-    return _and(first + [f"{text.split(NEXT)[0]} for {words}" for words, text in found[1:]])
+    first = [f"{text.replace(NEXT, ' ')} {link} {words}" for words, text in found[:2]]
+    return _and(first + [f"{text.split(NEXT)[0]} {link} {words}" for words, text in found[2:]])
 
 
 def _differs(task: str, one: Difference) -> str:
