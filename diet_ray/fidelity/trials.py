@@ -30,7 +30,7 @@ from diet_ray.fidelity.reduced import select_rows
 from diet_ray.fidelity.training import train_set
 from diet_ray.local import LocalEngine
 from diet_ray.pipeline import run_stream
-from diet_ray.store import open_run
+from diet_ray.store import open_run, stage_folder
 
 OnProgress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and the total."""
@@ -68,17 +68,18 @@ def do_all(bench: Bench, scratch: Path, on_progress: OnProgress) -> None:
 
 
 def runs_of(bench: Bench, todo: list[Training]) -> list[tuple[Path, StreamConfig]]:
-    """The distillations behind some trainings, the refined ones first, because they take longest."""
+    """The distillations behind some trainings that are not done yet, the refined ones first, because they take longest."""
     streams = [bench.distillation(training.set) for training in todo if bench.needs_run(training.set)]
     runs = {bench.run_folder(stream): stream for stream in streams}
+    runs = {run: stream for run, stream in runs.items() if not stage_folder(run, bench.blocks - 1).is_dir()}
     return sorted(runs.items(), key=lambda pair: (-pair[1].refine.rounds, pair[1].seed, str(pair[0])))
 
 
 def selected_of(bench: Bench, todo: list[Training]) -> list[TrainingSet]:
-    """The sets of some trainings whose rows are chosen with a reference, one for each choice of rows."""
+    """The sets of some trainings whose rows are chosen with a reference and are not kept yet, one for each choice of rows."""
     sets = [training.set for training in todo]
     chosen = [one for one in sets if one.method.rows in SELECTIONS and one.method.rows not in DRAWN]
-    return list({bench.rows_path(one): one for one in chosen}.values())
+    return [one for path, one in {bench.rows_path(one): one for one in chosen}.items() if not path.is_file()]
 
 
 def trials(todo: list[Training]) -> list[list[Training]]:
