@@ -131,8 +131,8 @@ class FidelityConfig(Settings):
     curve: CurveConfig = CurveConfig()
     stages: StagesConfig = StagesConfig()
     differences: list[tuple[Method, Method]] | None = None
-    """Pairs of methods whose measures are subtracted, first minus second, with an interval from the same draws. By default the memory against
-    random rows with soft labels, and refined against not, where both are among the methods."""
+    """Pairs of methods whose measures are subtracted, first minus second, with an interval from the same draws. By default the memory
+    against random rows with soft labels, and refined against not, where both are among the methods."""
     given: dict[str, Path] = Key(default={})
     """Reduced sets made elsewhere: Parquet files with a column `row_id` and, where labels differ from the log's, one column per task."""
     seeds: int = Key(default=3, ge=1)
