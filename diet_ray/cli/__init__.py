@@ -1,0 +1,13 @@
+"""The command line `diet-ray`, one file per command. Commands import what they need when they run, so that `--help` is instant."""
+
+from diet_ray.cli.group import app
+
+# Importing a command registers it; `--help` lists them in this order, which is that of the work.
+from diet_ray.cli import ingest, distill, sweep, fidelity, demo, version  # noqa: F401  # isort: skip
+
+__all__ = ["app", "main"]
+
+
+def main() -> None:
+    """Entry point of the command `diet-ray`."""
+    app()

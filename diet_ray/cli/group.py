@@ -1,0 +1,104 @@
+"""The command line as a whole: its global options, and the one place where an error becomes a message and an exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from diet_ray.errors import DietError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from diet_ray.progress import Display
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
+
+
+class Commands(TyperGroup):
+    """The group of commands, with the one place where an error becomes a message and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command. A user's error ends as one line on standard error; any other keeps its traceback."""
+        try:
+            return super().invoke(ctx)
+        except DietError as error:
+            typer.echo("error: " + " ".join(str(error).split()), err=True)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+        except SystemExit as leave:
+            # No command of ours exits this way: Ray Train answers Ctrl-C with exit code 0 or 1, and Ray a SIGTERM with the signal's number.
+            raise typer.Exit(INTERRUPTED if leave.code in (None, 0, 1) else int(leave.code)) from None
+
+
+app = typer.Typer(
+    name="diet-ray",
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Keep, beside an endless click log, a synthetic memory of 1-2 % of its size on which candidate models are judged.",
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """The global options."""
+
+    quiet: bool
+    json: bool
+    address: str | None
+    cpus: int | None
+
+    @contextmanager
+    def working(self) -> Iterator[Display]:
+        """A display, and Ray, for the length of the body."""
+        from diet_ray.cluster import connect
+        from diet_ray.progress import display
+
+        with display(quiet=self.quiet) as shown, connect(self.address, self.cpus):
+            yield shown
+
+    def result(self, data: dict[str, Any], *readable: str | Table) -> None:
+        """Print a result: as JSON on standard output, or for a person unless they asked for quiet."""
+        if self.json:
+            typer.echo(json.dumps(data, indent=2))
+        elif not self.quiet:
+            from rich.console import Console
+
+            # In a pipe or a file there is no width to keep to, and a broken table is hard to read.
+            console = Console() if sys.stdout.isatty() else Console(width=140)
+            for part in readable:
+                console.print(part, markup=False, highlight=False, soft_wrap=isinstance(part, str))
+
+
+@app.callback()
+def _options(
+    ctx: typer.Context,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Show no progress and no tables; errors still appear.")
+    ] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print the result as JSON on standard output; all else goes to standard error."),
+    ] = False,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT of a running Ray cluster, or 'auto'. Default: $RAY_ADDRESS, else a private Ray here."
+        ),
+    ] = None,
+    cpus: Annotated[
+        int | None, typer.Option(help="Logical CPUs of the private Ray. Default: all of this machine.")
+    ] = None,
+) -> None:
+    ctx.obj = Options(quiet, as_json, address, cpus)

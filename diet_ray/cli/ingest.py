@@ -1,0 +1,115 @@
+"""`diet-ray ingest`: files to a log of blocks."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diet_ray.cli.group import Options, app
+from diet_ray.errors import ConfigError
+
+if TYPE_CHECKING:
+    from diet_ray.progress import Display
+    from diet_ray.schema import Schema
+
+
+@app.command()
+def ingest(
+    ctx: typer.Context,
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|SCHEMA.yaml", help="A published log (complete-journey, kuairand), or a schema file."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to make for the log.")],
+    source: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--from",
+            help="Parquet or CSV file, or a folder of them; may be given again. A published log may not need it.",
+        ),
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Length of a block: day, week, or a number of rows. A published log has its own.")
+    ] = None,
+    blocks: Annotated[int | None, typer.Option(help="Keep only the first N blocks.")] = None,
+) -> None:
+    """Turn Parquet or CSV files into a log of blocks.
+
+    Example: diet-ray ingest my_schema.yaml --from events/ --out logs/mine --by day
+    """
+    options: Options = ctx.obj
+    from diet_ray.progress import Counted
+
+    if out.exists():
+        raise ConfigError(f"{out}: exists already; remove it or choose another place for the log")
+    natural, schema = _schema(what)
+    length = _block_length(by or natural)
+    with options.working() as shown, _sources(what, source or [], out, shown) as sources:
+        # Here and not above: what imports Ray must wait until `connect` has said how private it is to be.
+        from diet_ray.ingest import ingest as run_ingest
+
+        manifest = run_ingest(schema, sources, out, by=length, blocks=blocks, on_progress=Counted(shown))
+    from diet_ray.blocks import open_log
+
+    log = open_log(out)
+    rows, shards = sum(block.rows for block in log.blocks), sum(len(block.shards) for block in log.blocks)
+    options.result(
+        {
+            "log": str(out),
+            "rows": rows,
+            "ids": log.blocks[-1].n_ids,
+            "blocks": [{"name": block.name, "rows": block.rows, "positives": block.positives} for block in log.blocks],
+        },
+        f"{out}: {rows:,} rows in {len(manifest.blocks)} blocks ({manifest.blocks[0]} to {manifest.blocks[-1]}), {shards} shards",
+    )
+
+
+def _schema(what: str) -> tuple[str | None, Schema]:
+    """The natural block length, if any, and the schema of a published log or of a schema file."""
+    from diet_ray.readers import READERS
+    from diet_ray.schema import Schema
+    from diet_ray.settings import load_yaml
+
+    if what in READERS:
+        return READERS[what].by, READERS[what].schema
+    if not Path(what).suffix:
+        raise ConfigError(f"{what!r} is no published log that diet_ray knows ({', '.join(READERS)}) and no schema file")
+    return None, load_yaml(Schema, what)
+
+
+def _block_length(by: str | None) -> Any:
+    if by is None:
+        raise ConfigError("--by: missing; say day, week or a number of rows")
+    if by.isdecimal():
+        return int(by)
+    if by not in ("day", "week"):
+        raise ConfigError(f"--by: must be day, week or a number of rows, not {by!r}")
+    return by
+
+
+@contextmanager
+def _sources(what: str, given: list[Path], out: Path, shown: Display) -> Iterator[list[Path]]:
+    """The files to ingest; those of a published log are prepared beside `out`, where all nodes see them, and removed afterwards."""
+    from diet_ray.readers import READERS
+
+    if what not in READERS:
+        if not given:
+            raise ConfigError("--from: missing; name the Parquet or CSV files, or folders of them")
+        yield given
+        return
+    if len(given) > 1:
+        raise ConfigError(f"--from: {what} takes one folder or file, not {len(given)}")
+    work = out.absolute().with_name(f".{out.name}.{secrets.token_hex(4)}.prepared")
+    try:
+        shown.status(f"reading the files of {what}")
+        yield READERS[what].prepare(given[0] if given else None, work)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
