@@ -1,0 +1,155 @@
+"""How far a run is: what its manifests and its events say, at once. No Ray, no torch here."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+from diet_ray.errors import CorruptArtefactError
+from diet_ray.events import read_events
+from diet_ray.settings import Settings
+from diet_ray.summary import duration, size, timings
+
+PATIENCE = 60.0
+"""Seconds without an event after which a run counts as silent, unless the same step took longer than a third of that before."""
+
+
+class RunStatus(Settings):
+    """A run at one moment."""
+
+    run: str
+    """The run folder."""
+    state: Literal["finished", "running", "silent"]
+    """`finished`: all blocks are committed; `running`: the last event is young; `silent`: it is old, so the run has stopped or hangs."""
+    blocks_done: int
+    """Stages committed."""
+    blocks: int | None
+    """Blocks to distil; None where that is not known without the log, and the log is not where it was."""
+    rows_seen: int
+    """Rows of the committed blocks."""
+    rows_left: int | None
+    """Rows of the others; None where the log is not where it was."""
+    units: int
+    """Units of the last committed memory."""
+    memory_bytes: int
+    """Bytes of its shards."""
+    table_bytes: int
+    """Bytes of its reference checkpoint: the embedding table and the net."""
+    block: str | None
+    """Block whose stage has begun and is not committed."""
+    step: str | None
+    """Step of that stage that began last."""
+    done: int | None
+    """Pieces of the step that are done, of `total`; None where it does not count."""
+    total: int | None
+    """Pieces of the step."""
+    silence: float
+    """Seconds since the last event, or since the run began."""
+    rows_per_second: float | None
+    """Rows per wall second over the committed stages; None before the first."""
+    eta: float | None
+    """Seconds until the last block is done, at that rate; None where nothing runs or the rows left are not known."""
+
+    def lines(self) -> list[str]:
+        """The status as a person reads it."""
+        of = f" of {self.blocks}" if self.blocks is not None else ""
+        lines = [f"{self.run}: {self.state}, {self.blocks_done}{of} blocks committed"]
+        if self.state != "finished":
+            share = f" {self.done}/{self.total}" if self.total is not None else ""
+            where = f"block {self.block}, {self.step or 'beginning'}{share}" if self.block else "between two stages"
+            lines.append(f"now: {where}; last event {duration(self.silence)} ago")
+        if self.state == "silent":
+            lines.append("it has stopped or hangs: where nothing runs any more, diet-ray distill --resume continues it")
+        rate = f", {self.rows_per_second:,.0f} rows/s" if self.rows_per_second is not None else ""
+        left = f", {self.rows_left:,} left" if self.rows_left is not None else ""
+        eta = f", done in {duration(self.eta)}" if self.eta is not None else ""
+        lines.append(f"rows: {self.rows_seen:,} seen{left}{rate}{eta}")
+        lines.append(
+            f"memory: {self.units:,} units, {size(self.memory_bytes)}; table and net beside it {size(self.table_bytes)}"
+        )
+        return lines
+
+
+def status(run: Path, *, now: float | None = None) -> RunStatus:
+    """Look at a run, whoever made it and whether or not it is at work.
+
+    Args:
+        run: the run folder.
+        now: seconds since the epoch; by default the clock's.
+
+    Raises:
+        CorruptArtefactError: the folder holds no run, or a manifest is damaged.
+    """
+    config = _read(run / "run.json")["config"]
+    stages: list[dict[str, Any]] = []
+    while (path := run / "stages" / f"{len(stages):04d}" / "manifest.json").is_file():
+        stages.append(_read(path))
+    events, _ = read_events(run / "events.jsonl")
+    timing, now = timings(events), time.time() if now is None else now
+    total, rows_left = _to_distil(config, len(stages))
+    seen = [0, *(stage["rows_seen"] for stage in stages)]
+    timed = {t: seconds for t in range(len(stages)) if (seconds := timing.get(t, ({}, None))[1])}
+    rate = sum(seen[t + 1] - seen[t] for t in timed) / sum(timed.values()) if timed else None
+
+    open_stage: dict[str, Any] = {}
+    for event in events:
+        if event["kind"] == "stage":
+            open_stage = {"block": event["block"], "began": event["time"]}
+        elif event["kind"] == "committed":
+            open_stage = {}
+        elif event["kind"] in ("start", "progress") and open_stage:
+            open_stage |= {"step": event["step"], "done": event.get("done"), "total": event.get("total")}
+    last = events[-1]["time"] if events else (run / "run.json").stat().st_mtime
+    silence = max(now - last, 0.0)
+    # Most steps tell nothing while they work: one that was slow before may be so again.
+    before = [steps.get(open_stage.get("step", ""), 0.0) for steps, _ in timing.values()]
+    running = silence <= max(PATIENCE, 3 * max(before, default=0.0))
+    state: Literal["finished", "running", "silent"] = "running" if running else "silent"
+    if len(stages) == total:
+        state = "finished"
+    eta = None
+    if state == "running" and rate and rows_left is not None:
+        eta = round(max(rows_left / rate - (now - open_stage.get("began", last)), 0.0), 1)
+    return RunStatus(
+        run=str(run),
+        state=state,
+        blocks_done=len(stages),
+        blocks=total,
+        rows_seen=seen[-1],
+        rows_left=rows_left,
+        units=stages[-1]["units"] if stages else 0,
+        memory_bytes=sum(entry["bytes"] for entry in stages[-1]["memory"]) if stages else 0,
+        table_bytes=stages[-1]["checkpoints"][-1]["bytes"] if stages else 0,
+        block=open_stage.get("block"),
+        step=open_stage.get("step"),
+        done=open_stage.get("done"),
+        total=open_stage.get("total"),
+        silence=round(silence, 1),
+        rows_per_second=round(rate, 1) if rate else None,
+        eta=eta,
+    )
+
+
+def _to_distil(config: dict[str, Any], done: int) -> tuple[int | None, int | None]:
+    """Number of blocks of the run, and the rows of those after the first `done`."""
+    total: int | None = config["blocks"]
+    log = Path(config["log"])
+    try:
+        names = json.loads((log / "log.json").read_bytes())["blocks"]
+        total = len(names) - 1 if total is None else total
+        manifests = [log / "blocks" / name / "manifest.json" for name in names[done:total]]
+        return total, sum(json.loads(path.read_bytes())["rows"] for path in manifests)
+    except (OSError, ValueError, KeyError):
+        return total, None  # the log may lie on another machine, and a status must not depend on it
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        raw: dict[str, Any] = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise CorruptArtefactError(f"{path}: missing; point at the folder that distill was given as --out") from error
+    except (OSError, ValueError) as error:
+        raise CorruptArtefactError(f"{path}: not a readable manifest ({error}); restore it from a copy") from error
+    return raw
