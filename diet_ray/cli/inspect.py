@@ -1,0 +1,42 @@
+"""`diet-ray inspect`: what is in a memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from diet_ray.cli.group import Options, app
+
+if TYPE_CHECKING:
+    pass
+
+
+@app.command()
+def inspect(
+    ctx: typer.Context,
+    memory: Annotated[Path, typer.Argument(metavar="MEMORY", help="A run folder, or one of its stages.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="PAGE.html", help="Write a page with plots too; its pictures lie beside it.")
+    ] = None,
+) -> None:
+    """Show what a memory is made of, how far its units were moved, and which of them matter most.
+
+    Example: diet-ray inspect runs/kuairand --out kuairand.html
+    """
+    options: Options = ctx.obj
+    import json
+
+    from diet_ray.errors import ConfigError
+    from diet_ray.inspection import inspect as inspect_memory
+    from diet_ray.inspection_page import tables_to_print, write_inspection
+
+    if out is not None and out.is_dir():
+        raise ConfigError(f"--out: {out} is a folder; name the page itself, such as {out / 'memory.html'}")
+    found = inspect_memory(memory)
+    readable = tables_to_print(found)
+    if out is not None:
+        readable.append(f"\nPage of plots: {write_inspection(out, found)[0]}")
+    # By way of text, where what is undefined is null: JSON has no nan.
+    options.result(json.loads(found.model_dump_json()), *readable)

@@ -1,0 +1,279 @@
+"""What is in a memory: its composition, how far refinement and the reference's drift moved it, its most influential units. No Ray.
+
+Everything is a pure function of a committed stage and the one before it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diet_ray.embedding import lookup
+from diet_ray.lineage import Lineage, trace
+from diet_ray.settings import Metric, Settings
+from diet_ray.units import Units
+
+TOP = 10
+"""Units listed by name."""
+
+BINS = 20
+"""Bins of equal width in a histogram of soft labels."""
+
+
+class Spread(Settings):
+    """How N values lie; all undefined where N is 0."""
+
+    mean: Metric
+    low: Metric
+    """The least value."""
+    q05: Metric
+    median: Metric
+    q95: Metric
+    high: Metric
+    """The largest value."""
+
+
+class BlockPart(Settings):
+    """The units that came from one block."""
+
+    block: int
+    """Index of the block."""
+    name: str | None
+    """Its name; None where its stage does not lie beside the memory."""
+    rows: int | None
+    """Its rows; None likewise."""
+    units: int
+    """Units that came from it."""
+    share: float
+    """Of all units."""
+    positives: dict[str, int]
+    """Per task: units whose row had label 1."""
+    influence: Metric
+    """Mean influence."""
+
+
+class LabelPart(Settings):
+    """The units whose row had one label of one task."""
+
+    task: str
+    label: int
+    """0 or 1."""
+    units: int
+    share: float
+    """Of all units."""
+    soft_label: Spread
+    """The probability that students learn."""
+    histogram: list[int]
+    """Units per bin of the soft label, from 0 to 1."""
+
+
+class FieldPart(Settings):
+    """One field: how far its inputs were moved."""
+
+    field: str
+    ids: int
+    """Different ids among the units, padding apart."""
+    embedding_norm: Metric
+    """Mean length of a unit's embedding of the field, in the units of the table."""
+    delta_norm: Spread
+    """Length of what refinement and alignment added to it."""
+    moved: float
+    """Share of units whose delta is not zero."""
+    drift_ids: int
+    """Those of the ids that the table of the stage before had too."""
+    cosine: Metric
+    """Mean over them of the cosine between the id's row in that table and in this one; nan without a stage before."""
+    drift: Metric
+    """Root mean square of the change of their rows, as a share of that of the rows now; nan likewise."""
+
+
+class UnitLine(Settings):
+    """One unit."""
+
+    unit_id: int
+    block: int
+    """Index of its block."""
+    influence: float
+    weight: float
+    labels: dict[str, int]
+    """Per task, the row's own."""
+    soft_labels: dict[str, float]
+    """Per task."""
+    ids: dict[str, list[int]]
+    """Per field, padding apart."""
+
+
+class Inspection(Settings):
+    """What is in the memory of one stage."""
+
+    memory: str
+    """Where it lies."""
+    log: str
+    """Name of the log's schema."""
+    stage: int
+    block: str
+    """The last block that it took in."""
+    rows_seen: int
+    """Rows of all blocks so far."""
+    units: int
+    tasks: list[str]
+    memory_bytes: int
+    """Bytes of its shards on disk."""
+    column_bytes: int
+    """Bytes of its columns, uncompressed."""
+    table_bytes: int
+    """Bytes of the embedding table that it needs, float32."""
+    refined: bool | None
+    """Whether this stage's refinement was kept; None where there was none."""
+    guard_before: Metric
+    """Loss on the guard rows before it, nats; nan where there was none."""
+    guard_after: Metric
+    """The same after it."""
+    blocks: list[BlockPart]
+    labels: list[LabelPart]
+    fields: list[FieldPart]
+    weight: Spread
+    influence: Spread
+    helping: float
+    """Share of units whose last measured influence is positive."""
+    harming: float
+    """Share of those where it is negative; the rest was not measured or has none."""
+    top: list[UnitLine]
+    """The units of the largest absolute influence, which is what refinement goes by; ties by the smaller id."""
+
+
+def inspect(path: Path) -> Inspection:
+    """Look into the memory of a run (its last committed stage) or of one of its stages. Raises what `load_memory` raises."""
+    found = trace(path)
+    memory, units, stage = found.memory, found.memory.units, found.memory.stage
+    tasks = stage.log_schema.tasks
+    soft = memory.soft_label.numpy()
+    report = stage.refine
+    return Inspection(
+        memory=str(path),
+        log=stage.log_schema.name,
+        stage=stage.index,
+        block=stage.block,
+        rows_seen=stage.rows_seen,
+        units=len(units),
+        tasks=tasks,
+        memory_bytes=sum(entry.bytes for entry in stage.memory),
+        column_bytes=units.nbytes,
+        table_bytes=memory.table.numel() * memory.table.element_size(),
+        refined=report.kept if report else None,
+        guard_before=report.guard_before if report else float("nan"),
+        guard_after=report.guard_after if report else float("nan"),
+        blocks=_blocks(found),
+        labels=[_label(units, soft, tasks, task, label) for task in range(len(tasks)) for label in (0, 1)],
+        fields=_fields(found),
+        weight=spread(units.weight),
+        influence=spread(units.influence),
+        helping=float((units.influence > 0).mean()),
+        harming=float((units.influence < 0).mean()),
+        top=_top(found, soft),
+    )
+
+
+def spread(values: np.ndarray) -> Spread:
+    """Mean, extremes and quantiles (linear between values) of `values [N]`."""
+    if not len(values):
+        return Spread.model_validate(dict.fromkeys(Spread.model_fields, float("nan")))
+    quantiles = np.quantile(values.astype(np.float64), [0, 0.05, 0.5, 0.95, 1])
+    low, q05, median, q95, high = (float(value) for value in quantiles)
+    return Spread(mean=float(values.mean(dtype=np.float64)), low=low, q05=q05, median=median, q95=q95, high=high)
+
+
+def drift(before: Tensor, now: Tensor) -> tuple[float, float]:
+    """How far rows of a table moved: mean cosine, and rms of the change over the rms now; nan where there are no rows.
+
+    Args:
+        before: `[N, d]` float32.
+        now: `[N, d]` float32, the same rows later.
+    """
+    if not len(now):
+        return float("nan"), float("nan")
+    old, new = before.double(), now.double()
+    cosine = torch.nn.functional.cosine_similarity(old, new, dim=1).mean()
+    return float(cosine), float((new - old).pow(2).mean().sqrt() / new.pow(2).mean().sqrt())
+
+
+def _blocks(found: Lineage) -> list[BlockPart]:
+    units, tasks = found.memory.units, found.memory.stage.log_schema.tasks
+    names, rows = {stage.index: stage.block for stage in found.stages}, found.rows
+    parts = []
+    for block in np.unique(units.block).tolist():
+        part = units.take(units.block == block)
+        parts.append(
+            BlockPart(
+                block=block,
+                name=names.get(block),
+                rows=rows.get(block),
+                units=len(part),
+                share=len(part) / len(units),
+                positives={task: int(part.label[:, t].sum()) for t, task in enumerate(tasks)},
+                influence=float(part.influence.mean(dtype=np.float64)),
+            )
+        )
+    return parts
+
+
+def _label(units: Units, soft: np.ndarray, tasks: list[str], task: int, label: int) -> LabelPart:
+    values = soft[units.label[:, task] == label, task]
+    return LabelPart(
+        task=tasks[task],
+        label=label,
+        units=len(values),
+        share=len(values) / len(units),
+        soft_label=spread(values),
+        histogram=np.histogram(values, bins=BINS, range=(0, 1))[0].tolist(),
+    )
+
+
+def _fields(found: Lineage) -> list[FieldPart]:
+    memory, units = found.memory, found.memory.units
+    schema, previous = memory.stage.log_schema, found.previous_table()
+    slots = schema.field_of_slot
+    lengths = lookup(memory.table, torch.tensor(units.ids), torch.tensor(slots)).norm(dim=2).mean(dim=0)
+    deltas = np.linalg.norm(units.delta.astype(np.float64), axis=2)
+    parts = []
+    for f, name in enumerate(schema.field_names):
+        ids = np.setdiff1d(units.ids[:, slots == f], [0])  # 0 is padding
+        known = torch.tensor(ids[ids < len(previous)] if previous is not None else ids[:0], dtype=torch.int64)
+        before = memory.table[known] if previous is None else previous[known]
+        cosine, moved = drift(before, memory.table[known])
+        parts.append(
+            FieldPart(
+                field=name,
+                ids=len(ids),
+                embedding_norm=float(lengths[f]),
+                delta_norm=spread(deltas[:, f]),
+                moved=float((deltas[:, f] > 0).mean()),
+                drift_ids=len(known),
+                cosine=cosine,
+                drift=moved,
+            )
+        )
+    return parts
+
+
+def _top(found: Lineage, soft: np.ndarray) -> list[UnitLine]:
+    units, schema = found.memory.units, found.memory.stage.log_schema
+    order = np.lexsort((units.unit_id, -np.abs(units.influence)))[:TOP]
+    slots = schema.field_of_slot
+    return [
+        UnitLine(
+            unit_id=int(units.unit_id[m]),
+            block=int(units.block[m]),
+            influence=float(units.influence[m]),
+            weight=float(units.weight[m]),
+            labels={task: int(units.label[m, t]) for t, task in enumerate(schema.tasks)},
+            soft_labels={task: float(soft[m, t]) for t, task in enumerate(schema.tasks)},
+            ids={
+                name: [int(i) for i in units.ids[m, slots == f] if i != 0] for f, name in enumerate(schema.field_names)
+            },
+        )
+        for m in order
+    ]

@@ -1,0 +1,223 @@
+"""How an inspection is shown: tables for a terminal, and one HTML page with plots."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from rich.table import Column, Table
+
+from diet_ray.inspection import BINS, Inspection, Spread
+from diet_ray.report import Panel, Section, panel, write_page
+from diet_ray.summary import size
+
+COLOURS = ("#7f8fa6", "#d1603d")
+"""Of label 0 and label 1."""
+
+
+def sections(found: Inspection) -> list[Section]:
+    """The tables, each with what it means."""
+    names = {part.block: part.name or str(part.block) for part in found.blocks}
+    influence, weight = found.influence, found.weight
+    return [
+        Section(
+            "Composition by block",
+            columns=["block", "rows", "units", "share", *(f"{task} = 1" for task in found.tasks), "mean influence"],
+            rows=[
+                [
+                    names[part.block],
+                    f"{part.rows:,}" if part.rows is not None else "-",
+                    f"{part.units:,}",
+                    f"{part.share:.1%}",
+                    *(f"{part.positives[task]:,} ({part.positives[task] / part.units:.0%})" for task in found.tasks),
+                    _number(part.influence, ".2e"),
+                ]
+                for part in found.blocks
+            ],
+        ),
+        Section(
+            "Labels and soft labels",
+            columns=["task, label", "units", "share", "mean", "5 %", "median", "95 %"],
+            rows=[
+                [f"{part.task} = {part.label}", f"{part.units:,}", f"{part.share:.1%}", *_middle(part.soft_label)]
+                for part in found.labels
+            ],
+            note="The label is that of the row from which the unit came; mean and quantiles are of its soft label, which students learn.",
+        ),
+        Section(
+            "Fields",
+            columns=[
+                "field",
+                "ids",
+                "|E|",
+                "|delta|, median",
+                "|delta|, largest",
+                "moved",
+                "ids before",
+                "cosine",
+                "drift",
+            ],
+            rows=[
+                [
+                    part.field,
+                    f"{part.ids:,}",
+                    _number(part.embedding_norm, ".4f"),
+                    _number(part.delta_norm.median, ".2e"),
+                    _number(part.delta_norm.high, ".2e"),
+                    f"{part.moved:.0%}",
+                    f"{part.drift_ids:,}",
+                    _number(part.cosine, ".4f"),
+                    _number(part.drift, ".1%"),
+                ]
+                for part in found.fields
+            ],
+            note="|E| is the mean length of the units' embeddings, |delta| that of what was added to them; moved is the share of units "
+            "where it is not zero. Cosine and drift compare the table's rows with those of the stage before, for the ids that it had "
+            "too: the mean cosine, and the rms of the change over the rms now.",
+        ),
+        Section(
+            "Weight and influence",
+            columns=["", "mean", "least", "5 %", "median", "95 %", "largest"],
+            rows=[
+                [name, *(_number(value, form) for value in (one.mean, one.low, one.q05, one.median, one.q95, one.high))]
+                for name, one, form in (("weight", weight, ".4f"), ("influence", influence, ".2e"))
+            ],
+            note="Influence is the last measured effect of a step on the unit on the loss of held-out rows; positive helps. It is positive "
+            f"for {found.helping:.1%} of the units, negative for {found.harming:.1%}, and zero where it was not measured.",
+        ),
+        Section(
+            "Most influential units",
+            columns=["unit", "block", "influence", *(f"{task}\nlabel, soft" for task in found.tasks), "ids"],
+            rows=[
+                [
+                    str(line.unit_id),
+                    names[line.block],
+                    _number(line.influence, "+.2e"),
+                    *(f"{line.labels[task]}, {line.soft_labels[task]:.3f}" for task in found.tasks),
+                    ", ".join(f"{name} {'+'.join(map(str, ids)) or '-'}" for name, ids in line.ids.items()),
+                ]
+                for line in found.top
+            ],
+            note="By absolute influence. Ids are those of the log's one id space.",
+        ),
+    ]
+
+
+def lead(found: Inspection) -> str:
+    """The memory in one paragraph."""
+    guard = ""
+    if found.refined is not None:
+        verdict = "was kept" if found.refined else "was not kept"
+        before, after = _number(found.guard_before, ".4f"), _number(found.guard_after, ".4f")
+        guard = f" Refinement of the last stage {verdict} (guard loss {before} before, {after} after)."
+    return (
+        f"{found.units:,} units for {found.rows_seen:,} rows of {found.log}, up to block {found.block} (stage {found.stage}): "
+        f"{size(found.memory_bytes)} on disk, {size(found.column_bytes)} uncompressed; the embedding table beside it takes "
+        f"{size(found.table_bytes)}.{guard}"
+    )
+
+
+def tables_to_print(found: Inspection) -> list[str | Table]:
+    """The lead and the tables for a terminal; the ids of the most influential units are on the page and in the JSON."""
+    printed: list[str | Table] = [lead(found)]
+    for section in sections(found):
+        n = len(section.columns) - (section.columns[-1] == "ids")
+        first, *others = section.columns[:n]
+        table = Table(
+            Column(first, no_wrap=True), *(Column(text, justify="right") for text in others), title=section.heading
+        )
+        for row in section.rows:
+            table.add_row(*row[:n])
+        printed.append(table)
+    return printed
+
+
+def write_inspection(path: Path, found: Inspection) -> list[Path]:
+    """Write the page, which needs nothing else and no network, and its pictures as PNG beside it.
+
+    Args:
+        path: the page to write; its folder is made.
+        found: what to show.
+
+    Returns:
+        The files, the page first.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = [path]
+
+    def drawn(figure: Figure, name: str, alt: str) -> Panel:
+        written.append(path.with_name(f"{path.stem}-{name}.png"))
+        made = panel(figure, written[-1], alt)
+        plt.close(figure)
+        return made
+
+    by_block, labels, fields, weights, top = sections(found)
+    by_block.panels = [
+        drawn(plot_blocks(found, task), f"blocks-{t}", f"Units of each block by label of {task}")
+        for t, task in enumerate(found.tasks)
+    ]
+    labels.panels = [
+        drawn(plot_soft_labels(found, task), f"soft-labels-{t}", f"Histogram of the soft labels of {task} by label")
+        for t, task in enumerate(found.tasks)
+    ]
+    fields.panels = [drawn(plot_fields(found), "fields", "Length of delta and drift of the table, by field")]
+    write_page(path, f"Memory of {found.log}", lead(found), [by_block, labels, fields, weights, top])
+    return written
+
+
+def plot_blocks(found: Inspection, task: str) -> Figure:
+    """Units of each block, those with label 0 below, those with label 1 above."""
+    figure, axis = plt.subplots(figsize=(5.5, 3.2), layout="constrained")
+    names = [part.name or str(part.block) for part in found.blocks]
+    ones = np.array([part.positives[task] for part in found.blocks])
+    zeros = np.array([part.units for part in found.blocks]) - ones
+    axis.bar(names, zeros, color=COLOURS[0], label=f"{task} = 0")
+    axis.bar(names, ones, bottom=zeros, color=COLOURS[1], label=f"{task} = 1")
+    axis.set_ylabel("units")
+    axis.tick_params(axis="x", rotation=90)
+    figure.legend(loc="outside upper center", ncols=2, frameon=False)
+    return figure
+
+
+def plot_soft_labels(found: Inspection, task: str) -> Figure:
+    """Histogram of the soft label, one outline per label of the row."""
+    figure, axis = plt.subplots(figsize=(5.5, 3.2), layout="constrained")
+    edges = np.linspace(0, 1, BINS + 1)
+    for part in found.labels:
+        if part.task == task:
+            axis.stairs(
+                part.histogram,
+                edges,
+                fill=True,
+                alpha=0.6,
+                color=COLOURS[part.label],
+                label=f"rows with {task} = {part.label}",
+            )
+    axis.set_xlabel("soft label")
+    axis.set_ylabel("units")
+    axis.legend(frameon=False)
+    return figure
+
+
+def plot_fields(found: Inspection) -> Figure:
+    """Length of delta beside that of the embedding, and drift of the table, by field."""
+    names = [part.field for part in found.fields]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 1.2 + 0.3 * len(names)), sharey=True, layout="constrained")
+    relative = [100 * part.delta_norm.mean / part.embedding_norm if part.embedding_norm else 0 for part in found.fields]
+    left.barh(names, relative, color=COLOURS[1])
+    left.set_xlabel("mean |delta|, % of the mean |E|")
+    right.barh(names, [100 * part.drift for part in found.fields], color=COLOURS[0])
+    right.set_xlabel("drift since the stage before, % of rms")
+    left.invert_yaxis()
+    return figure
+
+
+def _middle(one: Spread) -> list[str]:
+    return [_number(value, ".3f") for value in (one.mean, one.q05, one.median, one.q95)]
+
+
+def _number(value: float, form: str) -> str:
+    return format(value, form) if math.isfinite(value) else "-"

@@ -1,0 +1,55 @@
+"""A memory together with the stages that it came from, as far back as they lie beside it. No Ray here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from diet_ray.blocks import sha256
+from diet_ray.dataset import Memory, load_memory
+from diet_ray.reference import load_tensors
+from diet_ray.settings import parse_json
+from diet_ray.store import StageManifest, check_file, stage_folder
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """A memory, where it lies, and its stages."""
+
+    memory: Memory
+    folder: Path
+    """Folder of the memory's own stage."""
+    stages: list[StageManifest]
+    """Oldest first, the memory's own last; a stage folder that was copied alone has no other."""
+
+    @property
+    def rows(self) -> dict[int, int]:
+        """Rows of each block that the stages tell about, by the block's index."""
+        before = {0: 0} | {stage.index + 1: stage.rows_seen for stage in self.stages}
+        return {s.index: s.rows_seen - before[s.index] for s in self.stages if s.index in before}
+
+    def previous_table(self) -> Tensor | None:
+        """`[n_{t-1}, d]` float32: the table of phi_{t-1}. None for the first stage, or where the one before is not there.
+
+        Raises CorruptArtefactError where the file is not the one that was committed.
+        """
+        if len(self.stages) < 2:
+            return None
+        stage = self.stages[-2]
+        return load_tensors(check_file(self.folder.parent / f"{stage.index:04d}", stage.checkpoints[-1]))["table"]
+
+
+def trace(path: Path) -> Lineage:
+    """Open a run (its last committed stage) or one of its stages. Raises what `load_memory` raises."""
+    memory = load_memory(path)
+    folder = path if (path / "manifest.json").is_file() else stage_folder(path, memory.stage.index)
+    stages = [memory.stage]
+    while stages[0].parent_sha256 is not None:
+        before = folder.parent / f"{stages[0].index - 1:04d}" / "manifest.json"
+        # Another run's stage may lie there, where one folder was copied.
+        if not before.is_file() or sha256(before) != stages[0].parent_sha256:
+            break
+        stages.insert(0, parse_json(StageManifest, before))
+    return Lineage(memory, folder, stages)

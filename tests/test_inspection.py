@@ -1,0 +1,221 @@
+"""What is in a memory, counted by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from diet_ray import inspection
+from diet_ray.cli import app
+from diet_ray.dataset import Memory, load_memory
+from diet_ray.inspection import Inspection, drift, inspect, spread
+from diet_ray.inspection_page import plot_blocks, plot_fields, plot_soft_labels, tables_to_print, write_inspection
+from diet_ray.lineage import Lineage, trace
+from diet_ray.reference import load_tensors
+from diet_ray.store import stage_folder
+
+
+@pytest.fixture(autouse=True)
+def no_display() -> None:
+    mpl.use("agg")
+
+
+@pytest.fixture(scope="module")
+def found(finished: Path) -> Inspection:
+    return inspect(finished)
+
+
+def changed(finished: Path, monkeypatch: pytest.MonkeyPatch, **columns: np.ndarray) -> Inspection:
+    """The inspection of a memory some of whose columns are others."""
+    whole = trace(finished)
+    memory = Memory(whole.memory.stage, whole.memory.units.updated(**columns), whole.memory.table)
+    monkeypatch.setattr(inspection, "trace", lambda path: replace(whole, memory=memory))
+    return inspect(finished)
+
+
+def test_composition_by_block_and_label(finished: Path, found: Inspection) -> None:
+    units, soft = load_memory(finished).units, load_memory(finished).soft_label.numpy()[:, 0]
+    assert (found.units, found.rows_seen, found.stage, found.block) == (len(units), 900, 2, "block-002")
+    for part in found.blocks:
+        mine = [m for m in range(len(units)) if units.block[m] == part.block]
+        assert (part.name, part.rows) == (f"block-{part.block:03d}", 300)
+        assert part.units == len(mine)
+        assert part.positives == {"label_0": sum(int(units.label[m, 0]) for m in mine)}
+        assert part.influence == pytest.approx(sum(float(units.influence[m]) for m in mine) / len(mine))
+    assert sum(part.units for part in found.blocks) == found.units
+    assert sum(part.share for part in found.blocks) == pytest.approx(1)
+    for line in found.labels:
+        values = sorted(float(soft[m]) for m in range(len(units)) if units.label[m, 0] == line.label)
+        assert (line.units, line.share) == (len(values), len(values) / len(units))
+        assert (line.soft_label.low, line.soft_label.high) == (values[0], values[-1])
+        assert line.soft_label.mean == pytest.approx(sum(values) / len(values))
+        counts = [sum(b / 20 <= v < (b + 1) / 20 for v in values) for b in range(20)]
+        assert line.histogram == counts
+    assert found.labels[1].soft_label.mean > found.labels[0].soft_label.mean
+
+
+def test_bytes_and_the_guard(finished: Path, found: Inspection) -> None:
+    memory = load_memory(finished)
+    assert found.memory_bytes == sum(p.stat().st_size for p in stage_folder(finished, 2).glob("memory-*.arrow"))
+    assert found.table_bytes == memory.table.shape[0] * memory.table.shape[1] * 4
+    assert found.column_bytes == memory.units.nbytes
+    report = memory.stage.refine
+    assert report is not None
+    assert (found.refined, found.guard_before, found.guard_after) == (
+        report.kept,
+        report.guard_before,
+        report.guard_after,
+    )
+
+
+def test_influence_and_the_units_that_matter(finished: Path, found: Inspection) -> None:
+    memory = load_memory(finished)
+    units = memory.units
+    ranked = sorted(range(len(units)), key=lambda m: (-abs(float(units.influence[m])), int(units.unit_id[m])))
+    assert [line.unit_id for line in found.top] == [int(units.unit_id[m]) for m in ranked[:10]]
+    first, m = found.top[0], ranked[0]
+    assert first.ids == {name: [int(units.ids[m, f])] for f, name in enumerate(memory.field_names)}
+    assert first.labels == {"label_0": int(units.label[m, 0])}
+    assert first.soft_labels["label_0"] == pytest.approx(float(memory.soft_label[m, 0]))
+    assert found.helping == sum(float(v) > 0 for v in units.influence) / len(units)
+    assert found.harming == sum(float(v) < 0 for v in units.influence) / len(units)
+    assert found.helping + found.harming > 0.5
+
+
+def test_ties_in_influence_go_to_the_smaller_id(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    units = load_memory(finished).units
+    influence = np.zeros(len(units), np.float32)
+    influence[[5, 3]] = [-2.0, 2.0]
+    top = changed(finished, monkeypatch, influence=influence).top
+    assert [line.unit_id for line in top[:4]] == [int(units.unit_id[m]) for m in (3, 5, 0, 1)]
+
+
+def test_delta_by_field(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    units = load_memory(finished).units
+    delta = np.zeros_like(units.delta)
+    delta[0, 1] = [3, 0, 4, 0]
+    delta[1, 1] = [0, 0, 0, 1]
+    parts = {part.field: part for part in changed(finished, monkeypatch, delta=delta).fields}
+    assert parts["item"].delta_norm.high == 5
+    assert parts["item"].delta_norm.mean == pytest.approx(6 / len(units))
+    assert parts["item"].moved == 2 / len(units)
+    assert (parts["user"].delta_norm.high, parts["user"].moved) == (0, 0)
+
+
+def test_drift_of_the_table_by_field(finished: Path, found: Inspection) -> None:
+    units = load_memory(finished).units
+    before, now = (
+        load_tensors(stage_folder(finished, t) / "checkpoint-1.safetensors")["table"].numpy() for t in (1, 2)
+    )
+    for f, part in enumerate(found.fields):
+        ids = sorted({int(i) for i in units.ids[:, f]})
+        assert (part.ids, part.drift_ids) == (len(ids), len(ids))
+        pairs = [(before[i].astype(float), now[i].astype(float)) for i in ids]
+        cosines = [a @ b / math.sqrt((a @ a) * (b @ b)) for a, b in pairs]
+        assert part.cosine == pytest.approx(sum(cosines) / len(cosines), abs=1e-6)
+        moved = sum(float((b - a) @ (b - a)) for a, b in pairs) / sum(float(b @ b) for _, b in pairs)
+        assert part.drift == pytest.approx(math.sqrt(moved), rel=1e-6)
+        lengths = [math.sqrt(float(now[i] @ now[i])) for i in units.ids[:, f]]
+        assert part.embedding_norm == pytest.approx(sum(lengths) / len(lengths), rel=1e-5)
+
+
+def test_ids_that_the_stage_before_did_not_have_and_padding_do_not_drift(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trace(finished)
+    ids = whole.memory.units.ids.copy()
+    ids[:, 3] = 0
+    n = int(np.unique(ids[:, 0])[-1])  # the table before ends with the last user but one
+    users = len(np.unique(ids[:, 0]))
+    table = load_tensors(stage_folder(finished, 1) / "checkpoint-1.safetensors")["table"][:n]
+    monkeypatch.setattr(Lineage, "previous_table", lambda self: table)
+    parts = {part.field: part for part in changed(finished, monkeypatch, ids=ids).fields}
+    assert (parts["user"].ids, parts["user"].drift_ids) == (users, users - 1)
+    assert (parts["hour"].ids, parts["hour"].drift_ids) == (0, 0)
+    assert parts["item"].drift_ids == 0
+    assert math.isnan(parts["item"].cosine)
+
+
+def test_drift_and_spread_in_closed_form() -> None:
+    a = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+    assert drift(a, 2 * a) == pytest.approx((1.0, 0.5))
+    assert drift(a, -a) == pytest.approx((-1.0, 2.0))
+    assert all(math.isnan(value) for value in drift(a[:0], a[:0]))
+    one = spread(np.arange(101, dtype=np.float32))
+    assert (one.mean, one.low, one.q05, one.median, one.q95, one.high) == (50, 0, 5, 50, 95, 100)
+    assert math.isnan(spread(np.zeros(0)).mean)
+
+
+def test_the_first_stage_and_one_copied_alone(finished: Path, tmp_path: Path) -> None:
+    first = inspect(stage_folder(finished, 0))
+    assert [part.drift_ids for part in first.fields] == [0, 0, 0, 0]
+    shutil.copytree(stage_folder(finished, 2), tmp_path / "mine")
+    alone = inspect(tmp_path / "mine")
+    assert [(part.name, part.rows) for part in alone.blocks][:2] == [(None, None), (None, None)]
+    written = write_inspection(tmp_path / "page" / "alone.html", alone)
+    assert all(path.is_file() for path in written)
+
+
+def test_the_plots_show_the_figures(found: Inspection) -> None:
+    figure = plot_blocks(found, "label_0")
+    heights = [bar.get_height() for bar in figure.axes[0].patches]
+    assert heights == [p.units - p.positives["label_0"] for p in found.blocks] + [
+        p.positives["label_0"] for p in found.blocks
+    ]
+    plt.close(figure)
+    figure = plot_soft_labels(found, "label_0")
+    assert [patch.get_data().values.tolist() for patch in figure.axes[0].patches] == [
+        part.histogram for part in found.labels
+    ]
+    plt.close(figure)
+    figure = plot_fields(found)
+    assert [bar.get_width() for bar in figure.axes[1].patches] == [100 * part.drift for part in found.fields]
+    plt.close(figure)
+
+
+def test_the_tables_say_it(found: Inspection) -> None:
+    lead, *tables = tables_to_print(found)
+    assert isinstance(lead, str)
+    assert f"{found.units} units for 900 rows of synthetic, up to block block-002 (stage 2)" in lead
+    assert [table.title for table in tables] == [
+        "Composition by block",
+        "Labels and soft labels",
+        "Fields",
+        "Weight and influence",
+        "Most influential units",
+    ]
+    assert [table.row_count for table in tables] == [3, 2, 4, 2, 10]
+
+
+def test_the_command(finished: Path, tmp_path: Path) -> None:
+    page = tmp_path / "new" / "page.html"
+    result = CliRunner().invoke(app, ["--json", "inspect", str(stage_folder(finished, 0)), "--out", str(page)])
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert (said["stage"], said["fields"][0]["cosine"]) == (0, None)
+    html = page.read_text()
+    pictures = sorted(path.name for path in page.parent.glob("*.png"))
+    assert pictures == ["page-blocks-0.png", "page-fields.png", "page-soft-labels-0.png"]
+    assert html.count("<img") == 3
+    assert "http" not in html.replace("http://www.w3.org", "")
+    for text in ("Composition by block", "Most influential units", str(said["top"][0]["unit_id"]), "user "):
+        assert text in html
+    result = CliRunner().invoke(app, ["inspect", str(finished)])
+    assert result.exit_code == 0, result.output
+    assert "Most influential units" in result.stdout
+    refused = CliRunner().invoke(app, ["inspect", str(finished), "--out", str(tmp_path)])
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert f"--out: {tmp_path} is a folder" in refused.stderr
+    empty = CliRunner().invoke(app, ["inspect", str(tmp_path)])
+    assert empty.exit_code == 2
+    assert "holds no committed stage" in empty.stderr
