@@ -7,13 +7,50 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ConfigDict
+from pydantic import Field as Key
+
 from diet_ray.errors import CorruptArtefactError
 from diet_ray.events import read_events
-from diet_ray.settings import Settings
+from diet_ray.settings import Settings, parse_json
 from diet_ray.summary import duration, size, timings
 
 PATIENCE = 60.0
 """Seconds without an event after which a run counts as silent, unless the same step took longer than a third of that before."""
+
+
+class Part(Settings):
+    """What is read of a manifest here; the whole of it is known only to modules that need torch."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class ConfigPart(Part):
+    """Of a run's config."""
+
+    log: Path
+    blocks: int | None
+
+
+class RunPart(Part):
+    """Of `run.json`."""
+
+    config: ConfigPart
+
+
+class FilePart(Part):
+    """Of an entry of a file."""
+
+    bytes: int
+
+
+class StagePart(Part):
+    """Of a stage's manifest."""
+
+    rows_seen: int
+    units: int
+    memory: list[FilePart]
+    checkpoints: list[FilePart] = Key(min_length=1)
 
 
 class RunStatus(Settings):
@@ -82,14 +119,16 @@ def status(run: Path, *, now: float | None = None) -> RunStatus:
     Raises:
         CorruptArtefactError: the folder holds no run, or a manifest is damaged.
     """
-    config = _read(run / "run.json")["config"]
-    stages: list[dict[str, Any]] = []
+    if not (run / "run.json").exists():
+        raise CorruptArtefactError(f"{run / 'run.json'}: missing; point at the folder that distill was given as --out")
+    config = parse_json(RunPart, run / "run.json").config
+    stages: list[StagePart] = []
     while (path := run / "stages" / f"{len(stages):04d}" / "manifest.json").is_file():
-        stages.append(_read(path))
+        stages.append(parse_json(StagePart, path))
     events, _ = read_events(run / "events.jsonl")
     timing, now = timings(events), time.time() if now is None else now
     total, rows_left = _to_distil(config, len(stages))
-    seen = [0, *(stage["rows_seen"] for stage in stages)]
+    seen = [0, *(stage.rows_seen for stage in stages)]
     timed = {t: seconds for t in range(len(stages)) if (seconds := timing.get(t, ({}, None))[1])}
     rate = sum(seen[t + 1] - seen[t] for t in timed) / sum(timed.values()) if timed else None
 
@@ -119,9 +158,9 @@ def status(run: Path, *, now: float | None = None) -> RunStatus:
         blocks=total,
         rows_seen=seen[-1],
         rows_left=rows_left,
-        units=stages[-1]["units"] if stages else 0,
-        memory_bytes=sum(entry["bytes"] for entry in stages[-1]["memory"]) if stages else 0,
-        table_bytes=stages[-1]["checkpoints"][-1]["bytes"] if stages else 0,
+        units=stages[-1].units if stages else 0,
+        memory_bytes=sum(entry.bytes for entry in stages[-1].memory) if stages else 0,
+        table_bytes=stages[-1].checkpoints[-1].bytes if stages else 0,
         block=open_stage.get("block"),
         step=open_stage.get("step"),
         done=open_stage.get("done"),
@@ -132,24 +171,13 @@ def status(run: Path, *, now: float | None = None) -> RunStatus:
     )
 
 
-def _to_distil(config: dict[str, Any], done: int) -> tuple[int | None, int | None]:
+def _to_distil(config: ConfigPart, done: int) -> tuple[int | None, int | None]:
     """Number of blocks of the run, and the rows of those after the first `done`."""
-    total: int | None = config["blocks"]
-    log = Path(config["log"])
+    total = config.blocks
     try:
-        names = json.loads((log / "log.json").read_bytes())["blocks"]
+        names = json.loads((config.log / "log.json").read_bytes())["blocks"]
         total = len(names) - 1 if total is None else total
-        manifests = [log / "blocks" / name / "manifest.json" for name in names[done:total]]
+        manifests = [config.log / "blocks" / name / "manifest.json" for name in names[done:total]]
         return total, sum(json.loads(path.read_bytes())["rows"] for path in manifests)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return total, None  # the log may lie on another machine, and a status must not depend on it
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        raw: dict[str, Any] = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise CorruptArtefactError(f"{path}: missing; point at the folder that distill was given as --out") from error
-    except (OSError, ValueError) as error:
-        raise CorruptArtefactError(f"{path}: not a readable manifest ({error}); restore it from a copy") from error
-    return raw
