@@ -1,0 +1,55 @@
+"""`diet-ray simulate`: a log of any size with known true probabilities."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from diet_ray.cli.group import Options, app
+from diet_ray.errors import ConfigError
+
+
+@app.command()
+def simulate(
+    ctx: typer.Context,
+    out: Annotated[Path, typer.Option(metavar="LOG", help="Folder to make for the log.")],
+    config: Annotated[
+        Path | None, typer.Option(help="What to simulate, YAML. Default: a small log of eight fields and one task.")
+    ] = None,
+    rows: Annotated[int | None, typer.Option(help="Rows per block, instead of the config's.")] = None,
+    blocks: Annotated[int | None, typer.Option(help="Number of blocks, instead of the config's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed, instead of the config's.")] = None,
+) -> None:
+    """Make up a log with long tails, drift, cold start and known true probabilities.
+
+    Example: diet-ray simulate --out logs/simulated --rows 1000000 --blocks 30
+    """
+    options: Options = ctx.obj
+    from diet_ray.progress import Counted
+    from diet_ray.settings import load_yaml, parse
+    from diet_ray.world import SimulateConfig
+
+    if out.exists():
+        raise ConfigError(f"{out}: exists already; remove it or choose another place for the log")
+    given = {"rows": rows, "blocks": blocks, "seed": seed}
+    changes = {key: value for key, value in given.items() if value is not None}
+    asked = load_yaml(SimulateConfig, config, **changes) if config else parse(SimulateConfig, changes, where="simulate")
+    with options.working() as shown:
+        from diet_ray.simulate import simulate as run_simulate
+
+        manifest = run_simulate(asked, out, on_progress=Counted(shown))
+    from diet_ray.blocks import open_log
+
+    log = open_log(out)
+    total, shards = asked.rows * asked.blocks, sum(len(block.shards) for block in log.blocks)
+    options.result(
+        {
+            "log": str(out),
+            "rows": total,
+            "ids": log.blocks[-1].n_ids,
+            "blocks": [{"name": block.name, "rows": block.rows, "positives": block.positives} for block in log.blocks],
+        },
+        f"{out}: {total:,} rows in {len(log.blocks)} blocks ({manifest.blocks[0]} to {manifest.blocks[-1]}), {shards} shards",
+    )

@@ -1,0 +1,102 @@
+"""Simulated logs of any size: rows of a made-up world (`diet_ray.world`) with known probabilities (`diet_ray.truth`) as a log of blocks.
+
+One Ray task per shard, none of which needs another: what a shard holds depends on the config alone, whatever the number of workers.
+A task holds one shard, and tables of the fields with no more values than a shard has rows.
+
+    LOG/simulate.json       SimulateConfig; with it `true_probability` can be computed for every row of the log
+    LOG/log.json, blocks/   as `diet-ray ingest` writes them (`diet_ray.blocks`)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from diet_ray.blocks import BlockManifest, LogManifest, write_shard
+from diet_ray.fan_out import fan_out
+from diet_ray.ingest import Progress, ShardDone, _appearing
+from diet_ray.settings import Settings, write_json
+from diet_ray.truth import FIRST_DAY, draw
+from diet_ray.world import SimulateConfig
+
+
+class ShardToDraw(Settings):
+    """What a task does for one shard."""
+
+    path: str
+    """The file to write."""
+    block: int
+    """Index of the block."""
+    first: int
+    """Place of the shard's first row in the block."""
+    rows: int
+    """Number of rows."""
+
+
+def simulate(config: SimulateConfig, out: Path, *, on_progress: Progress | None = None) -> LogManifest:
+    """Write a simulated log to `out`. Ray must be initialised; every node must see the same path.
+
+    The same config gives the same bytes. A longer log, of the same config but for `blocks`, begins with the same blocks.
+
+    Args:
+        config: what to simulate.
+        out: folder to make. It appears complete or not at all.
+        on_progress: told of each shard done.
+
+    Raises:
+        ConfigError: `out` exists already, or cannot be made.
+    """
+    report = on_progress or (lambda stage, done, total, rows: None)
+    names = [str(FIRST_DAY + block) for block in range(config.blocks)]
+    per_block = -(-config.rows // config.shard_rows)
+    with _appearing(out) as folder:
+        write_json(folder / "simulate.json", config)
+        for name in names:
+            (folder / "blocks" / name).mkdir(parents=True)
+        todo = [shard.model_dump_json() for shard in _plan(config, folder, names, per_block)]
+        results = fan_out(draw_shard, todo, config=config)
+        rows = 0
+        for block, name in enumerate(names):
+            members = []
+            for done in islice(results, per_block):
+                members.append(ShardDone.model_validate_json(done))
+                rows += members[-1].shard.rows
+                report("simulate", block * per_block + len(members), len(todo), rows)
+            write_json(folder / "blocks" / name / "manifest.json", _manifest(config, block, name, members))
+        manifest = LogManifest(log_schema=config.log_schema, blocks=names)
+        write_json(folder / "log.json", manifest)
+    return manifest
+
+
+def draw_shard(description: str, config: SimulateConfig) -> bytes:
+    """Ray task: draw and write the shard of a `ShardToDraw`."""
+    todo = ShardToDraw.model_validate_json(description)
+    rows = draw(config, todo.block, todo.first, todo.rows)
+    shard = write_shard(Path(todo.path), rows)
+    return ShardDone(shard=shard, time_min=int(rows.time[0]), time_max=int(rows.time[-1])).model_dump_json().encode()
+
+
+def _plan(config: SimulateConfig, folder: Path, names: list[str], per_block: int) -> Iterator[ShardToDraw]:
+    """The shards of all blocks, in order; those of a block are about equal."""
+    bounds = [config.rows * shard // per_block for shard in range(per_block + 1)]
+    for block, name in enumerate(names):
+        for shard in range(per_block):
+            path = folder / "blocks" / name / f"shard-{shard:05d}.parquet"
+            first, end = bounds[shard : shard + 2]
+            yield ShardToDraw(path=str(path), block=block, first=first, rows=end - first)
+
+
+def _manifest(config: SimulateConfig, block: int, name: str, members: list[ShardDone]) -> BlockManifest:
+    return BlockManifest(
+        name=name,
+        index=block,
+        rows=config.rows,
+        n_ids=int(config.log_schema.first_static_id[-1]),
+        time_min=members[0].time_min,
+        time_max=members[-1].time_max,
+        positives=np.sum([done.shard.positives for done in members], axis=0).tolist(),
+        shards=[done.shard for done in members],
+    )
