@@ -21,6 +21,7 @@ from diet_ray.crew import Crew, Group, Solo
 from diet_ray.errors import DietError, ResourceError, describe, restore
 from diet_ray.events import Events
 from diet_ray.fan_out import Pool, fan_out
+from diet_ray.lock import locked
 from diet_ray.memory import ShardedMemory
 from diet_ray.pipeline import blocks_to_distil, run_stream
 from diet_ray.scoring import ShardScorer
@@ -79,15 +80,22 @@ def distil(run: Path, config: StreamConfig, *, resume: bool = False) -> list[Sta
         resume: continue behind the last committed stage of `run`.
 
     Raises:
-        DietError: the log, the config, the run folder or the cluster are at fault; the message says how.
+        DietError: the log, the config, the run folder or the cluster are at fault, or another driver works in the run folder; the
+            message says how.
     """
     run = run.resolve()
     config = config.model_copy(update={"log": config.log.resolve()})
     log = open_log(config.log)
     n_blocks = len(blocks_to_distil(log, config))
     check_cluster(config.cluster)
-    if len(open_run(run, config, resume=resume)) == n_blocks:
+    with locked(run):
+        if len(open_run(run, config, resume=resume)) < n_blocks:
+            _train(run, config)
         return committed_stages(run)
+
+
+def _train(run: Path, config: StreamConfig) -> None:
+    """Run the stream behind the last committed stage on a worker group of Ray Train."""
     memory = ShardedMemory(config.cluster.memory_shards)
     trainer = TorchTrainer(
         _work,
@@ -116,7 +124,6 @@ def distil(run: Path, config: StreamConfig, *, resume: bool = False) -> list[Sta
     failure = result.return_value  # type: ignore[attr-defined]
     if failure:
         raise restore(json.loads(str(failure)))
-    return committed_stages(run)
 
 
 def check_cluster(cluster: ClusterConfig) -> None:

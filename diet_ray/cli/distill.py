@@ -51,9 +51,13 @@ def distill(
 @contextmanager
 def _gone_unless_begun(run: Path) -> Iterator[None]:
     """Remove a run folder that the body made, if a user's error ended it before its first stage was committed."""
+    from diet_ray.lock import LockedError
+
     existed = run.exists()
     try:
         yield
+    except LockedError:  # then another process made it, at the same time
+        raise
     except DietError:
         if not existed and not (run / "stages" / "0000").exists():
             shutil.rmtree(run, ignore_errors=True)

@@ -1,0 +1,280 @@
+"""One driver at a time in a run folder: `RUN/lock.json` says who, and its time of change that they live. No Ray here.
+
+A lock is stale when its owner is surely gone: on this machine, when no process of that number and start time is left; elsewhere, or where
+the lock cannot be read, when nobody has touched it for `STALE_SECONDS`. Only then may another process take it over. Two that want the
+same stale lock are told apart by a claim, a file that is named after the lock's token and that only one of them can make; who holds the
+claim looks again before replacing the lock, and a token never returns, so that nobody can replace a lock that was not stale.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field as Key
+from pydantic import ValidationError
+
+from diet_ray.errors import ConfigError, DietError
+from diet_ray.settings import Settings
+from diet_ray.summary import duration
+
+HEARTBEAT_SECONDS = 15.0
+"""How often an owner touches its lock."""
+
+STALE_SECONDS = 300.0
+"""Silence after which an owner that cannot be looked for is taken for dead."""
+
+PATIENCE_SECONDS = 2.0
+"""How long another process may take to take over a stale lock or to release its own."""
+
+
+class LockedError(DietError):
+    """Another process works in the run folder."""
+
+
+class Owner(Settings):
+    """Who holds a lock."""
+
+    host: str
+    """Name of the machine, for people."""
+    machine: str
+    """Boot and process namespace in which `pid` counts; empty where that cannot be known."""
+    pid: int = Key(ge=1, lt=2**31)
+    """Process."""
+    started: int = Key(ge=0)
+    """Clock ticks from the boot to the start of the process, so that a later process of the same number is another."""
+    since: float = Key(ge=0, lt=1e11)
+    """When the lock was taken, seconds since the epoch by the owner's clock."""
+    token: str = Key(pattern=r"^[0-9a-f]{16}$")
+    """A random name of this holding of the lock."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A lock as it was found."""
+
+    path: Path
+    owner: Owner | None
+    """None where the lock cannot be read: its owner may be writing it at this moment, or have died over it."""
+    token: str
+    """The owner's, or a hash of what cannot be read."""
+    touched: float
+    """When it was touched last, by the clock of the file system."""
+
+    @property
+    def silence(self) -> float:
+        """Seconds since then."""
+        return max(_now(self.path.parent) - self.touched, 0.0)
+
+    @property
+    def stale(self) -> bool:
+        """Whether its owner is surely gone."""
+        if self.owner is not None and self.owner.machine and self.owner.machine == _machine():
+            return not _lives(self.owner.pid, self.owner.started)
+        return self.silence > STALE_SECONDS
+
+    def __str__(self) -> str:
+        if self.owner is None:
+            return f"a process that did not say who it is, {duration(self.silence)} ago"
+        since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.owner.since))
+        age = duration(max(time.time() - self.owner.since, 0.0))
+        return (
+            f"process {self.owner.pid} on {self.owner.host} since {since} ({age}), last sign of life "
+            f"{duration(self.silence)} ago"
+        )
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Hold the lock of a run folder, which is made where it is missing, for the length of the body.
+
+    Raises:
+        LockedError: another process holds it; or, at the end of the body, it was taken away meanwhile.
+        ConfigError: the folder cannot be written to.
+    """
+    made = not run.exists()
+    me = _take(run)
+    end = threading.Event()
+    beats = threading.Thread(target=_beat, args=(run, me.token, end), name="lock", daemon=True)
+    beats.start()
+    try:
+        yield
+    finally:
+        end.set()
+        beats.join()
+        kept = _release(run, me)
+        if made:
+            with suppress(OSError):  # it is not empty
+                run.rmdir()
+    if not kept:
+        raise LockedError(
+            f"{run}: its lock was taken away while this process worked in it; look at it with diet-ray verify"
+        )
+
+
+def live_lock(run: Path) -> Held | None:
+    """The lock of a run folder, if somebody holds it."""
+    held = _read(run)
+    return held if held and not held.stale else None
+
+
+def refusal(held: Held) -> LockedError:
+    """What to say where a lock is held."""
+    return LockedError(
+        f"{held.path.parent}: in use by {held}; wait until it ends. If you are sure that it is gone, remove {held.path}"
+    )
+
+
+def _take(run: Path) -> Owner:
+    me = Owner(
+        host=socket.gethostname(),
+        machine=_machine(),
+        pid=os.getpid(),
+        started=_started(os.getpid()) or 0,
+        since=round(time.time(), 3),
+        token=secrets.token_hex(8),
+    )
+    path, until = run / "lock.json", time.monotonic() + PATIENCE_SECONDS
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        while True:
+            if _create(path, me):
+                return me
+            held = _read(run)
+            if held is not None and not held.stale:
+                raise refusal(held)
+            if held is not None and _take_over(run, held, me):
+                return me
+            if time.monotonic() > until:
+                claims = ", ".join(map(str, sorted(run.glob(".lock.*.claim")))) or "none"
+                raise LockedError(
+                    f"{path}: its owner is gone, but another process seems to be taking it over (claims: {claims}); "
+                    "try again. If there is no such process, remove these files"
+                )
+            time.sleep(0.02)
+    except OSError as error:
+        raise ConfigError(f"{run}: cannot be written to ({error.strerror}); choose another folder") from error
+
+
+def _take_over(run: Path, held: Held, me: Owner) -> bool:
+    """Replace a stale lock by ours; False where another process is faster."""
+    with _claimed(run, held.token, me) as mine:
+        again = _read(run) if mine else None
+        if again is None or again.token != held.token or not again.stale:
+            return False
+        draft = run / f".lock.{me.token}.tmp"
+        _create(draft, me)
+        draft.replace(run / "lock.json")
+        return True
+
+
+def _release(run: Path, me: Owner) -> bool:
+    """Remove our lock; False where it is not ours any more."""
+    with suppress(OSError), _claimed(run, me.token, me) as mine:
+        held = _read(run) if mine else None
+        if held is None or held.token != me.token:
+            return False
+        held.path.unlink()
+    return True
+
+
+@contextmanager
+def _claimed(run: Path, token: str, me: Owner) -> Iterator[bool]:
+    """Whether we alone may replace or remove the lock of that token, for the length of the body."""
+    claim = run / f".lock.{token}.claim"
+    mine = _create(claim, me)
+    try:
+        yield mine
+    finally:
+        if mine:
+            claim.unlink()
+
+
+def _beat(run: Path, token: str, end: threading.Event) -> None:
+    while not end.wait(HEARTBEAT_SECONDS):
+        with suppress(OSError):  # the storage may be away for a while
+            held = _read(run)
+            if held is None or held.token != token:
+                return
+            os.utime(held.path)
+
+
+def _create(path: Path, me: Owner) -> bool:
+    """Make a file that says who we are; False where there is one."""
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    except FileExistsError:
+        return False
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(me.model_dump_json(indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return True
+
+
+def _read(run: Path) -> Held | None:
+    path = run / "lock.json"
+    try:
+        with path.open("rb") as file:
+            content, touched = file.read(), os.fstat(file.fileno()).st_mtime
+    except FileNotFoundError:
+        return None
+    try:
+        owner = Owner.model_validate_json(content)
+    except ValidationError:
+        owner = None
+    return Held(path, owner, owner.token if owner else hashlib.sha256(content).hexdigest()[:16], touched)
+
+
+def _now(run: Path) -> float:
+    """The time by the clock that stamps the files of `run`, which on shared storage need not be ours."""
+    probe = run / f".lock.{secrets.token_hex(8)}.probe"
+    try:
+        probe.touch(exist_ok=False)
+    except OSError:  # a folder in which we may only read
+        return time.time()
+    now = probe.stat().st_mtime
+    probe.unlink()
+    return now
+
+
+def _machine() -> str:
+    """Where process numbers mean the same as here: this boot of this kernel, in our process namespace."""
+    try:
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> int | None:
+    """Start time of a process in clock ticks since the boot; None where it has ended or may not be looked at."""
+    try:
+        # The name in parentheses may hold anything: what counts comes after the last one.
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in ("Z", "X") else int(fields[19])
+
+
+def _lives(pid: int, started: int) -> bool:
+    """Whether a process of this machine is still the one that started then."""
+    now = _started(pid)
+    if now is not None:
+        return now == started
+    if Path(f"/proc/{pid}").exists():
+        return False  # ended, and only waiting to be noticed by its parent
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # hidden from us (hidepid), but there
+    return True
