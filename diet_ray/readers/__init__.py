@@ -8,7 +8,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Literal
 
-from diet_ray.readers import complete_journey, kuairand
+from diet_ray.readers import ali_ads, avazu, complete_journey, criteo, kuairand, movielens, taobao, tmall
 from diet_ray.schema import Schema
 from diet_ray.settings import load_yaml
 
@@ -32,7 +32,18 @@ class Reader:
 
 
 READERS = {
+    "ali-ads": Reader(ali_ads.prepare, "ali_ads_schema.yaml", "day"),
+    "avazu": Reader(avazu.prepare, "avazu_schema.yaml", "day"),
     "complete-journey": Reader(complete_journey.prepare, "complete_journey_schema.yaml", "week"),
+    "criteo-1tb": Reader(criteo.prepare_terabyte, "criteo_1tb_schema.yaml", "day"),
+    "criteo-kaggle": Reader(criteo.prepare_kaggle, "criteo_kaggle_schema.yaml", "day"),
     "kuairand": Reader(kuairand.prepare, "kuairand_schema.yaml", "day"),
+    "kuairand-1k": Reader(kuairand.prepare, "kuairand_large_schema.yaml", "day"),
+    "kuairand-27k": Reader(kuairand.prepare, "kuairand_large_schema.yaml", "day"),
+    "movielens": Reader(movielens.prepare_csv, "movielens_schema.yaml", "week"),
+    "movielens-100k": Reader(movielens.prepare_100k, "movielens_users_schema.yaml", "week"),
+    "movielens-1m": Reader(movielens.prepare_1m, "movielens_users_schema.yaml", "week"),
+    "taobao": Reader(taobao.prepare, "taobao_schema.yaml", "day"),
+    "tmall": Reader(tmall.prepare, "tmall_schema.yaml", "week"),
 }
 """The readers by the name that `diet-ray ingest` takes."""
