@@ -239,10 +239,10 @@ def _now(run: Path) -> float:
     probe = run / f".lock.{secrets.token_hex(8)}.probe"
     try:
         probe.touch(exist_ok=False)
+        now = probe.stat().st_mtime
+        probe.unlink()
     except OSError:  # a folder in which we may only read
         return time.time()
-    now = probe.stat().st_mtime
-    probe.unlink()
     return now
 
 

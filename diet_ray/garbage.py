@@ -1,0 +1,109 @@
+"""What an interrupted run leaves in its folder and nothing will ever read. No Ray here.
+
+A committed stage is never touched, whatever lies in it, and neither is anything that diet_ray does not know how to make: a run folder
+is also where people keep their notes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from diet_ray.errors import ConfigError
+from diet_ray.lock import live_lock, locked, refusal
+from diet_ray.store import stage_folder
+
+_IN_RUN: list[tuple[str, str]] = [
+    (r"ray", "records of Ray Train"),
+    (r"\.[a-z]+\.json\.tmp", "half-written manifest"),
+    (r"\.lock\.[0-9a-f]{16}\.(claim|tmp|probe)", "left by a process that was taking the lock"),
+]
+"""Names in a run folder that only an interrupted process leaves, and what each is."""
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A file or folder that can go."""
+
+    path: Path
+    """Where it lies."""
+    what: str
+    """What it is."""
+    bytes: int
+    """Its size, without what links in it point to."""
+
+
+def garbage(run: Path) -> list[Leftover]:
+    """What can be removed from a run folder, by path.
+
+    Raises:
+        ConfigError: `run` holds no run.
+        LockedError: a process works in it: what looks left over may be in use.
+    """
+    _check(run)
+    held = live_lock(run)
+    if held is not None:
+        raise refusal(held)
+    return _list(run)
+
+
+def collect(run: Path, on_removed: Callable[[Leftover], None] = lambda one: None) -> list[Leftover]:
+    """Remove what `garbage` lists, with the run locked meanwhile; returns what is gone. A link goes, what it points to stays.
+
+    Raises:
+        ConfigError: `run` holds no run, or something cannot be removed.
+        LockedError: a process works in it.
+    """
+    _check(run)
+    with locked(run):
+        found = _list(run)
+        for one in found:
+            try:
+                if one.path.is_dir() and not one.path.is_symlink():
+                    shutil.rmtree(one.path)
+                else:
+                    one.path.unlink()
+            except OSError as error:
+                raise ConfigError(
+                    f"{error.filename or one.path}: cannot be removed ({error.strerror}); see to its rights"
+                ) from error
+            on_removed(one)
+    return found
+
+
+def _check(run: Path) -> None:
+    if not (run / "run.json").is_file():
+        raise ConfigError(f"{run}: holds no run; name the folder that holds run.json")
+
+
+def _list(run: Path) -> list[Leftover]:
+    found = []
+    for path in sorted(run.iterdir()):
+        what = next((what for pattern, what in _IN_RUN if re.fullmatch(pattern, path.name)), None)
+        if what:
+            found.append(Leftover(path, what, _size(path)))
+    stages = run / "stages"
+    if stages.is_dir() and not stages.is_symlink():
+        found += [Leftover(path, _what(path), _size(path)) for path in sorted(stages.iterdir()) if not _committed(path)]
+    return found
+
+
+def _committed(path: Path) -> bool:
+    """Whether an entry of the stages' folder is a stage, or what is left of a damaged one: that is for a person to decide."""
+    number = int(path.name) if path.name.isascii() and path.name.isdecimal() else -1
+    named = number >= 0 and path == stage_folder(path.parents[1], number)
+    return named and path.is_dir() and not path.is_symlink()
+
+
+def _what(path: Path) -> str:
+    return "stage that was never committed" if re.fullmatch(r"\.\d{4,}\.tmp", path.name) else "no stage of the run"
+
+
+def _size(path: Path) -> int:
+    if path.is_symlink() or not path.is_dir():
+        return path.lstat().st_size
+    return sum(os.lstat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(path) for name in names)
