@@ -1,0 +1,232 @@
+"""A memory for others: Parquet, safetensors, a card and a manifest, for which nobody needs diet_ray. No Ray here.
+
+    OUT/units-00000.parquet       the units (columns: `ExportManifest.columns`)
+    OUT/embeddings.safetensors    `table [n_ids, d]` float32, by which real rows are embedded; not where ids are left out
+    OUT/README.md                 the card; it may be edited, so the manifest has no checksum of it
+    OUT/manifest.json             ExportManifest, written last
+
+The same memory and options give the same bytes.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field as Key
+
+from diet_ray.arrays import column_of
+from diet_ray.blocks import sha256
+from diet_ray.card import card
+from diet_ray.config import StudentConfig
+from diet_ray.dataset import Memory
+from diet_ray.errors import ConfigError
+from diet_ray.fidelity.result import FidelityResult
+from diet_ray.lineage import trace
+from diet_ray.reference import save_tensors
+from diet_ray.seeds import derive_seed, uniform_by_id
+from diet_ray.settings import Settings, parse_json, write_json
+from diet_ray.store import FileEntry, file_entry
+from diet_ray.student import BETA1, BETA2, EPSILON
+from diet_ray.units import Units
+
+FORMAT: Final = 1
+"""Version of the export's layout."""
+
+FILE_UNITS = 100_000
+"""Most units in one Parquet file."""
+
+
+class Optimiser(Settings):
+    """Adam as students run it: `theta -= lr * mhat / sqrt(vhat + epsilon)`."""
+
+    name: Literal["adam"] = "adam"
+    beta1: float = BETA1
+    beta2: float = BETA2
+    epsilon: float = EPSILON
+    epsilon_inside_root: bool = True
+    """Where it is outside, `sqrt(epsilon)` comes close."""
+
+
+class ExportManifest(Settings):
+    """What an export holds, and where it came from."""
+
+    export_format: Literal[1] = FORMAT
+    """Version of the layout."""
+    diet_ray: str
+    """Version that wrote it."""
+    log: str
+    """Name of the log's schema."""
+    stage: int
+    """The stage whose memory this is."""
+    stage_sha256: str
+    """Checksum of that stage's manifest."""
+    blocks: dict[int, str]
+    """Index and name of the log's blocks that went in, as far as they are known."""
+    rows_seen: int
+    """Rows of those blocks."""
+    memory_units: int
+    """Units of the memory."""
+    units: int
+    """Units exported."""
+    fields: list[str]
+    """The F fields, in the order of `x`."""
+    slots: list[int]
+    """`[S]`: the position in `fields` to which each id of a row belongs; a field with several is averaged over ids that are not 0."""
+    tasks: list[str]
+    """The T tasks."""
+    dim: int
+    """d, width of an embedding."""
+    n_ids: int | None
+    """Rows of the table; None where it was left out."""
+    student: StudentConfig
+    """The horizon for which the memory was refined, and its step size."""
+    optimiser: Optimiser = Optimiser()
+    """The optimiser of the students."""
+    licence: str | None
+    """Licence of the source log, as whoever exported it put it."""
+    columns: dict[str, str]
+    """Name and meaning of the Parquet columns."""
+    files: list[FileEntry] = Key(min_length=1)
+    """The other files except the card."""
+
+
+def export_memory(
+    path: Path,
+    out: Path,
+    *,
+    units: int | None = None,
+    ids: bool = True,
+    fidelity: Path | None = None,
+    licence: str | None = None,
+) -> ExportManifest:
+    """Export the memory of a run (its last committed stage) or of one of its stages.
+
+    Args:
+        path: the run folder or the stage's.
+        out: folder to make. It appears complete or not at all.
+        units: how many units to keep (see `prune`); by default all.
+        ids: whether ids, unit ids and the table go along. Without them the units are shuffled, since their order tells of time.
+        fidelity: `fidelity.json` of a bench on the same log, for the card.
+        licence: of the source log, for the card.
+
+    Raises:
+        ConfigError: `out` exists, `units` is out of range, or the bench was of another log.
+        CorruptArtefactError: there is no committed stage, or a file is damaged.
+    """
+    found = trace(path)
+    memory, stage = found.memory, found.memory.stage
+    if units is not None and not 1 <= units <= len(memory):
+        raise ConfigError(f"--units: {units} asked for, but the memory has {len(memory)}; ask for 1 to {len(memory)}")
+    result = parse_json(FidelityResult, fidelity) if fidelity else None
+    if result and result.log != stage.log_schema.name:
+        raise ConfigError(
+            f"--fidelity: {fidelity} is of the log {result.log!r}, the memory of {stage.log_schema.name!r}; give that log's"
+        )
+    kept = np.arange(len(memory)) if units is None else prune(memory.units, units)
+    if not ids:
+        kept = kept[np.argsort(uniform_by_id(memory.units.unit_id[kept], derive_seed(stage.config.seed, "export")))]
+    with _appearing(out) as folder:
+        files = [_write(folder, memory, part, number, ids) for number, part in enumerate(_parts(kept))]
+        if ids:
+            table = folder / "embeddings.safetensors"
+            save_tensors(table, {"table": memory.table})
+            shutil.copymode(folder / files[0].path, table)  # safetensors makes a file that its owner alone can read
+            files.append(file_entry(table))
+        schema = stage.log_schema
+        manifest = ExportManifest(
+            diet_ray=version("diet_ray"),
+            log=schema.name,
+            stage=stage.index,
+            stage_sha256=sha256(found.folder / "manifest.json"),
+            blocks={one.index: one.block for one in found.stages},
+            rows_seen=stage.rows_seen,
+            memory_units=len(memory),
+            units=len(kept),
+            fields=schema.field_names,
+            slots=schema.field_of_slot.tolist(),
+            tasks=schema.tasks,
+            dim=memory.table.shape[1],
+            n_ids=stage.n_ids if ids else None,
+            student=stage.config.student,
+            licence=licence,
+            columns=_columns(memory, ids),
+            files=files,
+        )
+        (folder / "README.md").write_text(card(manifest, found, result), encoding="utf-8")
+        write_json(folder / "manifest.json", manifest)
+    return manifest
+
+
+def prune(units: Units, n: int) -> np.ndarray:
+    """`[n]` int64, ascending: the units that stay of a smaller memory.
+
+    Every combination of labels keeps its share, to within half a unit where there are two of them and (G - 1) / 2 where there are G: the
+    method of Sainte-Lague, under which fewer units are always some of more. Of one combination those leave first that would leave under a
+    cap (`diet_ray.fuse`): the lowest influence, then the older block, then the smaller id.
+    """
+    best_first = np.lexsort((units.unit_id, units.block, units.influence))[::-1]
+    _, group = np.unique(units.label[best_first], axis=0, return_inverse=True)
+    rank = np.zeros(len(units))
+    for label in range(int(group.max()) + 1):
+        members = np.flatnonzero(group == label)
+        rank[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return np.sort(best_first[np.argsort(rank, kind="stable")[:n]])
+
+
+def _parts(kept: np.ndarray) -> list[np.ndarray]:
+    return [kept[start : start + FILE_UNITS] for start in range(0, len(kept), FILE_UNITS)]
+
+
+def _write(folder: Path, memory: Memory, index: np.ndarray, number: int, ids: bool) -> FileEntry:
+    units, soft = memory.units.take(index), memory.soft_label.numpy()[index]
+    columns = {"unit_id": units.unit_id, "ids": units.ids} if ids else {}
+    columns |= {"block": units.block, "x": memory.x.numpy()[index].reshape(len(index), -1)}
+    for t, task in enumerate(memory.stage.log_schema.tasks):
+        columns |= {f"soft_label_{task}": soft[:, t], f"label_{task}": units.label[:, t]}
+    columns["weight"] = units.weight
+    path = folder / f"units-{number:05d}.parquet"
+    pq.write_table(pa.table({name: column_of(values) for name, values in columns.items()}), path, compression="zstd")
+    return file_entry(path)
+
+
+def _columns(memory: Memory, ids: bool) -> dict[str, str]:
+    schema, (n_fields, dim) = memory.stage.log_schema, memory.x.shape[1:]
+    columns = {}
+    if ids:
+        columns["unit_id"] = "int64: id of the row of the log from which the unit came; unique"
+        columns["ids"] = (
+            f"list of {schema.n_slots} int32: the row's ids, in the order of the manifest's `slots`; 0 is padding"
+        )
+    columns["block"] = "int32: index of the block from which the unit came"
+    columns["x"] = f"list of {n_fields * dim} float32: {n_fields} fields of {dim}, field by field; what a net sees"
+    for task in schema.tasks:
+        columns[f"soft_label_{task}"] = "float32, 0 to 1: the target"
+        columns[f"label_{task}"] = "uint8: the row's own label, 0 or 1"
+    columns["weight"] = "float32: weight of the unit's loss"
+    return columns
+
+
+@contextmanager
+def _appearing(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that becomes `out` when the body ends well, and vanishes otherwise."""
+    if out.exists() or out.is_symlink():
+        raise ConfigError(f"{out}: exists already; remove it or choose another place for the export")
+    folder = out.absolute().with_name(f".{out.name}.{secrets.token_hex(4)}.partial")
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise ConfigError(f"{out}: cannot be made ({error.strerror}); choose another place for the export") from error
+    try:
+        yield folder
+        folder.rename(out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
