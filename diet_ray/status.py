@@ -12,11 +12,9 @@ from pydantic import Field as Key
 
 from diet_ray.errors import CorruptArtefactError
 from diet_ray.events import read_events
+from diet_ray.lock import live_lock
 from diet_ray.settings import Settings, parse_json
 from diet_ray.summary import duration, size, timings
-
-PATIENCE = 60.0
-"""Seconds without an event after which a run counts as silent, unless the same step took longer than a third of that before."""
 
 
 class Part(Settings):
@@ -58,8 +56,10 @@ class RunStatus(Settings):
 
     run: str
     """The run folder."""
-    state: Literal["finished", "running", "silent"]
-    """`finished`: all blocks are committed; `running`: the last event is young; `silent`: it is old, so the run has stopped or hangs."""
+    state: Literal["finished", "running", "stopped"]
+    """`finished`: all blocks are committed; `running`: a process that lives holds its lock; `stopped`: none does."""
+    owner: str | None
+    """Who holds the lock, in words."""
     blocks_done: int
     """Stages committed."""
     blocks: int | None
@@ -87,7 +87,7 @@ class RunStatus(Settings):
     rows_per_second: float | None
     """Rows per wall second over the committed stages; None before the first."""
     eta: float | None
-    """Seconds until the last block is done, at that rate; None where nothing runs or the rows left are not known."""
+    """Seconds until the last block is done, at that rate; None where it does not run or the rows left are not known."""
 
     def lines(self) -> list[str]:
         """The status as a person reads it."""
@@ -96,9 +96,8 @@ class RunStatus(Settings):
         if self.state != "finished":
             share = f" {self.done}/{self.total}" if self.total is not None else ""
             where = f"block {self.block}, {self.step or 'beginning'}{share}" if self.block else "between two stages"
-            lines.append(f"now: {where}; last event {duration(self.silence)} ago")
-        if self.state == "silent":
-            lines.append("it has stopped or hangs: where nothing runs any more, diet-ray distill --resume continues it")
+            lines.append(f"{'now' if self.owner else 'stopped at'}: {where}; last event {duration(self.silence)} ago")
+            lines.append(f"by: {self.owner}" if self.owner else "diet-ray distill --resume continues it")
         rate = f", {self.rows_per_second:,.0f} rows/s" if self.rows_per_second is not None else ""
         left = f", {self.rows_left:,} left" if self.rows_left is not None else ""
         eta = f", done in {duration(self.eta)}" if self.eta is not None else ""
@@ -142,10 +141,8 @@ def status(run: Path, *, now: float | None = None) -> RunStatus:
             open_stage |= {"step": event["step"], "done": event.get("done"), "total": event.get("total")}
     last = events[-1]["time"] if events else (run / "run.json").stat().st_mtime
     silence = max(now - last, 0.0)
-    # Most steps tell nothing while they work: one that was slow before may be so again.
-    before = [steps.get(open_stage.get("step", ""), 0.0) for steps, _ in timing.values()]
-    running = silence <= max(PATIENCE, 3 * max(before, default=0.0))
-    state: Literal["finished", "running", "silent"] = "running" if running else "silent"
+    held = live_lock(run)
+    state: Literal["finished", "running", "stopped"] = "running" if held else "stopped"
     if len(stages) == total:
         state = "finished"
     eta = None
@@ -154,6 +151,7 @@ def status(run: Path, *, now: float | None = None) -> RunStatus:
     return RunStatus(
         run=str(run),
         state=state,
+        owner=str(held) if held else None,
         blocks_done=len(stages),
         blocks=total,
         rows_seen=seen[-1],

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from diet_ray.cli import app
 from diet_ray.errors import CorruptArtefactError
+from diet_ray.lock import locked
 from diet_ray.status import status
 
 T0 = 1_000_000.0
@@ -72,7 +73,9 @@ def test_a_run_at_work(finished: Path, tmp_path: Path) -> None:
         at(31, "start", stage=2, step="refine"),
         at(33, "progress", stage=2, step="refine", done=2, total=9),
     ]
-    found = status(cut_back(finished, tmp_path / "run", 2, events), now=T0 + 36)
+    run = cut_back(finished, tmp_path / "run", 2, events)
+    with locked(run):
+        found = status(run, now=T0 + 36)
     assert (found.state, found.blocks_done, found.blocks) == ("running", 2, 3)
     assert (found.block, found.step, found.done, found.total) == ("block-002", "refine", 2, 9)
     assert (found.silence, found.rows_left) == (3, 300)
@@ -81,30 +84,34 @@ def test_a_run_at_work(finished: Path, tmp_path: Path) -> None:
     text = "\n".join(found.lines())
     assert "running, 2 of 3 blocks committed" in text
     assert "block block-002, refine 2/9; last event 0:00:03 ago" in text
+    assert f"by: process {os.getpid()} on " in text
     assert "600 seen, 300 left, 20 rows/s, done in 0:00:09" in text
 
 
-@pytest.mark.parametrize(("seconds", "silent_after"), [(30, 60), (300, 300)])
-def test_silence_is_measured_by_what_the_step_took_before(
-    finished: Path, tmp_path: Path, seconds: float, silent_after: float
-) -> None:
-    """A third of the stage is the step, and thrice that is allowed: the stage's own time, a minute at least."""
+def test_a_run_that_nobody_works_on_has_stopped(finished: Path, tmp_path: Path) -> None:
     events = [
-        *stage_events(0, 0, seconds=seconds),
-        at(1000, "stage", stage=1, block="block-001", rows=300),
-        at(1000, "start", stage=1, step="score"),
+        *stage_events(0, 0, seconds=30),
+        at(30, "stage", stage=1, block="block-001", rows=300),
+        at(30, "start", stage=1, step="score"),
     ]
     run = cut_back(finished, tmp_path / "run", 1, events)
-    assert status(run, now=T0 + 1000 + silent_after - 1).state == "running"
-    found = status(run, now=T0 + 1000 + silent_after + 1)
-    assert (found.state, found.step, found.eta) == ("silent", "score", None)
-    assert "--resume" in "\n".join(found.lines())
+    with locked(run):
+        owner = (run / "lock.json").read_text()
+    (run / "lock.json").write_text(owner.replace(f'"pid": {os.getpid()}', '"pid": 2147483646'))
+    found = status(run, now=T0 + 31)
+    assert (found.state, found.owner, found.eta) == ("stopped", None, None)
+    assert (found.block, found.step, found.rows_per_second) == ("block-001", "score", 10)
+    text = "\n".join(found.lines())
+    assert "stopped, 1 of 3 blocks committed" in text
+    assert "stopped at: block block-001, score; last event 0:00:01 ago" in text
+    assert "--resume" in text
 
 
 def test_a_resumed_stage_counts_from_its_second_begin(finished: Path, tmp_path: Path) -> None:
     killed = [at(0, "stage", stage=0, block="block-000", rows=300), at(0, "start", stage=0, step="refine")]
     run = cut_back(finished, tmp_path / "run", 1, [*killed, *stage_events(0, 500, seconds=10)])
-    found = status(run, now=T0 + 511)
+    with locked(run):
+        found = status(run, now=T0 + 511)
     assert (found.rows_per_second, found.block, found.rows_left) == (30, None, 600)
     assert found.eta == 19  # 600 rows at 30 a second, of which one second is over
     assert "between two stages" in "\n".join(found.lines())
@@ -113,7 +120,8 @@ def test_a_resumed_stage_counts_from_its_second_begin(finished: Path, tmp_path: 
 def test_a_run_without_events_yet(finished: Path, tmp_path: Path) -> None:
     run = cut_back(finished, tmp_path / "run", 0, [])
     os.utime(run / "run.json", (T0, T0))
-    found = status(run, now=T0 + 5)
+    with locked(run):
+        found = status(run, now=T0 + 5)
     assert (found.state, found.blocks_done, found.silence, found.rows_per_second) == ("running", 0, 5, None)
     assert (found.rows_left, found.units, found.memory_bytes) == (900, 0, 0)
 
@@ -123,7 +131,8 @@ def test_a_log_that_is_not_there_leaves_the_end_unknown(finished: Path, tmp_path
     manifest = json.loads((run / "run.json").read_text())
     manifest["config"]["log"] = str(tmp_path / "nowhere")
     (run / "run.json").write_text(json.dumps(manifest))
-    found = status(run, now=T0 + 11)
+    with locked(run):
+        found = status(run, now=T0 + 11)
     assert (found.state, found.blocks, found.rows_left, found.eta) == ("running", None, None, None)
     assert "2 blocks committed" in found.lines()[0]
 
