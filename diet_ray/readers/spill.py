@@ -13,7 +13,7 @@ from diet_ray.errors import ConfigError
 
 
 class Spill:
-    """One temporary Arrow file whose batches each hold rows of one key; the driver keeps 8 bytes per batch.
+    """One temporary Arrow file whose batches each hold rows of one key; memory holds where each batch is.
 
     A context manager: the file is gone afterwards.
     """
