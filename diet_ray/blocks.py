@@ -13,10 +13,10 @@ fixed_size_list<uint8>[T].
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Final, Literal, NoReturn
+from typing import Annotated, Final, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -34,11 +34,14 @@ DTYPES = {"row_id": np.int64, "time": np.int64, "user": np.int64, "ids": np.int3
 FORMAT: Final = 1
 """Version of the log's layout; a reader refuses any other."""
 
+Name = Annotated[str, Key(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
+"""Name of a file or folder: one step down and no way out, whatever a manifest says."""
+
 
 class Shard(Settings):
     """One Parquet file of a block: the unit of scheduling, retry and quarantine."""
 
-    path: str
+    path: Name
     """File name inside the block's folder."""
     rows: int = Key(ge=1)
     """Number of rows."""
@@ -53,7 +56,7 @@ class Shard(Settings):
 class BlockManifest(Settings):
     """One block of the log."""
 
-    name: str
+    name: Name
     """Name of the block, sorting as its time does, such as `2022-04-25`."""
     index: int = Key(ge=0)
     """Position in the log, from 0."""
@@ -78,7 +81,7 @@ class LogManifest(Settings):
     """Version of the layout."""
     log_schema: Schema
     """The schema by which the log was ingested."""
-    blocks: list[str]
+    blocks: list[Name]
     """Names of the blocks, in time order."""
 
 
@@ -142,25 +145,34 @@ def open_log(path: str | Path) -> Log:
     path = Path(path)
     manifest = parse_json(LogManifest, path / "log.json")
     blocks = [parse_json(BlockManifest, path / "blocks" / name / "manifest.json") for name in manifest.blocks]
-    _check_order(path, manifest, blocks)
+    for name, problem in contradictions(manifest.blocks, blocks):
+        raise CorruptArtefactError(f"{path / 'blocks' / name / 'manifest.json'}: {problem}; ingest the log again")
     return Log(path, manifest.log_schema, blocks)
 
 
-def _check_order(path: Path, manifest: LogManifest, blocks: list[BlockManifest]) -> None:
-    """A model must never see a block before an earlier one: refuse a log whose manifests do not go forward in time."""
+def contradictions(names: list[str], blocks: Sequence[BlockManifest | None]) -> Iterator[tuple[str, str]]:
+    """Where a log's manifests do not go forward in time: a model must never see a block before an earlier one.
 
-    def refuse(name: str, problem: str) -> NoReturn:
-        raise CorruptArtefactError(f"{path / 'blocks' / name / 'manifest.json'}: {problem}; ingest the log again")
+    Args:
+        names: the blocks' names as the log's manifest has them.
+        blocks: their manifests; None for one that cannot be read.
 
-    for index, (name, block) in enumerate(zip(manifest.blocks, blocks, strict=True)):
+    Yields:
+        The name of the block at fault, and what is wrong with it.
+    """
+    before: BlockManifest | None = None
+    for index, (name, block) in enumerate(zip(names, blocks, strict=True)):
+        if block is None:
+            continue
         if block.name != name or block.index != index:
-            refuse(name, f"is block {block.index} {block.name!r}, log.json puts {name!r} at position {index}")
+            yield name, f"is block {block.index} {block.name!r}, log.json puts {name!r} at position {index}"
         if block.time_min > block.time_max or sum(shard.rows for shard in block.shards) != block.rows:
-            refuse(name, "its times or its row counts contradict each other")
-        if index and block.time_min <= blocks[index - 1].time_max:
-            refuse(name, f"begins before block {manifest.blocks[index - 1]!r} ends: the blocks are out of time order")
-        if index and block.n_ids < blocks[index - 1].n_ids:
-            refuse(name, f"has fewer ids than block {manifest.blocks[index - 1]!r} before it")
+            yield name, "its times or its row counts contradict each other"
+        if before and block.time_min <= before.time_max:
+            yield name, f"begins before block {before.name!r} ends: the blocks are out of time order"
+        if before and block.n_ids < before.n_ids:
+            yield name, f"has fewer ids than block {before.name!r} before it"
+        before = block
 
 
 def write_shard(path: Path, rows: Rows) -> Shard:

@@ -16,7 +16,7 @@ import os
 import shutil
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import pyarrow as pa
 from pydantic import Field as Key
@@ -33,6 +33,10 @@ FORMAT: Final = 2
 """Version of the run folder's layout; a reader refuses any other."""
 
 
+Count = Annotated[int, Key(ge=0, lt=2**63)]
+"""A number of things; a damaged manifest may say anything."""
+
+
 class RunManifest(Settings):
     """What a run was asked to do, and by which versions."""
 
@@ -47,9 +51,9 @@ class RunManifest(Settings):
 class FileEntry(Settings):
     """One file of a stage."""
 
-    path: str = Key(pattern=r"^[a-z0-9.-]+$")
+    path: str = Key(pattern=r"^[a-z0-9][a-z0-9.-]*$")
     """Name inside the stage's folder."""
-    bytes: int
+    bytes: Count
     """Size."""
     sha256: str
     """Checksum, hexadecimal."""
@@ -68,11 +72,11 @@ class StageManifest(Settings):
     """Checksum of the block's manifest: the rows from which the stage came."""
     parent_sha256: str | None
     """Checksum of the previous stage's manifest; None for the first."""
-    rows_seen: int
+    rows_seen: Count
     """Rows of all blocks so far."""
-    n_ids: int
+    n_ids: Count
     """Rows of the embedding table."""
-    units: int
+    units: Count
     """Units in the memory."""
     config: StreamConfig
     """The run's config, with the horizon for which the memory was refined (`student`)."""

@@ -284,7 +284,19 @@ def test_help_is_instant(arguments: list[str]) -> None:
 
 
 def test_each_command_shows_an_example() -> None:
-    for command in ("ingest", "simulate", "distill", "status", "inspect", "sweep", "export", "demo", "gc", "version"):
+    for command in (
+        "ingest",
+        "simulate",
+        "distill",
+        "status",
+        "inspect",
+        "sweep",
+        "export",
+        "demo",
+        "verify",
+        "gc",
+        "version",
+    ):
         result = CliRunner().invoke(app, [command, "--help"])
         assert result.exit_code == 0
         assert f"Example: diet-ray {'--json ' if command == 'version' else ''}{command}" in result.stdout

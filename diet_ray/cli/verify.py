@@ -1,0 +1,55 @@
+"""`diet-ray verify`: all that is wrong with a run or a log."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from diet_ray.cli.group import Options, app
+from diet_ray.errors import CorruptArtefactError
+
+
+@app.command()
+def verify(
+    ctx: typer.Context,
+    path: Annotated[Path, typer.Argument(metavar="RUN|LOG", help="A run folder, or a log's.")],
+    log: Annotated[
+        Path | None,
+        typer.Option(help="The log to compare a run with. Default: the one that was distilled, if it is there."),
+    ] = None,
+) -> None:
+    """Check every file, number and checksum of a run or a log, and name all faults. Exit code 2 where there is one.
+
+    Example: diet-ray verify runs/kuairand
+    """
+    options: Options = ctx.obj
+    from rich.table import Table
+
+    from diet_ray.verify import is_log, log_of
+    from diet_ray.verify import verify as look
+
+    faults = look(path, log=log)
+    kind = "log" if is_log(path) else "run"
+    compared = (log or log_of(path)) if kind == "run" else None
+    against = f", compared with the log {compared}" if compared else ", without its log" if kind == "run" else ""
+    said: list[str | Table] = [f"{path}: {kind}{against}: {len(faults) or 'no'} fault{'s' * (len(faults) != 1)}"]
+    if faults:
+        table = Table("where", "what", "remedy")
+        for fault in faults:
+            table.add_row(fault.where, fault.what, fault.remedy)
+        said.append(table)
+    options.result(
+        {
+            "path": str(path),
+            "kind": kind,
+            "log": str(compared) if compared else None,
+            "faults": [asdict(fault) for fault in faults],
+        },
+        *said,
+    )
+    if faults:
+        first = faults[0]
+        raise CorruptArtefactError(f"{path}: faults found: {len(faults)}; the first: {first.where}: {first.what}")

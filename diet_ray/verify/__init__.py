@@ -1,0 +1,60 @@
+"""Look at all of a run or a log and say what is wrong with it. No Ray here.
+
+Loading stops at the first file that is not the one that was committed; verifying goes on and names every fault, also those that a
+matching checksum hides.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from diet_ray.errors import ConfigError, CorruptArtefactError, VersionError
+from diet_ray.settings import parse_json
+from diet_ray.store import RunManifest
+from diet_ray.verify.faults import Fault, Faults
+from diet_ray.verify.log import REMEDY as LOG_REMEDY
+from diet_ray.verify.log import check_log
+from diet_ray.verify.run import REMEDY as RUN_REMEDY
+from diet_ray.verify.run import check_run
+
+__all__ = ["Fault", "is_log", "log_of", "verify"]
+
+
+def verify(path: str | Path, *, log: str | Path | None = None) -> list[Fault]:
+    """All faults of a run or of a log; none where it is sound.
+
+    Args:
+        path: folder of a run or of an ingested log.
+        log: the log of the run, with which its units are compared; by default the one that the run names, where it is there.
+
+    Raises:
+        ConfigError: `path` is neither a run nor a log, or `log` is no log.
+    """
+    path = Path(path)
+    if is_log(path):
+        if log is not None:
+            raise ConfigError(f"--log: {path} is a log itself; leave it out")
+        faults = Faults(path, LOG_REMEDY)
+        check_log(path, faults)
+    elif (path / "run.json").exists() or (path / "stages").is_dir():
+        if log is not None and not is_log(Path(log)):
+            raise ConfigError(f"--log: {log} holds no log; name the folder of an ingested one")
+        faults = Faults(path, RUN_REMEDY)
+        check_run(path, faults, Path(log) if log is not None else log_of(path))
+    else:
+        raise ConfigError(f"{path}: neither a run nor a log; name the folder that holds run.json or log.json")
+    return list(dict.fromkeys(faults.found))  # a shard of the log may be read for several stages
+
+
+def is_log(path: Path) -> bool:
+    """Whether a folder is that of a log, however damaged."""
+    return (path / "log.json").exists() or (path / "blocks").is_dir()
+
+
+def log_of(run: Path) -> Path | None:
+    """The log that a run names; None where it is not there, or the run does not say."""
+    try:
+        log = parse_json(RunManifest, run / "run.json").config.log
+    except (CorruptArtefactError, VersionError):
+        return None
+    return log if is_log(log) else None

@@ -1,0 +1,214 @@
+"""What can be wrong with a run: how its stages follow from one another, and from the log."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from diet_ray.blocks import BlockManifest, LogManifest, sha256
+from diet_ray.config import StreamConfig
+from diet_ray.schema import Schema
+from diet_ray.store import RunManifest, StageManifest, stage_folder
+from diet_ray.units import Units
+from diet_ray.verify.faults import Faults, few
+from diet_ray.verify.log import read_blocks, read_rows
+from diet_ray.verify.stage import check_stage
+
+REMEDY = "restore it from a copy, or remove this stage and all after it and go on with distill --resume"
+ANOTHER_LOG = "name the run's own log with --log, or restore it from a copy"
+DRAFT = re.compile(r"\.\d{4,}\.tmp")
+"""Folder of a stage that an interrupted run was writing."""
+
+
+@dataclass
+class _Before:
+    """What the stages up to here have been; None where it is not known."""
+
+    stage: StageManifest | None = None
+    sha256: str | None = None
+    units: Units | None = None
+
+
+@dataclass(frozen=True)
+class _Log:
+    """The log from which the run should have come."""
+
+    path: Path
+    schema: Schema
+    blocks: list[BlockManifest | None]
+
+
+def check_run(run: Path, faults: Faults, log: Path | None) -> None:
+    """Note all that is wrong with the run in the folder `run`, and where it does not come from `log`.
+
+    Holds two stages' units and one shard of the log in memory.
+    """
+    begun = faults.manifest(RunManifest, run / "run.json")
+    source = _open(log, faults) if log else None
+    config = begun.config if begun else None
+    before, expected = _Before(), 0
+    for index in _stages(run, faults):
+        if index > expected:
+            faults.add(run / "stages", f"stages {expected:04d} to {index - 1:04d} are missing, {index:04d} is there")
+            before = _Before()
+        folder, expected = stage_folder(run, index), index + 1
+        stage = faults.manifest(StageManifest, folder / "manifest.json")
+        here = sha256(folder / "manifest.json") if (folder / "manifest.json").is_file() else None
+        if stage is None:
+            before = _Before(sha256=here)
+            continue
+        config = config or stage.config
+        _check_lineage(folder / "manifest.json", stage, index, config, before, faults)
+        units = check_stage(folder, stage, faults)
+        if source is not None:
+            _check_source(folder, stage, source, before, faults)
+        if units is not None:
+            unknown = units
+            if index == 0 or before.units is not None:
+                unknown = units.take(_check_inherited(folder, stage, units, before.units, faults))
+            if source is not None:  # the others were looked for when they came
+                _check_rows(folder, unknown, source, faults)
+        before = _Before(stage, here, units)
+
+
+def _stages(run: Path, faults: Faults) -> list[int]:
+    """The stages that are there, in order; anything else in their folder is a fault, except what an interrupted run leaves."""
+    stages = run / "stages"
+    if stages.is_symlink() or not stages.is_dir():
+        faults.add(stages, "is a link" if stages.is_symlink() else "missing")
+        return []
+    found = []
+    for path in sorted(stages.iterdir()):
+        number = int(path.name) if path.name.isdecimal() and path.name.isascii() else -1
+        if number >= 0 and path.name == stage_folder(run, number).name and path.is_dir() and not path.is_symlink():
+            found.append(number)
+        elif path.is_symlink() or not DRAFT.fullmatch(path.name):
+            what = "is a link" if path.is_symlink() else "stray: no manifest names it"
+            faults.add(path, what, remedy="remove it with diet-ray gc --yes")
+    return sorted(found)
+
+
+def _check_lineage(
+    path: Path, stage: StageManifest, index: int, config: StreamConfig, before: _Before, faults: Faults
+) -> None:
+    if stage.index != index:
+        faults.add(path, f"is stage {stage.index}, its folder says {index}")
+    if (index == 0 and stage.parent_sha256 is not None) or (before.sha256 and before.sha256 != stage.parent_sha256):
+        faults.add(path, "does not follow from the stage before it: another parent_sha256")
+    differing = _differing(stage.config, config)
+    if differing:
+        faults.add(path, f"made with another config than the run's: key {', '.join(map(repr, differing))}")
+    budget = stage.config.budget
+    most = budget.cap if budget.cap is not None else max(1, round((budget.ratio or 0.0) * stage.rows_seen))
+    if not 1 <= stage.units <= most:
+        faults.add(path, f"says {stage.units} units, the budget for {stage.rows_seen} rows seen is {most}")
+    least = int(stage.log_schema.first_static_id[-1])
+    if stage.n_ids < least:
+        faults.add(path, f"says {stage.n_ids} ids, the fixed ones of its schema alone are {least}")
+    last = before.stage
+    if stage.rows_seen <= (last.rows_seen if last else 0):
+        faults.add(path, f"says {stage.rows_seen} rows seen, not more than the stage before")
+    if last and stage.n_ids < last.n_ids:
+        faults.add(path, f"says {stage.n_ids} ids, the stage before has {last.n_ids}")
+    if last and stage.log_schema != last.log_schema:
+        faults.add(path, "has another log_schema than the stage before")
+
+
+def _differing(one: StreamConfig, other: StreamConfig) -> list[str]:
+    """Keys in which two configs of one run must not differ and do."""
+    left, right = one.model_dump(mode="json"), other.model_dump(mode="json")
+    return [key for key in left if key not in ("log", "cluster") and left[key] != right[key]]
+
+
+def _check_inherited(folder: Path, stage: StageManifest, units: Units, old: Units | None, faults: Faults) -> np.ndarray:
+    """Check that each unit is one of the stage before, with its row's ids, labels and block, or is of this stage's block.
+
+    Returns `[M]` bool: the units that are not of the stage before, or differ from it.
+    """
+    fresh = np.ones(len(units), bool)
+    if old is not None:
+        _, here, there = np.intersect1d(units.unit_id, old.unit_id, return_indices=True)
+        for name in ("ids", "label", "block"):
+            now, then = getattr(units, name)[here], getattr(old, name)[there]
+            if now.shape[1:] != then.shape[1:]:
+                return fresh
+            bad = (now != then).reshape(len(here), -1).any(axis=1)
+            if bad.any():
+                faults.add(
+                    folder,
+                    f"{few(units.unit_id[here], bad, 'units')}: changed since the stage before",
+                    part=f"column {name!r}",
+                )
+        fresh[here] = False
+    bad = fresh & (units.block != stage.index)
+    if bad.any():
+        faults.add(
+            folder,
+            f"{few(units.unit_id, bad, 'units')}: of an earlier block, and not in the stage before",
+            part="column 'block'",
+        )
+    return fresh
+
+
+def _open(log: Path, faults: Faults) -> _Log | None:
+    """The manifests of a log, without looking at its rows."""
+    manifest = faults.manifest(LogManifest, log / "log.json")
+    return _Log(log, manifest.log_schema, read_blocks(log, manifest, faults)) if manifest else None
+
+
+def _check_source(folder: Path, stage: StageManifest, log: _Log, before: _Before, faults: Faults) -> None:
+    """Check that a stage's manifest says the same as the block that it took in."""
+    path = folder / "manifest.json"
+    if stage.log_schema != log.schema:
+        faults.add(path, f"has another schema than the log {log.path}", remedy=ANOTHER_LOG)
+    if stage.index >= len(log.blocks):
+        faults.add(path, f"took in block {stage.index}, the log has {len(log.blocks)}", remedy=ANOTHER_LOG)
+        return
+    block = log.blocks[stage.index]
+    if block is None:
+        return
+    manifest = log.path / "blocks" / block.name / "manifest.json"
+    if block.name != stage.block or sha256(manifest) != stage.block_sha256:
+        faults.add(path, f"took in another block than {block.name!r} of the log: block_sha256", remedy=ANOTHER_LOG)
+    if block.n_ids != stage.n_ids:
+        faults.add(path, f"says {stage.n_ids} ids, its block says {block.n_ids}")
+    known = before.stage.rows_seen if before.stage else 0 if stage.index == 0 else None
+    if known is not None and stage.rows_seen != known + block.rows:
+        faults.add(path, f"says {stage.rows_seen} rows seen, with its block they are {known + block.rows}")
+
+
+def _check_rows(folder: Path, units: Units, log: _Log, faults: Faults) -> None:
+    """Check that each unit's row is in its block, with the same ids and labels."""
+    for index in np.unique(units.block).tolist():
+        block = log.blocks[index] if 0 <= index < len(log.blocks) else None
+        if block is None:
+            continue
+        mine = units.take(units.block == index)
+        missing, whole = np.ones(len(mine), bool), True
+        for shard in block.shards:
+            rows = read_rows(log.path / "blocks" / block.name / shard.path, shard, log.schema, faults)
+            if rows is None:
+                whole = False
+                continue
+            _, here, there = np.intersect1d(mine.unit_id, rows.row_id, return_indices=True)
+            missing[here] = False
+            for name, theirs in (("ids", rows.ids), ("label", rows.labels)):
+                ours = getattr(mine, name)[here]
+                if ours.shape[1:] != theirs.shape[1:]:
+                    continue  # the schemas differ, which has been said
+                bad = (ours != theirs[there]).any(axis=1)
+                if bad.any():
+                    faults.add(
+                        folder,
+                        f"{few(mine.unit_id[here], bad, 'units')}: not those of the row in block {block.name!r}",
+                        part=f"column {name!r}",
+                    )
+        if whole and missing.any():
+            faults.add(
+                folder,
+                f"{few(mine.unit_id, missing, 'units')}: no row of block {block.name!r}",
+                part="column 'unit_id'",
+            )

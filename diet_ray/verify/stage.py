@@ -1,0 +1,175 @@
+"""What can be wrong with the files of one stage: memory shards, checkpoints and the optimiser's moments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset
+import torch
+from safetensors import SafetensorError, safe_open
+
+from diet_ray.candidates import build
+from diet_ray.store import FileEntry, StageManifest, memory_path
+from diet_ray.units import Units, shard_of
+from diet_ray.verify.faults import ROWS_PER_BYTE, Columns, Faults, few
+
+Shapes = dict[str, tuple[str, list[int]]]
+"""safetensors dtype and shape of each tensor of a file."""
+
+
+def check_stage(folder: Path, stage: StageManifest, faults: Faults) -> Units | None:
+    """Note all that is wrong with the files of a stage; returns its units, ordered by unit id, where all shards could be read.
+
+    Nothing is allocated for what the manifest claims: sizes, types and row counts are compared with the files' own headers first.
+    """
+    entries = [*stage.memory, *stage.checkpoints, stage.optimiser]
+    names = {"manifest.json", *(entry.path for entry in entries)}
+    faults.strays(folder, names, remedy="remove it by hand; diet-ray gc leaves committed stages alone")
+    cluster, reference = stage.config.cluster, stage.config.reference
+    memory = [memory_path(folder, index).name for index in range(len(stage.memory))]
+    _check_names(folder, "memory shards", stage.memory, memory, cluster.memory_shards, faults)
+    checkpoints = [f"checkpoint-{index}.safetensors" for index in range(len(stage.checkpoints))]
+    _check_names(folder, "checkpoints", stage.checkpoints, checkpoints, reference.checkpoints, faults)
+    _check_names(folder, "optimisers", [stage.optimiser], ["optimiser.safetensors"], 1, faults)
+
+    units = _check_memory(folder, stage, faults)
+    _check_weights(folder, stage, faults)
+    return units
+
+
+def _check_names(
+    folder: Path, what: str, entries: list[FileEntry], names: list[str], number: int, faults: Faults
+) -> None:
+    if len(entries) != number:
+        faults.add(folder / "manifest.json", f"names {len(entries)} {what}, its config asks for {number}")
+    for entry, name in zip(entries, names, strict=True):
+        if entry.path != name:
+            faults.add(folder / "manifest.json", f"names {entry.path!r} where {name!r} belongs")
+
+
+def _check_memory(folder: Path, stage: StageManifest, faults: Faults) -> Units | None:
+    parts = [_check_shard(folder / entry.path, index, entry, stage, faults) for index, entry in enumerate(stage.memory)]
+    read = [part for part in parts if part is not None]
+    if not read:
+        return None
+    units = Units.concat(read)
+    twice = np.unique(units.unit_id[1:][units.unit_id[1:] == units.unit_id[:-1]])
+    if len(twice):
+        faults.add(folder, f"{len(twice)} unit ids occur twice in the memory, the first is {int(twice[0])}")
+    if len(read) < len(parts):
+        return None
+    if len(units) != stage.units:
+        faults.add(folder / "manifest.json", f"says {stage.units} units, the memory shards hold {len(units)}")
+    return units
+
+
+def _check_shard(path: Path, index: int, entry: FileEntry, stage: StageManifest, faults: Faults) -> Units | None:
+    if not faults.intact(path, entry.bytes, entry.sha256):
+        return None
+    schema, dim = stage.log_schema, stage.config.reference.dim
+    wanted: Columns = {
+        "unit_id": (np.int64, None),
+        "ids": (np.int32, schema.n_slots),
+        "delta": (np.float32, schema.n_fields * dim),
+        "logit": (np.float32, schema.n_tasks),
+        "weight": (np.float32, None),
+        "block": (np.int32, None),
+        "label": (np.uint8, schema.n_tasks),
+        "influence": (np.float32, None),
+    }
+    try:
+        with pa.OSFile(str(path)) as source:
+            reader = pa.ipc.open_file(source)
+            # By the footer alone, which costs nothing however many rows it claims.
+            n_rows = pyarrow.dataset.dataset(path, format="ipc").count_rows()
+            if n_rows > entry.bytes * ROWS_PER_BYTE:
+                faults.add(path, f"claims {n_rows} units in {entry.bytes} bytes")
+                return None
+            meta = reader.schema.metadata or {}
+            said = [meta.get(key, b"?").decode(errors="replace") for key in (b"n_fields", b"dim")]
+            if said != [str(schema.n_fields), str(dim)]:
+                faults.add(path, f"says {said[0]} fields of width {said[1]}, the run has {schema.n_fields} of {dim}")
+            if not faults.columns(path, reader.schema, wanted):
+                return None
+            columns = faults.arrays(path, reader.read_all(), wanted)
+    except (OSError, MemoryError, pa.ArrowException) as error:
+        faults.add(path, f"not a readable Arrow file ({error})")
+        return None
+    if columns is None:
+        return None
+    columns["delta"] = columns["delta"].reshape(-1, schema.n_fields, dim)
+    units = Units(**columns)
+    _check_units(path, units, index, stage, faults)
+    return units
+
+
+def _check_units(path: Path, units: Units, index: int, stage: StageManifest, faults: Faults) -> None:
+    ids = units.unit_id
+
+    def each(bad: Any, column: str, what: str) -> None:
+        if bad.any():
+            faults.add(path, f"{few(ids, bad, 'units')}: {what}", part=f"column {column!r}")
+
+    each(shard_of(ids, len(stage.memory)) != index, "unit_id", "belongs to another shard")
+    each(np.diff(ids, prepend=ids[:1]) < 0, "unit_id", "below the one before")
+    each(((units.ids < 0) | (units.ids >= stage.n_ids)).any(axis=1), "ids", f"outside [0, {stage.n_ids})")
+    for name in ("delta", "logit", "weight", "influence"):
+        values = getattr(units, name)
+        each(~np.isfinite(values).reshape(len(ids), -1).all(axis=1), name, "not finite")
+    each((units.label > 1).any(axis=1), "label", "neither 0 nor 1")
+    each((units.block < 0) | (units.block > stage.index), "block", f"outside the blocks 0 to {stage.index}")
+
+
+def _check_weights(folder: Path, stage: StageManifest, faults: Faults) -> None:
+    """Check the tensors of the checkpoints and of the optimiser."""
+    reference, schema = stage.config.reference, stage.log_schema
+    table = {"table": ("F32", [stage.n_ids, reference.dim])}
+    net: Shapes | None = None
+    for entry in [*stage.checkpoints, stage.optimiser]:
+        path = folder / entry.path
+        if not faults.intact(path, entry.bytes, entry.sha256):
+            continue
+        if entry.bytes < 4 * stage.n_ids * reference.dim:
+            faults.add(path, f"too small for {stage.n_ids} ids of width {reference.dim}")
+            continue
+        if net is None:  # only now is the width known to be one that this machine can build
+            built = build(reference.net, schema.field_names, reference.dim, schema.n_tasks, seed=0)
+            net = {f"net.{name}": ("F32", list(one.shape)) for name, one in built.named_parameters()}
+        _check_tensors(path, {**table, **net} if entry is not stage.optimiser else _moments(table, net), faults)
+
+
+def _moments(table: Shapes, net: Shapes) -> Shapes:
+    """What the optimisers remember of each parameter; SparseAdam counts its steps in an integer."""
+    shapes: Shapes = {}
+    for name, (kind, shape) in {**table, **net}.items():
+        shapes[f"{name}/exp_avg"] = shapes[f"{name}/exp_avg_sq"] = (kind, shape)
+        shapes[f"{name}/step"] = ("I64" if name in table else "F32", [])
+    return shapes
+
+
+def _check_tensors(path: Path, wanted: Shapes, faults: Faults) -> None:
+    """Compare a file's header with what it should hold, then look for numbers that are not finite, one tensor at a time."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = set(file.keys())
+            for name in sorted(wanted.keys() - names):
+                faults.add(path, "missing", part=f"tensor {name!r}")
+            for name in sorted(names - wanted.keys()):
+                faults.add(path, "does not belong here", part=f"tensor {name!r}")
+            for name in sorted(names & wanted.keys()):
+                header = file.get_slice(name)
+                have = (header.get_dtype(), list(header.get_shape()))
+                if have != wanted[name]:
+                    said, right = (f"{kind} {shape}" for kind, shape in (have, wanted[name]))
+                    faults.add(path, f"is {said}, must be {right}", part=f"tensor {name!r}")
+                    continue
+                values = file.get_tensor(name)
+                if not bool(torch.isfinite(values).all()):
+                    faults.add(path, "not finite", part=f"tensor {name!r}")
+                if name == "table" and bool(values[0].any()):
+                    faults.add(path, "row 0, the padding, is not zero", part="tensor 'table'")
+    except (OSError, MemoryError, SafetensorError) as error:
+        faults.add(path, f"not a readable safetensors file ({error})")
