@@ -323,7 +323,7 @@ def test_kuairand_27k_in_parts(tmp_path: Path) -> None:
     parts = [
         line(1, 7, 9 * 3_600_000) + line(1, 8, 5, 1),
         line(2, 7, 5) + line(1, 8, 5, 1) + line(1, 9, -1),
-        line(2, 8, 20 * 3_600_000) + line(3, 8, 5),
+        line(2, 8, 20 * 3_600_000) + line(3, 8, 5) + line(3, 7, 2),
     ]
     for name, text in zip(names, parts, strict=True):
         (tmp_path / f"log_standard_{name}.csv").write_text(header + text)
@@ -339,12 +339,12 @@ def test_kuairand_27k_in_parts(tmp_path: Path) -> None:
     (tmp_path / "video_features_statistic_27k_part1.csv").write_text("video_id\n7\n")
     frame = prepared("kuairand-27k", tmp_path, tmp_path / "out", ["2022-04-08"])
     # By time, equal times in the order of the files; without the double and the row before the first day.
-    assert frame[["user_id", "video_id"]].to_numpy().tolist() == [[1, 8], [2, 7], [3, 8], [1, 7], [2, 8]]
-    assert frame["tag1"].tolist() == ["unknown", "39", "unknown", "39", "unknown"]
-    assert frame["freshness_days"].tolist() == [7, -2, 7, -2, 7]
-    assert frame["user_active_degree"].fillna("-").tolist() == ["full_active", "NA", "-", "full_active", "NA"]
-    assert frame["music_id"].fillna("-").tolist() == ["-", "9155697141", "-", "9155697141", "-"]
-    assert frame["fans_user_num_range"].fillna("-").tolist()[:3] == ["[100,1k)", "0", "-"]
+    assert frame[["user_id", "video_id"]].to_numpy().tolist() == [[3, 7], [1, 8], [2, 7], [3, 8], [1, 7], [2, 8]]
+    assert frame["tag1"].tolist() == ["39", "unknown", "39", "unknown", "39", "unknown"]
+    assert frame["freshness_days"].tolist() == [-2, 7, -2, 7, -2, 7]
+    assert frame["user_active_degree"].fillna("-").tolist() == ["-", "full_active", "NA", "-", "full_active", "NA"]
+    assert frame["music_id"].fillna("-").tolist() == ["9155697141", "-", "9155697141", "-", "9155697141", "-"]
+    assert frame["fans_user_num_range"].fillna("-").tolist()[:3] == ["-", "[100,1k)", "0"]
 
 
 @pytest.mark.ray
