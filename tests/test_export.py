@@ -11,6 +11,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,6 +36,8 @@ from diet_ray.export import export_memory, prune
 from diet_ray.fidelity.config import Method
 from diet_ray.fidelity.measures import MEASURES, Interval
 from diet_ray.fidelity.result import CEILING, FidelityResult, SetResult
+from diet_ray.inspection import inspect
+from diet_ray.inspection_page import lead, write_inspection
 from diet_ray.settings import write_json
 from diet_ray.store import stage_folder
 from diet_ray.units import Units
@@ -278,11 +281,27 @@ def test_the_card_with_figures_of_fidelity(finished: Path, tmp_path: Path) -> No
         export_memory(finished, tmp_path / "none", fidelity=bench(tmp_path / "other.json", log="another"))
 
 
-def test_an_unrefined_run_says_so(tmp_path: Path) -> None:
-    stream = config(write_log(tmp_path / "log", blocks=2, n=100))
+def test_several_tasks_and_no_refinement(tmp_path: Path) -> None:
+    mpl.use("agg")
+    stream = config(write_log(tmp_path / "log", blocks=2, n=100, tasks=2))
     local_run(tmp_path / "run", stream.model_copy(update={"refine": stream.refine.model_copy(update={"rounds": 0})}))
-    export_memory(tmp_path / "run", tmp_path / "mine")
-    assert "| 0 | block-000 | 100 | 5 | none |" in (tmp_path / "mine" / "README.md").read_text()
+    made = export_memory(tmp_path / "run", tmp_path / "mine")
+    units, memory = pq.read_table(tmp_path / "mine" / "units-00000.parquet"), load_memory(tmp_path / "run")
+    for task in (0, 1):
+        assert units[f"soft_label_label_{task}"].to_pylist() == memory.soft_label[:, task].tolist()
+        assert units[f"label_label_{task}"].to_pylist() == memory.units.label[:, task].tolist()
+    assert made.tasks == ["label_0", "label_1"]
+    card = (tmp_path / "mine" / "README.md").read_text()
+    assert "| 0 | block-000 | 100 | 5 | none |" in card
+    assert "soft labels for label_0 and label_1" in card
+    found = inspect(tmp_path / "run")
+    assert found.refined is None
+    assert (found.helping, found.harming) == (0, 0)
+    assert [(part.task, part.label) for part in found.labels] == [
+        (f"label_{t}", label) for t in (0, 1) for label in (0, 1)
+    ]
+    assert len(write_inspection(tmp_path / "page.html", found)) == 6
+    assert "Refinement" not in lead(found)
 
 
 def test_it_appears_complete_or_not_at_all(
