@@ -109,7 +109,22 @@ def test_every_log_says_what_it_needs(name: str, tmp_path: Path) -> None:
         READERS[name].prepare(None, tmp_path)
     with pytest.raises(BadInputError, match=r"holds no|no day_N"):
         READERS[name].prepare(tmp_path, tmp_path / "out")
-    assert READERS[name].schema.n_fields > 4
+    schema = READERS[name].schema
+    outcomes = {
+        "click",
+        "clk",
+        "nonclk",
+        "rating",
+        "liked",
+        "behaviour",
+        "action_type",
+        "is_click",
+        "long_view",
+        "play_time_ms",
+    }
+    assert not outcomes & {field.source for field in schema.fields}
+    assert schema.time.column not in schema.field_names
+    assert schema.n_fields > 4
 
 
 def test_write_rows(tmp_path: Path) -> None:
