@@ -33,4 +33,4 @@ def demo(
         from diet_ray.demo import parts_to_print
 
         result = run_demo(out, weeks=weeks, seed=seed, shown=shown)
-    options.result(result.model_dump(mode="json"), *parts_to_print(out, result))
+    options.result(result, *parts_to_print(out, result))

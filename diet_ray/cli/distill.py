@@ -45,7 +45,7 @@ def distill(
         with _gone_unless_begun(run), follow(run, blocks, shown):
             distil(run, stream, resume=resume)
     summary = summarise(run)
-    options.result(summary.model_dump(mode="json"), summary.table())
+    options.result(summary, summary.table())
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def fidelity(
 
         result, cost = run_fidelity(bench, out, Counted(shown))
     options.result(
-        {"fidelity": result.model_dump(mode="json"), "cost": cost.model_dump(mode="json")},
+        {"fidelity": result, "cost": cost},
         *tables_to_print(result, cost),
         f"\nPage of plots: {out / 'fidelity.html'}\nFigures:       {out / 'fidelity.json'}, {out / 'cost.json'}",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic_core import to_json
 from typer.core import TyperGroup
 
 from diet_ray.errors import DietError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from diet_ray.progress import Display
+    from diet_ray.settings import Settings
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
@@ -68,10 +69,11 @@ class Options:
         with display(quiet=self.quiet) as shown, connect(self.address, self.cpus):
             yield shown
 
-    def result(self, data: dict[str, Any], *readable: str | Table) -> None:
-        """Print a result: as JSON on standard output, or for a person unless they asked for quiet."""
+    def result(self, data: Settings | dict[str, Any], *readable: str | Table) -> None:
+        """Print a result: as JSON on standard output (nan as null), or for a person unless they asked for quiet."""
         if self.json:
-            typer.echo(json.dumps(data, indent=2))
+            # Not json.dumps, which writes NaN: no JSON that another program reads.
+            typer.echo(to_json(data, indent=2, inf_nan_mode="null").decode())
         elif not self.quiet:
             from rich.console import Console
 

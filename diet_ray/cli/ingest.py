@@ -24,9 +24,7 @@ def ingest(
     ctx: typer.Context,
     what: Annotated[
         str,
-        typer.Argument(
-            metavar="NAME|SCHEMA.yaml", help="A published log (complete-journey, kuairand), or a schema file."
-        ),
+        typer.Argument(metavar="NAME|SCHEMA.yaml", help="A published log (docs/logs.md), or a schema file."),
     ],
     out: Annotated[Path, typer.Option(help="Folder to make for the log.")],
     source: Annotated[

@@ -26,7 +26,6 @@ def inspect(
     Example: diet-ray inspect runs/kuairand --out kuairand.html
     """
     options: Options = ctx.obj
-    import json
 
     from diet_ray.errors import ConfigError
     from diet_ray.inspection import inspect as inspect_memory
@@ -39,4 +38,4 @@ def inspect(
     if out is not None:
         readable.append(f"\nPage of plots: {write_inspection(out, found)[0]}")
     # By way of text, where what is undefined is null: JSON has no nan.
-    options.result(json.loads(found.model_dump_json()), *readable)
+    options.result(found, *readable)

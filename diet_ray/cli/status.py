@@ -23,4 +23,4 @@ def status(ctx: typer.Context, run: Annotated[Path, typer.Argument(metavar="RUN"
     from diet_ray.status import status as status_of
 
     found = status_of(run)
-    options.result(found.model_dump(mode="json"), "\n".join(found.lines()))
+    options.result(found, "\n".join(found.lines()))

@@ -50,4 +50,4 @@ def sweep(
             seeds=seeds,
             on_progress=lambda done, total: count("trials", done, total),
         )
-    options.result(board.model_dump(mode="json"), board.table())
+    options.result(board, board.table())
