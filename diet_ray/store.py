@@ -2,6 +2,7 @@
 
     RUN/run.json                          RunManifest, written when the run begins
     RUN/events.jsonl                      what happened when (`diet_ray.events`); not part of the result
+    RUN/lock.json                         who works in the folder just now (`diet_ray.lock`); not part of the result
     RUN/stages/0003/manifest.json         StageManifest, written last inside a temporary folder that one rename makes visible
     RUN/stages/0003/memory-00.arrow       units of one memory shard, Arrow IPC
     RUN/stages/0003/checkpoint-0.safetensors   weights of phi_t along the pass; the last one is phi_t

@@ -54,9 +54,12 @@ class Faults:
             return None
         try:
             return parse_json(kind, path)
-        except (CorruptArtefactError, VersionError) as error:
+        except CorruptArtefactError as error:
             self.add(path, str(error).removeprefix(f"{path}: "))
-            return None
+        except VersionError as error:
+            remedy = "verify it with the release that made it, or make it again with this one"
+            self.add(path, str(error).removeprefix(f"{path}: ").partition(":")[0], remedy=remedy)
+        return None
 
     def intact(self, path: Path, n_bytes: int, checksum: str) -> bool:
         """Whether a file is there and is the one that its manifest describes. Its size is looked at first."""
