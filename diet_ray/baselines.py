@@ -56,14 +56,15 @@ def frozen_log(
     What is between it and `full_log` is the price of sharing embeddings; between it and a student, that of learning from few units.
     """
     module = build(spec, log.schema.field_names, config.dim, log.schema.n_tasks, derive_seed(seed, "candidate"))
-    net, lr = FlatNet(module.train()), config.lr * spec.lr_scale
+    net, lr, unused = FlatNet(module.train()), config.lr * spec.lr_scale, torch.Generator()
     state, slots = AdamState.start(net.initial()), torch.tensor(log.schema.field_of_slot)
     with Clock() as clock, torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "dropout"))
         for batch in batches(chain.from_iterable(log.iter_block(block) for block in blocks), config.batch_size):
             x, hard = lookup(table, torch.tensor(batch.ids), slots), torch.tensor(batch.labels, dtype=torch.float32)
             example = Examples(x, torch.logit(hard), torch.ones(len(batch)))
-            state = run_steps(net, state, example, torch.arange(len(batch))[None], lr)
+            order = torch.arange(len(batch))[None]
+            state = run_steps(net, state, example, order, lambda step: lr, draw=0.0, rng=unused)
     logits = [
         predict(module, state.theta, lookup(table, ids, slots)) for ids in torch.split(torch.tensor(rows.ids), 8192)
     ]

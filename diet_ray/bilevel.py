@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from diet_ray.student import AdamState, Examples, FlatNet, adam_step, loss, run_steps
+from diet_ray.student import AdamState, Examples, FlatNet, Rate, adam_step, drawn, loss, run_steps
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,9 @@ def meta_gradient(
     *,
     start: int,
     window: int,
-    lr: float,
+    rate: Rate,
+    draw: float,
+    rng: torch.Generator,
     of: int | None = None,
 ) -> MetaGradient:
     """One truncated backpropagation through the proxy's training.
@@ -64,10 +66,12 @@ def meta_gradient(
         hard: the hard targets, or one rank's share of them.
         start: untracked steps.
         window: W, tracked steps.
-        lr: inner Adam's learning rate.
+        rate: inner Adam's learning rate.
+        draw: share of the labels that is drawn anew at each visit, as for a student; the derivative is the soft label's.
+        rng: of those draws.
         of: size of the whole of B_hard where `hard` is a share of it; summed over the shares, losses and gradients are the whole's.
     """
-    state = run_steps(net, AdamState.start(theta), examples, order[:start], lr)
+    state = run_steps(net, AdamState.start(theta), examples, order[:start], rate, draw=draw, rng=rng)
     tracked = order[start : start + window]
     rows, position = torch.unique(tracked, return_inverse=True)
     x = examples.x[rows].detach().requires_grad_()
@@ -75,9 +79,11 @@ def meta_gradient(
     weight, target = examples.weight[rows], torch.sigmoid(logit)
     state = AdamState(state.theta.detach().requires_grad_(), state.m, state.v, state.step)
     for batch in position:
-        value = loss(net, state.theta, x[batch], target[batch], weight[batch])
+        # What is drawn moves the label, but not with it: E[y] is the soft label.
+        noise = drawn(target[batch].detach(), draw, rng) - target[batch].detach()
+        value = loss(net, state.theta, x[batch], target[batch] + noise, weight[batch])
         (gradient,) = torch.autograd.grad(value, state.theta, create_graph=True)
-        state = adam_step(state, gradient, lr)
+        state = adam_step(state, gradient, rate(state.step))
     total = binary_cross_entropy_with_logits(net(state.theta, hard.x), hard.labels, reduction="sum")
     meta_loss = total / (hard.labels.shape[1] * (of or len(hard)))
     gradient_x, gradient_logit = torch.autograd.grad(meta_loss, (x, logit))

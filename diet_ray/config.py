@@ -79,8 +79,10 @@ class StudentConfig(Settings):
     """T, optimiser steps."""
     batch_size: int = Key(default=256, ge=1)
     """Units per step."""
-    lr: float = Key(default=5e-3, gt=0, allow_inf_nan=False)
-    """Adam's learning rate."""
+    lr: float = Key(default=1e-2, gt=0, allow_inf_nan=False)
+    """Adam's learning rate at the first step; it falls to 0 at the horizon along half a cosine."""
+    draw: float = Key(default=1.0, ge=0, le=1)
+    """Share of a soft label that is drawn anew, 0 or 1, at every visit: the noise that a pass over real rows would have. 0 for none."""
 
 
 class RefineConfig(Settings):

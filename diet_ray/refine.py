@@ -27,6 +27,7 @@ from diet_ray.student import (
     Examples,
     FlatNet,
     batch_order,
+    cosine,
     predict,
     run_steps,
     train_student,
@@ -171,7 +172,9 @@ class Refiner:
             HardTargets(self.pool.x[mine], self.pool.labels[mine]),
             start=start,
             window=config.refine.window,
-            lr=config.student.lr * proxy.spec.lr_scale,
+            rate=cosine(config.student, proxy.spec.lr_scale),
+            draw=config.student.draw,
+            rng=rng,
             of=len(chosen),
         )
         self.meta_loss.append(float(self.crew.sum(torch.tensor([gradient.loss], dtype=torch.float64))))
@@ -190,7 +193,8 @@ class Refiner:
         """Measure with a fresh student where the memory fails (reducible loss) and which units have leverage on it (influence)."""
         student, examples = self.config.student, self.examples()
         order = batch_order(len(examples), student.steps, student.batch_size, rng)
-        theta = run_steps(proxy.net, AdamState.start(random), examples, order, student.lr * proxy.spec.lr_scale).theta
+        rate = cosine(student, proxy.spec.lr_scale)
+        theta = run_steps(proxy.net, AdamState.start(random), examples, order, rate, draw=student.draw, rng=rng).theta
         with torch.no_grad():
             self.reducible = reducible_loss(proxy.net(theta, self.pool.x), self.pool_logits, self.pool.labels)
         self.influence = influence(proxy.net, theta, examples, self.pool)

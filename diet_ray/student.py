@@ -6,6 +6,8 @@ which a memory is refined is the one that its students run.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,6 +21,15 @@ from diet_ray.seeds import derive_seed, generator
 BETA1, BETA2 = 0.9, 0.999
 EPSILON = 1e-10
 """Adam's epsilon, inside the root so that the derivative of a step stays finite where a gradient is zero."""
+
+
+Rate = Callable[[int], float]
+"""A learning rate by the number of steps done."""
+
+
+def cosine(config: StudentConfig, lr_scale: float = 1.0) -> Rate:
+    """A student's learning rate: `lr * lr_scale` at first, down to 0 at the horizon along half a cosine (Loshchilov & Hutter 2017)."""
+    return lambda step: config.lr * lr_scale * (1 + math.cos(math.pi * step / config.steps)) / 2
 
 
 @dataclass(frozen=True)
@@ -99,15 +110,46 @@ def loss(net: FlatNet, theta: Tensor, x: Tensor, target: Tensor, weight: Tensor)
     return (weight * per_example).mean()
 
 
-def run_steps(net: FlatNet, state: AdamState, examples: Examples, order: Tensor, lr: float) -> AdamState:
-    """Train along `order [steps, B]` without a graph; returns the state after the last step."""
+def drawn(soft_label: Tensor, share: float, rng: torch.Generator) -> Tensor:
+    """`[..., T]`: `(1 - share) * soft_label + share * y`, `y` drawn as 0 or 1 with the soft label's probability.
+
+    A pass over a log learns from labels that are such draws, and what their noise does to a net is part of its worth. A student that only
+    sees probabilities is spared it, whatever its architecture; one that sees a draw kept for good learns the draw by heart. Drawn anew at
+    every visit, the noise is that of rows never seen before.
+    """
+    if share == 0:
+        return soft_label
+    return torch.lerp(soft_label, torch.bernoulli(soft_label, generator=rng), share)
+
+
+def run_steps(
+    net: FlatNet,
+    state: AdamState,
+    examples: Examples,
+    order: Tensor,
+    rate: Rate,
+    *,
+    draw: float,
+    rng: torch.Generator,
+) -> AdamState:
+    """Train along `order [steps, B]` without a graph; returns the state after the last step.
+
+    Args:
+        net: what learns.
+        state: where it starts.
+        examples: what it learns from.
+        order: which examples each step sees.
+        rate: Adam's learning rate.
+        draw: share of the target that is drawn anew at each visit (`drawn`).
+        rng: of those draws.
+    """
     target = torch.sigmoid(examples.logit)
     for batch in order:
         theta = state.theta.detach().requires_grad_()
-        value = loss(net, theta, examples.x[batch], target[batch], examples.weight[batch])
+        value = loss(net, theta, examples.x[batch], drawn(target[batch], draw, rng), examples.weight[batch])
         (gradient,) = torch.autograd.grad(value, theta)
         with torch.no_grad():
-            state = adam_step(AdamState(theta.detach(), state.m, state.v, state.step), gradient, lr)
+            state = adam_step(AdamState(theta.detach(), state.m, state.v, state.step), gradient, rate(state.step))
     return state
 
 
@@ -120,14 +162,15 @@ def train_student(
         module: `[B, F, d]` -> `[B, T]`; its parameters are read, not changed.
         examples: what to learn from.
         config: the horizon.
-        seed: of the batch order and of dropout.
+        seed: of the batch order, of what is drawn of the labels, and of dropout.
         lr_scale: the candidate's factor on `config.lr`.
     """
-    net = FlatNet(module.train())
+    net, rng = FlatNet(module.train()), generator(seed, "labels")
     order = batch_order(len(examples), config.steps, config.batch_size, generator(seed, "order"))
+    rate = cosine(config, lr_scale)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "dropout"))
-        return run_steps(net, AdamState.start(net.initial()), examples, order, config.lr * lr_scale).theta
+        return run_steps(net, AdamState.start(net.initial()), examples, order, rate, draw=config.draw, rng=rng).theta
 
 
 @torch.no_grad()

@@ -30,7 +30,7 @@ def bench_config(log: Path, folder: Path, **keys: Any) -> FidelityConfig:
         "stream": {"log": log.resolve(), **STREAM},
         "candidates": pool,
         "seeds": 2,
-        "methods": ["random/soft/shared", "memory/soft/shared+adapter"],
+        "methods": ["random/soft/shared", "memory/drawn/shared"],
         "differences": [],
         "curve": {"ratios": [], "methods": []},
         "stages": {"candidates": [], "methods": []},

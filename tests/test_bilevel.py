@@ -13,7 +13,18 @@ from diet_ray.bilevel import HardTargets, MetaClip, meta_gradient, mix_initial
 from diet_ray.student import BETA1, BETA2, EPSILON, AdamState, Examples, FlatNet, adam_step, batch_order, run_steps
 
 M, F, D, T, H = 12, 3, 4, 2, 10
-LR = 0.05
+DRAW = 0.6
+
+
+def rate(step: int) -> float:
+    return 0.05 * (1 - step / 20)
+
+
+PLAIN = {"rate": rate, "draw": 0.0, "rng": torch.Generator()}
+
+
+def draws() -> torch.Generator:
+    return torch.Generator().manual_seed(7)
 
 
 class SmallNet(nn.Module):
@@ -46,8 +57,8 @@ def trained_loss(
     net: FlatNet, theta: Tensor, examples: Examples, moved: Examples, order: Tensor, hard: HardTargets, start: int
 ) -> float:
     """Meta-loss of a student trained without any graph: on `examples` for `start` steps, on `moved` from there on."""
-    state = run_steps(net, AdamState.start(theta), examples, order[:start], LR)
-    state = run_steps(net, state, moved, order[start:], LR)
+    state = run_steps(net, AdamState.start(theta), examples, order[:start], rate, draw=0, rng=draws())
+    state = run_steps(net, state, moved, order[start:], rate, draw=0, rng=draws())
     with torch.no_grad():
         return float(binary_cross_entropy_with_logits(net(state.theta, hard.x), hard.labels))
 
@@ -56,7 +67,7 @@ def trained_loss(
 @pytest.mark.parametrize("logits", [False, True])
 def test_equals_finite_differences(problem, logits: bool, start: int) -> None:
     net, theta, examples, order, hard = problem
-    gradient = meta_gradient(net, theta, examples, order, hard, start=start, window=9 - start, lr=LR)
+    gradient = meta_gradient(net, theta, examples, order, hard, start=start, window=9 - start, **PLAIN)
     assert gradient.rows.tolist() == sorted(set(order[start:].flatten().tolist()))
     unmoved = trained_loss(net, theta, examples, examples, order, hard, start)
     assert math.isclose(gradient.loss, unmoved, rel_tol=1e-12)
@@ -75,11 +86,13 @@ def test_equals_finite_differences(problem, logits: bool, start: int) -> None:
         assert (sides[0] - sides[1]) / (2 * step) == pytest.approx(float(found.view(-1)[position]), rel=1e-4, abs=1e-9)
 
 
+@pytest.mark.parametrize("draw", [0.0, DRAW])
 @pytest.mark.parametrize("start", [0, 4])
-def test_equals_a_plain_unroll(problem, start: int) -> None:
+def test_equals_a_plain_unroll(problem, start: int, draw: float) -> None:
     net, theta, examples, order, hard = problem
-    window = 9 - start
-    gradient = meta_gradient(net, theta, examples, order, hard, start=start, window=window, lr=LR)
+    how = {"start": start, "window": 9 - start, "rate": rate, "draw": draw, "rng": draws()}
+    gradient = meta_gradient(net, theta, examples, order, hard, **how)
+    rng = draws()
 
     # All nine steps with a graph, written out over a list of tensors; units used before the window do not count.
     module = SmallNet()
@@ -91,14 +104,18 @@ def test_equals_a_plain_unroll(problem, start: int) -> None:
         tracked = number > start
         inputs, targets = (x, logit) if tracked else (x.detach(), logit.detach())
         out = torch.func.functional_call(module, dict(zip(names, parameters, strict=True)), (inputs[batch],))
-        losses = binary_cross_entropy_with_logits(out, torch.sigmoid(targets[batch]), reduction="none").mean(1)
+        soft = torch.sigmoid(targets[batch])
+        # A draw is a number that stands on the soft label: whatever it is, the label moves as the soft label does.
+        noise = draw * (torch.bernoulli(soft.detach(), generator=rng) - soft.detach()) if draw else 0.0
+        losses = binary_cross_entropy_with_logits(out, soft + noise, reduction="none").mean(1)
+        lr = rate(number - 1)
         gradients = torch.autograd.grad((examples.weight[batch] * losses).mean(), parameters, create_graph=tracked)
         for i, g in enumerate(gradients):
             m, v = BETA1 * moments[i][0] + (1 - BETA1) * g, BETA2 * moments[i][1] + (1 - BETA2) * g**2
             moments[i] = (m, v)
             step = (m / (1 - BETA1**number)) / (v / (1 - BETA2**number) + EPSILON).sqrt()
             parameters[i] = (
-                parameters[i] - LR * step if tracked else (parameters[i] - LR * step).detach().requires_grad_()
+                parameters[i] - lr * step if tracked else (parameters[i] - lr * step).detach().requires_grad_()
             )
     out = torch.func.functional_call(module, dict(zip(names, parameters, strict=True)), (hard.x,))
     by_x, by_logit = torch.autograd.grad(binary_cross_entropy_with_logits(out, hard.labels), (x, logit))
@@ -113,10 +130,12 @@ def test_equals_a_plain_unroll(problem, start: int) -> None:
 
 def test_shares_of_the_hard_targets_add_up(problem) -> None:
     net, theta, examples, order, hard = problem
-    how = {"start": 2, "window": 5, "lr": LR}
-    whole = meta_gradient(net, theta, examples, order, hard, **how)
+    how = {"start": 2, "window": 5, "rate": rate, "draw": DRAW}
+    whole = meta_gradient(net, theta, examples, order, hard, rng=draws(), **how)
     parts = [
-        meta_gradient(net, theta, examples, order, HardTargets(hard.x[r::3], hard.labels[r::3]), of=H, **how)
+        meta_gradient(
+            net, theta, examples, order, HardTargets(hard.x[r::3], hard.labels[r::3]), of=H, rng=draws(), **how
+        )
         for r in range(3)
     ]
     assert sum(part.loss for part in parts) == pytest.approx(whole.loss, rel=1e-12)
@@ -127,7 +146,7 @@ def test_shares_of_the_hard_targets_add_up(problem) -> None:
 def test_a_zero_gradient_leaves_the_derivative_finite() -> None:
     theta = torch.zeros(3, requires_grad=True)
     gradient = torch.zeros(3, requires_grad=True)
-    state = adam_step(AdamState.start(theta), gradient, LR)
+    state = adam_step(AdamState.start(theta), gradient, 0.05)
     assert torch.autograd.grad(state.theta.sum(), gradient)[0].isfinite().all()
 
 

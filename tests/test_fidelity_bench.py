@@ -36,8 +36,8 @@ SOME_METHODS = [
     "random/hard/own",
     "random/soft/own",
     "grand/soft/shared",
-    "memory/soft/shared+adapter",
-    "refined/soft/shared+adapter",
+    "memory/drawn/shared",
+    "refined/drawn/shared",
     "full/hard/shared+adapter",
 ]
 
@@ -106,7 +106,7 @@ def test_on_ray_as_in_one_process(ray_cluster: int, log: Path, tmp_path: Path) -
         "methods": SOME_METHODS,
         "students": 2,
         "curve": {"ratios": [0.1], "methods": ["random/soft/shared"]},
-        "stages": {"candidates": ["lr"], "methods": ["memory/soft/shared+adapter"]},
+        "stages": {"candidates": ["lr"], "methods": ["memory/drawn/shared"]},
     }
     config = bench_config(log, tmp_path, **keys)
     seen: list[tuple[str, int, int]] = []

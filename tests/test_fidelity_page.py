@@ -52,8 +52,8 @@ POOL = (
     "dnn-dropout dnn-lr03 dnn-lr3 deepfm-lr3 no-user no-video no-author no-hour no-tab"
 )
 NAMES = POOL.split()
-CURVE = ("random/hard/shared", "random/soft/shared", "memory/soft/shared+adapter")
-MEMORY = "refined/soft/shared+adapter"
+CURVE = ("random/hard/shared", "random/soft/shared", "memory/drawn/shared")
+MEMORY = "refined/drawn/shared"
 
 
 @cache
@@ -250,7 +250,7 @@ def test_the_page_holds_every_figure_and_needs_nothing_else(written: list[Path])
     images = [attrs for tag, attrs in page.tags if tag == "img"]
     drawings = [base64.b64decode(str(image["src"]).split(",")[1]).decode() for image in images]
     assert all(drawing.rstrip().endswith("</svg>") and "<script" not in drawing for drawing in drawings)
-    assert len(images) == len(written) - 1 == 6 * 2 * 2 + 2 * 2 + 2 + 1  # sets x tasks x metrics, curves, stages, cost
+    assert len(images) == len(written) - 1 == 7 * 2 * 2 + 2 * 2 + 2 + 1  # sets x tasks x metrics, curves, stages, cost
     assert all(len(str(image["alt"])) > 30 for image in images)
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written[1:])
     for one in result.sets:

@@ -23,11 +23,11 @@ def open_bench(log: Path, folder: Path, **keys: Any) -> Bench:
 
 
 def test_a_method_is_written_as_it_is_read() -> None:
-    for name in ("random/hard/own", "k-center/soft/shared", "memory/soft/shared+adapter"):
+    for name in ("random/hard/own", "k-center/soft/shared", "memory/drawn/shared+adapter"):
         method = Method.model_validate(name)
         assert str(method) == name
         assert method.model_dump() == name
-    assert Method.model_validate("memory/soft/shared+adapter").adapter
+    assert Method.model_validate("memory/drawn/shared+adapter").adapter
     assert len({str(method) for method in DEFAULT_METHODS}) == len(DEFAULT_METHODS)
 
 
@@ -38,6 +38,7 @@ def test_a_method_is_written_as_it_is_read() -> None:
         ("random/hard/own+adapter", "take up any map"),
         ("memory/soft/own", "reference's space"),
         ("full/soft/shared", "use hard"),
+        ("random/drawn/own", "use hard or soft"),
     ],
 )
 def test_a_method_that_makes_no_sense_is_refused(log: Path, tmp_path: Path, name: str, says: str) -> None:
@@ -88,7 +89,7 @@ def test_everything_is_planned_once(log: Path, tmp_path: Path) -> None:
         tmp_path,
         students=2,
         curve={"ratios": [0.1], "methods": ["random/soft/shared"]},
-        stages={"candidates": ["lr"], "methods": ["full/hard/own", "memory/soft/shared+adapter"]},
+        stages={"candidates": ["lr"], "methods": ["full/hard/own", "memory/drawn/shared"]},
     )
     work = bench.trainings()
     keys = [bench.key(training) for training in work]
@@ -164,6 +165,12 @@ class TestKeys:
     def test_the_students_horizon_moves_all_but_the_full_log(self, bench: Bench) -> None:
         after = self.stream(bench, student={"steps": 11})
         assert self.changed(bench, after) == {name for name in self.keys(bench) if not name.startswith("full/")}
+
+    def test_the_drawn_share_moves_drawn_labels_alone(self, bench: Bench) -> None:
+        after = self.stream(bench, student={"draw": 0.5})
+        assert self.changed(bench, after) == {
+            name for name in self.keys(bench) if "/drawn/" in name or name.startswith("refined/")
+        }
 
     def test_the_reference_net_moves_all_but_full_log_training(self, bench: Bench) -> None:
         after = self.stream(bench, reference={"checkpoints": 3})

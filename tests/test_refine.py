@@ -297,7 +297,10 @@ def test_dropout_is_in_the_guards_students_but_not_in_the_proxies(units: Units, 
 def test_the_guard_drops_a_refinement_that_hurts(
     units: Units, checkpoints: list[Predictor], delta_lr: float, logit_lr: float
 ) -> None:
-    after, report = run(units, checkpoints, config(delta_lr=delta_lr, logit_lr=logit_lr, rounds=4))
+    # Students long enough to learn what the labels have become.
+    student = StudentConfig(steps=80, batch_size=16, lr=0.05)
+    stream = config(delta_lr=delta_lr, logit_lr=logit_lr, rounds=4).model_copy(update={"student": student})
+    after, report = run(units, checkpoints, stream)
     assert not report.kept
     assert not report.guard_after <= report.guard_before
     assert same_bytes(after.updated(influence=units.influence), units)

@@ -8,7 +8,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import StudentConfig
 from diet_ray.seeds import generator
-from diet_ray.student import AdamState, Examples, FlatNet, adam_step, batch_order, loss, predict, train_student
+from diet_ray.student import AdamState, Examples, FlatNet, adam_step, batch_order, drawn, loss, predict, train_student
 
 SPEC = CandidateSpec(name="net", arch="dnn", params={"hidden": [8]})
 
@@ -81,16 +81,21 @@ def test_loss_is_the_weighted_mean_over_examples_of_the_mean_over_tasks() -> Non
     assert torch.allclose(loss(net, theta, data.x, target, data.weight), expected, atol=1e-6)
 
 
-def test_train_student_against_torchs_own_loop() -> None:
-    data, config = examples(), StudentConfig(steps=30, batch_size=16, lr=0.01)
+@pytest.mark.parametrize("draw", [0.0, 0.25, 1.0])
+def test_train_student_against_torchs_own_loop(draw: float) -> None:
+    data, config = examples(), StudentConfig(steps=30, batch_size=16, lr=0.01, draw=draw)
     theta = train_student(module(), data, config, seed=5)
-    mine = module()
+    mine, rng = module(), generator(5, "labels")
     optimiser = torch.optim.Adam(mine.parameters(), lr=0.01)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 30)
     for batch in batch_order(50, 30, 16, generator(5, "order")):
         optimiser.zero_grad()
-        nats = binary_cross_entropy_with_logits(mine(data.x[batch]), torch.sigmoid(data.logit[batch]), reduction="none")
+        soft = torch.sigmoid(data.logit[batch])
+        label = (1 - draw) * soft + draw * torch.bernoulli(soft, generator=rng) if draw else soft
+        nats = binary_cross_entropy_with_logits(mine(data.x[batch]), label, reduction="none")
         (data.weight[batch] * nats.mean(dim=1)).mean().backward()
         optimiser.step()
+        schedule.step()
     assert torch.allclose(theta, FlatNet(mine).initial(), atol=1e-4)
     assert not torch.allclose(theta, FlatNet(module()).initial(), atol=0.05)
     assert torch.allclose(predict(module(), theta, data.x, batch_size=7), mine(data.x).detach(), atol=1e-3)
@@ -130,6 +135,22 @@ def test_a_candidates_scale_multiplies_the_runs_lr(scale: float) -> None:
     start = FlatNet(module()).initial()
     moved = (train_student(module(), data, config, seed=0, lr_scale=scale) - start).abs().max()
     assert float(moved) == pytest.approx(0.01 * scale, rel=0.01)  # Adam's first step is lr long
+
+
+def test_what_is_drawn_has_the_soft_labels_mean_and_its_share_of_noise() -> None:
+    soft, rng = torch.tensor([0.1, 0.5, 0.9]), torch.Generator().manual_seed(0)
+    labels = torch.stack([drawn(soft, 0.5, rng) for _ in range(20_000)])
+    assert torch.allclose(labels.mean(dim=0), soft, atol=0.01)
+    assert torch.allclose(labels.var(dim=0), 0.25 * soft * (1 - soft), atol=0.005)
+    assert set(drawn(soft, 1.0, rng).tolist()) <= {0.0, 1.0}
+    assert torch.equal(drawn(soft, 0.0, rng), soft)
+
+
+def test_hard_labels_are_the_same_however_they_are_drawn() -> None:
+    data = examples()
+    hard = Examples(data.x, torch.where(data.logit > 0, torch.inf, -torch.inf), data.weight)
+    one, other = (train_student(module(), hard, StudentConfig(steps=9, draw=draw), seed=0) for draw in (0.0, 1.0))
+    assert torch.equal(one, other)
 
 
 def test_hard_labels_are_infinite_logits() -> None:

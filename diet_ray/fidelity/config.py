@@ -20,7 +20,7 @@ SELECTIONS: tuple[str, ...] = get_args(Selection)
 MEMORIES = ("memory", "refined")
 """The synthetic memory before and after refinement."""
 
-NAME = re.compile(r"([a-z0-9-]+)/(hard|soft)/(own|shared)(\+adapter)?")
+NAME = re.compile(r"([a-z0-9-]+)/(hard|soft|drawn)/(own|shared)(\+adapter)?")
 
 
 class Method(Settings):
@@ -28,8 +28,9 @@ class Method(Settings):
 
     rows: str
     """`full`, one of `SELECTIONS`, `memory`, `refined`, or a name among the config's `given`."""
-    labels: Literal["hard", "soft"]
-    """`hard`: the rows' own labels; `soft`: probabilities of the reference model."""
+    labels: Literal["hard", "soft", "drawn"]
+    """`hard`: the rows' own labels; `soft`: probabilities of the reference model; `drawn`: of these, the share that the students' config
+    says is drawn anew at each visit."""
     embeddings: Literal["own", "shared"]
     """`own`: learned by the candidate; `shared`: the reference model's, frozen."""
     adapter: bool = False
@@ -42,7 +43,9 @@ class Method(Settings):
             return value
         found = NAME.fullmatch(value)
         if not found:
-            raise ValueError("must be written rows/hard|soft/own|shared, with +adapter at the end where one is wanted")
+            raise ValueError(
+                "must be written rows/hard|soft|drawn/own|shared, with +adapter at the end where one is wanted"
+            )
         return dict(zip(("rows", "labels", "embeddings"), found.groups(), strict=False), adapter=bool(found[4]))
 
     @model_validator(mode="after")
@@ -51,7 +54,9 @@ class Method(Settings):
             raise ValueError(f"{self}: own embeddings take up any map in front of the net; leave +adapter out")
         if self.rows in MEMORIES and self.embeddings == "own":
             raise ValueError(f"{self}: units live in the reference's space; use shared")
-        if self.rows == "full" and self.labels == "soft":
+        if self.labels == "drawn" and self.embeddings == "own":
+            raise ValueError(f"{self}: labels are drawn for students of shared embeddings; use hard or soft")
+        if self.rows == "full" and self.labels != "hard":
             raise ValueError(f"{self}: the full log is what soft labels are to stand for; use hard")
         return self
 
@@ -71,28 +76,32 @@ def methods(*names: str) -> list[Method]:
 FULL = Method(rows="full", labels="hard", embeddings="own")
 """What all else is measured against."""
 
-DIET = Method(rows="memory", labels="soft", embeddings="shared", adapter=True)
+DIET = Method(rows="memory", labels="drawn", embeddings="shared")
 """The synthetic memory as students are to use it, unrefined."""
+
+BASELINE = Method(rows="random", labels="soft", embeddings="shared")
+"""What a memory has to beat: as many random rows, with the reference's probabilities."""
 
 DEFAULT_METHODS = methods(
     "random/hard/own",
     "random/soft/own",
     *(f"{rows}/{labels}/shared" for rows in SELECTIONS for labels in ("hard", "soft")),
+    "random/drawn/shared",
     "random/hard/shared+adapter",
     "random/soft/shared+adapter",
     "memory/hard/shared",
     "memory/soft/shared",
-    "memory/soft/shared+adapter",
-    "refined/soft/shared",
-    "refined/soft/shared+adapter",
+    "memory/drawn/shared",
+    "memory/drawn/shared+adapter",
+    "refined/drawn/shared",
     "full/hard/shared",
     "full/hard/shared+adapter",
 )
 
-
 DEFAULT_DIFFERENCES = [
-    (DIET, Method.model_validate("random/soft/shared")),
-    (Method.model_validate("refined/soft/shared+adapter"), DIET),
+    (DIET, BASELINE),
+    (DIET, Method.model_validate("random/drawn/shared")),
+    (Method.model_validate("refined/drawn/shared"), DIET),
 ]
 
 
@@ -101,7 +110,7 @@ class CurveConfig(Settings):
 
     ratios: list[float] = Key(default=[0.0025, 0.005, 0.02, 0.05])
     """Sizes as shares of the rows; the stream's own is there in any case."""
-    methods: list[Method] = Key(default=methods("random/soft/shared", "memory/soft/shared+adapter"))
+    methods: list[Method] = Key(default=[BASELINE, DIET])
     """What to make at each of those sizes."""
 
 
@@ -110,7 +119,7 @@ class StagesConfig(Settings):
 
     candidates: list[str] = Key(default=["dnn"])
     """Candidates, by name."""
-    methods: list[Method] = Key(default=methods("full/hard/own", "random/soft/shared", "memory/soft/shared+adapter"))
+    methods: list[Method] = Key(default=[FULL, BASELINE, DIET])
     """What to train them on."""
 
 

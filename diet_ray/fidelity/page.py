@@ -138,7 +138,8 @@ def _every_set(result: FidelityResult) -> list[Section]:
             "Every set",
             intro="A set is named rows/labels/embeddings. Rows: full (the log), the memory before or after refinement (memory, refined), "
             "or rows of the log by a selection, as many as the memory has units. Labels: the rows' own (hard) or the reference's "
-            "probabilities (soft). Embeddings: learned anew (own) or the reference's, frozen (shared), where +adapter puts a map per field "
+            "probabilities (soft), or 0 and 1 drawn from these at every visit (drawn). Embeddings: learned anew (own) or the "
+            "reference's, frozen (shared), where +adapter puts a map per field "
             "in front of the net. After @ stands the size where it is not the stream's own. Small: 95 % intervals.",
         )
     ]

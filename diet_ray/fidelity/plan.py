@@ -166,6 +166,11 @@ class Bench:
         """The students per candidate on a set: one on the full log."""
         return range(1 if one.method.rows == "full" else self.config.students)
 
+    def student(self, one: TrainingSet) -> StudentConfig:
+        """How students of a set are trained: only of drawn labels is a share drawn."""
+        student = self.config.stream.student
+        return student if one.method.labels == "drawn" else student.model_copy(update={"draw": 0.0})
+
     def distillation(self, one: TrainingSet) -> StreamConfig:
         """The run behind a set: its memory, or the reference that labels and embeds it."""
         stream = self.config.stream
@@ -219,7 +224,7 @@ class Bench:
         if one.method == FULL:  # it learns as the reference does, from all rows and without it
             what["reference"] = stream.reference.model_dump(mode="json", exclude={"net", "checkpoints", "holdout"})
         elif one.method.rows != "full":
-            what["horizon"] = stream.student.model_dump(mode="json")
+            what["horizon"] = self.student(one).model_dump(mode="json")
         if one.method.rows in MEMORIES:
             what["stream"] = self.distillation(one).model_dump(mode="json", exclude={"log", "blocks"})
         elif one.method.rows in self.config.given:

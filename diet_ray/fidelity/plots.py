@@ -16,8 +16,8 @@ from diet_ray.fidelity.measures import CHANCE
 from diet_ray.fidelity.result import CEILING, CostResult, Scores, StagePoint
 
 FAMILIES = {
-    ("memory", "soft"): "#0072b2",
-    ("refined", "soft"): "#d55e00",
+    ("memory", "drawn"): "#0072b2",
+    ("refined", "drawn"): "#d55e00",
     ("random", "soft"): "#009e73",
     ("random", "hard"): "#b07a00",
 }

@@ -46,7 +46,7 @@ def examples(bench: Bench, one: TrainingSet) -> tuple[Examples, Tensor]:
             found = replace(found, logit=torch.logit(torch.tensor(memory.units.label, dtype=torch.float32)))
         return found, memory.table
     phi = reference(bench, one)
-    return as_examples(sample(bench, one), phi, soft=one.method.labels == "soft"), phi.table
+    return as_examples(sample(bench, one), phi, soft=one.method.labels != "hard"), phi.table
 
 
 def sample(bench: Bench, one: TrainingSet) -> Rows:

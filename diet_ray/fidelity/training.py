@@ -59,7 +59,7 @@ class _Trainer:
 
     def train(self, training: Training) -> Verdict:
         bench, one, method = self.bench, self.one, self.one.method
-        log, config, student = bench.log, bench.config.stream.reference, bench.config.stream.student
+        log, config, student = bench.log, bench.config.stream.reference, bench.student(one)
         spec: CandidateSpec = training.candidate.model_copy(update={"adapter": method.adapter})
         seed = derive_seed(one.seed, "student", training.student)
         if method == FULL:

@@ -65,10 +65,11 @@ def at_own_ratio(result: FidelityResult) -> list[SetResult]:
 
 
 def compared(result: FidelityResult, cost: CostResult) -> list[SetResult]:
-    """The sets by which the memory is to be understood: noise ceiling, memory, the other memory, random rows soft and hard."""
+    """The sets by which the memory is to be understood: noise ceiling, memory, the other memory, random rows of each kind."""
     sets = at_own_ratio(result)
     memory = next((one for one in sets if one.name == cost.memory_set), None)
     adapter = memory is not None and memory.method is not None and memory.method.adapter
+    labels = memory.method.labels if memory and memory.method else "soft"
 
     def first(rows: str, labels: str, embeddings: str, *, adapter: bool = False) -> list[SetResult]:
         fits = [
@@ -81,10 +82,10 @@ def compared(result: FidelityResult, cost: CostResult) -> list[SetResult]:
     wanted = [one for one in sets if one.method is None] + ([memory] if memory else [])
     for rows in MEMORIES:
         if memory is None or memory.method is None or memory.method.rows != rows:
-            wanted += first(rows, "soft", "shared", adapter=adapter)
-    return (
-        wanted + first("random", "soft", "shared") + first("random", "hard", "own") + first("random", "hard", "shared")
-    )
+            wanted += first(rows, labels, "shared", adapter=adapter)
+    drawn = first("random", "drawn", "shared") if labels == "drawn" else []
+    random = [("soft", "shared"), ("hard", "own"), ("hard", "shared")]
+    return wanted + drawn + [one for what in random for one in first("random", *what)]
 
 
 def lead(result: FidelityResult, cost: CostResult) -> list[str]:
@@ -100,7 +101,7 @@ def lead(result: FidelityResult, cost: CostResult) -> list[str]:
         return [f"{scope} No memory is among the sets that were compared."]
     beside = {"the memory": memory} | ({"the full log with other seeds": ceiling} if ceiling else {})
     rows = [one for one in compared(result, cost) if one.method and one.method.rows == "random"]
-    for labels in ("soft", "hard"):
+    for labels in ("drawn", "soft", "hard"):
         for one in [one for one in rows if one.method and one.method.labels == labels][:1]:
             own = one.method is not None and one.method.embeddings == "own"
             beside[f"random rows with {labels} labels" + (" and embeddings of their own" if own else "")] = one
