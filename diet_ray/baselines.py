@@ -118,13 +118,13 @@ def as_examples(sample: Rows, phi: Predictor, *, soft: bool) -> Examples:
 def _own_model(spec: CandidateSpec, log: Log, config: ReferenceConfig, *, n_ids: int, seed: int) -> Reference:
     # With a table of its own, a map in front of the net adds nothing: the table takes it up.
     plain = spec.model_copy(update={"adapter": False})
-    return Reference(log.schema, plain, config, n_ids=n_ids, seed=derive_seed(seed, "own"))
+    return Reference(log.schema, [plain], config, n_ids=n_ids, seed=derive_seed(seed, "own"))
 
 
 def _judge_own(
     model: Reference, spec: CandidateSpec, log: Log, rows: Rows, seed: int, trained_on: str, clock: Clock
 ) -> Verdict:
-    phi = Predictor(log.schema, spec.model_copy(update={"adapter": False}), model.checkpoint())
+    phi = Predictor(log.schema, [spec.model_copy(update={"adapter": False})], model.checkpoint())
     logits: Tensor = phi(rows.ids)
     parameters = sum(parameter.numel() for parameter in model.net.parameters())
     return verdict(spec, logits.numpy(), rows, log.schema, seed, trained_on, clock, parameters)

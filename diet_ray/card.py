@@ -134,9 +134,12 @@ def _training(about: ExportManifest) -> str:
     return (
         "## How to train on it\n\n"
         f"For exactly T = {student.steps} steps of {student.batch_size} units, in epochs of fresh permutations: that is the horizon for "
-        f"which the memory of {about.memory_units:,} units was made.{more} Adam with learning rate {student.lr:g}, beta1 {adam.beta1:g}, "
+        f"which the memory of {about.memory_units:,} units was made.{more} Adam with a learning rate that falls "
+        f"from {student.lr:g} to 0 along half a cosine, beta1 {adam.beta1:g}, "
         f"beta2 {adam.beta2:g} and epsilon {adam.epsilon:g} inside the root; torch's `Adam(eps={adam.epsilon**0.5:g})` comes close. The "
-        "loss is the binary cross entropy to the soft labels, averaged over tasks, times `weight`. `x` stays as it is."
+        "loss is the binary cross entropy averaged over tasks, times `weight`, to labels that are made anew at every visit of a unit: "
+        f"{1 - student.draw:g} of the soft label and {student.draw:g} of a 0 or 1 that is drawn with its probability, because candidates "
+        "are told apart by how they bear a real log's noise. `x` stays as it is."
     )
 
 

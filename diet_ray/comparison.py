@@ -110,7 +110,7 @@ def train_otherwise(run: Path, spec: CandidateSpec, method: str, seed: int) -> V
     if method == HARD_OWN:
         return sample_own(spec, log, sample, rows, config, student, n_ids=stage.n_ids, seed=seed)
     weights = load_tensors(check_file(stage_folder(run, stage.index), stage.checkpoints[-1]))
-    examples = as_examples(sample, Predictor(log.schema, config.net, weights), soft=method == SOFT)
+    examples = as_examples(sample, Predictor(log.schema, config.nets, weights), soft=method == SOFT)
     return judge(spec, examples, memory.table, rows, log.schema, student, seed=seed, trained_on=method)
 
 

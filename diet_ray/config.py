@@ -15,8 +15,16 @@ from diet_ray.settings import Settings
 class ReferenceConfig(Settings):
     """Stage step 1: the reference model phi_t, trained continually, one pass per block."""
 
-    net: CandidateSpec = CandidateSpec(name="reference", arch="dnn", params={"hidden": (128, 64)}, adapter=False)
-    """Interaction net of the reference; it learns its own embeddings, so it takes no adapter and drops no field."""
+    nets: list[CandidateSpec] = Key(
+        default=[
+            CandidateSpec(name="lr", arch="lr", adapter=False),
+            CandidateSpec(name="dnn", arch="dnn", params={"hidden": (128, 64)}, adapter=False),
+            CandidateSpec(name="dcnv2", arch="dcnv2", params={"hidden": (64,)}, adapter=False),
+        ],
+        min_length=1,
+    )
+    """Interaction nets of the reference, which learn the embeddings together and each by a loss of its own; a soft label is what they say
+    in the mean, so that it is not one architecture's opinion. They take no adapter and drop no field."""
     dim: int = Key(default=16, ge=1)
     """d, width of the embeddings, which the memory and every candidate share."""
     batch_size: int = Key(default=256, ge=1)
@@ -32,8 +40,8 @@ class ReferenceConfig(Settings):
 
     @model_validator(mode="after")
     def _plain(self) -> ReferenceConfig:
-        if self.net.adapter or self.net.drop_fields:
-            raise ValueError("reference.net: adapter and drop_fields belong to candidates, not to the reference")
+        if any(net.adapter or net.drop_fields for net in self.nets):
+            raise ValueError("reference.nets: adapter and drop_fields belong to candidates, not to the reference")
         return self
 
 
@@ -81,7 +89,7 @@ class StudentConfig(Settings):
     """Units per step."""
     lr: float = Key(default=1e-2, gt=0, allow_inf_nan=False)
     """Adam's learning rate at the first step; it falls to 0 at the horizon along half a cosine."""
-    draw: float = Key(default=1.0, ge=0, le=1)
+    draw: float = Key(default=0.75, ge=0, le=1)
     """Share of a soft label that is drawn anew, 0 or 1, at every visit: the noise that a pass over real rows would have. 0 for none."""
 
 

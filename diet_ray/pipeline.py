@@ -114,7 +114,7 @@ def begin(
     check_blocks(log, committed)
     reference = Reference(
         log.schema,
-        config.reference.net,
+        config.reference.nets,
         config.reference,
         n_ids=log.blocks[0].n_ids,
         seed=derive_seed(config.seed, "reference"),
@@ -127,7 +127,7 @@ def begin(
         reference.load(weights, load_tensors(check_file(folder, last.optimiser)))
         if stream.leads:
             engine.publish(Units.concat([read_units(check_file(folder, entry)) for entry in last.memory]))
-        stream.previous, stream.last = Predictor(log.schema, config.reference.net, weights), last
+        stream.previous, stream.last = Predictor(log.schema, config.reference.nets, weights), last
         stream.held = held_rows(stream, log.blocks[last.index])
     engine.crew.barrier()
     return stream
@@ -235,7 +235,7 @@ def train_reference(
     paths = [folder / f"checkpoint-{k}.safetensors" for k in range(config.reference.checkpoints)]
 
     def keep(k: int, weights: dict[str, Tensor]) -> None:
-        checkpoints.append(Predictor(schema, config.reference.net, weights))
+        checkpoints.append(Predictor(schema, config.reference.nets, weights))
         if stream.leads:
             save_tensors(paths[k], weights)
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from diet_ray.blocks import Rows
-from diet_ray.candidates import Candidate, CandidateSpec, build
+from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import ReferenceConfig
 from diet_ray.crew import Crew
 from diet_ray.embedding import Embedding, lookup
@@ -25,19 +25,57 @@ from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed, uniform_by_id
 
 
-class Reference(nn.Module):
-    """Embedding table and interaction net, with their optimisers: all that the next block's pass starts from."""
+class Committee(nn.Module):
+    """Nets that read one embedding: `[B, F, d] -> [H, B, T]`, the logits of each member.
 
-    def __init__(self, schema: Schema, net: CandidateSpec, config: ReferenceConfig, *, n_ids: int, seed: int) -> None:
+    Each member learns by a loss of its own, so the table must serve all of them and is none's alone. Together they predict the mean of
+    their logits.
+    """
+
+    def __init__(self, nets: list[CandidateSpec], schema: Schema, dim: int, seed: int) -> None:
+        super().__init__()
+        seeds = [derive_seed(seed, "net", *([number] if number else [])) for number in range(len(nets))]
+        self.members = nn.ModuleList(
+            build(net, schema.field_names, dim, schema.n_tasks, own) for net, own in zip(nets, seeds, strict=True)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, F, d] -> [H, B, T]`."""
+        return torch.stack([member(x) for member in self.members])
+
+
+class Mean(nn.Module):
+    """A committee as one net, `[B, F, d] -> [B, T]`."""
+
+    def __init__(self, committee: Committee) -> None:
+        super().__init__()
+        self.committee = committee
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, F, d] -> [B, T]`."""
+        logits: Tensor = self.committee(x).mean(dim=0)
+        return logits
+
+
+class Reference(nn.Module):
+    """Embedding table and committee of nets, with their optimisers: all that the next block's pass starts from."""
+
+    def __init__(
+        self, schema: Schema, nets: list[CandidateSpec], config: ReferenceConfig, *, n_ids: int, seed: int
+    ) -> None:
         super().__init__()
         self.schema, self.config, self.seed = schema, config, seed
         self.embedding = Embedding(schema, n_ids, config.dim, derive_seed(seed, "embedding"), sparse=True)
-        self.net: Candidate = build(net, schema.field_names, config.dim, schema.n_tasks, derive_seed(seed, "net"))
-        self.net_optimiser = torch.optim.Adam(self.net.parameters(), lr=config.lr * net.lr_scale)
+        self.net = Committee(nets, schema, config.dim, seed)
+        groups = [
+            {"params": list(member.parameters()), "lr": config.lr * net.lr_scale}
+            for net, member in zip(nets, self.net.members, strict=True)
+        ]
+        self.net_optimiser = torch.optim.Adam(groups)
         self.table_optimiser = self._table_optimiser()
 
     def forward(self, ids: Tensor) -> Tensor:
-        """`[B, S]` ids to `[B, T]` logits."""
+        """`[B, S]` ids to `[H, B, T]` logits, those of each member."""
         logits: Tensor = self.net(self.embedding(ids))
         return logits
 
@@ -140,7 +178,8 @@ def train_pass(
         on_checkpoint: called with k and the weights after each k-th part of the pass, on every worker.
 
     Returns:
-        The mean loss of the rows just before they were learned from (nats per task), the honest running estimate of logloss.
+        The mean loss of the rows just before they were learned from (nats per task, mean over the members), the honest running estimate of
+        logloss.
     """
     reference.train()
     reference.move(crew.device)
@@ -152,7 +191,9 @@ def train_pass(
         for batch in batches(parts, reference.config.batch_size):
             ids = torch.tensor(batch.ids[crew.rank :: crew.size], device=crew.device)
             labels = torch.tensor(batch.labels[crew.rank :: crew.size], dtype=torch.float32, device=crew.device)
-            summed = binary_cross_entropy_with_logits(model(ids), labels, reduction="sum") / reference.schema.n_tasks
+            logits = model(ids)
+            whole = binary_cross_entropy_with_logits(logits, labels.expand_as(logits), reduction="sum")
+            summed = whole / (len(logits) * reference.schema.n_tasks)
             reference.net_optimiser.zero_grad()
             reference.table_optimiser.zero_grad()
             # DDP averages over the workers; times W this is the mean over the whole batch however unevenly it was split.
@@ -171,13 +212,14 @@ def train_pass(
 class Predictor:
     """A checkpoint ready to predict: `[N, S]` ids to `[N, T]` logits."""
 
-    def __init__(self, schema: Schema, net: CandidateSpec, checkpoint: dict[str, Tensor]) -> None:
+    def __init__(self, schema: Schema, nets: list[CandidateSpec], checkpoint: dict[str, Tensor]) -> None:
         self.table = checkpoint["table"]
         self.field_of_slot = torch.tensor(schema.field_of_slot)
-        self.net = build(net, schema.field_names, self.table.shape[1], schema.n_tasks, seed=0).eval()
+        committee = Committee(nets, schema, self.table.shape[1], seed=0)
         with torch.no_grad():
-            for name, parameter in self.net.named_parameters():
+            for name, parameter in committee.named_parameters():
                 parameter.copy_(checkpoint[f"net.{name}"])
+        self.members, self.net = committee.members, Mean(committee).eval()
 
     @torch.no_grad()
     def embed(self, ids: np.ndarray) -> Tensor:

@@ -206,13 +206,23 @@ class Refiner:
 
     def _proxy(self, spec: CandidateSpec, checkpoints: list[Predictor]) -> Proxy:
         # Evaluation mode: a unit's gradient shall not hang on one draw of masks, nor workers that split B_hard on each their own.
-        net, reference = FlatNet(self.fresh_proxy(spec, seed=0).eval()), self.config.reference.net
-        same = spec.arch == reference.arch and spec.hyper_parameters() == reference.hyper_parameters()
-        if not same or spec.drop_fields:
-            return Proxy(spec, net, [])
+        net, own = FlatNet(self.fresh_proxy(spec, seed=0).eval()), spec.hyper_parameters()
+        alike = [
+            number
+            for number, member in enumerate(self.config.reference.nets)
+            if spec.arch == member.arch and own == member.hyper_parameters() and not spec.drop_fields
+        ]
         # The reference has no adapter: its parameters stand behind the proxy's, which is the identity at the start.
-        own = dict(net.module.named_parameters())
-        return Proxy(spec, net, [net.flatten({**own, **dict(part.net.named_parameters())}) for part in checkpoints])
+        start = dict(net.module.named_parameters())
+        return Proxy(
+            spec,
+            net,
+            [
+                net.flatten({**start, **dict(part.members[number].named_parameters())})
+                for part in checkpoints
+                for number in alike
+            ],
+        )
 
 
 class RowAdam:

@@ -18,7 +18,7 @@ class ShardScorer:
 
     def __init__(self, log: Log, checkpoints: list[Path], config: StreamConfig, *, keep: int, seed: int) -> None:
         self.log, self.config, self.keep, self.seed = log, config, keep, seed
-        self.predictors = [Predictor(log.schema, config.reference.net, load_tensors(path)) for path in checkpoints]
+        self.predictors = [Predictor(log.schema, config.reference.nets, load_tensors(path)) for path in checkpoints]
 
     def score(self, rows: Rows) -> Scored:
         """EL2N and mean probability of each row."""

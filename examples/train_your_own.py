@@ -5,6 +5,7 @@ python examples/train_your_own.py exports/mine logs/mine/blocks/2022-05-06
 """
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -24,10 +25,12 @@ net = torch.nn.Sequential(
     torch.nn.Flatten(), torch.nn.Linear(n_fields * dim, 64), torch.nn.ReLU(), torch.nn.Linear(64, target.shape[1])
 )
 optimiser = torch.optim.Adam(net.parameters(), lr=student["lr"], eps=1e-5)
-for _ in range(student["steps"]):
+for step in range(student["steps"]):
+    optimiser.param_groups[0]["lr"] = student["lr"] * (1 + math.cos(math.pi * step / student["steps"])) / 2
     batch = torch.randint(len(x), (student["batch_size"],))
+    labels = torch.lerp(target[batch], torch.bernoulli(target[batch]), student["draw"])
     optimiser.zero_grad()
-    binary_cross_entropy_with_logits(net(x[batch]), target[batch], weight[batch, None]).backward()
+    binary_cross_entropy_with_logits(net(x[batch]), labels, weight[batch, None]).backward()
     optimiser.step()
 
 # Real rows become inputs by the table: look ids up (one that it does not have is its field's unknown), average over each field's slots.

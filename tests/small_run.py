@@ -15,7 +15,10 @@ from diet_ray.store import open_run
 STREAM: dict[str, Any] = {
     "seed": 3,
     "reference": {
-        "net": {"name": "reference", "arch": "dnn", "params": {"hidden": [8]}, "adapter": False},
+        "nets": [
+            {"name": "lr", "arch": "lr", "adapter": False},
+            {"name": "dnn", "arch": "dnn", "params": {"hidden": [8]}, "adapter": False},
+        ],
         "dim": 4,
         "batch_size": 64,
         "checkpoints": 2,

@@ -54,14 +54,14 @@ def test_fewer_rows_than_asked_for_are_all_taken(log: Log) -> None:
 @pytest.mark.parametrize("soft", [True, False])
 def test_rows_as_examples(soft: bool) -> None:
     net = SPEC.model_copy(update={"adapter": False})
-    reference = Reference(schema(2), net, REFERENCE, n_ids=N_IDS, seed=0)
-    phi, sample = Predictor(schema(2), net, reference.checkpoint()), rows(40, tasks=2)
+    reference = Reference(schema(2), [net], REFERENCE, n_ids=N_IDS, seed=0)
+    phi, sample = Predictor(schema(2), [net], reference.checkpoint()), rows(40, tasks=2)
     examples = as_examples(sample, phi, soft=soft)
     assert torch.equal(examples.x, reference.embedding(torch.tensor(sample.ids)).detach())
     assert torch.equal(examples.weight, torch.ones(40))
     target = torch.sigmoid(examples.logit)
     if soft:
-        torch.testing.assert_close(examples.logit, reference(torch.tensor(sample.ids)).detach())
+        torch.testing.assert_close(examples.logit, reference(torch.tensor(sample.ids))[0].detach())
     else:
         assert np.array_equal(target.numpy(), sample.labels.astype(np.float32))
 
@@ -76,7 +76,7 @@ def test_the_full_log_beats_chance_and_a_few_of_its_rows(log: Log) -> None:
     assert few.trained_on == HARD_OWN
     assert few.metrics["label_0"]["auc"] < full.metrics["label_0"]["auc"] - 0.05
     # The table takes up an adapter, so neither of them trains one.
-    plain = Reference(schema(), SPEC.model_copy(update={"adapter": False}), REFERENCE, n_ids=N_IDS, seed=0)
+    plain = Reference(schema(), [SPEC.model_copy(update={"adapter": False})], REFERENCE, n_ids=N_IDS, seed=0)
     assert full.parameters == few.parameters == sum(p.numel() for p in plain.net.parameters())
 
 
@@ -87,7 +87,7 @@ def test_the_full_log_repeats_itself(log: Log) -> None:
 
 
 def test_frozen_embeddings_in_one_pass_equal_steps_of_adam_on_rows_in_time_order(log: Log) -> None:
-    reference = Reference(log.schema, SPEC.model_copy(update={"adapter": False}), REFERENCE, n_ids=N_IDS, seed=1)
+    reference = Reference(log.schema, [SPEC.model_copy(update={"adapter": False})], REFERENCE, n_ids=N_IDS, seed=1)
     table, test = reference.embedding.weight.detach(), log.read_block(log.blocks[2])
     spec = SPEC.model_copy(update={"lr_scale": 2.0})
     found = frozen_log(spec, log, log.blocks[:2], table, test, REFERENCE, seed=4)

@@ -16,7 +16,7 @@ from diet_ray.reference import Predictor, Reference, train_pass
 
 NAN = float("nan")
 NET = CandidateSpec(name="reference", arch="dnn", params={"hidden": [8]}, adapter=False)
-CONFIG = ReferenceConfig(net=NET, dim=4, batch_size=64, embedding_lr=2e-2)
+CONFIG = ReferenceConfig(nets=[NET], dim=4, batch_size=64, embedding_lr=2e-2)
 N_IDS = int(schema().first_static_id[-1])
 
 
@@ -34,9 +34,9 @@ def verdict(candidate: str, auc: float, *, seed: int = 0, trained_on: str = "mem
 
 
 def test_a_student_learns_the_log_and_repeats_itself() -> None:
-    reference = Reference(schema(), NET, CONFIG, n_ids=N_IDS, seed=0)
+    reference = Reference(schema(), [NET], CONFIG, n_ids=N_IDS, seed=0)
     train_pass(reference, [rows(4000)], Solo(), rows=4000)
-    phi = Predictor(schema(), NET, reference.checkpoint())
+    phi = Predictor(schema(), [NET], reference.checkpoint())
     examples = as_examples(rows(200, block=1), phi, soft=True)
     spec = CandidateSpec(name="net", arch="dnn", params={"hidden": [8]})
 
@@ -54,7 +54,7 @@ def test_a_student_learns_the_log_and_repeats_itself() -> None:
 
 
 def test_a_candidate_is_trained_at_its_own_scale_of_the_rate() -> None:
-    phi = Predictor(schema(), NET, Reference(schema(), NET, CONFIG, n_ids=N_IDS, seed=0).checkpoint())
+    phi = Predictor(schema(), [NET], Reference(schema(), [NET], CONFIG, n_ids=N_IDS, seed=0).checkpoint())
     examples, test = as_examples(rows(100, block=1), phi, soft=True), rows(100, block=2)
 
     def metrics(lr: float, scale: float) -> dict[str, dict[str, float]]:

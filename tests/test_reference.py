@@ -15,6 +15,7 @@ import torch.multiprocessing as mp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import rows, schema
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from diet_ray.blocks import Rows
 from diet_ray.candidates import CandidateSpec
@@ -23,12 +24,12 @@ from diet_ray.crew import Group, Solo
 from diet_ray.reference import Predictor, Reference, batches, held_out, load_tensors, save_tensors, train_pass
 
 NET = CandidateSpec(name="reference", arch="dnn", params={"hidden": [8]}, adapter=False)
-CONFIG = ReferenceConfig(net=NET, dim=4, batch_size=50, checkpoints=3)
+CONFIG = ReferenceConfig(nets=[NET], dim=4, batch_size=50, checkpoints=3)
 N_IDS = int(schema().first_static_id[-1])
 
 
 def new(n_ids: int = N_IDS) -> Reference:
-    return Reference(schema(), NET, CONFIG, n_ids=n_ids, seed=0)
+    return Reference(schema(), [NET], CONFIG, n_ids=n_ids, seed=0)
 
 
 def worker(rank: int, rendezvous: str, out: str) -> None:
@@ -134,15 +135,15 @@ def test_checkpoints_are_evenly_spaced_and_the_last_is_the_model(n: int) -> None
 def test_the_loss_is_measured_before_learning() -> None:
     reference, batch = new(), rows(50)
     with torch.no_grad():
-        expected = torch.nn.functional.binary_cross_entropy_with_logits(
-            reference(torch.tensor(batch.ids)), torch.tensor(batch.labels, dtype=torch.float32)
+        expected = binary_cross_entropy_with_logits(
+            reference(torch.tensor(batch.ids))[0], torch.tensor(batch.labels, dtype=torch.float32)
         )
     assert train_pass(reference, [batch], Solo(), rows=50) == pytest.approx(float(expected), abs=1e-6)
 
 
 def with_net(seed: int = 0, **changes: object) -> Reference:
     net = NET.model_copy(update=changes)
-    return Reference(schema(), net, CONFIG.model_copy(update={"net": net}), n_ids=N_IDS, seed=seed)
+    return Reference(schema(), [net], CONFIG.model_copy(update={"nets": [net]}), n_ids=N_IDS, seed=seed)
 
 
 def test_dropout_depends_on_the_models_seed_and_the_steps_done() -> None:
@@ -189,12 +190,47 @@ def test_learning_lowers_the_loss() -> None:
 def test_a_predictor_equals_its_module() -> None:
     reference, some = new(), rows(70)
     train_pass(reference, [some], Solo(), rows=70)
-    phi = Predictor(schema(), NET, reference.checkpoint())
+    phi = Predictor(schema(), [NET], reference.checkpoint())
     with torch.no_grad():
-        expected = reference.eval()(torch.tensor(some.ids))
+        expected = reference.eval()(torch.tensor(some.ids))[0]
     assert torch.equal(phi(some.ids), expected)
     torch.testing.assert_close(phi(some.ids, batch_size=9), expected)
     torch.testing.assert_close(phi.logits(phi.embed(some.ids), batch_size=11), expected)
+
+
+def test_members_share_the_embeddings_and_each_learns_by_its_own_loss() -> None:
+    lr = CandidateSpec(name="lr", arch="lr", adapter=False, lr_scale=2.0)
+    both = Reference(schema(), [lr, NET], CONFIG, n_ids=N_IDS, seed=0)
+    ids, labels = torch.tensor(rows(50).ids), torch.tensor(rows(50).labels, dtype=torch.float32)
+    mine = Reference(schema(), [lr, NET], CONFIG, n_ids=N_IDS, seed=0)
+    x = mine.embedding(ids)
+    losses = [binary_cross_entropy_with_logits(member(x), labels) for member in mine.net.members]
+    nets = [torch.optim.Adam(m.parameters(), lr=CONFIG.lr * s) for m, s in zip(mine.net.members, (2, 1), strict=True)]
+    table = torch.optim.SparseAdam([mine.embedding.weight], lr=CONFIG.embedding_lr)
+    (sum(losses) / 2).backward()
+    for optimiser in (*nets, table):
+        optimiser.step()
+    train_pass(both, [rows(50)], Solo(), rows=50)
+    for name, value in both.state_dict().items():
+        torch.testing.assert_close(value, mine.state_dict()[name])
+
+
+def test_together_they_predict_the_mean_of_their_logits() -> None:
+    lr = CandidateSpec(name="lr", arch="lr", adapter=False)
+    both = Reference(schema(), [lr, NET], CONFIG, n_ids=N_IDS, seed=0)
+    phi = Predictor(schema(), [lr, NET], both.checkpoint())
+    ids = torch.tensor(rows(40).ids)
+    with torch.no_grad():
+        apart = torch.stack([member(both.embedding(ids)) for member in both.net.members])
+    assert not torch.allclose(apart[0], apart[1])
+    torch.testing.assert_close(phi(rows(40).ids), apart.mean(dim=0))
+
+
+def test_a_first_member_starts_as_it_would_alone() -> None:
+    lr = CandidateSpec(name="lr", arch="lr", adapter=False)
+    alone = Reference(schema(), [NET], CONFIG, n_ids=N_IDS, seed=0).state_dict()
+    both = Reference(schema(), [NET, lr], CONFIG, n_ids=N_IDS, seed=0).state_dict()
+    assert all(torch.equal(value, both[name]) for name, value in alone.items())
 
 
 def test_held_out_rows_are_a_share_by_hash() -> None:

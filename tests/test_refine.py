@@ -38,11 +38,11 @@ def config(**refinement: Any) -> StreamConfig:
 def checkpoints() -> list[Predictor]:
     stream = config()
     n_ids = int(SCHEMA.first_static_id[-1])
-    reference = Reference(SCHEMA, stream.reference.net, stream.reference, n_ids=n_ids, seed=0)
+    reference = Reference(SCHEMA, stream.reference.nets, stream.reference, n_ids=n_ids, seed=0)
     found: list[Predictor] = []
 
     def keep(k: int, weights: dict[str, Tensor]) -> None:
-        found.append(Predictor(SCHEMA, stream.reference.net, weights))
+        found.append(Predictor(SCHEMA, stream.reference.nets, weights))
 
     train_pass(reference, [synthetic.rows(600)], Solo(), rows=600, on_checkpoint=keep)
     return found
@@ -156,13 +156,19 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_global_state(
 def test_rounds_lower_the_meta_loss(units: Units, checkpoints: list[Predictor]) -> None:
     # Wrong labels to start from, one proxy, the whole pool: the gradient must lead to better ones.
     stream = config(
-        rounds=12, delta_lr=0.0, logit_lr=0.5, hard_batch=90, uniform_share=1.0, active=60, window=10,
+        rounds=40, delta_lr=0.0, logit_lr=0.1, hard_batch=90, uniform_share=1.0, active=60, window=10,
         proxies=[{"name": "lr", "arch": "lr", "adapter": False}],
     )  # fmt: skip
-    stream = stream.model_copy(update={"student": stream.student.model_copy(update={"lr": 1.0})})
-    flat = units.updated(logit=-units.logit)
-    _, meta_loss = rounds(flat, checkpoints, stream, Solo())
-    assert np.mean(meta_loss[4:]) < meta_loss[0] - 0.05
+    # No member of the reference is like the proxy, which therefore knows nothing but the units; and none of their labels is drawn.
+    lone = stream.reference.model_copy(update={"nets": stream.reference.nets[1:]})
+    student = stream.student.model_copy(update={"lr": 1.0, "draw": 0.0})
+    stream = stream.model_copy(update={"student": student, "reference": lone})
+    right, wrong = (units.updated(logit=sign * 20 * units.logit) for sign in (1, -1))
+    still = stream.model_copy(update={"refine": stream.refine.model_copy(update={"logit_lr": 0.0})})
+    of_right, of_wrong = (np.mean(rounds(start, checkpoints, still, Solo())[1]) for start in (right, wrong))
+    assert of_right < of_wrong
+    _, meta_loss = rounds(wrong, checkpoints, stream, Solo())
+    assert np.mean(meta_loss[-10:]) < of_right
 
 
 def watch_gradients(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, MetaGradient]]:
@@ -367,7 +373,7 @@ def test_the_references_parameters_stand_behind_the_proxys_adapter(units: Units,
     proxy = refiner.proxies[0]
     for theta, phi in zip(proxy.references, checkpoints, strict=True):
         # With the adapter at its start, the proxy is the checkpoint's net.
-        torch.testing.assert_close(proxy.net(theta, targets.x), phi.logits(targets.x))
+        torch.testing.assert_close(proxy.net(theta, targets.x), phi.members[1](targets.x))
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-6])  # as small as meta-gradients are, where the place of epsilon shows

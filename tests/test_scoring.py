@@ -16,12 +16,12 @@ def test_scores_are_el2n_over_the_checkpoints_and_sketches_see_every_row(tmp_pat
     stream, block = config(tmp_path / "log"), log.blocks[0]
     paths = [tmp_path / f"{k}.safetensors" for k in range(3)]
     for seed, path in enumerate(paths):
-        net = Reference(log.schema, stream.reference.net, stream.reference, n_ids=block.n_ids, seed=seed)
+        net = Reference(log.schema, stream.reference.nets, stream.reference, n_ids=block.n_ids, seed=seed)
         save_tensors(path, {name: 5 * value for name, value in net.checkpoint().items()})
     scorer = ShardScorer(log, paths, stream, keep=10, seed=0)
     rows = log.read_block(block)
     scored = scorer.score(rows)
-    logits = [Predictor(log.schema, stream.reference.net, load_tensors(path))(rows.ids).numpy() for path in paths]
+    logits = [Predictor(log.schema, stream.reference.nets, load_tensors(path))(rows.ids).numpy() for path in paths]
     p = 1 / (1 + np.exp(-np.stack(logits).astype(np.float64)))
     np.testing.assert_allclose(scored.score, np.sqrt(2) * np.abs(p - rows.labels).mean(axis=0), rtol=0, atol=1e-6)
     np.testing.assert_allclose(scored.probability, p.mean(axis=0), rtol=0, atol=1e-6)

@@ -379,8 +379,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str, str]] = {
         "not a readable safetensors file",
     ),
     "tensor missing": (
-        lambda run: tensors(run, "checkpoint-1", lambda held: held.pop("net.net.mlp.out.bias")),
-        f"{CHECKPOINT}, tensor 'net.net.mlp.out.bias'",
+        lambda run: tensors(run, "checkpoint-1", lambda held: held.pop("net.members.1.net.mlp.out.bias")),
+        f"{CHECKPOINT}, tensor 'net.members.1.net.mlp.out.bias'",
         "missing",
     ),
     "tensor too many": (
@@ -394,8 +394,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str, str]] = {
         "is F32 [119, 4], must be F32 [118, 4]",
     ),
     "tensor of another type": (
-        lambda run: tensors(run, "checkpoint-1", put("net.net.mlp.out.bias", torch.zeros(1, dtype=torch.float64))),
-        f"{CHECKPOINT}, tensor 'net.net.mlp.out.bias'",
+        lambda run: tensors(
+            run, "checkpoint-1", put("net.members.1.net.mlp.out.bias", torch.zeros(1, dtype=torch.float64))
+        ),
+        f"{CHECKPOINT}, tensor 'net.members.1.net.mlp.out.bias'",
         "is F64 [1], must be F32 [1]",
     ),
     "weights not finite": (

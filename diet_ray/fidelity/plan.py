@@ -222,7 +222,7 @@ class Bench:
             **self._identity(one.blocks + one.judged),
         }
         if one.method == FULL:  # it learns as the reference does, from all rows and without it
-            what["reference"] = stream.reference.model_dump(mode="json", exclude={"net", "checkpoints", "holdout"})
+            what["reference"] = stream.reference.model_dump(mode="json", exclude={"nets", "checkpoints", "holdout"})
         elif one.method.rows != "full":
             what["horizon"] = self.student(one).model_dump(mode="json")
         if one.method.rows in MEMORIES:

@@ -79,7 +79,7 @@ def reference(bench: Bench, one: TrainingSet, stage: int = -1, checkpoint: int =
     stage = one.blocks - 1 if stage < 0 else stage
     entry = read_stage(run, stage).checkpoints[checkpoint]
     path = check_file(stage_folder(run, stage), entry)
-    return Predictor(bench.log.schema, bench.config.stream.reference.net, load_tensors(path))
+    return Predictor(bench.log.schema, bench.config.stream.reference.nets, load_tensors(path))
 
 
 def select_rows(bench: Bench, one: TrainingSet) -> Path:

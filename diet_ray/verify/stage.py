@@ -11,7 +11,7 @@ import pyarrow.dataset
 import torch
 from safetensors import SafetensorError, safe_open
 
-from diet_ray.candidates import build
+from diet_ray.reference import Committee
 from diet_ray.store import FileEntry, StageManifest, memory_path
 from diet_ray.units import Units, shard_of
 from diet_ray.verify.faults import ROWS_PER_BYTE, Columns, Faults, few
@@ -136,7 +136,7 @@ def _check_weights(folder: Path, stage: StageManifest, faults: Faults) -> None:
             faults.add(path, f"too small for {stage.n_ids} ids of width {reference.dim}")
             continue
         if net is None:  # only now is the width known to be one that this machine can build
-            built = build(reference.net, schema.field_names, reference.dim, schema.n_tasks, seed=0)
+            built = Committee(reference.nets, schema, reference.dim, seed=0)
             net = {f"net.{name}": ("F32", list(one.shape)) for name, one in built.named_parameters()}
         _check_tensors(path, {**table, **net} if entry is not stage.optimiser else _moments(table, net), faults)
 
