@@ -18,10 +18,10 @@ import numpy as np
 from rich.console import Console
 
 from diet_ray.cluster import connect
-from diet_ray.fidelity.config import FidelityConfig, Method
+from diet_ray.fidelity.config import DIET, FidelityConfig, Method
 from diet_ray.fidelity.measures import MEASURES, pooled_pearson
 from diet_ray.fidelity.page import tables_to_print
-from diet_ray.fidelity.result import GROUPS, CostResult, FidelityResult, Scores, SetResult
+from diet_ray.fidelity.result import CEILING, GROUPS, CostResult, FidelityResult, Scores, SetResult
 from diet_ray.fidelity.words import MEANINGS, at_own_ratio, cells, lead, protocol
 from diet_ray.progress import Counted, display
 from diet_ray.readers import READERS
@@ -42,10 +42,16 @@ KEY = (
 )
 """The measures of the tables."""
 
+SHORT = ("auc_gap_mean", "spearman", "pairs_right", "top1_regret")
+"""Those of the README's."""
+
+BEGIN, END = "<!-- figures: python benchmarks/published_logs.py docs -->", "<!-- end of figures -->"
+
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 PRESETS = HERE.parent / "diet_ray" / "presets"
 DOCS = HERE.parent / "docs" / "fidelity.md"
+README = HERE.parent / "README.md"
 
 
 @dataclass(frozen=True)
@@ -117,9 +123,9 @@ def run(name: str, source: Path | None, work: Path, seeds: int) -> None:
         Console(width=160).print(table)
 
 
-def document() -> str:
-    """docs/fidelity.md, from the figures of the logs that have been run."""
-    found = {
+def figures() -> dict[str, tuple[FidelityResult, CostResult]]:
+    """What was found on the logs that have been run."""
+    return {
         name: (
             parse_json(FidelityResult, RESULTS / f"fidelity_{name}.json"),
             parse_json(CostResult, RESULTS / f"cost_{name}.json"),
@@ -127,13 +133,34 @@ def document() -> str:
         for name in LOGS
         if (RESULTS / f"fidelity_{name}.json").exists()
     }
+
+
+def readme(text: str) -> str:
+    """The README with its short table as the figures have it, between the two marks."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    rows = []
+    for name, (result, cost) in figures().items():
+        shown = {CEILING, "random/hard/own", "random/soft/shared", str(DIET), cost.memory_set}
+        for task in result.tasks:
+            for one in at_own_ratio(result):
+                if one.name in shown:
+                    where = f"{LOGS[name].title.partition(',')[0]}, {task}"
+                    rows.append([where, one.name, f"{one.units:,}", *cells(one.fidelity[task]["all"], SHORT, " ")])
+    table = markdown(["log, task", "trained on", "units", *(MEASURES[name].title for name in SHORT)], rows)
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+
+
+def document() -> str:
+    """docs/fidelity.md, from the figures."""
+    found = figures()
     parts = [
         "# Can the memory be trusted?",
         "Written by `python benchmarks/published_logs.py docs` from the figures in `benchmarks/results`, which the same script makes, one "
         "command per log (see its first lines). `diet-ray fidelity` does the same for a log of yours. Intervals are 95 %, from resampling "
         "candidates and seeds; with three seeds they are too narrow rather than too wide.",
         "## What the measures mean",
-        _markdown(["measure", "in plain words"], [list(pair) for pair in MEANINGS]),
+        markdown(["measure", "in plain words"], [list(pair) for pair in MEANINGS]),
     ]
     for name, (result, cost) in found.items():
         parts += _log(LOGS[name], name, result, cost)
@@ -147,27 +174,27 @@ def _log(about: Published, name: str, result: FidelityResult, cost: CostResult) 
         *lead(result, cost),
         f"Made by {command}; figures in `benchmarks/results/*_{name}.json`.",
     ]
-    parts.append(_markdown(["", "this run"], protocol(result, cost)))
+    parts.append(markdown(["", "this run"], protocol(result, cost)))
     for task in result.tasks:
         for group, title in zip(GROUPS, ("all candidates", "architectures alone"), strict=True):
             rows = [_line(one.name, one, task, group) for one in at_own_ratio(result)]
-            parts += [f"### {task}, {title}", _markdown(["trained on", "units", *_titles()], rows)]
+            parts += [f"### {task}, {title}", markdown(["trained on", "units", *_titles()], rows)]
         curve = [one for one in result.sets if one.ratio and one.method in _curve(result)]
         rows = [_line(f"{one.method} at {one.ratio:.2%}", one, task, "all") for one in sorted(curve, key=_by_method)]
-        parts += [f"### {task}, by size", _markdown(["trained on", "units", *_titles()], rows)]
+        parts += [f"### {task}, by size", markdown(["trained on", "units", *_titles()], rows)]
     rows = [
         [f"{one.first} minus {one.second}", task, *cells(one.fidelity[task]["all"], KEY, " ", signed=True)]
         for one in result.differences
         for task in result.tasks
     ]
-    parts += ["### Sets against each other", _markdown(["sets", "task", *_titles()], rows)]
+    parts += ["### Sets against each other", markdown(["sets", "task", *_titles()], rows)]
     rows = [
         [one.candidate, f"{one.full_cpu:.2f}", f"{one.memory_cpu:.2f}", f"{one.full_cpu / one.memory_cpu:.1f}x"]
         for one in cost.candidates
     ]
     parts += [
         "### Cost of one training, CPU seconds",
-        _markdown(["candidate", "full log", cost.memory_set, "ratio"], rows),
+        markdown(["candidate", "full log", cost.memory_set, "ratio"], rows),
     ]
     return parts
 
@@ -191,7 +218,7 @@ def _pooled(found: dict[str, FidelityResult]) -> list[str]:
         "## All logs and tasks together",
         "One Pearson correlation over all (log, task, candidate) points. The raw one is inflated by what lies between the logs: it is near "
         "1 whatever the candidates do. The centred one takes each log's and task's mean off first.",
-        _markdown(["trained on", "raw", "centred"], rows),
+        markdown(["trained on", "raw", "centred"], rows),
     ]
 
 
@@ -220,7 +247,8 @@ def _titles() -> list[str]:
     return [MEASURES[name].title for name in KEY]
 
 
-def _markdown(columns: list[str], rows: list[list[str]]) -> str:
+def markdown(columns: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
@@ -235,6 +263,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.what == "docs":
         DOCS.write_text(document(), encoding="utf-8")
+        README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")
     elif options.work is None:
         parser.error("--work: say where the log and all that is trained may lie")
     else:

@@ -1,0 +1,122 @@
+"""What is each part of the method worth? One change at a time, measured by the fidelity bench.
+
+    python benchmarks/ablations.py kuairand --work WORK
+    python benchmarks/ablations.py complete-journey --work WORK
+    python benchmarks/ablations.py docs
+
+WORK is that of `published_logs.py`, which must have run: the log and the full-log trainings are taken from there. The figures go to
+benchmarks/results, from which the last command writes docs/ablations.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from published_logs import LOGS, RESULTS, config, markdown
+from pydantic import TypeAdapter
+
+from diet_ray.cluster import connect
+from diet_ray.fidelity.config import FidelityConfig
+from diet_ray.fidelity.measures import MEASURES, Interval
+from diet_ray.fidelity.words import cells
+from diet_ray.progress import Counted, display
+
+DOCS = Path(__file__).parent.parent / "docs" / "ablations.md"
+KEY = ("auc_gap_mean", "auc_gap_max", "logloss_gap_mean", "spearman", "spread", "pairs_right", "top1_regret")
+METHOD = "memory/drawn/shared"
+
+
+def _net(arch: str, **params: Any) -> dict[str, Any]:
+    return {"name": arch, "arch": arch, "params": params, "adapter": False}
+
+
+ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "as it is": (METHOD, {}),
+    "labels: soft, nothing drawn": ("memory/soft/shared", {}),
+    "labels: half drawn": (METHOD, {"student": {"draw": 0.5}}),
+    "labels: all drawn": (METHOD, {"student": {"draw": 1.0}}),
+    "labels: the rows' own": ("memory/hard/shared", {}),
+    "students: with adapter": ("memory/drawn/shared+adapter", {}),
+    "students: lr 5e-3": (METHOD, {"student": {"lr": 5e-3}}),
+    "students: lr 2e-2": (METHOD, {"student": {"lr": 2e-2}}),
+    "students: 100 steps": (METHOD, {"student": {"steps": 100}}),
+    "students: 400 steps": (METHOD, {"student": {"steps": 400}}),
+    "reference: DNN alone": (METHOD, {"reference": {"nets": [_net("dnn", hidden=(128, 64))]}}),
+    "reference: LR alone": (METHOD, {"reference": {"nets": [_net("lr")]}}),
+    "reference: LR and DNN": (METHOD, {"reference": {"nets": [_net("lr"), _net("dnn", hidden=(128, 64))]}}),
+    "rows: uniform": (METHOD, {"select": {"strategy": "random"}}),
+    "rows: top EL2N": (METHOD, {"select": {"strategy": "top"}}),
+    "rows: CCS": (METHOD, {"select": {"strategy": "ccs"}}),
+    "old units: ridge": (METHOD, {"align": {"method": "ridge"}}),
+    "old units: Procrustes": (METHOD, {"align": {"method": "procrustes"}}),
+    "old units: stay as they are": (METHOD, {"align": {"method": "none"}}),
+    "old units: keep their labels": (METHOD, {"align": {"relabel": 0.0}}),
+    "refined": ("refined/drawn/shared", {}),
+}
+"""Per change: the set that shows it, and what it changes in the stream's config."""
+
+Figures = dict[str, dict[str, dict[str, dict[str, Interval]]]]
+"""`{change: {task: {group: {measure: interval}}}}`."""
+
+
+def ablated(name: str, work: Path, method: str, changes: dict[str, Any]) -> FidelityConfig:
+    """The bench's config with one change and one set."""
+    base = config(name, work, seeds=3).model_dump(mode="json")
+    for key, value in changes.items():
+        base["stream"][key] = {**base["stream"][key], **value}
+    base |= {"methods": [method], "differences": [], "cache": str(work / "report" / "cache")}
+    base |= {"curve": {"ratios": [], "methods": []}, "stages": {"candidates": [], "methods": []}}
+    return FidelityConfig.model_validate(base)
+
+
+def run(name: str, work: Path) -> None:
+    """Measure every change on a log."""
+    from diet_ray.fidelity.bench import fidelity
+
+    found: Figures = {}
+    with display(quiet=False) as shown, connect():
+        for change, (method, changes) in ABLATIONS.items():
+            shown.line(change)
+            result, _ = fidelity(ablated(name, work, method, changes), work / "ablations", Counted(shown))
+            found[change] = next(one.fidelity for one in result.sets if one.name == method)
+    text = TypeAdapter(Figures).dump_json(found)
+    (RESULTS / f"ablations_{name}.json").write_text(text.decode() + "\n", encoding="utf-8")
+
+
+def document() -> str:
+    """docs/ablations.md, from the figures."""
+    parts = [
+        "# What each part is worth",
+        "Written by `python benchmarks/ablations.py docs` from `benchmarks/results/ablations_*.json`. One change at a time; candidates, "
+        "seeds and measures are those of [fidelity.md](fidelity.md).",
+    ]
+    for name, about in LOGS.items():
+        path = RESULTS / f"ablations_{name}.json"
+        if not path.exists():
+            continue
+        found = TypeAdapter(Figures).validate_python(json.loads(path.read_text(encoding="utf-8")))
+        for task in next(iter(found.values())):
+            rows = [[change, *cells(measured[task]["all"], KEY, " ")] for change, measured in found.items()]
+            parts += [f"## {about.title}: {task}", markdown(["change", *(MEASURES[one].title for one in KEY)], rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> None:
+    """Run the ablations on a log, or write the docs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=[*LOGS, "docs"])
+    parser.add_argument("--work", type=Path)
+    options = parser.parse_args()
+    if options.what == "docs":
+        DOCS.write_text(document(), encoding="utf-8")
+    elif options.work is None:
+        parser.error("--work: name the folder of published_logs.py")
+    else:
+        run(options.what, options.work)
+
+
+if __name__ == "__main__":
+    main()
