@@ -35,6 +35,7 @@ def bench_config(log: Path, folder: Path, **keys: Any) -> FidelityConfig:
         "curve": {"ratios": [], "methods": []},
         "stages": {"candidates": [], "methods": []},
         "replicates": 100,
+        "cpus_per_trial": 4,  # of the 8 of the tests' cluster: a trial's process takes longer to start than all of its trainings
     }
     return FidelityConfig.model_validate(raw | keys)
 

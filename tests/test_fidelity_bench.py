@@ -186,7 +186,7 @@ def test_costs_are_means_of_what_was_measured(log: Path, tmp_path: Path) -> None
 @pytest.mark.timeout(400)
 def test_a_killed_bench_goes_on_and_ends_alike(log: Path, tmp_path: Path) -> None:
     """Killed without warning with half of the trainings done, and run again: the same bytes as in one go."""
-    config = bench_config(log, tmp_path, stages={"candidates": ["lr"], "methods": ["full/hard/own"]})
+    config = bench_config(log, tmp_path, stages={"candidates": ["lr"], "methods": ["full/hard/own"]}, cpus_per_trial=1)
     (tmp_path / "bench.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")), encoding="utf-8")
     bench = Bench.open(config.absolute(), tmp_path / "killed" / "cache")
     total = len(bench.trainings())

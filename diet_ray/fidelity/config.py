@@ -150,6 +150,8 @@ class FidelityConfig(Settings):
     """Students per candidate and seed on a reduced set."""
     replicates: int = Key(default=2000, ge=100)
     """Bootstrap replicates behind each interval."""
+    cpus_per_trial: float = Key(default=1, gt=0, allow_inf_nan=False)
+    """Logical CPUs of each trial, and by it how many run at once; a training uses one thread."""
     cache: Path | None = None
     """Folder of what is done already, which several benches may share; None for one in the bench's own folder."""
 

@@ -102,7 +102,7 @@ def _train(bench: Bench, todo: list[Training], scratch: Path, on_progress: OnPro
     packed = tune.with_parameters(trainable, groups=[[one.model_dump_json() for one in group] for group in groups])
     counter = _Counter([len(group) for group in groups], on_progress)
     tuner = tune.Tuner(
-        tune.with_resources(packed, {"cpu": 1}),
+        tune.with_resources(packed, {"cpu": bench.config.cpus_per_trial}),
         param_space={"group": tune.grid_search(list(range(len(groups))))},
         tune_config=tune.TuneConfig(reuse_actors=True),
         run_config=tune.RunConfig(
