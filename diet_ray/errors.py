@@ -61,6 +61,10 @@ class ResourceError(DietError):
     """The cluster cannot run what the config asks for (CPUs, GPUs, extras)."""
 
 
+class LockedError(DietError):
+    """Another process works in the run folder."""
+
+
 def describe(error: DietError) -> dict[str, Any]:
     """An error as plain data, for a worker to hand over as a result: an exception that crosses Ray comes back wrapped."""
     if isinstance(error, BadInputError):

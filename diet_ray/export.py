@@ -10,10 +10,6 @@ The same memory and options give the same bytes.
 
 from __future__ import annotations
 
-import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final, Literal
@@ -23,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field as Key
 
+from diet_ray.appearing import appearing
 from diet_ray.arrays import column_of
 from diet_ray.blocks import sha256
 from diet_ray.card import card
@@ -134,12 +131,11 @@ def export_memory(
     kept = np.arange(len(memory)) if units is None else prune(memory.units, units)
     if not ids:
         kept = kept[np.argsort(uniform_by_id(memory.units.unit_id[kept], derive_seed(stage.config.seed, "export")))]
-    with _appearing(out) as folder:
+    with appearing(out, "export") as folder:
         files = [_write(folder, memory, part, number, ids) for number, part in enumerate(_parts(kept))]
         if ids:
             table = folder / "embeddings.safetensors"
             save_tensors(table, {"table": memory.table})
-            shutil.copymode(folder / files[0].path, table)  # safetensors makes a file that its owner alone can read
             files.append(file_entry(table))
         schema = stage.log_schema
         manifest = ExportManifest(
@@ -213,20 +209,3 @@ def _columns(memory: Memory, ids: bool) -> dict[str, str]:
         columns[f"label_{task}"] = "uint8: the row's own label, 0 or 1"
     columns["weight"] = "float32: weight of the unit's loss"
     return columns
-
-
-@contextmanager
-def _appearing(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that becomes `out` when the body ends well, and vanishes otherwise."""
-    if out.exists() or out.is_symlink():
-        raise ConfigError(f"{out}: exists already; remove it or choose another place for the export")
-    folder = out.absolute().with_name(f".{out.name}.{secrets.token_hex(4)}.partial")
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise ConfigError(f"{out}: cannot be made ({error.strerror}); choose another place for the export") from error
-    try:
-        yield folder
-        folder.rename(out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

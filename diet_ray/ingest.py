@@ -13,12 +13,9 @@ field with hundreds of millions of values is better hashed), and one numeric col
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from diet_ray.appearing import appearing
 from diet_ray.blocks import BlockManifest, LogManifest, Shard, write_shard
 from diet_ray.columns import Origin, canonical, read_time
 from diet_ray.cut import By, Cut, cut
@@ -115,7 +113,7 @@ def ingest(
         raise ConfigError("ingest: no source given; name Parquet or CSV files, or folders of them")
     report = on_progress or (lambda stage, done, total, rows: None)
     pieces = find_pieces(sources, schema.columns)
-    with _appearing(out) as folder:
+    with appearing(out, "log") as folder:
         work = folder / "work"
         work.mkdir()
         seconds, rows = _survey(pieces, schema, report)
@@ -139,36 +137,6 @@ def ingest(
         manifest = LogManifest(log_schema=schema, blocks=plan.names)
         write_json(folder / "log.json", manifest)
     return manifest
-
-
-@contextmanager
-def _appearing(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that becomes `out` when the body ends well, and vanishes otherwise."""
-    if out.exists() or out.is_symlink():
-        raise ConfigError(f"{out}: exists already; remove it or choose another place for the log")
-    out = out.absolute()
-    folder = out.with_name(f".{out.name}.{secrets.token_hex(4)}.partial")
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise ConfigError(f"{out}: cannot be made ({error.strerror}); choose another place for the log") from error
-    try:
-        yield folder
-        try:
-            os.rename(folder, out)
-        except OSError as error:
-            raise ConfigError(f"{out}: appeared while the log was made; choose another place for the log") from error
-    finally:
-        _remove(folder)
-
-
-def _remove(folder: Path) -> None:
-    # After an error, a task that was under way may still drop a file into the folder while it is being emptied.
-    for _ in range(20):
-        shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
-            return
-        time.sleep(0.1)
 
 
 def _survey(pieces: list[Piece], schema: Schema, report: Progress) -> tuple[np.ndarray, np.ndarray]:

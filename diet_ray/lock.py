@@ -22,7 +22,7 @@ from pathlib import Path
 from pydantic import Field as Key
 from pydantic import ValidationError
 
-from diet_ray.errors import ConfigError, DietError
+from diet_ray.errors import ConfigError, LockedError
 from diet_ray.settings import Settings
 from diet_ray.summary import duration
 
@@ -34,10 +34,6 @@ STALE_SECONDS = 300.0
 
 PATIENCE_SECONDS = 2.0
 """How long another process may take to take over a stale lock or to release its own."""
-
-
-class LockedError(DietError):
-    """Another process works in the run folder."""
 
 
 class Owner(Settings):

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from diet_ray.appearing import appearing
 from diet_ray.blocks import BlockManifest, LogManifest, write_shard
 from diet_ray.fan_out import fan_out
-from diet_ray.ingest import Progress, ShardDone, _appearing
+from diet_ray.ingest import Progress, ShardDone
 from diet_ray.settings import Settings, write_json
 from diet_ray.truth import FIRST_DAY, draw
 from diet_ray.world import SimulateConfig
@@ -52,7 +53,7 @@ def simulate(config: SimulateConfig, out: Path, *, on_progress: Progress | None 
     report = on_progress or (lambda stage, done, total, rows: None)
     names = [str(FIRST_DAY + block) for block in range(config.blocks)]
     per_block = -(-config.rows // config.shard_rows)
-    with _appearing(out) as folder:
+    with appearing(out, "log") as folder:
         write_json(folder / "simulate.json", config)
         for name in names:
             (folder / "blocks" / name).mkdir(parents=True)

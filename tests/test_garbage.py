@@ -11,9 +11,9 @@ from small_run import stage_bytes
 from typer.testing import CliRunner
 
 from diet_ray.cli import app
-from diet_ray.errors import ConfigError
+from diet_ray.errors import ConfigError, LockedError
 from diet_ray.garbage import collect, garbage
-from diet_ray.lock import LockedError, locked
+from diet_ray.lock import locked
 
 LEFT = {
     ".lock.0123456789abcdef.claim": "left by a process that was taking the lock",

@@ -21,10 +21,10 @@ from diet_ray import engine, lock
 from diet_ray.blocks import open_log
 from diet_ray.cli.distill import _gone_unless_begun
 from diet_ray.config import StreamConfig
-from diet_ray.errors import ConfigError, DietError
+from diet_ray.errors import ConfigError, DietError, LockedError
 from diet_ray.events import Events
 from diet_ray.local import LocalEngine
-from diet_ray.lock import LockedError, live_lock, locked
+from diet_ray.lock import live_lock, locked
 from diet_ray.pipeline import run_stream
 from diet_ray.store import committed_stages
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from diet_ray import ingest as ingest_module
+from diet_ray import appearing as appearing_module
 from diet_ray import simulate as simulate_module
 from diet_ray.blocks import open_log, sha256
 from diet_ray.cli import app
@@ -113,7 +113,7 @@ def test_what_was_killed_half_way_is_no_log(inline: None, tmp_path: Path, monkey
     for stop in (1, 7, 12):
         kill_at(stop)
         assert list(tmp_path.iterdir()) == []
-    monkeypatch.setattr(ingest_module, "_remove", lambda folder: None)  # SIGKILL leaves no time to tidy up
+    monkeypatch.setattr(appearing_module, "_remove", lambda folder: None)  # SIGKILL leaves no time to tidy up
     kill_at(12)
     (left,) = tmp_path.iterdir()
     assert left.name != "log"

@@ -51,7 +51,7 @@ def distill(
 @contextmanager
 def _gone_unless_begun(run: Path) -> Iterator[None]:
     """Remove a run folder that the body made, if a user's error ended it before its first stage was committed."""
-    from diet_ray.lock import LockedError
+    from diet_ray.errors import LockedError
 
     existed = run.exists()
     try:

@@ -29,6 +29,7 @@ from diet_ray.fidelity.plan import Bench, Training, TrainingSet
 from diet_ray.fidelity.reduced import select_rows
 from diet_ray.fidelity.training import train_set
 from diet_ray.local import LocalEngine
+from diet_ray.lock import locked
 from diet_ray.pipeline import run_stream
 from diet_ray.store import open_run, stage_folder
 
@@ -157,8 +158,10 @@ def _distil(description: str) -> bytes:
 
 def distil_here(run: Path, stream: StreamConfig) -> None:
     """A distillation in this process, from where it was left; with one worker the distributed engine gives the same bytes."""
-    committed = open_run(run, stream, resume=(run / "run.json").is_file())
-    run_stream(run, open_log(stream.log), stream, LocalEngine(stream), Events(run / "events.jsonl"), committed)
+    run.mkdir(parents=True, exist_ok=True)
+    with locked(run):  # two benches may share a cache
+        committed = open_run(run, stream, resume=(run / "run.json").is_file())
+        run_stream(run, open_log(stream.log), stream, LocalEngine(stream), Events(run / "events.jsonl"), committed)
 
 
 def _select(description: str, *, config: str, cache: str) -> bytes:
