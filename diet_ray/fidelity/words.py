@@ -130,7 +130,7 @@ def protocol(result: FidelityResult, cost: CostResult) -> list[list[str]]:
     lines = {
         "log": f"{result.log}; tasks {', '.join(result.tasks)}",
         "learned from": f"{result.rows:,} rows, {_blocks(result.blocks)}",
-        "judged on": f"{result.test_rows:,} rows, {_blocks(result.test_blocks)}; nothing was trained or chosen on them",
+        "judged on": f"{result.test_rows:,} rows, {_blocks(result.test_blocks)}; nothing was trained on them",
         "size of the sets": f"{result.ratio:.3g} of the rows" + (f", {memory.units:,} units" if memory else ""),
         "bytes": ", ".join(
             [
@@ -166,8 +166,8 @@ def _verdict(task: str, memory: SetResult, ceiling: SetResult | None) -> str:
         return "cannot be told from chance in this pool"
     if found.value < top:
         return "agrees with the full log's better than chance would, but less than the interval of the noise ceiling"
-    within = " to within the interval of the noise ceiling" if math.isfinite(top) else " better than chance would"
-    return "agrees with the full log's" + within
+    better = "agrees with the full log's better than chance would"
+    return better + ("; that it does so less than the noise ceiling is not shown" if math.isfinite(top) else "")
 
 
 def _one_task(task: str, memory: SetResult, beside: dict[str, SetResult], noise: dict[str, float]) -> str:
