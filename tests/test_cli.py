@@ -288,6 +288,7 @@ def test_each_command_shows_an_example() -> None:
         "ingest",
         "simulate",
         "distill",
+        "fidelity",
         "status",
         "inspect",
         "sweep",
