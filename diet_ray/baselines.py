@@ -14,10 +14,10 @@ from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import ReferenceConfig, StudentConfig
 from diet_ray.crew import Solo
 from diet_ray.embedding import lookup
-from diet_ray.judge import Clock, Verdict, verdict
+from diet_ray.judge import Clock, Verdict, predict_rows, verdict
 from diet_ray.reference import Predictor, Reference, batches, train_pass
 from diet_ray.seeds import derive_seed, generator, uniform_by_id
-from diet_ray.student import AdamState, Examples, FlatNet, batch_order, predict, run_steps
+from diet_ray.student import AdamState, Examples, FlatNet, batch_order, run_steps
 
 FULL = "full log"
 FROZEN = "full log, shared embeddings"
@@ -65,10 +65,8 @@ def frozen_log(
             example = Examples(x, torch.logit(hard), torch.ones(len(batch)))
             order = torch.arange(len(batch))[None]
             state = run_steps(net, state, example, order, lambda step: lr, draw=0.0, rng=unused)
-    logits = [
-        predict(module, state.theta, lookup(table, ids, slots)) for ids in torch.split(torch.tensor(rows.ids), 8192)
-    ]
-    return verdict(spec, torch.cat(logits).numpy(), rows, log.schema, seed, FROZEN, clock, state.theta.numel())
+    logits = predict_rows(module, state.theta, table, rows, log.schema)
+    return verdict(spec, logits, rows, log.schema, seed, FROZEN, clock, state.theta.numel())
 
 
 def sample_own(

@@ -9,14 +9,11 @@ import yaml
 from diet_ray.fidelity.config import MEMORIES
 from diet_ray.fidelity.measures import MEASURES
 from diet_ray.fidelity.result import FidelityResult
-from diet_ray.fidelity.words import cells
+from diet_ray.fidelity.words import KEY, cells
 from diet_ray.lineage import Lineage
 
 if TYPE_CHECKING:
     from diet_ray.export import ExportManifest
-
-SHOWN = ("auc_gap_mean", "spearman", "kendall", "pairs_right", "top1_regret")
-"""Measures of fidelity on the card."""
 
 
 def card(about: ExportManifest, found: Lineage, fidelity: FidelityResult | None) -> str:
@@ -157,12 +154,12 @@ def _trust(about: ExportManifest, result: FidelityResult | None) -> str:
         f"{about.units:,} units. With 95 % intervals:",
     ]
     for task in result.tasks:
-        titles = [MEASURES[name].title for name in SHOWN]
+        titles = [MEASURES[name].title for name in KEY]
         lines += ["", f"| {task}: trained on | units | {' | '.join(titles)} |", "|---|---|" + "---|" * len(titles)]
         for one in result.sets:
             if one.method is None or one.method.rows in MEMORIES or one.method.rows == "random":
                 lines.append(
-                    f"| {one.name} | {one.units:,} | {' | '.join(cells(one.fidelity[task]['all'], SHOWN, ' '))} |"
+                    f"| {one.name} | {one.units:,} | {' | '.join(cells(one.fidelity[task]['all'], KEY, ' '))} |"
                 )
     return heading + "\n".join(lines)
 

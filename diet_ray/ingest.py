@@ -131,7 +131,7 @@ def ingest(
             members = [done[shard] for shard in np.flatnonzero(plan.block == block)]
             write_json(
                 folder / "blocks" / name / "manifest.json",
-                _block(name, block, members, count_ids(vocabulary, schema, block)),
+                block_manifest(name, block, members, count_ids(vocabulary, schema, block)),
             )
         shutil.rmtree(work)
         manifest = LogManifest(log_schema=schema, blocks=plan.names)
@@ -272,7 +272,8 @@ def _encoder(folder: str, block: int, schema: str) -> Encoder:
     return Encoder.at(block, Schema.model_validate_json(schema), vocabulary, edges)
 
 
-def _block(name: str, index: int, members: list[ShardDone], n_ids: int) -> BlockManifest:
+def block_manifest(name: str, index: int, members: list[ShardDone], n_ids: int) -> BlockManifest:
+    """What a block's shards come to; `members` in time order, `n_ids` the size of the id space after the block."""
     return BlockManifest(
         name=name,
         index=index,

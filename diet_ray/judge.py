@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diet_ray.blocks import Rows
 from diet_ray.candidates import CandidateSpec, build
@@ -81,12 +81,15 @@ def judge(
     module = build(spec, schema.field_names, table.shape[1], schema.n_tasks, derive_seed(seed, "candidate"))
     with Clock() as clock:
         theta = train_student(module, examples, student, seed=derive_seed(seed, "train"), lr_scale=spec.lr_scale)
+    logits = predict_rows(module, theta, table, rows, schema)
+    return verdict(spec, logits, rows, schema, seed, trained_on, clock, theta.numel())
+
+
+def predict_rows(module: nn.Module, theta: Tensor, table: Tensor, rows: Rows, schema: Schema) -> np.ndarray:
+    """`[N, T]` float32 logits of real rows that the shared `table` embeds, a batch of them at a time."""
     field_of_slot = torch.tensor(schema.field_of_slot)
-    logits = [
-        predict(module, theta, lookup(table, torch.tensor(rows.ids[start : start + 8192]), field_of_slot))
-        for start in range(0, len(rows), 8192)
-    ]
-    return verdict(spec, torch.cat(logits).numpy(), rows, schema, seed, trained_on, clock, theta.numel())
+    ids = torch.split(torch.tensor(rows.ids), 8192)
+    return torch.cat([predict(module, theta, lookup(table, part, field_of_slot)) for part in ids]).numpy()
 
 
 def verdict(

@@ -13,12 +13,10 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
-
 from diet_ray.appearing import appearing
-from diet_ray.blocks import BlockManifest, LogManifest, write_shard
+from diet_ray.blocks import LogManifest, write_shard
 from diet_ray.fan_out import fan_out
-from diet_ray.ingest import Progress, ShardDone
+from diet_ray.ingest import Progress, ShardDone, block_manifest
 from diet_ray.settings import Settings, write_json
 from diet_ray.truth import FIRST_DAY, draw
 from diet_ray.world import SimulateConfig
@@ -52,7 +50,7 @@ def simulate(config: SimulateConfig, out: Path, *, on_progress: Progress | None 
     """
     report = on_progress or (lambda stage, done, total, rows: None)
     names = [str(FIRST_DAY + block) for block in range(config.blocks)]
-    per_block = -(-config.rows // config.shard_rows)
+    per_block, n_ids = -(-config.rows // config.shard_rows), int(config.log_schema.first_static_id[-1])
     with appearing(out, "log") as folder:
         write_json(folder / "simulate.json", config)
         for name in names:
@@ -66,7 +64,7 @@ def simulate(config: SimulateConfig, out: Path, *, on_progress: Progress | None 
                 members.append(ShardDone.model_validate_json(done))
                 rows += members[-1].shard.rows
                 report("simulate", block * per_block + len(members), len(todo), rows)
-            write_json(folder / "blocks" / name / "manifest.json", _manifest(config, block, name, members))
+            write_json(folder / "blocks" / name / "manifest.json", block_manifest(name, block, members, n_ids))
         manifest = LogManifest(log_schema=config.log_schema, blocks=names)
         write_json(folder / "log.json", manifest)
     return manifest
@@ -88,16 +86,3 @@ def _plan(config: SimulateConfig, folder: Path, names: list[str], per_block: int
             path = folder / "blocks" / name / f"shard-{shard:05d}.parquet"
             first, end = bounds[shard : shard + 2]
             yield ShardToDraw(path=str(path), block=block, first=first, rows=end - first)
-
-
-def _manifest(config: SimulateConfig, block: int, name: str, members: list[ShardDone]) -> BlockManifest:
-    return BlockManifest(
-        name=name,
-        index=block,
-        rows=config.rows,
-        n_ids=int(config.log_schema.first_static_id[-1]),
-        time_min=members[0].time_min,
-        time_max=members[-1].time_max,
-        positives=np.sum([done.shard.positives for done in members], axis=0).tolist(),
-        shards=[done.shard for done in members],
-    )

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import csv
-import logging
-import os
 import shutil
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,10 +16,11 @@ from diet_ray.blocks import BlockManifest, Log, Rows, open_log
 from diet_ray.candidates import CandidateFile, CandidateSpec
 from diet_ray.config import StudentConfig
 from diet_ray.dataset import Memory, load_memory
-from diet_ray.errors import ConfigError, DietError
+from diet_ray.errors import ConfigError
 from diet_ray.judge import Standing, Verdict, judge, standings
 from diet_ray.report import standings_rows
 from diet_ray.settings import Settings, write_json
+from diet_ray.tuning import run_trials
 
 
 class Leaderboard(Settings):
@@ -151,29 +149,15 @@ def _run_trials(
     storage: Path,
     counter: _Counter,
 ) -> list[Verdict]:
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's own tables, which verbose=0 alone does not silence
-    logging.getLogger("ray.tune").setLevel(logging.WARNING)
     shared = ray.put((memory.examples(), memory.table, rows, memory.stage.log_schema, memory.stage.config.student))
-    trainable = tune.with_resources(tune.with_parameters(_trial, shared=[shared]), {"cpu": 1})
-    tuner = tune.Tuner(
-        trainable,
-        param_space={
-            "spec": tune.grid_search([spec.model_dump(mode="json") for spec in specs]),
-            "seed": tune.grid_search(list(range(seeds))),
-        },
-        tune_config=tune.TuneConfig(reuse_actors=True),
-        run_config=tune.RunConfig(
-            name=f"sweep-{uuid.uuid4().hex[:8]}",
-            storage_path=str(storage.resolve()),
-            verbose=0,
-            callbacks=[counter],
-            failure_config=tune.FailureConfig(max_failures=1),
-        ),
+    found = run_trials(
+        tune.with_parameters(_trial, shared=[shared]),
+        {"spec": [spec.model_dump(mode="json") for spec in specs], "seed": list(range(seeds))},
+        name="sweep",
+        storage=storage,
+        cpus=1,
+        callback=counter,
     )
-    results = tuner.fit()
-    if results.errors:
-        raise DietError(f"{len(results.errors)} of {len(results)} trials failed, the first with: {results.errors[0]}")
-    found = [results[number].metrics for number in range(len(results))]
     verdicts = [Verdict.model_validate_json(metrics["verdict"]) for metrics in found if metrics]
     shutil.rmtree(storage)  # Ray's own record of the trials; all that they found is in the verdicts
     order = {spec.name: number for number, spec in enumerate(specs)}

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from diet_ray.cli.group import Options, app
 from diet_ray.errors import ConfigError
-
-if TYPE_CHECKING:
-    pass
 
 
 @app.command()

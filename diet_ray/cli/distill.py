@@ -6,15 +6,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from diet_ray.cli.group import Options, app
 from diet_ray.errors import DietError
-
-if TYPE_CHECKING:
-    pass
 
 
 @app.command()

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from diet_ray.cli.group import Options, app
-
-if TYPE_CHECKING:
-    pass
 
 
 @app.command()

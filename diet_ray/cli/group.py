@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -81,6 +82,22 @@ class Options:
             console = Console() if sys.stdout.isatty() else Console(width=140)
             for part in readable:
                 console.print(part, markup=False, highlight=False, soft_wrap=isinstance(part, str))
+
+    def log_made(self, out: Path) -> None:
+        """Print what a new log holds."""
+        from diet_ray.blocks import open_log
+
+        blocks = open_log(out).blocks
+        rows, shards = sum(block.rows for block in blocks), sum(len(block.shards) for block in blocks)
+        self.result(
+            {
+                "log": str(out),
+                "rows": rows,
+                "ids": blocks[-1].n_ids,
+                "blocks": [{"name": block.name, "rows": block.rows, "positives": block.positives} for block in blocks],
+            },
+            f"{out}: {rows:,} rows in {len(blocks)} blocks ({blocks[0].name} to {blocks[-1].name}), {shards} shards",
+        )
 
 
 @app.callback()

@@ -54,20 +54,8 @@ def ingest(
         # Here and not above: what imports Ray must wait until `connect` has said how private it is to be.
         from diet_ray.ingest import ingest as run_ingest
 
-        manifest = run_ingest(schema, sources, out, by=length, blocks=blocks, on_progress=Counted(shown))
-    from diet_ray.blocks import open_log
-
-    log = open_log(out)
-    rows, shards = sum(block.rows for block in log.blocks), sum(len(block.shards) for block in log.blocks)
-    options.result(
-        {
-            "log": str(out),
-            "rows": rows,
-            "ids": log.blocks[-1].n_ids,
-            "blocks": [{"name": block.name, "rows": block.rows, "positives": block.positives} for block in log.blocks],
-        },
-        f"{out}: {rows:,} rows in {len(manifest.blocks)} blocks ({manifest.blocks[0]} to {manifest.blocks[-1]}), {shards} shards",
-    )
+        run_ingest(schema, sources, out, by=length, blocks=blocks, on_progress=Counted(shown))
+    options.log_made(out)
 
 
 def _schema(what: str) -> tuple[str | None, Schema]:

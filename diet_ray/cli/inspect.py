@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from diet_ray.cli.group import Options, app
-
-if TYPE_CHECKING:
-    pass
 
 
 @app.command()
@@ -37,5 +34,4 @@ def inspect(
     readable = tables_to_print(found)
     if out is not None:
         readable.append(f"\nPage of plots: {write_inspection(out, found)[0]}")
-    # By way of text, where what is undefined is null: JSON has no nan.
     options.result(found, *readable)

@@ -39,17 +39,5 @@ def simulate(
     with options.working() as shown:
         from diet_ray.simulate import simulate as run_simulate
 
-        manifest = run_simulate(asked, out, on_progress=Counted(shown))
-    from diet_ray.blocks import open_log
-
-    log = open_log(out)
-    total, shards = asked.rows * asked.blocks, sum(len(block.shards) for block in log.blocks)
-    options.result(
-        {
-            "log": str(out),
-            "rows": total,
-            "ids": log.blocks[-1].n_ids,
-            "blocks": [{"name": block.name, "rows": block.rows, "positives": block.positives} for block in log.blocks],
-        },
-        f"{out}: {total:,} rows in {len(log.blocks)} blocks ({manifest.blocks[0]} to {manifest.blocks[-1]}), {shards} shards",
-    )
+        run_simulate(asked, out, on_progress=Counted(shown))
+    options.log_made(out)

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from importlib.metadata import version as version_of
-from typing import TYPE_CHECKING
 
 import typer
 
 from diet_ray.cli.group import Options, app
-
-if TYPE_CHECKING:
-    pass
 
 
 @app.command()

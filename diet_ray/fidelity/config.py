@@ -17,6 +17,9 @@ Selection = Literal["random", "top-el2n", "ccs", "grand", "herding", "k-center",
 SELECTIONS: tuple[str, ...] = get_args(Selection)
 """Ways of taking rows of the log, as many as the memory has units."""
 
+DRAWN: tuple[str, ...] = ("random", "last-block", "most-recent")
+"""Those that need no reference and are too cheap to keep."""
+
 MEMORIES = ("memory", "refined")
 """The synthetic memory before and after refinement."""
 

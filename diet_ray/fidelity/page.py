@@ -12,11 +12,8 @@ from diet_ray.fidelity.measures import MEASURES
 from diet_ray.fidelity.panels import Pictures
 from diet_ray.fidelity.plots import mean_and_sd
 from diet_ray.fidelity.result import CEILING, CostResult, FidelityResult
-from diet_ray.fidelity.words import MEANINGS, NEXT, at_own_ratio, cells, lead, number, protocol, times
+from diet_ray.fidelity.words import KEY, MEANINGS, NEXT, at_own_ratio, cells, lead, number, protocol, times
 from diet_ray.report import Section, write_page
-
-KEY = ("auc_gap_mean", "spearman", "kendall", "pairs_right", "top1_regret")
-"""The measures of the short tables."""
 
 THEMES = {
     "order of the candidates": ("spearman", "kendall", "pearson", "pairs_right"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from diet_ray.blocks import BlockManifest, Log, open_log, sha256
 from diet_ray.candidates import CandidateFile, CandidateSpec, default_pool
 from diet_ray.config import BudgetConfig, ClusterConfig, RefineConfig, StreamConfig, StudentConfig
 from diet_ray.errors import ConfigError
-from diet_ray.fidelity.config import FULL, MEMORIES, FidelityConfig, Method
+from diet_ray.fidelity.config import DRAWN, FULL, MEMORIES, FidelityConfig, Method
 from diet_ray.fidelity.result import CEILING
 from diet_ray.fuse import quota
 from diet_ray.settings import Settings, load_yaml
@@ -189,7 +189,7 @@ class Bench:
     def needs_run(self, one: TrainingSet) -> bool:
         """Whether a reference stands behind a set."""
         method = one.method
-        drawn = method.rows in ("full", "random", "last-block", "most-recent", *self.config.given)
+        drawn = method.rows in ("full", *DRAWN, *self.config.given)
         return not drawn or method.embeddings == "shared" or method.labels == "soft"
 
     def run_folder(self, stream: StreamConfig) -> Path:
@@ -249,8 +249,9 @@ class Bench:
         return [schema, *(sha256(folder / "manifest.json") for folder in folders)]
 
 
+@cache
 def versions() -> dict[str, str]:
-    """The packages on which the bytes of a result depend."""
+    """The packages on which the bytes of a result depend; found once, because every key asks and it means parsing files."""
     return {name: version(name) for name in ("diet_ray", "torch", "numpy")}
 
 

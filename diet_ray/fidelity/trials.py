@@ -7,10 +7,7 @@ must lie where every node sees it.
 from __future__ import annotations
 
 import json
-import logging
-import os
 import shutil
-import uuid
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,7 +21,7 @@ from diet_ray.config import StreamConfig
 from diet_ray.errors import DietError, describe, restore
 from diet_ray.events import Events
 from diet_ray.fan_out import fan_out
-from diet_ray.fidelity.config import SELECTIONS, FidelityConfig
+from diet_ray.fidelity.config import DRAWN, SELECTIONS, FidelityConfig
 from diet_ray.fidelity.plan import Bench, Training, TrainingSet
 from diet_ray.fidelity.reduced import select_rows
 from diet_ray.fidelity.training import train_set
@@ -32,12 +29,10 @@ from diet_ray.local import LocalEngine
 from diet_ray.lock import locked
 from diet_ray.pipeline import run_stream
 from diet_ray.store import open_run, stage_folder
+from diet_ray.tuning import run_trials
 
 OnProgress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and the total."""
-
-DRAWN = ("random", "last-block", "most-recent")
-"""Selections that need no reference and are too cheap to keep."""
 
 
 def do_all(bench: Bench, scratch: Path, on_progress: OnProgress) -> None:
@@ -95,35 +90,23 @@ def trials(todo: list[Training]) -> list[list[Training]]:
 def _train(bench: Bench, todo: list[Training], scratch: Path, on_progress: OnProgress) -> None:
     if not todo:
         return
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's own tables, which verbose=0 alone does not silence
-    logging.getLogger("ray.tune").setLevel(logging.WARNING)
     groups = trials(todo)
     trainable = partial(_trial, config=bench.config.model_dump_json(), cache=str(bench.cache.resolve()))
-    # The trials are named by their place in `groups`, so that Tune keeps no long parameters.
-    packed = tune.with_parameters(trainable, groups=[[one.model_dump_json() for one in group] for group in groups])
-    counter = _Counter([len(group) for group in groups], on_progress)
-    tuner = tune.Tuner(
-        tune.with_resources(packed, {"cpu": bench.config.cpus_per_trial}),
-        param_space={"group": tune.grid_search(list(range(len(groups))))},
-        tune_config=tune.TuneConfig(reuse_actors=True),
-        run_config=tune.RunConfig(
-            name=f"fidelity-{uuid.uuid4().hex[:8]}",
-            storage_path=str(scratch.resolve()),
-            verbose=0,
-            callbacks=[counter],
-            failure_config=tune.FailureConfig(max_failures=1),
-        ),
-    )
     try:
-        results = tuner.fit()
+        found = run_trials(
+            tune.with_parameters(trainable, groups=[[one.model_dump_json() for one in group] for group in groups]),
+            # The trials are named by their place in `groups`, so that Tune keeps no long parameters.
+            {"group": list(range(len(groups)))},
+            name="fidelity",
+            storage=scratch,
+            cpus=bench.config.cpus_per_trial,
+            callback=_Counter([len(group) for group in groups], on_progress),
+        )
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    if results.errors:
-        raise DietError(f"{len(results.errors)} of {len(results)} trials failed, the first with: {results.errors[0]}")
-    for number in range(len(results)):
-        failure = (results[number].metrics or {}).get("failure")
-        if failure:
-            raise restore(json.loads(failure))
+    for metrics in found:
+        if metrics.get("failure"):
+            raise restore(json.loads(metrics["failure"]))
 
 
 class _Counter(tune.Callback):

@@ -16,6 +16,9 @@ COUNTS = ("pairs", "diverged", "left_out")
 DIGITS = {"pairs_right": 0} | dict.fromkeys(("spearman", "kendall", "pearson", "spread"), 2)
 """Of the measures that are not AUC or nats, which have four."""
 
+KEY = ("auc_gap_mean", "spearman", "kendall", "pairs_right", "top1_regret")
+"""The measures of the short tables."""
+
 MEANINGS = [
     ("mean AUC gap, largest AUC gap", "How far a candidate's AUC on the set is from its AUC on the full log, whichever way."),
     ("mean, largest LogLoss gap", "The same for LogLoss, in nats: whether probabilities are as good, not only the order of rows."),
