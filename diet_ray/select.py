@@ -139,24 +139,15 @@ def choose(whole: Sketch, config: SelectConfig, *, n: int) -> Scored:
 
     Cells are served in order; a row already chosen for one task is passed over by the next, which takes its next best row instead.
     """
-    quotas = cell_quotas(whole.counts.sum(axis=1), n)
-    taken: set[int] = set()
-    chosen: list[int] = []
-    for cell, quota in enumerate(quotas):
-        shares = _stratum_quotas(whole.counts[cell], int(quota), config)
-        for stratum, share in enumerate(shares):
-            members = np.flatnonzero((whole.cell == cell) & (whole.stratum == stratum))
-            members = members[np.lexsort((whole.scored.rows.row_id[members], -whole.key[members]))]
-            for member in members:
-                if share == 0:
-                    break
-                row_id = int(whole.scored.rows.row_id[member])
-                if row_id not in taken:
-                    taken.add(row_id)
-                    chosen.append(int(member))
-                    share -= 1
-    index = np.array(chosen, dtype=np.int64)
-    return whole.scored.take(index[np.argsort(whole.scored.rows.row_id[index], kind="stable")])
+    row_ids = whole.scored.rows.row_id
+    chosen = np.zeros(0, dtype=np.int64)
+    for cell, quota in enumerate(cell_quotas(whole.counts.sum(axis=1), n)):
+        members = np.flatnonzero((whole.cell == cell) & ~np.isin(row_ids, row_ids[chosen]))
+        members = members[np.lexsort((row_ids[members], -whole.key[members]))]
+        strata = [members[whole.stratum[members] == stratum] for stratum in range(whole.counts.shape[1])]
+        shares = _stratum_quotas(whole.counts[cell], np.array([len(rows) for rows in strata]), int(quota), config)
+        chosen = np.concatenate([chosen, *(rows[:share] for rows, share in zip(strata, shares, strict=True))])
+    return whole.scored.take(chosen[np.argsort(row_ids[chosen], kind="stable")])
 
 
 def cell_quotas(cell_sizes: np.ndarray, n: int) -> np.ndarray:
@@ -190,19 +181,22 @@ def _best(group: np.ndarray, key: np.ndarray, row_id: np.ndarray, keep: int) -> 
     return np.asarray(order[np.arange(len(order)) - first < keep])
 
 
-def _stratum_quotas(counts: np.ndarray, quota: int, config: SelectConfig) -> np.ndarray:
-    """Split a cell's quota over its strata: as evenly as their sizes allow, the rarest first (Zheng et al. 2023, algorithm 1)."""
+def _stratum_quotas(counts: np.ndarray, free: np.ndarray, quota: int, config: SelectConfig) -> np.ndarray:
+    """Split a cell's quota over its strata: as evenly as the `free` rows allow, the rarest first (Zheng et al. 2023, algorithm 1).
+
+    `counts` is what a stratum holds, `free` what of it can still be had, up to the rows that a sketch keeps; those are at least `quota`.
+    """
     if config.strategy != "ccs":
         return np.array([quota])
     # A stratum is set aside where everything from it upward makes up at most the share to cut, unless the quota needs it.
     harder = np.cumsum(counts[::-1])[::-1]
-    eligible = np.where(harder <= config.ccs_cut * counts.sum(), 0, counts)
-    if eligible.sum() < quota:
-        eligible = counts
+    open_rows = np.where(harder <= config.ccs_cut * counts.sum(), 0, free)
+    if open_rows.sum() < quota:
+        open_rows = free
     shares = np.zeros_like(counts)
     left = quota
-    order = [stratum for stratum in np.argsort(eligible, kind="stable") if eligible[stratum]]
+    order = [stratum for stratum in np.lexsort((counts, np.minimum(open_rows, quota))) if open_rows[stratum]]
     for position, stratum in enumerate(order):
-        shares[stratum] = min(eligible[stratum], -(-left // (len(order) - position)))
+        shares[stratum] = min(open_rows[stratum], -(-left // (len(order) - position)))
         left -= int(shares[stratum])
     return shares

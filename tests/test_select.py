@@ -35,22 +35,23 @@ def scored(n: int, tasks: int, seed: int, *, levels: int = 0) -> Scored:
     return Scored(rows, (score * MAX_EL2N).astype(np.float32), rng.random((n, tasks)).astype(np.float32))
 
 
-def ccs_direct(score: np.ndarray, quota: int, conf: SelectConfig) -> list[int]:
-    """How many rows of each stratum algorithm 1 of Zheng et al. 2023 takes, step by step."""
+def ccs_direct(score: np.ndarray, free: np.ndarray, quota: int, conf: SelectConfig) -> list[int]:
+    """How many rows of each stratum algorithm 1 of Zheng et al. 2023 takes, step by step, where only the `free` rows can be had."""
     edges = np.linspace(0, MAX_EL2N, conf.ccs_strata + 1)
+    edges[-1] = np.inf
     sizes = [int(((score >= lo) & (score < hi)).sum()) for lo, hi in itertools.pairwise(edges)]
-    sizes[-1] += int((score >= edges[-1]).sum())
-    kept = list(sizes)
+    to_be_had = [int((free & (score >= lo) & (score < hi)).sum()) for lo, hi in itertools.pairwise(edges)]
+    kept = list(to_be_had)
     for stratum in reversed(range(len(kept))):  # set whole strata of the hardest rows aside while the share allows
         if sum(sizes[stratum:]) > conf.ccs_cut * len(score):
             break
         kept[stratum] = 0
     if sum(kept) < quota:
-        kept = list(sizes)
+        kept = list(to_be_had)
     shares, left = [0] * len(kept), quota
     open_strata = [s for s in range(len(kept)) if kept[s]]
     while open_strata:
-        rarest = min(open_strata, key=lambda s: (kept[s], s))
+        rarest = min(open_strata, key=lambda s: (min(kept[s], quota), sizes[s], s))
         shares[rarest] = min(kept[rarest], -(-left // len(open_strata)))
         left -= shares[rarest]
         open_strata.remove(rarest)
@@ -72,7 +73,9 @@ def brute_force(whole: Scored, conf: SelectConfig, n: int, seed: int) -> list[in
         shares = [int(quota)]
         if conf.strategy == "ccs":
             edges = np.linspace(0, MAX_EL2N, conf.ccs_strata + 1)[1:-1]
-            stratum, shares = np.searchsorted(edges, score, side="right"), ccs_direct(score, int(quota), conf)
+            free_rows = np.array([int(row_id) not in taken for row_id in rows.row_id[members]], dtype=bool)
+            stratum = np.searchsorted(edges, score, side="right")
+            shares = ccs_direct(score, free_rows, int(quota), conf)
         for number, share in enumerate(shares):
             order = sorted(
                 (i for i in range(len(members)) if stratum[i] == number),
@@ -184,8 +187,17 @@ def test_ccs_fills_strata_as_the_algorithm_says(rows: int, seed: int, cut: float
     score = one_pass(whole, conf, n).score[:, 0].astype(np.float64)
     edges = np.linspace(0, MAX_EL2N, 6)[1:-1]
     got = np.bincount(np.searchsorted(edges, score, side="right"), minlength=5).tolist()
-    assert got == ccs_direct(whole.score[:, 0].astype(np.float64), min(n, rows), conf)
+    assert got == ccs_direct(whole.score[:, 0].astype(np.float64), np.ones(rows, dtype=bool), min(n, rows), conf)
     assert sum(got) == min(n, rows)
+
+
+@settings(deadline=None)
+@given(data=st.data(), rows=st.integers(2, 60), seed=st.integers(0, 30))
+def test_a_stratum_that_another_task_has_emptied_hands_its_share_on(data: st.DataObject, rows: int, seed: int) -> None:
+    n = data.draw(st.integers(1, rows))
+    whole = scored(rows, 2, seed, levels=4)
+    whole.rows.labels[:] = 1  # either task's cell has rows enough for both
+    assert len(one_pass(whole, config("ccs"), n).rows) == n
 
 
 def test_ccs_sets_aside_strata_that_make_up_the_share_to_the_row() -> None:

@@ -26,6 +26,9 @@ from diet_ray.store import FORMAT
 RECIPE = 1
 """Raised whenever the same inputs would give other results, so that older ones are not taken for them."""
 
+SELECTION_RECIPES = {"ccs": 2}
+"""The same for what concerns one selection alone."""
+
 
 class TrainingSet(Settings):
     """What candidates learn from, and what they are judged on."""
@@ -205,6 +208,7 @@ class Bench:
             "seed": one.seed,
             "reference": self.config.stream.reference.model_dump(mode="json"),
             "select": self.config.stream.select.model_dump(mode="json"),
+            **self._selection_recipe(one),
             **self._identity(one.blocks),
         }
         return self.cache / "rows" / f"{_hash(what)[:24]}.parquet"
@@ -219,6 +223,7 @@ class Bench:
             "student": training.student,
             "set": one.model_dump(mode="json"),
             "reference": stream.reference.model_dump(mode="json"),
+            **self._selection_recipe(one),
             **self._identity(one.blocks + one.judged),
         }
         if one.method == FULL:  # it learns as the reference does, from all rows and without it
@@ -237,6 +242,11 @@ class Bench:
         """Where its verdict is kept."""
         key = self.key(training)
         return self.cache / "verdicts" / key[:2] / f"{key}.json"
+
+    @staticmethod
+    def _selection_recipe(one: TrainingSet) -> dict[str, int]:
+        recipe = SELECTION_RECIPES.get(one.method.rows)
+        return {} if recipe is None else {"selection_recipe": recipe}
 
     def _identity(self, blocks: int) -> dict[str, Any]:
         """The rows and the code behind a result."""
