@@ -60,9 +60,11 @@ def connect(address: str | None = None, cpus: int | None = None) -> Iterator[Non
     if ray.is_initialized():
         yield
         return
-    _start(address, cpus)
     main = threading.current_thread() is threading.main_thread()
-    interrupt = signal.getsignal(signal.SIGINT) if main else None
+    interrupt, terminate = (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) if main else (None, None)
+    _start(address, cpus)
+    if main and terminate is not None:
+        signal.signal(signal.SIGTERM, terminate)  # Ray's own, in C++, aborts the process
     try:
         yield
     finally:

@@ -110,7 +110,10 @@ def test_from_raw_parquet_to_a_leaderboard(shell: Shell, tmp_path: Path) -> None
     assert not (Path(shell.env["HOME"]) / ".ray" / "auth_token").exists()
 
 
-def test_ctrl_c_ends_with_130_and_leaves_a_run_to_resume(shell: Shell, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_end_the_command_and_leave_a_run_to_resume(
+    shell: Shell, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
     log, run = write_log(tmp_path / "log", blocks=3, n=200), tmp_path / "run"
     endless = {**STREAM, "refine": {**STREAM["refine"], "rounds": 100_000}}
     file = write_yaml(tmp_path / "distill.yaml", {"log": str(log), "out": str(run), **endless})
@@ -123,13 +126,15 @@ def test_ctrl_c_ends_with_130_and_leaves_a_run_to_resume(shell: Shell, tmp_path:
             assert process.poll() is None, (tmp_path / "said").read_text()
             assert time.monotonic() < until, (tmp_path / "said").read_text()
             time.sleep(0.2)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 130
+        process.send_signal(number)
+        assert process.wait(timeout=60) == code
     finally:
         process.kill()
         process.wait()
     assert "Traceback" not in (tmp_path / "said").read_text()
+    assert "SIGTERM received" not in (tmp_path / "said").read_text()  # Ray's own handler, which aborts
     assert (run / "run.json").exists()
+    assert not (run / "lock.json").exists()
     assert not (run / "stages" / "0000").exists()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,22 +26,46 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 
+TERMINATED = 143
+"""Exit code after SIGTERM, by which schedulers, systemd and `ray job stop` end a process."""
+
 
 class Commands(TyperGroup):
     """The group of commands, with the one place where an error becomes a message and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command. A user's error ends as one line on standard error; any other keeps its traceback."""
-        try:
-            return super().invoke(ctx)
-        except DietError as error:
-            typer.echo("error: " + " ".join(str(error).split()), err=True)
-            raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
-            raise typer.Exit(INTERRUPTED) from None
-        except SystemExit as leave:
-            # No command of ours exits this way: Ray Train answers Ctrl-C with exit code 0 or 1, and Ray a SIGTERM with the signal's number.
-            raise typer.Exit(INTERRUPTED if leave.code in (None, 0, 1) else int(leave.code)) from None
+        with _terminable() as terminated:
+            try:
+                return super().invoke(ctx)
+            except DietError as error:
+                typer.echo("error: " + " ".join(str(error).split()), err=True)
+                raise typer.Exit(error.exit_code) from None
+            except (KeyboardInterrupt, SystemExit):
+                # No command of ours calls sys.exit: Ray Train does, when Ctrl-C has ended its workers.
+                raise typer.Exit(TERMINATED if terminated else INTERRUPTED) from None
+
+
+@contextmanager
+def _terminable() -> Iterator[list[int]]:
+    """Let SIGTERM do what Ctrl-C does for the length of the body, so that whoever can end well on one does on the other, Ray Train too.
+
+    Yields the signals received so far.
+    """
+    received: list[int] = []
+
+    def interrupt(number: int, frame: object) -> None:
+        received.append(number)
+        signal.raise_signal(signal.SIGINT)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 app = typer.Typer(
