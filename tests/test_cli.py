@@ -301,6 +301,7 @@ def test_each_command_shows_an_example() -> None:
         "demo",
         "verify",
         "gc",
+        "completion",
         "version",
     ):
         result = CliRunner().invoke(app, [command, "--help"])

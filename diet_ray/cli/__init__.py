@@ -3,7 +3,8 @@
 from diet_ray.cli.group import app
 
 # Importing a command registers it; `--help` lists them in this order, which is that of the work.
-from diet_ray.cli import ingest, simulate, distill, status, inspect, sweep, fidelity, export, demo, verify, gc, version  # noqa: F401  # isort: skip
+from diet_ray.cli import ingest, simulate, distill, status, inspect, sweep, fidelity, export, demo  # noqa: F401  # isort: skip
+from diet_ray.cli import verify, gc, completion, version  # noqa: F401  # isort: skip
 
 __all__ = ["app", "main"]
 
