@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,7 @@ def ingest(
         str,
         typer.Argument(metavar="NAME|SCHEMA.yaml", help="A published log (docs/logs.md), or a schema file."),
     ],
-    out: Annotated[Path, typer.Option(help="Folder to make for the log.")],
+    out: Annotated[Path, typer.Option(help="Folder to make for the log; with --append, the log.")],
     source: Annotated[
         list[Path] | None,
         typer.Option(
@@ -37,7 +38,12 @@ def ingest(
     by: Annotated[
         str | None, typer.Option(help="Length of a block: day, week, or a number of rows. A published log has its own.")
     ] = None,
-    blocks: Annotated[int | None, typer.Option(help="Keep only the first N blocks.")] = None,
+    blocks: Annotated[
+        int | None, typer.Option(help="Keep only the first N blocks; with --append, of the new ones.")
+    ] = None,
+    append: Annotated[
+        bool, typer.Option("--append", help="Add the blocks after the last one of a log, as far as they are over.")
+    ] = False,
 ) -> None:
     """Turn Parquet or CSV files into a log of blocks.
 
@@ -46,14 +52,23 @@ def ingest(
     options: Options = ctx.obj
     from diet_ray.progress import Counted
 
-    if out.exists():
-        raise ConfigError(f"{out}: exists already; remove it or choose another place for the log")
+    if out.exists() and not append:
+        raise ConfigError(
+            f"{out}: exists already; add to it with --append, remove it or choose another place for the log"
+        )
     natural, schema = _schema(what)
     length = _block_length(by or natural)
     with options.working() as shown, _sources(what, source or [], out, shown) as sources:
         # Here and not above: what imports Ray must wait until `connect` has said how private it is to be.
+        from diet_ray.append import append as run_append
         from diet_ray.ingest import ingest as run_ingest
 
+        if append:
+            made = run_append(
+                schema, sources, out, by=length, now=time.time(), blocks=blocks, on_progress=Counted(shown)
+            )
+            options.result(made, str(made))
+            return
         run_ingest(schema, sources, out, by=length, blocks=blocks, on_progress=Counted(shown))
     options.log_made(out)
 

@@ -1,0 +1,209 @@
+"""Append: the blocks after a log's last one, from files that go on where its own ended.
+
+What comes out is, byte for byte, the log that `ingest` would have made of all files at once, cut by day or week: vocabularies grow block by
+block, a value's id depends on no later block, and numeric buckets stay as the first block fitted them. What is there is never changed.
+A block that is not over yet is left for the next time: a day or week by the clock, a number of rows by the count.
+
+Whoever reads the log meanwhile sees it as it was, until `log.json`, which alone says what the blocks are, is replaced at the end. What an
+interrupted append has left behind is not named there, and the next one replaces it.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from diet_ray.blocks import Log, LogManifest, open_log
+from diet_ray.cut import By, Cut, cut
+from diet_ray.encode import COUNTS, VOCABULARY, build_vocabulary, count_ids
+from diet_ray.errors import ConfigError, CorruptArtefactError, SchemaError
+from diet_ray.ingest import SHARD_ROWS, Progress, _encode, _partition, _survey, block_manifest
+from diet_ray.lock import locked
+from diet_ray.schema import Schema
+from diet_ray.settings import Settings, write_json
+from diet_ray.sources import find_pieces
+
+_NAMES = {"day": r"\d{4}-\d\d-\d\d", "week": r"\d{4}-W\d\d"}
+"""What the blocks of a calendar are called."""
+
+
+class Appended(Settings):
+    """What an append has done."""
+
+    log: str
+    """The log's folder."""
+    blocks: list[str]
+    """Names of the new blocks, in time order; empty where nothing new was over."""
+    rows: int
+    """Rows in them."""
+    rows_before: int
+    """Rows of the files that belong to blocks which the log has already, or to times before them; left out."""
+    rows_open: int
+    """Rows of the files in blocks that are not over, or beyond the number of blocks asked for; left for the next time."""
+    n_ids: int
+    """Size of the log's id space now."""
+
+    def __str__(self) -> str:
+        new = f"{self.rows:,} rows in {len(self.blocks)} new blocks" if self.blocks else "no new block"
+        names = f" ({self.blocks[0]} to {self.blocks[-1]})" if self.blocks else ""
+        left = f"{self.rows_before:,} rows are of blocks or times before, {self.rows_open:,} of blocks that are left for later"
+        return f"{self.log}: {new}{names}; {left}"
+
+
+def append(
+    schema: Schema,
+    sources: list[Path],
+    path: Path,
+    *,
+    by: By,
+    now: float,
+    shard_rows: int = SHARD_ROWS,
+    blocks: int | None = None,
+    on_progress: Progress | None = None,
+) -> Appended:
+    """Add the blocks that follow a log's last one. Ray must be initialised; every node must see the same paths.
+
+    Args:
+        schema: the log's own.
+        sources: Parquet or CSV files, or folders of them; they may hold rows that the log has already.
+        path: the log's folder.
+        by: block length, as the log was ingested.
+        now: seconds since the epoch: the day or week in which it falls is not over.
+        shard_rows: rows per shard aimed at.
+        blocks: add at most so many.
+        on_progress: told of each piece or shard done.
+
+    Raises:
+        CorruptArtefactError: there is no log at `path`, or its vocabulary is not the one that `ingest` made.
+        SchemaError: the log was ingested by another schema.
+        ConfigError: `by` does not go on from the log's last block.
+        BadInputError: a source is missing or damaged, or holds a value that must not be learned from.
+        LockedError: another process appends to the log.
+    """
+    open_log(path)  # before the lock, which makes the folder that it locks
+    with locked(path):
+        log = open_log(path)
+        _check(log, schema, by)
+        report = on_progress or (lambda stage, done, total, rows: None)
+        pieces = find_pieces(sources, schema.columns)
+        seconds, rows = _survey(pieces, schema, report)
+        plan, before = plan_blocks(seconds, rows, log, by=by, now=now, shard_rows=shard_rows, blocks=blocks)
+        if plan is None:
+            left = int(rows.sum()) - before
+            n_ids = log.blocks[-1].n_ids
+            return Appended(log=str(path), blocks=[], rows=0, rows_before=before, rows_open=left, n_ids=n_ids)
+        folder = path / f".append.{secrets.token_hex(4)}.partial"
+        try:
+            work = folder / "work"
+            work.mkdir(parents=True)
+            batches, counts = _partition(pieces, schema, plan, work, report)
+            vocabulary = grow_vocabulary(path, log, counts)
+            pq.write_table(vocabulary, folder / "vocabulary.parquet", compression="zstd")
+            shutil.copyfile(path / "edges.json", folder / "edges.json")
+            done = _encode(schema, plan, batches, folder, report)
+            new = plan.names[len(log.blocks) :]
+            for block, name in enumerate(new, start=len(log.blocks)):
+                members = [done[shard] for shard in np.flatnonzero(plan.block == block)]
+                manifest = block_manifest(name, block, members, count_ids(vocabulary, schema, block))
+                write_json(folder / "blocks" / name / "manifest.json", manifest)
+            for name in new:
+                place = path / "blocks" / name
+                shutil.rmtree(place, ignore_errors=True)  # of an append that was interrupted before it named the block
+                (folder / "blocks" / name).rename(place)
+            (folder / "vocabulary.parquet").replace(path / "vocabulary.parquet")
+            write_json(path / "log.json", LogManifest(log_schema=schema, blocks=plan.names))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    added = int(plan.rows.sum())
+    left = int(rows.sum()) - before - added
+    n_ids = count_ids(vocabulary, schema, len(plan.names) - 1)
+    return Appended(log=str(path), blocks=new, rows=added, rows_before=before, rows_open=left, n_ids=n_ids)
+
+
+def plan_blocks(
+    seconds: np.ndarray, rows: np.ndarray, log: Log, *, by: By, now: float, shard_rows: int, blocks: int | None
+) -> tuple[Cut | None, int]:
+    """The new blocks as a plan of the whole log: its names are all of the log's, its shards those of the new blocks.
+
+    Args:
+        seconds: `[M]` int64, ascending: the seconds in which the files have rows.
+        rows: `[M]` int64: how many rows each has.
+
+    Returns:
+        The plan, None where no new block is over; and the number of rows that come too late for the log.
+    """
+    zone, last = log.schema.time.timezone, log.blocks[-1]
+
+    def cut_from(first: int, at_most: int | None = None) -> Cut:
+        later = seconds >= first
+        return cut(seconds[later], rows[later], by=by, timezone=zone, shard_rows=shard_rows, blocks=at_most)
+
+    first = last.time_max // 1000 + 1
+    if not (seconds >= first).any():
+        return None, int(rows.sum())
+    plan = cut_from(first)
+    if isinstance(by, str):
+        known = sum(name <= last.name for name in plan.names)  # rows of the last block's own day or week
+        if known == len(plan.names):
+            return None, int(rows.sum())
+        first = int(plan.start[np.searchsorted(plan.block, known)])
+        plan = cut_from(first)
+        (today,) = cut(np.array([int(now)]), np.ones(1, np.int64), by=by, timezone=zone, shard_rows=1).names
+        over = sum(name < today for name in plan.names)
+    else:
+        over = len(plan.names) - int(np.bincount(plan.block, plan.rows)[-1] < by)
+    before = int(rows[seconds < first].sum())
+    n = over if blocks is None else min(over, blocks)
+    if not n:
+        return None, before
+    plan, n_old = cut_from(first, n), len(log.blocks)
+    names = plan.names if isinstance(by, str) else [f"rows-{n_old + index:05d}" for index in range(n)]
+    return replace(plan, names=[*(block.name for block in log.blocks), *names], block=plan.block + n_old), before
+
+
+def grow_vocabulary(path: Path, log: Log, counts: pa.Table) -> pa.Table:
+    """The vocabulary of the log (schema `VOCABULARY`) with the values that new blocks bring, counted in `counts` (schema `COUNTS`).
+
+    Raises:
+        CorruptArtefactError: the log's own is missing, or is not what `ingest` gives.
+    """
+    file, schema = path / "vocabulary.parquet", log.schema
+    try:
+        known = pq.read_table(file)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise CorruptArtefactError(f"{file}: cannot be read ({error}); {_REMEDY}") from error
+    if not known.schema.equals(VOCABULARY):
+        raise CorruptArtefactError(
+            f"{file}: has the columns {known.column_names}, must be {VOCABULARY.names}; {_REMEDY}"
+        )
+    known = known.filter(pc.less(known["block"], len(log.blocks)))  # an interrupted append may have written more
+    index = pc.index_in(known["field"], pa.array(schema.field_names))
+    least = pa.array([field.min_count for field in schema.fields], pa.int64()).take(index.combine_chunks())
+    enough = {"block": known["block"], "field": index, "value": known["value"], "rows": least}
+    grown = build_vocabulary(pa.concat_tables([pa.table(enough).cast(COUNTS), counts]), schema)
+    if not grown.slice(0, len(known)).equals(known):
+        raise CorruptArtefactError(f"{file}: its ids are not in the order in which blocks bring them; {_REMEDY}")
+    return grown
+
+
+_REMEDY = "restore it from a copy; only a log that diet-ray ingest made can be appended to"
+
+
+def _check(log: Log, schema: Schema, by: By) -> None:
+    if schema != log.schema:
+        now, then = schema.model_dump(), log.schema.model_dump()
+        key = next(key for key in now if now[key] != then[key])
+        raise SchemaError(f"{log.path}: was ingested by another schema, key {key!r} differs; append with the log's own")
+    if not (log.path / "edges.json").is_file():
+        raise CorruptArtefactError(f"{log.path / 'edges.json'}: missing; {_REMEDY}")
+    last = log.blocks[-1].name
+    if not re.fullmatch(_NAMES[by] if isinstance(by, str) else r"rows-\d{5}", last):
+        raise ConfigError(f"--by: {by} does not go on from block {last!r} of {log.path}; say it as at its ingest")
