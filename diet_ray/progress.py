@@ -170,20 +170,28 @@ class StreamState:
         return f"memory {self.units:,} units, {size(self.memory_bytes)}"
 
 
+Hear = Callable[[list[dict[str, Any]], StreamState], None]
+"""Called as `hear(events, state)` after each look at a run, with the new events, which may be none, and what is known by them."""
+
+
 @contextmanager
-def follow(run: Path, blocks: list[tuple[str, int]], shown: Display) -> Iterator[None]:
+def follow(run: Path, blocks: list[tuple[str, int]], shown: Display, hear: Hear | None = None) -> Iterator[None]:
     """Show what happens in a run while the body makes it happen.
 
     Args:
         run: the run folder; it need not exist yet. Events that it holds already are not shown again.
         blocks: name and rows of each block to distil.
         shown: where to.
+        hear: who else is to know, such as `diet_ray.telemetry`.
     """
     path, end = run / "events.jsonl", threading.Event()
     committed = 0
     while (run / "stages" / f"{committed:04d}" / "manifest.json").is_file():
         committed += 1
     state = StreamState(blocks, time.time(), before=committed, committed=committed)
+    if committed:
+        state.units = _manifest(run, committed - 1)["units"]
+        state.memory_bytes = _memory_bytes(run, committed - 1)
     offset = path.stat().st_size if path.exists() else 0
 
     def look() -> None:
@@ -194,6 +202,8 @@ def follow(run: Path, blocks: list[tuple[str, int]], shown: Display) -> Iterator
             if text:
                 shown.line(text)
         shown.status(state.status())
+        if hear is not None:
+            hear(events, state)
 
     def watch() -> None:
         while not end.wait(POLL_SECONDS):
@@ -234,5 +244,10 @@ class Counted:
 
 
 def _memory_bytes(run: Path, stage: int) -> int:
+    return sum(entry["bytes"] for entry in _manifest(run, stage).get("memory", []))
+
+
+def _manifest(run: Path, stage: int) -> dict[str, Any]:
     path = run / "stages" / f"{stage:04d}" / "manifest.json"
-    return sum(entry["bytes"] for entry in json.loads(path.read_bytes())["memory"]) if path.is_file() else 0
+    manifest: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
+    return manifest

@@ -136,19 +136,23 @@ def test_a_run_without_a_stage_sums_up_to_nothing(tmp_path: Path) -> None:
 def test_follow_shows_new_events_only(tmp_path: Path) -> None:
     heard, events = Heard(), Events(tmp_path / "events.jsonl")
     events.emit("step", stage=0, step="old", seconds=1.0)
-    with follow(tmp_path, BLOCKS, heard):
+    also: list[tuple[str, int]] = []
+    with follow(tmp_path, BLOCKS, heard, lambda new, state: also.extend((e["step"], state.committed) for e in new)):
         events.emit("step", stage=0, step="new", seconds=1.0)
+    assert also == [("new", 0)]
     assert heard.lines == ["block mon (1/3): new 1.00 s"]
     assert heard.statuses[-1] == "block mon (1/3): starting"
 
 
 def test_follow_goes_on_after_the_committed_stages_and_survives_an_error(tmp_path: Path) -> None:
     (tmp_path / "stages" / "0000").mkdir(parents=True)
-    (tmp_path / "stages" / "0000" / "manifest.json").write_text('{"memory": [{"bytes": 700}, {"bytes": 800}]}')
+    (tmp_path / "stages" / "0000" / "manifest.json").write_text(
+        '{"units": 9, "memory": [{"bytes": 700}, {"bytes": 800}]}'
+    )
     heard = Heard()
     with pytest.raises(RuntimeError, match="body"), follow(tmp_path, BLOCKS, heard):
         raise RuntimeError("body")
-    assert heard.statuses == ["block tue (2/3): starting"]
+    assert heard.statuses == ["block tue (2/3): starting, memory 9 units, 1.5 kB"]
 
 
 def test_lines_are_not_flooded() -> None:

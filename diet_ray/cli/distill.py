@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,27 +24,63 @@ def distill(
         Path | None, typer.Option(metavar="RUN", help="Run folder. Default: key 'out' of the config.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue after the last committed stage of RUN.")] = False,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            "--follow",
+            metavar="LOG",
+            help="Begin or continue RUN on this log, instead of the config's, and wait for its next blocks until Ctrl-C or SIGTERM.",
+        ),
+    ] = None,
 ) -> None:
     """Distil a log, block by block, into a synthetic memory.
+
+    Ends with 130 after Ctrl-C and 143 after SIGTERM; the stage that was under way is done again when the run goes on.
 
     Example: diet-ray distill --config jobs/configs/kuairand.yaml --out runs/kuairand
     """
     options: Options = ctx.obj
     from diet_ray.blocks import open_log
+    from diet_ray.follow import follow_log
     from diet_ray.launch import read_launch
     from diet_ray.pipeline import blocks_to_distil
     from diet_ray.progress import follow
     from diet_ray.summary import summarise
 
     run, stream = read_launch(config, out)
-    blocks = [(block.name, block.rows) for block in blocks_to_distil(open_log(stream.log), stream)]
+    if log is not None:
+        stream = stream.model_copy(update={"log": log})
+        open_log(log)
+    else:
+        blocks_to_distil(open_log(stream.log), stream)
     with options.working() as shown:
+        # Here and not above: what imports Ray must wait until `connect` has said how private it is to be.
         from diet_ray.engine import distil
+        from diet_ray.telemetry import telemetry
 
-        with _gone_unless_begun(run), follow(run, blocks, shown):
-            distil(run, stream, resume=resume)
+        def distil_what_is_there(resume: bool) -> None:
+            blocks = [(block.name, block.rows) for block in blocks_to_distil(open_log(stream.log), stream)]
+            with _gone_unless_begun(run), _same_ctrl_c(), follow(run, blocks, shown, hear):
+                distil(run, stream, resume=resume)
+
+        with telemetry(run) as hear:
+            if log is None:
+                distil_what_is_there(resume)
+            else:
+                follow_log(run, stream, distil_what_is_there, on_wait=shown.line)
     summary = summarise(run)
     options.result(summary, summary.table())
+
+
+@contextmanager
+def _same_ctrl_c() -> Iterator[None]:
+    """Keep what Ctrl-C does: Ray Train leaves a handler behind, which asks a controller that has ended."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -1,0 +1,67 @@
+"""Follow mode: a log that grows is distilled block by block, day after day. No Ray here; who distils is handed in.
+
+The newest block is never distilled: candidates are judged on it. When the next one is there, it becomes the one that judges, and the
+stage of the block before it runs. The result is that of one run over the whole log, byte for byte.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from diet_ray.blocks import LogManifest
+from diet_ray.config import StreamConfig
+from diet_ray.errors import ConfigError
+from diet_ray.settings import parse_json
+from diet_ray.store import stage_folder
+
+POLL_SECONDS = 5.0
+"""Seconds between two looks at the log."""
+
+
+def follow_log(
+    run: Path,
+    config: StreamConfig,
+    distil: Callable[[bool], object],
+    *,
+    on_wait: Callable[[str], None],
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Distil whatever the log holds and wait for more, until an exception (Ctrl-C, SIGTERM) ends it.
+
+    Nothing is kept between two stages but the run folder, so that a follower can be ended and started again at any time.
+
+    Args:
+        run: the run folder.
+        config: the run's config.
+        distil: distils all blocks but the newest behind the last committed stage; told whether there is a run to resume.
+        on_wait: told, once before each wait, what is waited for.
+        sleep: waits for so many seconds.
+
+    Raises:
+        ConfigError: the config asks for a fixed number of blocks.
+        CorruptArtefactError: there is no log, or its manifest is damaged.
+    """
+    if config.blocks is not None:
+        raise ConfigError(
+            "key 'blocks': a log that is followed has no fixed number of blocks; leave the key out, or do not follow"
+        )
+    told = ""
+    while True:
+        names = parse_json(LogManifest, config.log / "log.json").blocks
+        done = _committed(run)
+        if done < len(names) - 1:
+            distil((run / "run.json").exists())
+            continue
+        if names and told != names[-1]:
+            told = names[-1]
+            on_wait(f"{done} blocks of {config.log} distilled; waiting for the block after {told}")
+        sleep(POLL_SECONDS)
+
+
+def _committed(run: Path) -> int:
+    done = 0
+    while (stage_folder(run, done) / "manifest.json").is_file():
+        done += 1
+    return done

@@ -1,0 +1,132 @@
+"""What a run says of itself to Prometheus, through Ray's own metrics agents; `cluster/grafana-dashboard.json` draws it.
+
+The process that drives the run hears its events (`diet_ray.progress.follow`) and hands figures to Ray, which exports each under its name
+with `ray_` in front, at the metrics port of the node where the driver is. They stay there as long as the driver is connected: under
+`diet-ray distill --follow` between two blocks too. Nothing of the result depends on them.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ray.util.metrics import Counter, Gauge
+
+from diet_ray.progress import Hear, StreamState
+
+REPEAT_SECONDS = 1.0
+"""Seconds between two sayings of the gauges; Ray reports no more often."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One exported figure."""
+
+    name: str
+    """Without the prefix `ray_`."""
+    kind: Literal["gauge", "counter"]
+    """Counters count from the driver's start, and only up."""
+    help: str
+    """What it is, with its unit."""
+    labels: tuple[str, ...] = ()
+    """Beside `run`, the name of the run folder."""
+
+
+METRICS = [
+    Metric("diet_ray_blocks_committed", "gauge", "Blocks whose stage is committed."),
+    Metric(
+        "diet_ray_blocks_waiting", "gauge", "Blocks that the log holds for distilling and no stage has taken in yet."
+    ),
+    Metric("diet_ray_rows_seen", "gauge", "Rows of the committed blocks."),
+    Metric("diet_ray_rows_per_second", "gauge", "Rows per second over the stages that this driver committed."),
+    Metric("diet_ray_seconds_left", "gauge", "Seconds until no block waits, at that rate."),
+    Metric("diet_ray_memory_units", "gauge", "Units of the last committed memory."),
+    Metric("diet_ray_memory_bytes", "gauge", "Bytes of its shards, without the embedding table."),
+    Metric(
+        "diet_ray_table_bytes",
+        "gauge",
+        "Bytes of the reference checkpoint beside it: the embedding table and the nets.",
+    ),
+    Metric(
+        "diet_ray_reference_logloss", "gauge", "Loss of the last block's rows before the reference learned them, nats."
+    ),
+    Metric("diet_ray_guard_gain", "gauge", "Guard loss before refinement less that after it, last stage, nats."),
+    Metric("diet_ray_commit_time_seconds", "gauge", "When the last stage was committed, seconds since the epoch."),
+    Metric("diet_ray_step_seconds", "gauge", "Wall time of a step when it was done last, seconds.", ("step",)),
+    Metric("diet_ray_stages_total", "counter", "Stages committed by this driver.", ("refinement",)),
+    Metric("diet_ray_rows_total", "counter", "Rows of the stages that this driver committed."),
+]
+"""All of them. `refinement` is `kept`, `dropped` or `none`."""
+
+
+class Telemetry:
+    """The figures of one run. This process must be connected to Ray."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self._metrics: dict[str, Any] = {}
+        self._gauges: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+        for metric in METRICS:
+            kind: Any = Gauge if metric.kind == "gauge" else Counter
+            made = kind(metric.name, description=metric.help, tag_keys=("run", *metric.labels))
+            made.set_default_tags({"run": run.resolve().name})
+            self._metrics[metric.name] = made
+
+    def hear(self, events: list[dict[str, Any]], state: StreamState) -> None:
+        """Take in new events of the run and what is known of it by them (see `diet_ray.progress.Hear`)."""
+        for event in events:
+            if event["kind"] == "step":
+                self._set("diet_ray_step_seconds", event["seconds"], step=event["step"])
+            elif event["kind"] == "committed":
+                self._committed(event, state.blocks[event["stage"]][1])
+        self._set("diet_ray_blocks_committed", state.committed)
+        self._set("diet_ray_blocks_waiting", len(state.blocks) - state.committed)
+        self._set("diet_ray_rows_seen", sum(rows for _, rows in state.blocks[: state.committed]))
+        self._set("diet_ray_memory_units", state.units)
+        self._set("diet_ray_memory_bytes", state.memory_bytes)
+        if state.rate is not None and state.eta is not None:
+            self._set("diet_ray_rows_per_second", state.rate)
+            self._set("diet_ray_seconds_left", state.eta)
+
+    def repeat(self) -> None:
+        """Say every gauge again: Ray forgets one that is silent for two of its report intervals."""
+        for (name, labels), value in list(self._gauges.items()):
+            self._metrics[name].set(value, tags=dict(labels))
+
+    def _set(self, name: str, value: float, **labels: str) -> None:
+        self._gauges[name, tuple(labels.items())] = value
+
+    def _committed(self, event: dict[str, Any], rows: int) -> None:
+        manifest = json.loads((self.run / "stages" / f"{event['stage']:04d}" / "manifest.json").read_bytes())
+        report = manifest["refine"]
+        refinement = "none" if report is None else "kept" if report["kept"] else "dropped"
+        self._metrics["diet_ray_stages_total"].inc(1, tags={"refinement": refinement})
+        self._metrics["diet_ray_rows_total"].inc(rows)
+        self._set("diet_ray_commit_time_seconds", event["time"])
+        self._set("diet_ray_reference_logloss", manifest["reference_logloss"])
+        self._set("diet_ray_table_bytes", manifest["checkpoints"][-1]["bytes"])
+        if report is not None and None not in (report["guard_before"], report["guard_after"]):
+            self._set("diet_ray_guard_gain", report["guard_before"] - report["guard_after"])
+
+
+@contextmanager
+def telemetry(run: Path) -> Iterator[Hear]:
+    """Export the figures of a run for the length of the body; gives what is to hear of it (`diet_ray.progress.follow`)."""
+    said, end = Telemetry(run), threading.Event()
+
+    def repeat() -> None:
+        while not end.wait(REPEAT_SECONDS):
+            said.repeat()
+
+    thread = threading.Thread(target=repeat, name="telemetry", daemon=True)
+    thread.start()
+    try:
+        yield said.hear
+    finally:
+        end.set()
+        thread.join()

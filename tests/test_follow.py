@@ -1,0 +1,130 @@
+"""A log that grows under a follower: the same bytes as one run over all of it, whenever it was ended and started again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from small_run import config, local_run, stage_bytes
+
+from diet_ray import pipeline
+from diet_ray.blocks import open_log
+from diet_ray.config import StreamConfig
+from diet_ray.errors import ConfigError, CorruptArtefactError
+from diet_ray.events import Events
+from diet_ray.follow import follow_log
+from diet_ray.local import LocalEngine
+from diet_ray.pipeline import run_stream
+from diet_ray.store import committed_stages, open_run
+
+
+def first_blocks(log: Path, n: int) -> None:
+    """Let a log name only its first n blocks, or more of them than before, as an append does."""
+    path = log / "log.json"
+    manifest = json.loads(path.read_text())
+    manifest["blocks"] = [f"block-{index:03d}" for index in range(n)]
+    path.with_suffix(".tmp").write_text(json.dumps(manifest))
+    path.with_suffix(".tmp").replace(path)
+
+
+@pytest.fixture
+def growing(log: Path, tmp_path: Path) -> Path:
+    """A copy of the log of four blocks that names only two of them; `whole` beside it is a run over all four."""
+    shutil.copytree(log, tmp_path / "log")
+    local_run(tmp_path / "whole", config(tmp_path / "log"))
+    first_blocks(tmp_path / "log", 2)
+    return tmp_path / "log"
+
+
+def local(run: Path, stream: StreamConfig, resumed: list[bool]) -> Callable[[bool], None]:
+    def distil(resume: bool) -> None:
+        resumed.append(resume)
+        committed = open_run(run, stream, resume=resume)
+        run_stream(run, open_log(stream.log), stream, LocalEngine(stream), Events(run / "events.jsonl"), committed)
+
+    return distil
+
+
+def test_each_new_block_runs_the_stage_of_the_one_before(growing: Path, tmp_path: Path) -> None:
+    run, stream, resumed = tmp_path / "run", config(growing), list[bool]()
+    waits: list[tuple[int, str]] = []
+    sleeps = 0
+
+    def sleep(seconds: float) -> None:
+        nonlocal sleeps
+        sleeps += 1
+        if sleeps == 3:  # two looks without news, then a block
+            first_blocks(growing, 3)
+        elif sleeps == 4:
+            first_blocks(growing, 4)
+        elif sleeps == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        follow_log(
+            run,
+            stream,
+            local(run, stream, resumed),
+            on_wait=lambda text: waits.append((len(committed_stages(run)), text.rpartition(" ")[2])),
+            sleep=sleep,
+        )
+    assert resumed == [False, True, True]
+    assert waits == [(1, "block-001"), (2, "block-002"), (3, "block-003")]  # each once, not at every look
+    assert stage_bytes(run) == stage_bytes(tmp_path / "whole")
+
+
+def test_a_follower_that_was_ended_in_a_stage_goes_on_to_the_same_bytes(
+    growing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, stream, resumed = tmp_path / "run", config(growing), list[bool]()
+    real = pipeline.save_tensors
+
+    def terminated(path: Path, tensors: object) -> None:
+        if path.name == "optimiser.safetensors" and len(committed_stages(run)) == 1:
+            raise KeyboardInterrupt
+        real(path, tensors)  # type: ignore[arg-type]
+
+    def stop(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    first_blocks(growing, 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "save_tensors", terminated)
+        with pytest.raises(KeyboardInterrupt):
+            follow_log(run, stream, local(run, stream, resumed), on_wait=print, sleep=stop)
+    assert len(committed_stages(run)) == 1
+    first_blocks(growing, 4)
+    with pytest.raises(KeyboardInterrupt):
+        follow_log(run, stream, local(run, stream, resumed), on_wait=print, sleep=stop)
+    assert resumed == [False, True]
+    assert stage_bytes(run) == stage_bytes(tmp_path / "whole")
+
+
+def test_a_log_of_one_block_waits_for_the_second(growing: Path, tmp_path: Path) -> None:
+    first_blocks(growing, 1)
+    run, stream, resumed, waits = tmp_path / "run", config(growing), list[bool](), list[str]()
+
+    def sleep(seconds: float) -> None:
+        if (run / "stages").exists():
+            raise KeyboardInterrupt
+        first_blocks(growing, 2)
+
+    with pytest.raises(KeyboardInterrupt):
+        follow_log(run, stream, local(run, stream, resumed), on_wait=waits.append, sleep=sleep)
+    assert len(committed_stages(run)) == 1
+    assert waits[0] == f"0 blocks of {growing} distilled; waiting for the block after block-000"
+
+
+def test_what_cannot_be_followed_is_refused(growing: Path, tmp_path: Path) -> None:
+    def never(resume: bool) -> None:
+        raise AssertionError
+
+    fixed = config(growing).model_copy(update={"blocks": 2})
+    with pytest.raises(ConfigError, match="key 'blocks'"):
+        follow_log(tmp_path / "run", fixed, never, on_wait=print)
+    (growing / "log.json").unlink()
+    with pytest.raises(CorruptArtefactError, match=r"log\.json: missing"):
+        follow_log(tmp_path / "run", config(growing), never, on_wait=print)
