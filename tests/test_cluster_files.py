@@ -28,7 +28,7 @@ PINS = {
 }
 RAY = str(PINS[canonicalize_name("ray")])
 IMAGE = f"registry.example.com/diet-ray:{PROJECT['version']}-ray{RAY}-py311-cpu"
-RAY_UP = ["ray-up-aws.yaml", "ray-up-onprem.yaml"]
+RAY_UP = ["ray-up-aws.yaml", "ray-up-gcp.yaml", "ray-up-onprem.yaml"]
 KUBERAY = {"RayJob": "rayjob.yaml", "RayCluster": "raycluster.yaml"}
 CRD_DIR = os.environ.get("DIET_RAY_KUBERAY_CRD_DIR")
 
@@ -106,10 +106,10 @@ def test_no_file_names_another_image_or_ray(path: Path) -> None:
     assert set(re.findall(r"\b2\.\d\d\.\d+\b", text)) <= {RAY, str(PINS[canonicalize_name("torch")])}
 
 
-@pytest.mark.parametrize("path", sorted(CLUSTER.glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(CLUSTER.glob("*.*")), ids=lambda path: path.name)
 def test_readme_explains_every_file_and_placeholder(path: Path) -> None:
     readme = (CLUSTER / "README.md").read_text()
-    assert f"`{path.name}`" in readme
+    assert f"`{path.name}`" in readme or path.name == "README.md"
     for placeholder in set(re.findall(r"REPLACE-[\w-]+", path.read_text())):
         assert f"`{placeholder}`" in readme
 
@@ -232,6 +232,57 @@ def test_rayjob_and_raycluster_describe_the_same_cluster() -> None:
     assert {"name": "config", "mountPath": "/etc/diet-ray", "readOnly": True} in mounts
     mounts.remove({"name": "config", "mountPath": "/etc/diet-ray", "readOnly": True})
     assert job == cluster
+
+
+def options_of(job: str) -> set[str]:
+    """The options that a job takes: those of the command of its name."""
+    import typer
+
+    from diet_ray.cli import app
+
+    command = typer.main.get_command(app).commands[job]  # type: ignore[attr-defined]
+    return {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
+
+
+def test_the_schedule_submits_jobs_that_exist_to_the_standing_cluster() -> None:
+    schedule, cluster = load("schedule.yaml"), load("raycluster.yaml")
+    assert (schedule["apiVersion"], schedule["kind"]) == ("batch/v1", "CronJob")
+    spec = schedule["spec"]
+    assert re.fullmatch(r"\d+ \d+ \* \* \*", spec["schedule"])  # once a day
+    assert spec["concurrencyPolicy"] == "Forbid"
+    pod = spec["jobTemplate"]["spec"]["template"]["spec"]
+    assert pod["restartPolicy"] == "Never"
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    (container,) = pod["containers"]
+    assert container["image"] == IMAGE
+    env = {one["name"]: one for one in container["env"]}
+    name = cluster["metadata"]["name"]
+    assert env["RAY_API_SERVER_ADDRESS"]["value"] == f"http://{name}-head-svc:8265"
+    assert env["RAY_AUTH_MODE"]["value"] == "token"
+    assert env["RAY_AUTH_TOKEN"]["valueFrom"]["secretKeyRef"] == {"name": name, "key": "auth_token"}
+    (script,) = container["args"]
+    commands = script.replace("\\\n", " ").strip().splitlines()
+    jobs = []
+    for command in commands:
+        submit, _, job = command.partition(" -- ")
+        assert submit == "ray job submit"
+        python, path, *arguments = job.split()
+        assert (python, Path(path).parent) == ("python", Path("/home/ray/diet_ray/jobs"))
+        assert (ROOT / "jobs" / Path(path).name).exists()
+        jobs.append((Path(path).stem, {argument for argument in arguments if argument.startswith("--")}))
+        assert jobs[-1][1] <= options_of(jobs[-1][0])
+    assert [job for job, _ in jobs] == ["ingest", "distill"]
+    assert "--append" in jobs[0][1]
+    assert "--resume" in jobs[1][1]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "jobs").glob("*.py")), ids=lambda path: path.name)
+def test_each_job_shows_how_it_is_submitted(path: Path) -> None:
+    text = path.read_text()
+    assert "ray job submit --address http://127.0.0.1:8265 --" in text
+    assert f"python /home/ray/diet_ray/jobs/{path.name}" in text
+    shown = set(re.findall(r"--[a-z]+", text)) - {"--address"}
+    assert shown <= options_of(path.stem)
 
 
 def closed(schema: Any) -> Any:

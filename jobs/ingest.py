@@ -1,0 +1,15 @@
+"""Ingest files into a log of blocks on a cluster, as a Ray job: `diet-ray ingest` with the same options.
+
+    ray job submit --address http://127.0.0.1:8265 -- \\
+      python /home/ray/diet_ray/jobs/ingest.py /mnt/diet-ray/configs/schema.yaml \\
+      --from /mnt/diet-ray/events --out /mnt/diet-ray/logs/mine --by day [--append]
+
+Files, schema and log lie where every node sees them. `--append` adds the days that have ended since: run it every night.
+"""
+
+import sys
+
+from diet_ray.cli import app
+
+if __name__ == "__main__":
+    app(["ingest", *sys.argv[1:]])
