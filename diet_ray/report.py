@@ -6,14 +6,16 @@ import base64
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 from jinja2 import Environment, PackageLoader
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from diet_ray.judge import Standing
-from diet_ray.summary import RunSummary
+if TYPE_CHECKING:
+    from diet_ray.judge import Standing
+    from diet_ray.summary import RunSummary
 
 
 @dataclass

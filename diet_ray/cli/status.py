@@ -8,10 +8,17 @@ from typing import Annotated
 import typer
 
 from diet_ray.cli.group import Options, app
+from diet_ray.errors import ConfigError
 
 
 @app.command()
-def status(ctx: typer.Context, run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]) -> None:
+def status(
+    ctx: typer.Context,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="PAGE.html", help="Write a page too: the time of each step of each stage.")
+    ] = None,
+) -> None:
     """Say how far a run is, from its manifests and events alone; the run is not disturbed.
 
     Example: diet-ray status runs/kuairand
@@ -19,5 +26,13 @@ def status(ctx: typer.Context, run: Annotated[Path, typer.Argument(metavar="RUN"
     options: Options = ctx.obj
     from diet_ray.status import status as status_of
 
+    if out is not None and out.is_dir():
+        raise ConfigError(f"--out: {out} is a folder; name the page itself, such as {out / 'status.html'}")
     found = status_of(run)
-    options.result(found, "\n".join(found.lines()))
+    readable = ["\n".join(found.lines())]
+    if out is not None:
+        from diet_ray.timeline import write_timeline
+
+        write_timeline(out, run, found)
+        readable.append(f"Page: {out}")
+    options.result(found, *readable)
