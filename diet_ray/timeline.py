@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from diet_ray.events import read_events
 from diet_ray.report import Section, panel, write_page
@@ -79,7 +80,7 @@ def plot_timeline(tried: list[Attempt]) -> Figure:
     axis.set_xlabel("seconds since the stage began")
     axis.grid(axis="x", alpha=0.3)
     if names:
-        handles = [plt.Rectangle((0, 0), 1, 1, color=colour[name]) for name in names]
+        handles = [Patch(color=colour[name]) for name in names]
         figure.legend(handles, names, loc="outside upper center", ncols=7, frameon=False)
     return figure
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -13,15 +14,17 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
-from small_run import STREAM
-from synthetic import write_log
+from small_run import STREAM, config, local_run, stage_bytes
+from synthetic import schema, write_log
+from test_cli import write_raw
 
 RAY = Path(sysconfig.get_path("scripts")) / "ray"
 JOBS = Path(__file__).parents[1] / "jobs"
@@ -46,13 +49,27 @@ class Head:
     """Of its dashboard, where jobs are submitted."""
     env: dict[str, str]
     """Environment of a process that may submit."""
+    metrics: str
+    """Where its node's metrics are."""
 
-    def submit(self, *command: str | Path) -> subprocess.CompletedProcess[str]:
-        """Submit a job and follow it to its end."""
-        arguments = [str(RAY), "job", "submit", "--address", self.address, "--", *map(str, command)]
+    def submit(self, *command: str | Path, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        """Submit a job and follow it to its end, or as the options say."""
+        return self.job("submit", *options, "--", sys.executable, *map(str, command))
+
+    def job(self, verb: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `ray job VERB`."""
+        command = [str(RAY), "job", verb, "--address", self.address, *arguments]
         return subprocess.run(
-            arguments, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120
+            command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120
         )
+
+
+def wait_for(what: Callable[[], bool], why: Callable[[], str]) -> None:
+    """Wait until something is so; where it does not come to that, say why."""
+    until = time.monotonic() + 120
+    while not what():
+        assert time.monotonic() < until, why()
+        time.sleep(0.5)
 
 
 def free_ports(n: int) -> list[int]:
@@ -76,6 +93,7 @@ def head() -> Iterator[Head]:
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+        "RAY_metrics_report_interval_ms": "1000",
     }
     ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     command = [str(RAY), "start", "--head", "--block", "--node-ip-address", "127.0.0.1", "--num-cpus", "4"]
@@ -84,7 +102,8 @@ def head() -> Iterator[Head]:
     command += [f"--{name}={port}" for name, port in ports.items()]
     with (temporary / "head.log").open("w") as log:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-    head = Head(f"http://127.0.0.1:{ports['dashboard-port']}", env)
+    metrics = f"http://127.0.0.1:{ports['metrics-export-port']}/metrics"
+    head = Head(f"http://127.0.0.1:{ports['dashboard-port']}", env, metrics)
     try:
         until = time.monotonic() + 60
         while subprocess.run(
@@ -112,29 +131,66 @@ def test_distil_and_sweep_as_jobs(head: Head, tmp_path: Path) -> None:
     asked.write_text(yaml.safe_dump({"log": str(log), "out": str(run), **STREAM}))
     pool.write_text(yaml.safe_dump({"candidates": [{"name": "fm", "arch": "fm"}, {"name": "lr", "arch": "lr"}]}))
 
-    done = head.submit(sys.executable, JOBS / "distill.py", "--config", asked)
+    done = head.submit(JOBS / "distill.py", "--config", asked)
     assert done.returncode == 0, done.stdout
     assert "block block-000 (1/1): committed, memory 15 units" in done.stdout
     assert json.loads((run / "summary.json").read_text())["units"] == 15
 
-    done = head.submit(
-        sys.executable, JOBS / "sweep.py", "--memory", run, "--candidates", pool, "--out", out, "--seeds", "1"
-    )
+    done = head.submit(JOBS / "sweep.py", "--memory", run, "--candidates", pool, "--out", out, "--seeds", "1")
     assert done.returncode == 0, done.stdout
     board = json.loads((out / "leaderboard.json").read_text())
     assert {line["candidate"] for line in board["standings"]} == {"fm", "lr"}
     assert board["block"] == "block-001"
 
 
+@pytest.mark.timeout(480)
+def test_a_log_that_grows_is_followed_until_the_job_is_stopped(head: Head, tmp_path: Path) -> None:
+    raw, described, asked = tmp_path / "raw.parquet", tmp_path / "schema.yaml", tmp_path / "distill.yaml"
+    log, run = tmp_path / "log", tmp_path / "run"
+    write_raw(raw, days=3, n=300)
+    described.write_text(yaml.safe_dump(schema().model_dump(mode="json")))
+    asked.write_text(yaml.safe_dump({"log": str(log), "out": str(run), **STREAM}))
+    ingest = (JOBS / "ingest.py", described, "--from", raw, "--out", log, "--by", "day")
+
+    done = head.submit(*ingest, "--blocks", "2")
+    assert done.returncode == 0, done.stdout
+    done = head.submit(JOBS / "distill.py", "--config", asked, "--follow", log, options=("--no-wait",))
+    (job,) = set(re.findall(r"raysubmit_\w+", done.stdout))
+
+    def told() -> str:
+        return head.job("logs", job).stdout
+
+    wait_for((run / "stages" / "0000").exists, told)
+    done = head.submit(*ingest, "--append")
+    assert done.returncode == 0, done.stdout
+    assert "300 rows in 1 new blocks (1970-01-03 to 1970-01-03)" in done.stdout
+    wait_for((run / "stages" / "0001").exists, told)
+
+    def scraped(name: str) -> set[float]:
+        with urllib.request.urlopen(head.metrics, timeout=10) as page:
+            lines = page.read().decode().splitlines()
+        return {float(line.rpartition(" ")[2]) for line in lines if line.startswith(name + "{") and 'run="run"' in line}
+
+    wait_for(lambda: 2.0 in scraped("ray_diet_ray_blocks_committed"), told)
+    assert scraped("ray_diet_ray_blocks_waiting") == {0.0}
+    assert scraped("ray_diet_ray_memory_units") == {30.0}
+    wait_for(lambda: "waiting for the block after 1970-01-03" in told(), told)
+
+    assert head.job("stop", job).returncode == 0
+    assert "was stopped" in head.job("status", job).stdout
+    assert not (run / "lock.json").exists()
+    assert stage_bytes(run) == stage_bytes(local_run(tmp_path / "local", config(log)))
+
+
 def test_a_job_that_cannot_run_fails_and_says_why(head: Head, tmp_path: Path) -> None:
-    done = head.submit(sys.executable, JOBS / "distill.py", "--config", tmp_path / "none.yaml")
+    done = head.submit(JOBS / "distill.py", "--config", tmp_path / "none.yaml")
     assert done.returncode == 1  # the job's own 2 is in its record
     assert f"error: {tmp_path / 'none.yaml'}: cannot be read" in done.stdout
     assert "exit code 2" in done.stdout
 
 
 def test_nobody_submits_without_the_token(head: Head) -> None:
-    stranger = Head(head.address, {**head.env, "RAY_AUTH_TOKEN": secrets.token_hex(32)})
-    done = stranger.submit(sys.executable, "-c", "print('ran')")
+    stranger = Head(head.address, {**head.env, "RAY_AUTH_TOKEN": secrets.token_hex(32)}, head.metrics)
+    done = stranger.submit("-c", "print('ran')")
     assert done.returncode != 0
     assert "ran\n" not in done.stdout
