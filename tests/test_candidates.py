@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,9 @@ from diet_ray.candidates import (
     architectures,
     build,
     default_pool,
+    import_modules,
     register,
+    sources,
 )
 from diet_ray.candidates.layers import HiddenLayers
 from diet_ray.errors import ConfigError
@@ -179,3 +184,60 @@ def test_an_architecture_registers_once() -> None:
         @register("lr")
         class Again(Net):
             pass
+
+
+def test_what_is_no_net_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"architecture 'bare': <class .*Linear'> is no subclass of diet_ray\.Net"):
+        register("bare")(nn.Linear)
+
+    with pytest.raises(TypeError, match=r"Bare has no Params, a subclass of diet_ray\.Settings"):
+
+        @register("bare")
+        class Bare(Net):
+            pass
+
+    assert "bare" not in architectures()
+
+
+@pytest.fixture
+def user_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working directory whose modules, and what they register, are forgotten afterwards."""
+    monkeypatch.setattr("sys.path", list(sys.path))
+    monkeypatch.setattr("diet_ray.candidates.registry._REGISTRY", architectures())
+    monkeypatch.chdir(tmp_path)
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+MODULE = """
+import diet_ray
+
+class Params(diet_ray.Settings):
+    width: int = 3
+
+@diet_ray.register_candidate("{arch}")
+class Mine(diet_ray.Net):
+    Params = Params
+"""
+
+
+def test_user_code_registers_from_its_folder(user_code: Path) -> None:
+    (user_code / "nets_of_a_user.py").write_text(MODULE.format(arch="of-a-user"))
+    import_modules(["nets_of_a_user"], user_code)
+    assert CandidateSpec(name="a", arch="of-a-user", params={"width": 5}).hyper_parameters().width == 5
+    assert sources(["nets_of_a_user"]) == [user_code / "nets_of_a_user.py"]
+    importlib.reload(importlib.import_module("nets_of_a_user"))  # as in a notebook: no second claim
+    import_modules(["nets_of_a_user"], user_code)
+
+
+@pytest.mark.parametrize(
+    ("code", "why"), [(None, "No module named 'absent_nets'"), ("1 / 0", "ZeroDivisionError: division by zero")]
+)
+def test_a_module_that_cannot_be_imported_is_named(user_code: Path, code: str | None, why: str) -> None:
+    if code:
+        (user_code / "absent_nets.py").write_text(code)
+    with pytest.raises(ValueError, match=rf"module 'absent_nets' cannot be imported, looked for in .* \(.*{why}\)"):
+        import_modules(["absent_nets"], user_code)

@@ -9,7 +9,7 @@ on data.
 import importlib
 import pkgutil
 
-from diet_ray.candidates.registry import Net, Shape, architectures, register
+from diet_ray.candidates.registry import Net, Shape, architectures, import_modules, register, sources
 from diet_ray.candidates.spec import Candidate, CandidateFile, CandidateSpec, build, default_pool
 
 __all__ = [
@@ -21,7 +21,9 @@ __all__ = [
     "architectures",
     "build",
     "default_pool",
+    "import_modules",
     "register",
+    "sources",
 ]
 
 # Importing a file registers its architecture, so that a new one needs no entry in any list.

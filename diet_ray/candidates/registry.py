@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
@@ -45,17 +49,23 @@ _REGISTRY: dict[str, type[Net]] = {}
 
 
 def register(arch: str) -> Callable[[N], N]:
-    """Class decorator that makes a net known under the name `arch`.
+    """Class decorator that makes a net known under the name `arch`; `diet_ray.register_candidate` for user code.
+
+    A class that is defined again, as when a module is reloaded, takes the place of its former self.
 
     Raises:
+        TypeError: it is no `Net` with `Params` that are `Settings`.
         ValueError: two classes claim the same name.
     """
 
     def enter(net: N) -> N:
-        if arch in _REGISTRY:
-            raise ValueError(
-                f"architecture {arch!r} is registered twice: by {_REGISTRY[arch].__name__} and {net.__name__}"
-            )
+        there = _REGISTRY.get(arch)
+        if there and (there.__module__, there.__qualname__) != (net.__module__, net.__qualname__):
+            raise ValueError(f"architecture {arch!r} is registered twice: by {there.__name__} and {net.__name__}")
+        if not (isinstance(net, type) and issubclass(net, Net)):
+            raise TypeError(f"architecture {arch!r}: {net!r} is no subclass of diet_ray.Net")
+        if not issubclass(getattr(net, "Params", object), Settings):
+            raise TypeError(f"architecture {arch!r}: {net.__name__} has no Params, a subclass of diet_ray.Settings")
         _REGISTRY[arch] = net
         return net
 
@@ -65,3 +75,25 @@ def register(arch: str) -> Callable[[N], N]:
 def architectures() -> dict[str, type[Net]]:
     """All registered nets by name, in alphabetical order."""
     return dict(sorted(_REGISTRY.items()))
+
+
+def import_modules(names: Sequence[str], folder: Path) -> None:
+    """Import user code that registers architectures, looked for in `folder` first.
+
+    Raises:
+        ValueError: a module cannot be found, or fails while it is imported; the message says which and why.
+    """
+    if names and str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # it is the user's code: whatever it raises is for them to put right
+            why = f"{type(error).__name__}: {error}"
+            raise ValueError(f"module {name!r} cannot be imported, looked for in {folder} ({why})") from error
+
+
+def sources(names: Sequence[str]) -> list[Path]:
+    """The files of imported modules, in order; of a package its `__init__.py`."""
+    specs = [importlib.util.find_spec(name) for name in names]
+    return [Path(spec.origin) for spec in specs if spec and spec.origin and Path(spec.origin).is_file()]
