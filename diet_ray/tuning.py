@@ -1,4 +1,4 @@
-"""One way to run a grid of trials on Ray Tune: quiet, each retried once, what each reported last in the order of the grid."""
+"""One way to run trials on Ray Tune: quiet, each retried once, what each reported last in the order of the grid."""
 
 from __future__ import annotations
 
@@ -14,27 +14,51 @@ from diet_ray.errors import DietError
 
 
 def run_trials(
-    trainable: Any, grid: dict[str, list[Any]], *, name: str, storage: Path, cpus: float, callback: tune.Callback
+    trainable: Any,
+    grid: dict[str, list[Any]],
+    *,
+    name: str,
+    storage: Path,
+    cpus: float,
+    callback: tune.Callback,
+    gpus: float = 0.0,
+    scheduler: Any = None,
+    searcher: Any = None,
+    samples: int = 1,
+    concurrent: int | None = None,
+    tolerant: bool = False,
 ) -> list[dict[str, Any]]:
     """Run one trial for each combination of values, and return what each reported last.
 
     Args:
         trainable: a function of the trial's values, or such a one with `tune.with_parameters`.
-        grid: the values of each parameter.
+        grid: the values of each parameter; empty where a searcher suggests them.
         name: of the experiment; it gets a suffix that makes it unique.
         storage: folder for Ray's own record of the trials, which the caller removes.
         cpus: logical CPUs of each trial.
         callback: told in the driver of each trial that ends.
+        gpus: GPUs of each trial, or a share of one.
+        scheduler: which of Tune's may stop a trial early; by default none.
+        searcher: which of Tune's suggests `samples` trials, instead of a grid.
+        samples: trials to ask a searcher for.
+        concurrent: most trials at a time; by default as many as there is room for.
+        tolerant: whether a trial that fails twice leaves the others alone; what it reported last may then be empty.
 
     Raises:
-        DietError: a trial failed twice.
+        DietError: a trial failed twice, unless `tolerant`.
     """
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's own tables, which verbose=0 alone does not silence
     logging.getLogger("ray.tune").setLevel(logging.WARNING)
     results = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": cpus}),
+        tune.with_resources(trainable, {"cpu": cpus, **({"gpu": gpus} if gpus else {})}),
         param_space={key: tune.grid_search(values) for key, values in grid.items()},
-        tune_config=tune.TuneConfig(reuse_actors=True),
+        tune_config=tune.TuneConfig(
+            reuse_actors=True,
+            scheduler=scheduler,
+            search_alg=searcher,
+            num_samples=samples,
+            max_concurrent_trials=concurrent,
+        ),
         run_config=tune.RunConfig(
             name=f"{name}-{uuid.uuid4().hex[:8]}",
             storage_path=str(storage.resolve()),
@@ -43,6 +67,6 @@ def run_trials(
             failure_config=tune.FailureConfig(max_failures=1),
         ),
     ).fit()
-    if results.errors:
+    if results.errors and not tolerant:
         raise DietError(f"{len(results.errors)} of {len(results)} trials failed, the first with: {results.errors[0]}")
     return [results[number].metrics or {} for number in range(len(results))]

@@ -5,19 +5,27 @@ from __future__ import annotations
 import csv
 import json
 import math
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from small_run import config, local_run
 from synthetic import write_log
+from typer.testing import CliRunner
 
 from diet_ray.blocks import open_log
-from diet_ray.candidates import CandidateFile
+from diet_ray.candidates import CandidateFile, CandidateSpec, architectures
+from diet_ray.cli import app
 from diet_ray.dataset import load_memory
-from diet_ray.errors import ConfigError, CorruptArtefactError
+from diet_ray.errors import ConfigError, CorruptArtefactError, DietError, ResourceError
 from diet_ray.judge import Verdict, judge, standings
+from diet_ray.search import SweepConfig
+from diet_ray.settings import load_yaml
 from diet_ray.sweep import Leaderboard, sweep
 
 POOL = CandidateFile.model_validate(
@@ -63,7 +71,14 @@ def test_trials_are_what_judging_directly_gives(ray_cluster: int, log: Path, run
     ] == expected
     assert board.standings == standings(board.verdicts)
 
-    assert sorted(path.name for path in (tmp_path / "sweep").iterdir()) == ["leaderboard.csv", "leaderboard.json"]
+    assert sorted(path.name for path in (tmp_path / "sweep").iterdir()) == [
+        "leaderboard.csv",
+        "leaderboard.json",
+        "leaderboard.parquet",
+        "trials",
+        "verdicts.csv",
+        "verdicts.parquet",
+    ]
     assert Leaderboard.model_validate_json((tmp_path / "sweep" / "leaderboard.json").read_bytes()) == board
     with (tmp_path / "sweep" / "leaderboard.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
@@ -73,7 +88,13 @@ def test_trials_are_what_judging_directly_gives(ray_cluster: int, log: Path, run
         aucs = [verdict.metrics["label_0"]["auc"] for verdict in verdicts]
         assert float(line["label_0_auc_mean"]) == pytest.approx(np.mean(aucs))
         assert float(line["label_0_auc_sd"]) == pytest.approx(np.std(aucs, ddof=1))
+    for name in ("leaderboard", "verdicts"):
+        frame = pd.read_parquet(tmp_path / "sweep" / f"{name}.parquet")
+        pd.testing.assert_frame_equal(frame, pd.read_csv(tmp_path / "sweep" / f"{name}.csv"), check_dtype=False)
+    assert frame["label_0_logloss"].tolist() == [one.metrics["label_0"]["logloss"] for one in board.verdicts]
+    assert json.loads(frame["spec"][3]) == POOL.candidates[1].model_dump(mode="json")
     assert board.table().row_count == 2
+    assert board.remarks() == []
 
 
 @pytest.mark.ray
@@ -136,3 +157,222 @@ def test_without_a_later_block_nothing_can_be_judged(log: Path, run: Path, tmp_p
 def test_a_folder_without_a_memory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CorruptArtefactError, match="holds no committed stage"):
         sweep(tmp_path, POOL, out=tmp_path / "sweep")
+
+
+def without_times(board: Leaderboard) -> list[dict[str, Any]]:
+    return [one.model_dump(exclude={"train_seconds", "train_wall_seconds"}) for one in board.verdicts]
+
+
+def files(out: Path) -> dict[str, int]:
+    """When each trial that is kept was written."""
+    return {path.name: path.stat().st_mtime_ns for path in (out / "trials").iterdir()}
+
+
+@pytest.mark.ray
+def test_what_is_kept_is_not_run_again(ray_cluster: int, run: Path, tmp_path: Path) -> None:
+    first = sweep(run, POOL, out=tmp_path / "sweep", seeds=1)
+    before = files(tmp_path / "sweep")
+    with pytest.raises(ConfigError, match="holds a sweep; go on with it by --restore, or choose another folder"):
+        sweep(run, POOL, out=tmp_path / "sweep")
+    renamed = POOL.candidates[0].model_copy(update={"name": "other-name"})
+    pool = CandidateFile(candidates=[renamed, POOL.candidates[1]])
+    counted: list[tuple[int, int]] = []
+    board = sweep(run, pool, out=tmp_path / "sweep", restore=True, on_progress=lambda *pair: counted.append(pair))
+    assert counted == [(1, 2), (2, 2)]  # the second seed of both
+    after = files(tmp_path / "sweep")
+    assert len(after) == 4
+    assert before == {name: when for name, when in after.items() if name in before}
+    assert [(one.candidate, one.seed) for one in board.verdicts] == [
+        ("other-name", 0),
+        ("other-name", 1),
+        ("without-hour", 0),
+        ("without-hour", 1),
+    ]
+    assert board.verdicts[2] == first.verdicts[1]
+    # Another block to judge on is another question.
+    sweep(run, pool, out=tmp_path / "sweep", seeds=1, block="block-003", restore=True)
+    assert len(files(tmp_path / "sweep")) == 6
+
+
+NETS = """
+import torch
+from torch import nn
+import diet_ray
+
+class Params(diet_ray.Settings):
+    width: int = 3
+
+@diet_ray.register_candidate("users-own")
+class Own(diet_ray.Net):
+    Params = Params
+
+    def __init__(self, shape, params, generator):
+        super().__init__(shape, params, generator)
+        self.weight = nn.Parameter(torch.randn(shape.width, shape.n_tasks, generator=generator) * 0.1)
+        self.narrow = params.width < 2
+
+    def forward(self, x):
+        if self.narrow:
+            {problem}
+        return x.flatten(1) @ self.weight
+"""
+
+
+@pytest.fixture
+def user_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working directory whose modules, and what they register, are forgotten afterwards."""
+    monkeypatch.setattr("sys.path", list(sys.path))
+    monkeypatch.setattr("diet_ray.candidates.registry._REGISTRY", architectures())
+    monkeypatch.chdir(tmp_path)
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+@pytest.mark.ray
+def test_user_code_is_judged_and_its_failure_stops_nobody(ray_cluster: int, run: Path, user_code: Path) -> None:
+    module = user_code / "nets_for_sweep.py"
+    module.write_text(NETS.format(problem="raise ArithmeticError('too narrow')"))
+    pool = user_code / "pool.yaml"
+    pool.write_text(
+        "modules: [nets_for_sweep]\n"
+        "candidates:\n"
+        "- {name: wide, arch: users-own, params: {width: {choice: [4, 5]}}, samples: 1}\n"
+        "- {name: narrow, arch: users-own, params: {width: 1}}\n"
+        "- {name: fm, arch: fm}\n"
+    )
+    command = ["--json", "sweep", "--memory", str(run), "--candidates", str(pool), "--out", "out", "--seeds", "1"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 2
+    assert "error: 1 trials failed, the others are done; candidate 'narrow': ArithmeticError: too narrow" in done.stderr
+    board = json.loads(done.stdout)
+    assert [one["candidate"] for one in board["verdicts"]] == ["wide.000", "fm"]
+    (failed,) = board["failed"]
+    assert failed["candidate"] == "narrow"
+    assert failed["why"].startswith("ArithmeticError: too narrow (nets_for_sweep.py, line 20)")
+    kept = files(user_code / "out")
+    assert len(kept) == 2
+
+    # Mended, it and the other one of the same module are run again, and nothing else. (A worker keeps the module that it has imported.)
+    mended = NETS.format(problem="pass")
+    module.write_text(mended)
+    pool.write_text(pool.read_text().replace("width: 1", "width: 2"))
+    done = CliRunner().invoke(app, [*command, "--restore"])
+    assert done.exit_code == 0, done.stderr
+    board = json.loads(done.stdout)
+    assert {one["candidate"] for one in board["standings"]} == {"wide.000", "narrow", "fm"}
+    assert board["failed"] == []
+    assert len(files(user_code / "out").keys() - kept.keys()) == 2
+
+
+@pytest.mark.ray
+def test_where_all_fail_there_is_no_leaderboard(ray_cluster: int, run: Path, tmp_path: Path) -> None:
+    # 100 is no multiple of 3 heads; that is only known when they are drawn together.
+    raw = {
+        "name": "odd",
+        "arch": "finalmlp",
+        "params": {"second_hidden": {"choice": [[100]]}, "heads": 3},
+        "samples": 1,
+    }
+    config = SweepConfig.model_validate({"candidates": [raw]})
+    with pytest.raises(
+        DietError, match=r"no trial came to its end; candidate 'odd\.000': drawn: .*heads \(3\) must divide"
+    ):
+        sweep(run, config, out=tmp_path / "sweep", seeds=1)
+    assert not (tmp_path / "sweep" / "leaderboard.json").exists()
+    assert not (tmp_path / "sweep" / "lock.json").exists()
+
+
+def searched(samples: int, **search: Any) -> SweepConfig:
+    space = {"params": {"hidden": {"choice": [[4], [8]]}}, "lr_scale": {"loguniform": [0.001, 30]}}
+    raw = {"name": "net", "arch": "dnn", "samples": samples, **space}
+    return SweepConfig.model_validate(
+        {"candidates": [raw, {"name": "fm", "arch": "fm"}], "search": {"concurrent": 1, **search}}
+    )
+
+
+@pytest.mark.ray
+def test_asha_gives_up_the_weak_and_a_restored_sweep_is_the_same(
+    ray_cluster: int, log: Path, run: Path, tmp_path: Path
+) -> None:
+    config = searched(7, scheduler="asha")
+    board = sweep(run, config, out=tmp_path / "sweep", seeds=2)
+    ended = {one.candidate for one in board.standings}
+    assert len(ended) + len(board.stopped) == 8
+    assert "net.000" in ended  # nothing to measure the first by
+    assert board.stopped
+    assert {one.step for one in board.stopped} <= {2, 4}
+    assert set(board.scores) == ended
+    # Who came to the end is judged as ever.
+    torch.set_num_threads(1)
+    memory, opened = load_memory(run), open_log(log)
+    spec = CandidateSpec.model_validate(board.candidates["net.000"])
+    rows = opened.read_block(opened.blocks[2])
+    expected = judge(
+        spec,
+        memory.examples(),
+        memory.table,
+        rows,
+        opened.schema,
+        memory.stage.config.student,
+        seed=1,
+        trained_on="memory",
+    )
+    assert board.verdicts[1].metrics == expected.metrics
+
+    before = files(tmp_path / "sweep")
+    again = sweep(run, config, out=tmp_path / "sweep", seeds=2, restore=True)
+    assert again == board
+    assert files(tmp_path / "sweep") == before
+    for name in sorted(before)[:3]:
+        (tmp_path / "sweep" / "trials" / name).unlink()
+    again = sweep(run, config, out=tmp_path / "sweep", seeds=2, restore=True)
+    assert without_times(again) == without_times(board)
+    assert (again.stopped, again.scores) == (board.stopped, board.scores)
+
+
+@pytest.mark.ray
+def test_optuna_repeats_itself_and_goes_on_where_it_was(ray_cluster: int, run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    config = searched(5, algorithm="optuna")
+    board = sweep(run, config, out=tmp_path / "one", seeds=1)
+    assert without_times(sweep(run, config, out=tmp_path / "two", seeds=1)) == without_times(board)
+    assert list(board.candidates) == ["fm", *(f"net.00{number}" for number in range(5))]
+    drawn = [spec["lr_scale"] for name, spec in board.candidates.items() if name != "fm"]
+    assert len(set(drawn)) == 5
+    assert all(0.001 <= value <= 30 for value in drawn)
+    assert set(board.scores) == set(board.candidates)
+    assert board.remarks()[0].startswith("Best on held-out rows: ")
+
+    # Interrupted after three: those are given again and not trained again, the others are new.
+    suggested = tmp_path / "one" / "suggested.json"
+    raw = json.loads(suggested.read_text())
+    suggested.write_text(json.dumps({**raw, "points": raw["points"][:3]}))
+    before = files(tmp_path / "one")
+    again = sweep(run, config, out=tmp_path / "one", seeds=1, restore=True)
+    assert list(again.candidates.values())[:3] == list(board.candidates.values())[:3]
+    assert without_times(again)[:3] == without_times(board)[:3]
+    values = [spec["lr_scale"] for name, spec in again.candidates.items() if name != "fm"]
+    assert len(set(values)) == 5
+    after = files(tmp_path / "one")
+    assert before == {name: when for name, when in after.items() if name in before}
+    assert len(after) == 9
+
+
+@pytest.mark.ray
+def test_more_than_the_cluster_has_is_refused_before_anything_runs(ray_cluster: int, run: Path, tmp_path: Path) -> None:
+    for resources, said in (
+        ({"gpus": 0.5}, r"key 'resources\.gpus': a trial asks for 0\.5, the cluster has 0"),
+        ({"cpus": 9}, r"key 'resources\.cpus': a trial asks for 9, the cluster has 8"),
+    ):
+        config = SweepConfig.model_validate({"candidates": [{"name": "fm", "arch": "fm"}], "resources": resources})
+        with pytest.raises(ResourceError, match=said):
+            sweep(run, config, out=tmp_path / "sweep")
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_the_example_of_jobs_is_a_sweep() -> None:
+    config = load_yaml(SweepConfig, Path(__file__).parents[1] / "jobs" / "configs" / "candidates.yaml")
+    assert sum(len(spec.names()) for spec in config.candidates) > len(config.candidates)

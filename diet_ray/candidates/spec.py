@@ -35,16 +35,20 @@ class CandidateSpec(Settings):
 
     @model_validator(mode="after")
     def _known(self) -> CandidateSpec:
-        known = architectures()
-        if self.arch not in known:
-            hint = f"{_suggest(self.arch, list(known))}; known: {', '.join(known)}"
-            raise ValueError(f"candidate {self.name!r}: unknown arch {self.arch!r}{hint}")
+        self.check_arch()
         try:
             self.hyper_parameters()
         except ConfigError as error:
             # As a ValueError it is gathered with the file's other errors, each with its place in the file.
             raise ValueError(str(error)) from error
         return self
+
+    def check_arch(self) -> None:
+        """Raise ValueError where no such architecture is registered."""
+        known = architectures()
+        if self.arch not in known:
+            hint = f"{_suggest(self.arch, list(known))}; known: {', '.join(known)}"
+            raise ValueError(f"candidate {self.name!r}: unknown arch {self.arch!r}{hint}")
 
     def hyper_parameters(self) -> Settings:
         """`params`, validated and with defaults filled in, as the architecture's own `Params`.

@@ -14,37 +14,43 @@ from diet_ray.cli.group import Options, app
 def sweep(
     ctx: typer.Context,
     memory: Annotated[Path, typer.Option(help="A run folder, or one of its stages.")],
-    out: Annotated[Path, typer.Option(help="Folder for leaderboard.json and leaderboard.csv.")],
+    out: Annotated[Path, typer.Option(help="Folder for the leaderboard, as JSON, CSV and Parquet.")],
     candidates: Annotated[
-        Path | None, typer.Option(help="The candidates, YAML. Default: the packaged pool of 24.")
+        Path | None, typer.Option(help="The candidates and how to search, YAML. Default: the packaged pool of 24.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds per candidate.")] = 2,
     log: Annotated[Path | None, typer.Option(help="The ingested log. Default: the one that was distilled.")] = None,
     block: Annotated[
         str | None, typer.Option(help="Block to judge on. Default: the one after the memory's last.")
     ] = None,
+    restore: Annotated[
+        bool, typer.Option("--restore", help="Go on with the sweep in OUT: what it has found is not found again.")
+    ] = False,
 ) -> None:
     """Train candidates on a memory and rank them on a block that it has not seen.
 
     Example: diet-ray sweep --memory runs/kuairand --candidates my_candidates.yaml --out sweeps/first
     """
     options: Options = ctx.obj
-    from diet_ray.candidates import CandidateFile, default_pool
+    from diet_ray.candidates import default_pool
     from diet_ray.progress import Counted
+    from diet_ray.search import SweepConfig
     from diet_ray.settings import load_yaml
 
-    pool = load_yaml(CandidateFile, candidates) if candidates else default_pool()
+    config = load_yaml(SweepConfig, candidates) if candidates else SweepConfig.of(default_pool())
     with options.working() as shown:
         from diet_ray.sweep import sweep as run_sweep
 
         count = Counted(shown)
         board = run_sweep(
             memory,
-            pool,
+            config,
             out=out,
             log=log,
             block=block,
             seeds=seeds,
+            restore=restore,
             on_progress=lambda done, total: count("trials", done, total),
         )
-    options.result(board, board.table())
+    options.result(board, board.table(), *board.remarks())
+    board.check()

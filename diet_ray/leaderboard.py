@@ -1,0 +1,158 @@
+"""What a sweep found: the leaderboard, what failed beside it, and both as tables in files. No Ray here."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+from pydantic import Field as Key
+from rich.table import Column, Table
+
+from diet_ray.config import StudentConfig
+from diet_ray.errors import DietError
+from diet_ray.judge import Standing, Verdict
+from diet_ray.report import standings_rows
+from diet_ray.settings import Metric, Settings
+
+METRICS = ("auc", "logloss", "gauc", "calibration")
+
+
+class Stopped(Settings):
+    """A candidate that ASHA gave up."""
+
+    candidate: str
+    step: int
+    """Steps that it had trained for."""
+    score: float
+    """Its score then."""
+
+
+class Failed(Settings):
+    """A trial that failed."""
+
+    candidate: str
+    seeds: list[int]
+    why: str
+    """The error, in one line."""
+
+
+class Leaderboard(Settings):
+    """What a sweep found."""
+
+    memory: str
+    """The memory's folder."""
+    units: int
+    """Units in it."""
+    stage: int
+    """Its stage."""
+    log: str
+    """The log whose rows judged."""
+    block: str
+    """The block whose rows judged: later than all that the memory has seen."""
+    rows: int
+    """Number of those rows."""
+    tasks: list[str]
+    """The log's tasks."""
+    student: StudentConfig
+    """How the candidates were trained."""
+    standings: list[Standing]
+    """One line per candidate, the best first."""
+    verdicts: list[Verdict]
+    """Every student that was trained to the end."""
+    candidates: dict[str, dict[str, Any]] = Key(default_factory=dict)
+    """What each candidate is, by name, with what was drawn for it."""
+    scores: dict[str, Metric] = Key(default_factory=dict)
+    """Each candidate's score on held-out rows at the end (`diet_ray.trial.Score`), where a search needed it. Who chooses by it has not
+    chosen on the block that judges."""
+    stopped: list[Stopped] = Key(default_factory=list)
+    """Candidates given up early."""
+    failed: list[Failed] = Key(default_factory=list)
+    """Trials that failed; `--restore` tries them again."""
+    untracked: dict[str, str] = Key(default_factory=dict)
+    """Trackers that failed on the way, and why; they lack trials."""
+
+    def table(self) -> Table:
+        """The leaderboard for a terminal: mean +- sd over seeds."""
+        title = (
+            f"{len(self.standings)} candidates on {self.units:,} units, judged on {self.rows:,} rows of {self.block}"
+        )
+        return leaderboard_table(title, self.standings, self.tasks)
+
+    def remarks(self) -> list[str]:
+        """Lines about what the table does not show."""
+        lines = []
+        if self.scores:
+            best = max(self.scores, key=lambda name: (self.scores[name], name))
+            lines.append(f"Best on held-out rows: {best}, AUC {self.scores[best]:.4f}")
+        if self.stopped:
+            lines.append("Given up early: " + ", ".join(f"{one.candidate} (step {one.step})" for one in self.stopped))
+        lines += [f"Failed: {one.candidate}, seeds {', '.join(map(str, one.seeds))}: {one.why}" for one in self.failed]
+        lines += [f"Tracker {name} was left alone after an error: {why}" for name, why in self.untracked.items()]
+        return lines
+
+    def check(self) -> None:
+        """Raise DietError where a trial failed."""
+        if self.failed:
+            first = self.failed[0]
+            raise DietError(
+                f"{len(self.failed)} trials failed, the others are done; candidate {first.candidate!r}: {first.why}; "
+                "mend it and run the sweep again with --restore"
+            )
+
+
+def leaderboard_table(title: str, lines: list[Standing], tasks: list[str]) -> Table:
+    """Standings as a table: AUC, LogLoss (nats) and GAUC of each task, mean +- sd over seeds, and the training's CPU time."""
+    columns, rows = standings_rows(lines, tasks)
+    table = Table("#", *columns[:2], *(Column(heading, justify="right") for heading in columns[2:]), title=title)
+    for place, cells in enumerate(rows, start=1):
+        table.add_row(str(place), *cells)
+    return table
+
+
+def write_tables(out: Path, board: Leaderboard) -> None:
+    """`leaderboard` and `verdicts`, as CSV and as Parquet; a figure that is not defined is nan."""
+
+    def drawn(name: str) -> str:
+        return json.dumps(board.candidates[name], sort_keys=True)
+
+    lines = [
+        {
+            "place": place,
+            "candidate": line.candidate,
+            "arch": line.arch,
+            "seeds": line.seeds,
+            **{
+                f"{task}_{metric}_{how}": getattr(line, how)[task][metric]
+                for task in board.tasks
+                for metric in METRICS
+                for how in ("mean", "sd")
+            },
+            "train_seconds": line.train_seconds,
+            "parameters": line.parameters,
+            "score": board.scores.get(line.candidate, math.nan),
+            "spec": drawn(line.candidate),
+        }
+        for place, line in enumerate(board.standings, start=1)
+    ]
+    trials = [
+        {
+            "candidate": one.candidate,
+            "arch": one.arch,
+            "seed": one.seed,
+            **{f"{task}_{metric}": one.metrics[task][metric] for task in board.tasks for metric in METRICS},
+            "train_seconds": one.train_seconds,
+            "train_wall_seconds": one.train_wall_seconds,
+            "parameters": one.parameters,
+            "spec": drawn(one.candidate),
+        }
+        for one in board.verdicts
+    ]
+    for name, rows in (("leaderboard", lines), ("verdicts", trials)):
+        table = pa.Table.from_pylist(rows)
+        pq.write_table(table, out / f"{name}.parquet")
+        pa.csv.write_csv(table, out / f"{name}.csv")

@@ -1,0 +1,188 @@
+"""What one trial of a sweep does: students of a candidate are trained, scored on held-out rows on the way, and judged. No Ray here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diet_ray.blocks import Log, Rows, sha256
+from diet_ray.candidates import CandidateSpec, build
+from diet_ray.config import StudentConfig
+from diet_ray.dataset import Memory
+from diet_ray.errors import ConfigError
+from diet_ray.judge import Clock, Verdict, predict_rows, verdict
+from diet_ray.metrics import auc
+from diet_ray.reference import held_out
+from diet_ray.refine import GUARD_SHARE
+from diet_ray.schema import Schema
+from diet_ray.seeds import derive_seed, generator
+from diet_ray.settings import Settings
+from diet_ray.student import AdamState, Examples, FlatNet, batch_order, cosine, run_steps
+
+LAST_SHARE = 0.1
+"""Share of the last block that scores where nothing was held out of it: its latest rows."""
+
+
+class Score(Settings):
+    """A candidate's score on the held-out rows after some steps."""
+
+    step: int
+    score: float
+    """Mean AUC over tasks and seeds; 0 where a student diverged."""
+
+
+class Outcome(Settings):
+    """What became of a trial, as a sweep keeps it."""
+
+    scores: list[Score]
+    """Its scores, where the sweep has any."""
+    verdicts: list[Verdict]
+    """One per seed; none where it was stopped early."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all trials of a sweep share."""
+
+    examples: Examples
+    table: Tensor
+    """`[n_ids, d]`."""
+    rows: Rows
+    """The rows that judge."""
+    held: Rows | None
+    """The rows that score on the way; None where nothing needs scores."""
+    schema: Schema
+    student: StudentConfig
+    steps: list[int]
+    """The steps at which a trial reports, ascending; the last is the horizon."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A candidate after so many steps."""
+
+    step: int
+    score: float
+    """See `Score`; nan where there are no held-out rows."""
+    verdicts: list[Verdict]
+    """One per seed, at the horizon."""
+
+
+def run_trial(spec: CandidateSpec, seeds: list[int], task: Task, device: torch.device) -> Iterator[Report]:
+    """Train one student per seed side by side, and report at each of the task's steps.
+
+    On the CPU a verdict is that of `judge`, whatever the reports in between; a GPU draws labels and dropout by other numbers.
+    """
+    on = Examples(*(part.to(device) for part in (task.examples.x, task.examples.logit, task.examples.weight)))
+    students = [_Paced(spec, on, task, seed, device) for seed in seeds]
+    for step in task.steps:
+        for student in students:
+            student.advance(step)
+        score, verdicts = float("nan"), []
+        if task.held is not None:
+            score = float(np.mean([held_score(student.predict(task.held), task.held) for student in students]))
+        if step == task.steps[-1]:
+            verdicts = [student.verdict() for student in students]
+        yield Report(step, score, verdicts)
+
+
+def held_score(logits: np.ndarray, rows: Rows) -> float:
+    """Mean AUC over the tasks of which the rows have both labels; 0 where a logit is not finite."""
+    if not np.isfinite(logits).all():
+        return 0.0
+    return float(np.mean([auc(rows.labels[:, t], logits[:, t]) for t in _scored(rows)]))
+
+
+def held_rows(memory: Memory, log: Log) -> Rows:
+    """The rows that score candidates before the end: of the last block that the memory has learned from, never of the block that judges.
+
+    They are rows that the last reference did not learn from, that are no unit of the memory, and that refinement did not
+    aim at (the guard's). Where the run held nothing out, they are the latest tenth of the block, of which the reference has learned.
+
+    Raises:
+        ConfigError: the log is not the one that was distilled, or no task has both labels among these rows.
+    """
+    stage = memory.stage
+    block = next(block for block in log.blocks if block.name == stage.block)
+    if sha256(log.path / "blocks" / block.name / "manifest.json") != stage.block_sha256:
+        raise ConfigError(f"log {log.path}: its block {block.name!r} is not the one that was distilled; name that log")
+    rows = log.read_block(block)
+    share = stage.config.reference.holdout
+    if share:
+        rows = rows.take(held_out(rows.row_id, share, stage.config.seed))
+        if stage.refine is not None:
+            rows = rows.take(np.arange(len(rows) - int(len(rows) * GUARD_SHARE), len(rows)))
+    else:
+        rows = rows.take(np.arange(len(rows) - int(np.ceil(len(rows) * LAST_SHARE)), len(rows)))
+    rows = rows.take(~np.isin(rows.row_id, memory.units.unit_id))
+    if not _scored(rows):
+        raise ConfigError(
+            f"key 'search': {len(rows)} rows of block {block.name!r} are left to score candidates on, and no task has both labels "
+            "among them; leave the search out, or distil larger blocks"
+        )
+    return rows
+
+
+def _scored(rows: Rows) -> list[int]:
+    return [t for t in range(rows.labels.shape[1]) if len(np.unique(rows.labels[:, t])) == 2]
+
+
+class _Paced:
+    """`train_student` in parts: the same steps, with pauses. Its random numbers are put aside in each, so that students may alternate."""
+
+    def __init__(self, spec: CandidateSpec, examples: Examples, task: Task, seed: int, device: torch.device) -> None:
+        self.spec, self.task, self.seed, self.device = spec, task, seed, device
+        self.examples = examples
+        n_tasks, student = task.schema.n_tasks, task.student
+        self.module = build(spec, task.schema.field_names, task.table.shape[1], n_tasks, derive_seed(seed, "candidate"))
+        self.net = FlatNet(self.module.to(device))
+        train = derive_seed(seed, "train")
+        self.labels = torch.Generator(device).manual_seed(derive_seed(train, "labels"))
+        self.order = batch_order(len(examples), student.steps, student.batch_size, generator(train, "order"))
+        self.state = AdamState.start(self.net.initial())
+        self.cuda = [device] if device.type == "cuda" else []
+        with torch.random.fork_rng(devices=self.cuda):
+            torch.manual_seed(derive_seed(train, "dropout"))
+            self.dropout = self._random()
+        self.cpu, self.wall = 0.0, 0.0
+
+    def advance(self, step: int) -> None:
+        """Train until so many steps are done."""
+        self.module.to(self.device).train()
+        student = self.task.student
+        with Clock() as clock, torch.random.fork_rng(devices=self.cuda):
+            torch.set_rng_state(self.dropout[0])
+            for device, state in zip(self.cuda, self.dropout[1:], strict=True):
+                torch.cuda.set_rng_state(state, device)
+            self.state = run_steps(
+                self.net,
+                self.state,
+                self.examples,
+                self.order[self.state.step : step],
+                cosine(student, self.spec.lr_scale),
+                draw=student.draw,
+                rng=self.labels,
+            )
+            self.dropout = self._random()
+        self.cpu, self.wall = self.cpu + clock.cpu, self.wall + clock.wall
+
+    def predict(self, rows: Rows) -> np.ndarray:
+        """`[N, T]` logits, on the CPU, where the rows and the table are."""
+        return predict_rows(self.module.cpu(), self.state.theta.cpu(), self.task.table, rows, self.task.schema)
+
+    def verdict(self) -> Verdict:
+        """What it reaches on the rows that judge."""
+        clock = Clock()
+        clock.cpu, clock.wall = self.cpu, self.wall
+        rows, schema = self.task.rows, self.task.schema
+        return verdict(
+            self.spec, self.predict(rows), rows, schema, self.seed, "memory", clock, self.state.theta.numel()
+        )
+
+    def _random(self) -> list[Any]:
+        return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in self.cuda)]
