@@ -138,6 +138,28 @@ def test_ctrl_c_and_sigterm_end_the_command_and_leave_a_run_to_resume(
     assert not (run / "stages" / "0000").exists()
 
 
+def test_sigterm_ends_a_command_that_its_shell_lets_ignore_ctrl_c(tmp_path: Path) -> None:
+    code = """
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+from diet_ray.cli.group import app
+
+@app.command()
+def sleep() -> None:
+    print("asleep", flush=True)
+    time.sleep(60)
+
+app(["sleep"])
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"asleep\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 143
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+
+
 def fails(tmp_path: Path, *arguments: str | Path) -> str:
     """Run a command that must fail without leaving anything behind; returns its one line of error."""
     before = sorted(tmp_path.rglob("*"))

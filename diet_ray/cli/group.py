@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -54,9 +55,12 @@ def _terminable() -> Iterator[list[int]]:
     """
     received: list[int] = []
 
-    def interrupt(number: int, frame: object) -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        signal.raise_signal(signal.SIGINT)
+        handler = signal.getsignal(signal.SIGINT)
+        if not callable(handler):  # a shell lets what it starts in the background ignore Ctrl-C
+            raise KeyboardInterrupt
+        handler(number, frame)
 
     if threading.current_thread() is not threading.main_thread():
         yield received
