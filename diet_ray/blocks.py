@@ -1,6 +1,7 @@
 """The canonical log on disk: blocks of Parquet shards, each named with its checksum by a manifest.
 
     LOG/log.json                      LogManifest, written last: a log without it is not a log
+    LOG/quarantine.parquet            file, row, column, reason of every row that was left out (see `diet_ray.quarantine`), if there are any
     LOG/vocabulary.parquet            field, value, id, block of every vocabulary value (see `diet_ray.encode`)
     LOG/blocks/NAME/manifest.json     BlockManifest
     LOG/blocks/NAME/shard-00000.parquet
@@ -70,6 +71,8 @@ class BlockManifest(Settings):
     """Time of the last row, ms since the epoch."""
     positives: list[int]
     """Rows with label 1, per task."""
+    quarantined: int = Key(default=0, ge=0)
+    """Rows left out because they broke a rule, with a time from the block's first row up to the next block's."""
     shards: list[Shard] = Key(min_length=1)
     """The files, in time order."""
 
@@ -81,7 +84,7 @@ class LogManifest(Settings):
     """Version of the layout."""
     log_schema: Schema
     """The schema by which the log was ingested."""
-    blocks: list[Name]
+    blocks: list[Name] = Key(min_length=1)
     """Names of the blocks, in time order."""
 
 
@@ -144,6 +147,9 @@ def open_log(path: str | Path) -> Log:
     """
     path = Path(path)
     manifest = parse_json(LogManifest, path / "log.json")
+    for name in manifest.blocks:
+        if (path / "blocks" / name).is_symlink():
+            raise CorruptArtefactError(f"{path / 'blocks' / name}: a link; put the block itself there")
     blocks = [parse_json(BlockManifest, path / "blocks" / name / "manifest.json") for name in manifest.blocks]
     for name, problem in contradictions(manifest.blocks, blocks):
         raise CorruptArtefactError(f"{path / 'blocks' / name / 'manifest.json'}: {problem}; ingest the log again")
@@ -194,34 +200,46 @@ def read_shard(path: Path, shard: Shard, schema: Schema) -> Rows:
     Raises:
         CorruptArtefactError: the file is missing, truncated, changed, or of another shape than the schema says.
     """
-    if not path.is_file():
-        raise CorruptArtefactError(f"{path}: missing, though the block's manifest names it; ingest the log again")
+    if path.is_symlink() or not path.is_file():
+        what = "a link" if path.is_symlink() else "missing"
+        raise CorruptArtefactError(f"{path}: {what}, though the block's manifest names it; ingest the log again")
     if path.stat().st_size != shard.bytes or sha256(path) != shard.sha256:
         raise CorruptArtefactError(
             f"{path}: not the file that its manifest names (size or sha256 differ); ingest the log again"
         )
-    table = pq.read_table(path).combine_chunks()
-    rows = Rows(
-        row_id=table["row_id"].to_numpy(),
-        time=table["time"].to_numpy(),
-        user=table["user"].to_numpy(),
-        ids=_wide(table["ids"], schema.n_slots, path),
-        labels=_wide(table["labels"], schema.n_tasks, path),
-    )
-    if len(rows) != shard.rows:
-        raise CorruptArtefactError(f"{path}: {len(rows)} rows, its manifest says {shard.rows}; ingest the log again")
-    return rows
+    try:
+        with pq.ParquetFile(path) as file:
+            # By the footer, before anything is allocated.
+            if file.metadata.num_rows != shard.rows:
+                raise CorruptArtefactError(
+                    f"{path}: {file.metadata.num_rows} rows, its manifest says {shard.rows}; ingest the log again"
+                )
+            _check_columns(file.schema_arrow, schema, path)
+            table = file.read()
+        table.validate(full=True)
+        columns = {name: values_of(table[name]) for name in DTYPES}
+    except (pa.ArrowException, OSError, MemoryError, ValueError) as error:
+        raise CorruptArtefactError(f"{path}: not a readable shard ({error}); ingest the log again") from error
+    return Rows(**columns)
+
+
+def _check_columns(found: pa.Schema, schema: Schema, path: Path) -> None:
+    for name, kind in DTYPES.items():
+        width = {"ids": schema.n_slots, "labels": schema.n_tasks}.get(name)
+        wanted = pa.from_numpy_dtype(kind)
+        here = found.field(name).type if found.names.count(name) == 1 else None
+        if here is not None and width is not None:
+            good = pa.types.is_fixed_size_list(here) and here.list_size == width and here.value_type == wanted
+        else:
+            good = here == wanted
+        if not good:
+            right = wanted if width is None else f"lists of {width} {wanted}"
+            raise CorruptArtefactError(
+                f"{path}: column {name!r} is {here or 'missing'}, the schema asks for {right}; ingest the log again"
+            )
 
 
 def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _wide(column: pa.ChunkedArray, width: int, path: Path) -> np.ndarray:
-    if not pa.types.is_fixed_size_list(column.type) or column.type.list_size != width:
-        raise CorruptArtefactError(
-            f"{path}: a column is {column.type}, the schema asks for lists of {width}; ingest the log again"
-        )
-    return values_of(column)

@@ -56,7 +56,7 @@ def load_memory(path: str | Path) -> Memory:
     """Load the memory of a run (its last committed stage) or of one stage's folder.
 
     Raises:
-        CorruptArtefactError: there is no committed stage, or a file is not the one that was committed.
+        CorruptArtefactError: there is no committed stage, or a file is not the one that was committed or not what the manifest says.
         VersionError: it was written in another format version.
     """
     path = Path(path)
@@ -69,5 +69,44 @@ def load_memory(path: str | Path) -> Memory:
                 f"{path}: holds no committed stage; point at a run folder or at one of its stages"
             )
         stage, folder = stages[-1], stage_folder(path, stages[-1].index)
-    units = Units.concat([read_units(check_file(folder, entry)) for entry in stage.memory])
-    return Memory(stage, units, load_tensors(check_file(folder, stage.checkpoints[-1]))["table"])
+    parts = [read_units(check_file(folder, entry)) for entry in stage.memory]
+    for part, entry in zip(parts, stage.memory, strict=True):
+        _check_units(part, stage, folder / entry.path)
+    checkpoint = check_file(folder, stage.checkpoints[-1])
+    table = _table(checkpoint, stage)
+    units = Units.concat(parts)
+    if len(units) != stage.units or len(np.unique(units.unit_id)) != len(units):
+        raise CorruptArtefactError(
+            f"{folder / 'manifest.json'}: says {stage.units} different units, the memory shards hold {len(units)}; {_RESTORE}"
+        )
+    return Memory(stage, units, table)
+
+
+_RESTORE = "restore the run folder from a copy"
+
+
+def _check_units(units: Units, stage: StageManifest, path: Path) -> None:
+    schema, dim = stage.log_schema, stage.config.reference.dim
+    found = (units.ids.shape[1], *units.delta.shape[1:], units.logit.shape[1])
+    if found != (schema.n_slots, schema.n_fields, dim, schema.n_tasks):
+        slots, n_fields, width, tasks = found
+        raise CorruptArtefactError(
+            f"{path}: units of {slots} ids, {n_fields} fields of width {width} and {tasks} tasks, the run has {schema.n_slots}, "
+            f"{schema.n_fields} of {dim} and {schema.n_tasks}; {_RESTORE}"
+        )
+    if len(units) and (units.ids.min() < 0 or units.ids.max() >= stage.n_ids):
+        raise CorruptArtefactError(f"{path}, column 'ids': an id outside [0, {stage.n_ids}); {_RESTORE}")
+    for name in ("delta", "logit", "weight"):
+        if not np.isfinite(getattr(units, name)).all():
+            raise CorruptArtefactError(f"{path}, column {name!r}: a number that is not finite; {_RESTORE}")
+
+
+def _table(path: Path, stage: StageManifest) -> Tensor:
+    """The embedding table of a checkpoint."""
+    table, shape = load_tensors(path).get("table"), (stage.n_ids, stage.config.reference.dim)
+    if table is None or table.dtype != torch.float32 or table.shape != shape:
+        found = "missing" if table is None else f"{table.dtype} {list(table.shape)}"
+        raise CorruptArtefactError(
+            f"{path}, tensor 'table': {found}, the run's is torch.float32 {list(shape)}; {_RESTORE}"
+        )
+    return table

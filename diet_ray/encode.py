@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from diet_ray.blocks import Rows
 from diet_ray.errors import SchemaError
-from diet_ray.schema import Field, Schema
+from diet_ray.schema import MAX_IDS, Field, Schema
 from diet_ray.settings import Settings
 
 COUNTS = pa.schema([("block", pa.int32()), ("field", pa.int32()), ("value", pa.string()), ("rows", pa.int64())])
@@ -97,7 +97,7 @@ def build_vocabulary(counts: pa.Table, schema: Schema) -> pa.Table:
     first = frequent.group_by(["field", "value"]).aggregate([("block", "min")]).rename_columns({"block_min": "block"})
     first = first.sort_by([("block", "ascending"), ("field", "ascending"), ("value", "ascending")])
     start = int(schema.first_static_id[-1])
-    if start + len(first) > 2**31 - 1:
+    if start + len(first) > MAX_IDS:
         raise SchemaError(
             f"log {schema.name!r} needs {start + len(first)} ids, more than 2^31: hash its largest fields, or raise min_count"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Final, Literal
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -11,15 +11,21 @@ from pydantic import field_validator, model_validator
 
 from diet_ray.settings import Settings
 
+MAX_IDS: Final = 2**31 - 1
+"""Size that the id space may have: ids are int32."""
+
+Name = Annotated[str, Key(min_length=1, max_length=256)]
+"""Name of a log, a column, a field or a task."""
+
 
 class Field(Settings):
     """One categorical or bucketised input of a row."""
 
-    name: str
+    name: Name
     """Name of the field, unique in the schema."""
     kind: Literal["hashed", "vocabulary", "numeric"]
     """`hashed`: stateless hash into `buckets`; `vocabulary`: exact values, growing forward in time; `numeric`: bucketised."""
-    column: str | None = None
+    column: Name | None = None
     """Column of the log that holds it; by default the field's own name."""
     buckets: int = Key(default=0, ge=0, le=2**30)
     """Number of hash buckets (`hashed`) or of value buckets (`numeric`); unused by `vocabulary`."""
@@ -29,7 +35,7 @@ class Field(Settings):
     """`vocabulary`: rows of one block that a new value needs before it gets an id of its own; rarer ones share `unknown`."""
     max_values: int = Key(default=1, ge=1, le=256)
     """Values kept per row; above 1 the field is multi-valued and its embeddings are mean-pooled."""
-    separator: str | None = None
+    separator: Annotated[str, Key(min_length=1, max_length=16)] | None = None
     """Splits a string column into several values; None where the column already holds lists."""
     allow_negative: bool = False
     """Whether negative integers are ordinary category codes here; otherwise they are refused as corrupt ids."""
@@ -57,7 +63,7 @@ class Field(Settings):
 class Time(Settings):
     """The time column of a log, by which it is cut into blocks."""
 
-    column: str
+    column: Name
     """Name of the column."""
     unit: Literal["s", "ms", "us", "ns", "timestamp"] = "timestamp"
     """Integer epoch in that unit, or `timestamp` for a date or time type (a text column is parsed as ISO 8601)."""
@@ -77,15 +83,15 @@ class Time(Settings):
 class Schema(Settings):
     """A log's columns and what they mean. A row becomes `n_slots` ids, `n_fields` embeddings and `n_tasks` labels."""
 
-    name: str
+    name: Name
     """Name of the log."""
     time: Time
     """The column that orders the rows."""
-    user: str
+    user: Name
     """Column that identifies the user; used for GAUC only unless it is also a field."""
-    tasks: list[str] = Key(min_length=1)
+    tasks: list[Name] = Key(min_length=1, max_length=64)
     """Binary label columns (0/1 integers or booleans), one task each."""
-    fields: list[Field] = Key(min_length=2)
+    fields: list[Field] = Key(min_length=2, max_length=4096)
     """The inputs, in order."""
 
     @model_validator(mode="after")
@@ -97,6 +103,8 @@ class Schema(Settings):
         leaks = sorted({field.source for field in self.fields} & set(self.tasks))
         if leaks:
             raise ValueError(f"column {leaks[0]!r} is both a field and a task: the label would be its own feature")
+        if self.first_static_id[-1] > MAX_IDS:
+            raise ValueError(f"the fields' buckets take {self.first_static_id[-1]} ids, more than 2^31 - 1: take fewer")
         return self
 
     @property

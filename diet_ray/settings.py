@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -11,6 +12,16 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from diet_ray.errors import ConfigError, CorruptArtefactError, VersionError
+
+YAML_BYTES = 1 << 20
+"""Largest YAML file that is read; a pool of a thousand candidates has a tenth of that."""
+JSON_BYTES = 64 << 20
+"""Largest manifest that is read; that of a block with a thousand million rows has a third of that."""
+
+_AGAIN = "restore it from a copy, or make it again"
+
+_SHOWN = 10
+"""Mistakes of one file that are named; the rest is counted."""
 
 
 class Settings(BaseModel):
@@ -33,11 +44,23 @@ def load_yaml(kind: type[S], path: str | Path, **overrides: Any) -> S:
     """
     path = Path(path)
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error})") from error
+        with path.open("rb") as file:
+            data = file.read(YAML_BYTES + 1)
+        text = data.decode("utf-8")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); it must be a YAML file in UTF-8") from error
+    if len(data) > YAML_BYTES:
+        raise ConfigError(f"{path}: has more than {YAML_BYTES >> 20} MiB, too much for a config; give the right file")
+    try:
+        # The loader is a safe one: it makes plain data and nothing else.
+        raw = yaml.load(text, _Loader)  # noqa: S506
+    except RecursionError as error:
+        raise ConfigError(f"{path}: is nested too deeply; write it flatter") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: is not valid YAML ({error})") from error
+        raise ConfigError(f"{path}: is not valid YAML ({error}); correct it there") from error
+    except (ValueError, LookupError, AttributeError, TypeError) as error:
+        # PyYAML lets some values that look like a date or a number fail in Python's own words.
+        raise ConfigError(f"{path}: is not valid YAML (a value is no date or number: {error}); quote it") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: must hold a mapping of keys, not {type(raw).__name__}")
     return parse(kind, {**raw, **overrides}, where=str(path))
@@ -48,7 +71,10 @@ def parse(kind: type[S], raw: Any, *, where: str) -> S:
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
-        lines = [_explain(kind, dict(problem)) for problem in error.errors(include_url=False, include_input=True)]
+        problems = error.errors(include_url=False, include_input=True)
+        lines = [_explain(kind, dict(problem)) for problem in problems[:_SHOWN]]
+        if len(problems) > _SHOWN:
+            lines.append(f"and {len(problems) - _SHOWN} more")
         raise ConfigError(f"{where}: " + "; ".join(lines)) from error
 
 
@@ -60,17 +86,28 @@ def parse_json(kind: type[S], path: Path) -> S:
         VersionError: its key `format` is not the one that `kind` allows.
     """
     try:
-        return kind.model_validate_json(path.read_bytes())
+        # A pipe or a device would be waited for without end.
+        if path.exists() and not path.is_file():
+            raise CorruptArtefactError(f"{path}: not a file; {_AGAIN}")
+        with path.open("rb") as file:
+            data = file.read(JSON_BYTES + 1)
+        if len(data) > JSON_BYTES:
+            raise CorruptArtefactError(
+                f"{path}: has more than {JSON_BYTES >> 20} MiB, too much for a manifest; {_AGAIN}"
+            )
+        return kind.model_validate_json(data)
     except FileNotFoundError as error:
-        raise CorruptArtefactError(f"{path}: missing; what it should describe was not completely written") from error
-    except (OSError, ValidationError) as error:
+        raise CorruptArtefactError(
+            f"{path}: missing; what it should describe was not completely written: make it again"
+        ) from error
+    except (OSError, ValueError) as error:  # pydantic's ValidationError is a ValueError, too
         # Another format may differ in any other key as well: it is the format that must be named.
         for problem in error.errors(include_url=False) if isinstance(error, ValidationError) else []:
             if problem["loc"] == ("format",):
                 raise VersionError(
-                    f"{path}: format {problem['input']}, this release reads {problem['ctx']['expected']}: make it again"
+                    f"{path}: format {_brief(problem['input'])}, this release reads {problem['ctx']['expected']}: make it again"
                 ) from error
-        raise CorruptArtefactError(f"{path}: not a valid {kind.__name__} ({str(error).splitlines()[0]})") from error
+        raise CorruptArtefactError(f"{path}: not a valid {kind.__name__} ({_first(error)}); {_AGAIN}") from error
 
 
 def write_json(path: Path, settings: Settings) -> None:
@@ -83,16 +120,67 @@ def write_json(path: Path, settings: Settings) -> None:
     temporary.replace(path)
 
 
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which nothing is said twice: of two equal keys PyYAML keeps the last without a word.
+
+    Aliases are refused, since a few of them can stand for more data than any memory holds.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.constructor.ConstructorError(
+                None,
+                None,
+                "aliases (*name) are not read here; write the value out",
+                self.peek_event().start_mark,  # type: ignore[no-untyped-call]
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        if isinstance(node, yaml.MappingNode):
+            seen: set[tuple[str, str]] = set()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode):
+                    if (key.tag, key.value) in seen:
+                        raise yaml.constructor.ConstructorError(
+                            None, None, f"key {key.value!r} is given twice; keep one", key.start_mark
+                        )
+                    seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
+
+
+def _first(error: Exception) -> str:
+    """What is wrong, in one line; of pydantic's errors the first one with its key."""
+    if isinstance(error, ValidationError):
+        problem = error.errors(include_url=False, include_input=False)[0]
+        key = _key(problem["loc"])
+        more = f", and {error.error_count() - 1} more" if error.error_count() > 1 else ""
+        return f"{key}: {problem['msg']}{more}"
+    return str(error)
+
+
+def _key(place: tuple[Any, ...]) -> str:
+    return ".".join(str(part)[:80] for part in place) or "(top level)"
+
+
 def _explain(kind: type[BaseModel], problem: dict[str, Any]) -> str:
-    key = ".".join(str(part) for part in problem["loc"]) or "(top level)"
+    key = _key(problem["loc"])
     if problem["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(problem["loc"][-1]), _all_keys(kind), n=1)
-        return f"unknown key {key!r}" + (f" (did you mean {near[0]!r}?)" if near else "")
+        near = difflib.get_close_matches(str(problem["loc"][-1])[:80], _all_keys(kind), n=1)
+        return f"unknown key {key!r}" + (f" (did you mean {near[0]!r}?)" if near else "; remove it")
     if problem["type"] == "missing":
         return f"missing key {key!r}"
-    return f"key {key!r}: {problem['msg']}" + (
-        f" (got {problem['input']!r})" if not isinstance(problem["input"], dict) else ""
-    )
+    shown = "" if isinstance(problem["input"], dict) else f" (got {_brief(problem['input'])})"
+    return f"key {key!r}: {problem['msg']}{shown}"
+
+
+def _brief(value: Any) -> str:
+    """What was given, but no more of it than a person reads."""
+    try:
+        shown = repr(value)
+    except ValueError:  # Python writes out no whole number of more than 4300 digits
+        shown = f"a long {type(value).__name__}"
+    return shown if len(shown) <= 200 else f"{shown[:200]}..."
 
 
 def _all_keys(kind: type[BaseModel]) -> set[str]:

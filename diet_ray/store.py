@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import pyarrow as pa
+import pyarrow.dataset
 from pydantic import Field as Key
 
 from diet_ray.blocks import sha256
@@ -28,7 +29,7 @@ from diet_ray.errors import ConfigError, CorruptArtefactError, VersionError
 from diet_ray.refine import RefineReport
 from diet_ray.schema import Schema
 from diet_ray.settings import Settings, parse_json, write_json
-from diet_ray.units import Units, from_arrow, to_arrow
+from diet_ray.units import Units, check_columns, from_arrow, to_arrow
 
 FORMAT: Final = 2
 """Version of the run folder's layout; a reader refuses any other."""
@@ -52,7 +53,7 @@ class RunManifest(Settings):
 class FileEntry(Settings):
     """One file of a stage."""
 
-    path: str = Key(pattern=r"^[a-z0-9][a-z0-9.-]*$")
+    path: str = Key(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=128)
     """Name inside the stage's folder."""
     bytes: Count
     """Size."""
@@ -87,9 +88,9 @@ class StageManifest(Settings):
     """Mean loss of the block's rows just before the reference learned from them, nats."""
     refine: RefineReport | None
     """What refinement did; None where there was none."""
-    memory: list[FileEntry]
+    memory: list[FileEntry] = Key(min_length=1)
     """The memory's shards."""
-    checkpoints: list[FileEntry]
+    checkpoints: list[FileEntry] = Key(min_length=1)
     """The K checkpoints, oldest first."""
     optimiser: FileEntry
     """Moments of the reference's optimisers."""
@@ -192,8 +193,9 @@ def file_entry(path: Path) -> FileEntry:
 def check_file(folder: Path, entry: FileEntry) -> Path:
     """The file of a manifest entry. Raises CorruptArtefactError where it is missing or not the one that was committed."""
     path = folder / entry.path
-    if not path.is_file():
-        raise CorruptArtefactError(f"{path}: missing, though the stage's manifest names it; restore it from a copy")
+    if path.is_symlink() or not path.is_file():
+        what = "a link" if path.is_symlink() else "missing"
+        raise CorruptArtefactError(f"{path}: {what}, though the stage's manifest names it; restore it from a copy")
     if path.stat().st_size != entry.bytes or sha256(path) != entry.sha256:
         raise CorruptArtefactError(
             f"{path}: not the file that was committed (size or sha256 differ); restore it from a copy"
@@ -219,9 +221,16 @@ def read_units(path: Path) -> Units:
     """Read what `write_units` wrote. Raises CorruptArtefactError where the file cannot be read."""
     try:
         with pa.OSFile(str(path)) as source:
-            table = pa.ipc.open_file(source).read_all()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise CorruptArtefactError(f"{path}: not a readable Arrow file ({error})") from error
+            reader = pa.ipc.open_file(source)
+            check_columns(reader.schema, str(path))
+            # By the footer alone, which costs nothing however many rows it claims.
+            n_units, n_bytes = pyarrow.dataset.dataset(path, format="ipc").count_rows(), source.size()
+            if n_units > n_bytes:
+                raise CorruptArtefactError(f"{path}: claims {n_units} units in {n_bytes} bytes; restore it from a copy")
+            table = reader.read_all()
+        table.validate(full=True)
+    except (OSError, MemoryError, ValueError, pa.ArrowException) as error:
+        raise CorruptArtefactError(f"{path}: not a readable Arrow file ({error}); restore it from a copy") from error
     return from_arrow(table, str(path))
 
 

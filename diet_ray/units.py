@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,18 @@ from diet_ray.errors import CorruptArtefactError
 from diet_ray.score import to_logit
 from diet_ray.seeds import uniform_by_id
 from diet_ray.select import Scored
+
+_COLUMNS = {
+    "unit_id": (np.int64, False),
+    "ids": (np.int32, True),
+    "delta": (np.float32, True),
+    "logit": (np.float32, True),
+    "weight": (np.float32, False),
+    "block": (np.int32, False),
+    "label": (np.uint8, True),
+    "influence": (np.float32, False),
+}
+"""numpy type of each column, and whether it has several values per unit."""
 
 
 @dataclass(frozen=True)
@@ -106,16 +119,47 @@ def to_arrow(units: Units) -> pa.Table:
     return table.replace_schema_metadata({"n_fields": str(n_fields), "dim": str(dim)})
 
 
-def from_arrow(table: pa.Table, where: str) -> Units:
-    """Inverse of `to_arrow`; the arrays share the table's memory where it is one chunk.
+def check_columns(schema: pa.Schema, where: str) -> tuple[int, int]:
+    """F and d of units in Arrow, told from the schema alone, before any of it is read.
 
     Raises:
         CorruptArtefactError: a column is missing or of another type; `where` says of which file.
     """
     try:
-        meta = {key.decode(): int(value) for key, value in (table.schema.metadata or {}).items()}
+        meta = {key.decode(): int(value) for key, value in (schema.metadata or {}).items()}
+        n_fields, dim = meta["n_fields"], meta["dim"]
+        if n_fields < 1 or dim < 1:
+            raise ValueError(f"{n_fields} fields of width {dim}")
+        widths = {name: _width(schema, name, kind, wide) for name, (kind, wide) in _COLUMNS.items()}
+        for name, width in (("delta", n_fields * dim), ("label", widths["logit"])):
+            if widths[name] != width:
+                raise ValueError(f"column {name!r} is lists of {widths[name]}, must be of {width}")
+    except (KeyError, ValueError) as error:
+        raise CorruptArtefactError(f"{where}: not a memory shard ({error}); restore it from a copy") from error
+    return n_fields, dim
+
+
+def _width(schema: pa.Schema, name: str, kind: Any, wide: bool) -> int:
+    if schema.names.count(name) != 1:
+        raise ValueError(f"column {name!r} is there {schema.names.count(name)} times")
+    found, wanted = schema.field(name).type, pa.from_numpy_dtype(kind)
+    if wide and pa.types.is_fixed_size_list(found) and found.value_type == wanted and found.list_size >= 1:
+        return int(found.list_size)
+    if wide or found != wanted:
+        raise ValueError(f"column {name!r} is {found}, must be {f'lists of {wanted}' if wide else wanted}")
+    return 1
+
+
+def from_arrow(table: pa.Table, where: str) -> Units:
+    """Inverse of `to_arrow`; the arrays share the table's memory where it is one chunk.
+
+    Raises:
+        CorruptArtefactError: a column is missing or of another type, or lacks values; `where` says of which file.
+    """
+    n_fields, dim = check_columns(table.schema, where)
+    try:
         columns = {part.name: values_of(table[part.name]) for part in fields(Units)}
-        columns["delta"] = columns["delta"].reshape(len(columns["delta"]), meta["n_fields"], meta["dim"])
-    except (KeyError, ValueError, pa.ArrowException) as error:
-        raise CorruptArtefactError(f"{where}: not a memory shard ({error})") from error
+        columns["delta"] = columns["delta"].reshape(-1, n_fields, dim)
+    except (ValueError, pa.ArrowException) as error:  # nulls are no numbers
+        raise CorruptArtefactError(f"{where}: not a memory shard ({error}); restore it from a copy") from error
     return Units(**columns)
