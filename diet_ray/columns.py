@@ -8,6 +8,8 @@ numeric ones. Null means a missing value. Nothing in it depends on other rows, s
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -20,6 +22,9 @@ from diet_ray.errors import BadInputError
 from diet_ray.schema import Field, Schema, Time
 
 _PER_MS = {"s": (1000, 1), "ms": (1, 1), "us": (1, 1000), "ns": (1, 1_000_000)}
+LONGEST = 4096
+"""Bytes that the text of one value may have; a longer one is no id but, say, the rest of a CSV file behind a stray quote."""
+
 _LATEST = np.datetime64("2200-01-01", "ms").astype(np.int64)
 _INTEGRAL = r"^(-?(?:0|[1-9][0-9]*))\.0+$"
 
@@ -33,63 +38,97 @@ class Origin:
     rows: np.ndarray
     """`[N]` int64: each row's position in the file, from 0, the header not counted."""
 
-    def refuse(self, column: str, bad: np.ndarray, problem: str, remedy: str) -> NoReturn:
-        """Raise BadInputError for the first row where the mask `bad` holds."""
-        row = self.rows[np.flatnonzero(bad)[0]]
-        more = int(bad.sum()) - 1
-        also = f", and {more} more nearby" if more else ""
-        raise BadInputError(self.file, f"{problem} in row {row} (from 0){also}", column=column, remedy=remedy)
+    def refuse(
+        self, column: str, bad: np.ndarray, problem: str, remedy: str, values: pa.Array | None = None
+    ) -> NoReturn:
+        """Raise BadRows for the rows where the mask `bad` holds; `{}` or `{!r}` in `problem` stands for their `values`."""
+        at = np.flatnonzero(bad)
+        if values is None:
+            problems = [problem] * len(at)
+        else:
+            problems = [problem.format(_brief(value)) for value in values.take(pa.array(at)).to_pylist()]
+        raise BadRows(self.file, column, self.rows[at], problems, remedy)
 
     def wrong_type(self, column: str, kind: pa.DataType, wanted: str, remedy: str) -> NoReturn:
         """Raise BadInputError for a column of the wrong type."""
         raise BadInputError(self.file, f"has type {kind}, {wanted} is needed", column=column, remedy=remedy)
 
 
+class BadRows(BadInputError):
+    """Rows that break one rule. Without them the rest of their table may be sound.
+
+    Attributes:
+        rows: `[K]` int64, their positions in the file.
+        problems: what is wrong with each.
+    """
+
+    def __init__(self, file: str, column: str, rows: np.ndarray, problems: list[str], remedy: str) -> None:
+        more = f", and {len(rows) - 1} more nearby" if len(rows) > 1 else ""
+        super().__init__(file, f"{problems[0]} in row {rows[0]} (from 0){more}", column=column, remedy=remedy)
+        self.rows, self.problems = rows, problems
+
+
 def canonical(table: pa.Table, schema: Schema, origin: Origin) -> pa.Table:
     """Check the rows of `table` (N rows, at least the columns of `schema`) and return their canonical form.
 
     Raises:
-        BadInputError: a column has the wrong type, or a value that must not be learned from: a null time, user or label, a label
-            other than 0/1, a NaN or an infinity, a negative id. The message names file, column and row.
+        BadInputError: a column has the wrong type. The message names file and column.
+        BadRows: values that must not be learned from: a null time, user or label, a label other than 0/1, a NaN or an infinity, a
+            negative id, text that is not UTF-8 or longer than `LONGEST`. The message names the first row.
     """
-    columns = {
-        "time": pa.array(read_time(table, schema.time, origin)),
-        "user": pa.array(_user(table, schema.user, origin)),
-    }
+    columns = {"time": pa.array(read_time(table, schema.time, origin))}
+    with _usable(schema.user, origin):
+        columns["user"] = pa.array(_user(table, schema.user, origin))
     for task, name in enumerate(schema.tasks):
-        columns[f"label.{task}"] = pa.array(_label(table, name, origin))
+        with _usable(name, origin):
+            columns[f"label.{task}"] = pa.array(_label(table, name, origin))
     slot = 0
     for index, field in enumerate(schema.fields):
-        column = _whole(table[field.source])
-        if pa.types.is_null(column.type):  # how some writers store a column without any value
-            values = [
-                pa.nulls(len(column), pa.float64() if field.kind == "numeric" else pa.string())
-            ] * field.max_values
-        elif field.kind == "numeric":
-            values = [_numeric(column, field.source, origin)]
-        else:
-            values = _categories(column, field, origin)
-        if field.kind == "hashed":
-            values = [_hash(part, field, int(schema.first_static_id[index])) for part in values]
+        with _usable(field.source, origin):
+            values = _field(table, field, int(schema.first_static_id[index]), origin)
         for part in values:
             columns[f"slot.{slot}"] = part
             slot += 1
     return pa.table(columns)
 
 
+def _field(table: pa.Table, field: Field, first_id: int, origin: Origin) -> list[pa.Array]:
+    """The slots of a field."""
+    column = _whole(table[field.source], field.source, origin)
+    if pa.types.is_null(column.type):  # how some writers store a column without any value
+        values = [pa.nulls(len(column), pa.float64() if field.kind == "numeric" else pa.string())] * field.max_values
+    elif field.kind == "numeric":
+        values = [_numeric(column, field.source, origin)]
+    else:
+        values = _categories(column, field, origin)
+    return [_hash(part, field, first_id) for part in values] if field.kind == "hashed" else values
+
+
+@contextmanager
+def _usable(column: str, origin: Origin) -> Iterator[None]:
+    """Of what Arrow cannot do with a column, say which it is: the types that it knows are more than those it computes with."""
+    try:
+        yield
+    except pa.ArrowException as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise BadInputError(
+            origin.file, f"cannot be used: {reason[:200]}", column=column, remedy="correct the column or the schema"
+        ) from error
+
+
 def read_time(table: pa.Table, time: Time, origin: Origin) -> np.ndarray:
     """The time column as `[N]` int64 ms since the epoch.
 
     Raises:
-        BadInputError: a null, a value that is no time, or one outside 1970-2200 (usually a wrong unit).
+        BadInputError: the column has the wrong type.
+        BadRows: a null, a value that is no time, or one outside 1970-2200 (usually a wrong unit).
     """
-    column = _whole(table[time.column])
-    if column.null_count:
-        origin.refuse(time.column, _nulls(column), "no time", "remove the row, or give it its time")
-    stamp = _timestamps(column, time, origin) if time.unit == "timestamp" else _epoch(column, time, origin)
-    outside = (stamp < 0) | (stamp >= _LATEST)
-    if outside.any():
-        origin.refuse(time.column, outside, "time outside 1970-2200", f"is time.unit {time.unit!r} right?")
+    with _usable(time.column, origin):
+        column = _whole(table[time.column], time.column, origin)
+        if column.null_count:
+            origin.refuse(time.column, _nulls(column), "no time", "remove the row, or give it its time")
+        stamp = _timestamps(column, time, origin) if time.unit == "timestamp" else _epoch(column, time, origin)
+    _inside(stamp, 0, int(_LATEST), column, time, origin)
     return stamp
 
 
@@ -100,7 +139,18 @@ def stable_hash(texts: np.ndarray, key: str) -> np.ndarray:
     )
 
 
-def _whole(column: pa.ChunkedArray) -> pa.Array:
+def _brief(value: object) -> object:
+    return value if not isinstance(value, str) or len(value) <= 100 else f"{value[:100]}..."
+
+
+def _inside(stamp: np.ndarray, first: int, end: int, column: pa.Array, time: Time, origin: Origin) -> None:
+    outside = (stamp < first) | (stamp >= end)
+    if outside.any():
+        remedy = f"is time.unit {time.unit!r} right? else correct the time"
+        origin.refuse(time.column, outside, "time outside 1970-2200", remedy)
+
+
+def _whole(column: pa.ChunkedArray, name: str, origin: Origin) -> pa.Array:
     """One array of plain values: dictionary and 64-bit-offset types are storage details that the rest need not know."""
     array = column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):  # zero chunks, or more than fit one array
@@ -109,7 +159,28 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
         array = array.dictionary_decode()
     if pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
         array = array.cast(pa.string())
+    if pa.types.is_string(array.type):
+        _utf8(array, name, origin)
     return array
+
+
+def _utf8(column: pa.Array, name: str, origin: Origin) -> None:
+    """Neither Parquet nor Arrow looks whether what is called text is text."""
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        bad = np.array([_undecodable(value) for value in column.cast(pa.binary()).to_pylist()], bool)
+        if not bad.any():
+            raise
+        origin.refuse(name, bad, "text that is not UTF-8", "write the column in UTF-8")
+
+
+def _undecodable(value: bytes | None) -> bool:
+    try:
+        (value or b"").decode("utf-8")
+    except UnicodeDecodeError:
+        return True
+    return False
 
 
 def _nulls(column: pa.Array) -> np.ndarray:
@@ -123,7 +194,9 @@ def _epoch(column: pa.Array, time: Time, origin: Origin) -> np.ndarray:
         column = _parse(column, pa.int64(), r"^-?([0-9]{1,18}|[1-8][0-9]{18})$", time.column, origin, "an integer")
     if pa.types.is_floating(column.type):
         _finite(column, time.column, origin)
-        stamp = np.clip(column.to_numpy(zero_copy_only=False), -1, limit)  # what is clipped is refused by the caller
+        stamp = np.clip(
+            column.cast(pa.float64()).to_numpy(zero_copy_only=False), -1, limit
+        )  # what is clipped is refused by the caller
         return np.asarray(np.floor(stamp * times / divide), np.int64)
     if not pa.types.is_integer(column.type):
         origin.wrong_type(
@@ -131,9 +204,7 @@ def _epoch(column: pa.Array, time: Time, origin: Origin) -> np.ndarray:
         )
     values = np.asarray(column.cast(pa.int64(), safe=False).to_numpy(zero_copy_only=False))
     # Checked before scaling: a wrong unit must end in a message, not in an overflow.
-    outside = (values < 0) | (values >= limit)
-    if outside.any():
-        origin.refuse(time.column, outside, "time outside 1970-2200", f"is time.unit {time.unit!r} right?")
+    _inside(values, 0, limit, column, time, origin)
     return values * times // divide
 
 
@@ -147,7 +218,12 @@ def _timestamps(column: pa.Array, time: Time, origin: Origin) -> np.ndarray:
             "a date, timestamp or ISO text",
             "set time.unit to s, ms, us or ns for an integer epoch",
         )
-    aware = pa.types.is_timestamp(column.type) and column.type.tz is not None
+    aware = False
+    if pa.types.is_timestamp(column.type):
+        aware, (times, divide) = column.type.tz is not None, _PER_MS[column.type.unit]
+        # Before scaling, as above; a zone may move a time by less than a day.
+        raw, day = column.cast(pa.int64()).to_numpy(zero_copy_only=False), 86_400_000 * divide // times
+        _inside(raw, -day, int(_LATEST) * divide // times + day, column, time, origin)
     stamp = (
         column.cast(pa.timestamp("ms", column.type.tz if aware else None), safe=False)
         .cast(pa.int64())
@@ -174,6 +250,7 @@ def _iso(column: pa.Array, time: Time, origin: Origin) -> np.ndarray:
                     "text that is no ISO 8601 time",
                     "write it as 2022-04-25 13:45:00, or set time.unit",
                 )
+
             stamp[mask] = parsed.tz_localize(None).as_unit("ms").asi8 if utc else _local(parsed, time.timezone)
     return stamp
 
@@ -186,7 +263,7 @@ def _local(naive: pd.DatetimeIndex, timezone: str) -> np.ndarray:
 
 
 def _user(table: pa.Table, name: str, origin: Origin) -> np.ndarray:
-    column = _whole(table[name])
+    column = _whole(table[name], name, origin)
     if column.null_count:
         origin.refuse(name, _nulls(column), "no user", "remove the row, or give unknown users an id of their own")
     coded = _text(column, name, origin, allow_negative=True)
@@ -195,7 +272,7 @@ def _user(table: pa.Table, name: str, origin: Origin) -> np.ndarray:
 
 
 def _label(table: pa.Table, name: str, origin: Origin) -> np.ndarray:
-    column = _whole(table[name])
+    column = _whole(table[name], name, origin)
     if column.null_count:
         origin.refuse(name, _nulls(column), "no label", "remove the row: an unknown outcome is no negative")
     if pa.types.is_string(column.type):
@@ -204,14 +281,14 @@ def _label(table: pa.Table, name: str, origin: Origin) -> np.ndarray:
     elif pa.types.is_boolean(column.type):
         one, zero = column, pc.invert(column)
     elif pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-        one, zero = pc.equal(column, 1), pc.equal(column, 0)
+        number = column.cast(pa.float64(), safe=False)
+        one, zero = pc.equal(number, 1), pc.equal(number, 0)
     else:
         origin.wrong_type(name, column.type, "0/1 or a boolean", "make the label 0/1 before ingest")
     positive = one.to_numpy(zero_copy_only=False)
     other = ~(positive | zero.to_numpy(zero_copy_only=False))
     if other.any():
-        value = column[int(np.flatnonzero(other)[0])].as_py()
-        origin.refuse(name, other, f"label {value!r}, which is not 0/1", "make the label 0/1 before ingest")
+        origin.refuse(name, other, "label {!r}, which is not 0/1", "make the label 0/1 before ingest", column)
     return np.asarray(positive, np.uint8)
 
 
@@ -230,8 +307,7 @@ def _numeric(column: pa.Array, name: str, origin: Origin) -> pa.Array:
 def _parse(column: pa.Array, kind: pa.DataType, pattern: str, name: str, origin: Origin, what: str) -> pa.Array:
     bad = pc.invert(pc.match_substring_regex(column, pattern)).fill_null(False).to_numpy(zero_copy_only=False)
     if bad.any():
-        value = column[int(np.flatnonzero(bad)[0])].as_py()
-        origin.refuse(name, bad, f"text {value!r}, where {what} is needed", "correct the value or the schema")
+        origin.refuse(name, bad, f"text {{!r}}, where {what} is needed", "correct the value or the schema", column)
     return column.cast(kind)
 
 
@@ -258,7 +334,10 @@ def _categories(column: pa.Array, field: Field, origin: Origin) -> list[pa.Array
             origin.wrong_type(name, column.type, "a list or a separator", "set separator, or max_values: 1")
         return [_decode(_text(column, name, origin, allow_negative=field.allow_negative))]
     flat, parent = column.flatten(), pc.list_parent_indices(column).to_numpy()
-    flat = _whole(pa.chunked_array([flat]))
+    of_value = Origin(origin.file, origin.rows[parent])
+    flat = _whole(pa.chunked_array([flat]), name, of_value)
+    if pa.types.is_null(flat.type):  # how some writers store lists that are all empty
+        flat = flat.cast(pa.string())
     if pa.types.is_nested(flat.type):
         origin.wrong_type(name, column.type, "a list of single values", "flatten the column before ingest")
     if field.separator is not None:
@@ -268,7 +347,7 @@ def _categories(column: pa.Array, field: Field, origin: Origin) -> list[pa.Array
     values = _text(
         flat.filter(pa.array(present)),
         name,
-        Origin(origin.file, origin.rows[parent[present]]),
+        Origin(origin.file, of_value.rows[present]),
         allow_negative=field.allow_negative,
     )
     parent = parent[present].astype(np.int64)
@@ -303,14 +382,18 @@ def _text(column: pa.Array, name: str, origin: Origin, *, allow_negative: bool) 
         values = pc.replace_substring_regex(values, _INTEGRAL, r"\1")
     else:
         values = values.cast(pa.string())
+    long = pc.greater(pc.binary_length(values), LONGEST).to_numpy(zero_copy_only=False)
+    if long.any():
+        bad = pc.fill_null(pa.array(long).take(coded.indices), False).to_numpy(zero_copy_only=False)
+        origin.refuse(
+            name, bad, f"text of more than {LONGEST} bytes as one value", "is a quote missing? shorten the value"
+        )
     if not allow_negative:
         negative = pc.match_substring_regex(values, r"^-[0-9]+$").to_numpy(zero_copy_only=False)
         if negative.any():
             bad = pc.fill_null(pa.array(negative).take(coded.indices), False).to_numpy(zero_copy_only=False)
-            value = values[int(np.flatnonzero(negative)[0])].as_py()
-            origin.refuse(
-                name, bad, f"negative id {value}", "write a missing value as null, or set allow_negative on the field"
-            )
+            remedy = "write a missing value as null, or set allow_negative on the field"
+            origin.refuse(name, bad, "negative id {}", remedy, values.take(coded.indices))
     again = values.dictionary_encode()  # several raw values may have one text
     return pa.DictionaryArray.from_arrays(again.indices.take(coded.indices), again.dictionary)
 

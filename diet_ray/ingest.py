@@ -6,6 +6,9 @@ Three passes over the input, each one Ray task per piece or shard, none of them 
     partition   per piece: check all columns, split the rows by shard     -> temporary files, vocabulary counts
     encode      per shard: gather its rows, sort by time, encode, write   -> Parquet shards, manifests
 
+With an allowance for rows that break a rule (`diet_ray.quarantine`) the survey checks all columns: those rows must be known before the
+blocks are cut.
+
 What comes out depends on the files and the schema alone, not on the number of workers. A task holds one batch or one shard, and
 the vocabulary counts of its piece; the driver holds 16 bytes per second of the log, a count per block and vocabulary value seen in it (a
 field with hundreds of millions of values is better hashed), and one numeric column of the first block at a time.
@@ -41,6 +44,7 @@ from diet_ray.encode import (
 )
 from diet_ray.errors import BadInputError, ConfigError
 from diet_ray.fan_out import fan_out
+from diet_ray.quarantine import FILE, REFUSED, assign, check_allowance, sift
 from diet_ray.schema import Schema
 from diet_ray.settings import Settings, write_json
 from diet_ray.sources import Piece, find_pieces, read_piece
@@ -86,6 +90,7 @@ def ingest(
     by: By,
     shard_rows: int = SHARD_ROWS,
     blocks: int | None = None,
+    max_quarantined_rows: int = 0,
     on_progress: Progress | None = None,
 ) -> LogManifest:
     """Turn files into a log at `out`. Ray must be initialised; every node must see the same paths.
@@ -97,16 +102,20 @@ def ingest(
         by: block length: local `day`, ISO `week` (both in the schema's time zone), or at least so many rows.
         shard_rows: rows per shard aimed at.
         blocks: keep only the first so many blocks; rows after them are not checked beyond their time.
+        max_quarantined_rows: rows that break a rule are left out, up to so many, and named in `quarantine.parquet` of the log; with 0 the
+            first one is an error. Above 0 all rows are checked, also those after the blocks that are kept.
         on_progress: told of each piece or shard done.
 
     Raises:
         ConfigError: `out` exists already, or an argument is out of range.
-        BadInputError: a source is missing or damaged, or holds a value that must not be learned from.
+        BadInputError: a source is missing or damaged, or holds more values that must not be learned from than are allowed.
         SchemaError: the schema does not fit the log.
     """
     for name, value in (("by", by), ("shard_rows", shard_rows), ("blocks", blocks)):
         if isinstance(value, int) and value < 1:
             raise ConfigError(f"ingest: {name} must be at least 1, not {value}")
+    if max_quarantined_rows < 0:
+        raise ConfigError(f"ingest: max_quarantined_rows must be at least 0, not {max_quarantined_rows}")
     if isinstance(by, str) and by not in ("day", "week"):
         raise ConfigError(f"ingest: by must be 'day', 'week' or a number of rows, not {by!r}")
     if not sources:
@@ -116,13 +125,20 @@ def ingest(
     with appearing(out, "log") as folder:
         work = folder / "work"
         work.mkdir()
-        seconds, rows = _survey(pieces, schema, report)
+        seconds, rows, refused = _sift(pieces, schema, max_quarantined_rows, report)
         if not len(seconds):
             raise BadInputError(
-                ", ".join(map(str, sources)), "holds no rows at all", remedy="an empty log cannot be learned from"
+                ", ".join(map(str, sources)),
+                f"holds no rows at all, besides {len(refused)} that break a rule"
+                if len(refused)
+                else "holds no rows at all",
+                remedy="an empty log cannot be learned from",
             )
         plan = cut(seconds, rows, by=by, timezone=schema.time.timezone, shard_rows=shard_rows, blocks=blocks)
-        batches, counts = _partition(pieces, schema, plan, work, report)
+        quarantine, quarantined = assign(refused, plan)
+        if len(quarantine):
+            pq.write_table(quarantine, folder / FILE, compression="zstd")
+        batches, counts = _partition(pieces, schema, plan, work, report, refused)
         vocabulary = build_vocabulary(counts, schema)
         pq.write_table(vocabulary, folder / "vocabulary.parquet", compression="zstd")
         write_json(folder / "edges.json", _fit(schema, plan, batches))
@@ -131,7 +147,9 @@ def ingest(
             members = [done[shard] for shard in np.flatnonzero(plan.block == block)]
             write_json(
                 folder / "blocks" / name / "manifest.json",
-                block_manifest(name, block, members, count_ids(vocabulary, schema, block)),
+                block_manifest(
+                    name, block, members, count_ids(vocabulary, schema, block), quarantined=int(quarantined[block])
+                ),
             )
         shutil.rmtree(work)
         manifest = LogManifest(log_schema=schema, blocks=plan.names)
@@ -141,34 +159,59 @@ def ingest(
 
 def _survey(pieces: list[Piece], schema: Schema, report: Progress) -> tuple[np.ndarray, np.ndarray]:
     """The seconds in which the log has rows, `[M]` int64 ascending, and how many rows each has."""
-    seconds, rows = np.zeros(0, np.int64), np.zeros(0, np.int64)
-    results = fan_out(survey_piece, [piece.model_dump_json() for piece in pieces], schema=schema)
-    for done, result in enumerate(results, start=1):
-        table = _from_bytes(result)
-        seconds, rows = _add(seconds, rows, table["second"].to_numpy(), table["rows"].to_numpy())
-        report("survey", done, len(pieces), int(rows.sum()))
+    seconds, rows, _ = _sift(pieces, schema, 0, report)
     return seconds, rows
 
 
-def survey_piece(description: str, schema: Schema) -> bytes:
-    """Ray task: count the rows of a `Piece` per second."""
+def _sift(
+    pieces: list[Piece], schema: Schema, allowed: int, report: Progress
+) -> tuple[np.ndarray, np.ndarray, pa.Table]:
+    """What `_survey` gives, of the rows that break no rule, and the others (schema `REFUSED`), as many as are allowed."""
+    seconds, rows, refused = np.zeros(0, np.int64), np.zeros(0, np.int64), REFUSED.empty_table()
+    results = fan_out(survey_piece, [piece.model_dump_json() for piece in pieces], schema=schema, allowed=allowed)
+    for done, result in enumerate(results, start=1):
+        table, bad = (_from_bytes(part) for part in _from_bytes(result)["part"].to_pylist())
+        refused = pa.concat_tables([refused, bad])
+        check_allowance(refused, allowed)
+        seconds, rows = _add(seconds, rows, table["second"].to_numpy(), table["rows"].to_numpy())
+        report("survey", done, len(pieces), int(rows.sum()))
+    return seconds, rows, refused
+
+
+def survey_piece(description: str, schema: Schema, allowed: int) -> bytes:
+    """Ray task: count the rows of a `Piece` per second; where rows may be left out, find those, too."""
     piece = Piece.model_validate_json(description)
-    seconds, rows = np.zeros(0, np.int64), np.zeros(0, np.int64)
-    for first, table in read_piece(piece, [schema.time.column]):
-        second = read_time(table, schema.time, _origin(piece, first, len(table))) // 1000
-        seconds, rows = _add(seconds, rows, second, np.ones(len(second), np.int64))
-    return _to_bytes(pa.table({"second": seconds, "rows": rows}))
+    seconds, rows, refused = np.zeros(0, np.int64), np.zeros(0, np.int64), REFUSED.empty_table()
+    for first, table in read_piece(piece, schema.columns if allowed else [schema.time.column]):
+        origin = _origin(piece, first, len(table))
+        if allowed:
+            stamp, bad = sift(table, schema, origin)
+            refused = pa.concat_tables([refused, bad])
+        else:
+            stamp = read_time(table, schema.time, origin)
+        seconds, rows = _add(seconds, rows, stamp // 1000, np.ones(len(stamp), np.int64))
+        if len(refused) > allowed:
+            break
+    counts = pa.table({"second": seconds, "rows": rows})
+    return _to_bytes(pa.table({"part": pa.array([_to_bytes(counts), _to_bytes(refused)], pa.binary())}))
 
 
 def _partition(
-    pieces: list[Piece], schema: Schema, plan: Cut, work: Path, report: Progress
+    pieces: list[Piece],
+    schema: Schema,
+    plan: Cut,
+    work: Path,
+    report: Progress,
+    refused: pa.Table = REFUSED.empty_table(),
 ) -> tuple[list[list[tuple[str, int]]], pa.Table]:
     """Per shard the temporary batches that hold its rows, in source order; and the vocabulary counts of the whole log."""
     batches: list[list[tuple[str, int]]] = [[] for _ in plan.rows]
     counts, waiting, total = COUNTS.empty_table(), [], 0
-    results = fan_out(
-        partition_piece, [piece.model_dump_json() for piece in pieces], schema=schema, plan=plan, work=str(work)
-    )
+    left_out: dict[str, list[int]] = {}
+    for file, row in zip(refused["file"].to_pylist(), refused["row"].to_pylist(), strict=True):
+        left_out.setdefault(file, []).append(row)
+    todo = [piece.model_dump_json() for piece in pieces]
+    results = fan_out(partition_piece, todo, schema=schema, plan=plan, left_out=left_out, work=str(work))
     for done, result in enumerate(results, start=1):
         table = _from_bytes(result)
         meta = table.schema.metadata
@@ -182,8 +225,11 @@ def _partition(
     return batches, merge_counts([counts, *waiting])
 
 
-def partition_piece(description: str, schema: Schema, plan: Cut, work: str) -> bytes:
-    """Ray task: bring a `Piece` to canonical form and split it by shard into one Arrow file, one batch per shard and batch read."""
+def partition_piece(description: str, schema: Schema, plan: Cut, left_out: dict[str, list[int]], work: str) -> bytes:
+    """Ray task: bring a `Piece` to canonical form and split it by shard into one Arrow file, one batch per shard and batch read.
+
+    `left_out` has, per file, the rows that are not to be in the log.
+    """
     piece = Piece.model_validate_json(description)
     name = Path(piece.path).name if piece.row_group is None else f"{Path(piece.path).name}.{piece.row_group}"
     file = (
@@ -195,6 +241,9 @@ def partition_piece(description: str, schema: Schema, plan: Cut, work: str) -> b
     writer: pa.RecordBatchFileWriter | None = None
     for first, table in read_piece(piece, schema.columns):
         origin = _origin(piece, first, len(table))
+        if piece.path in left_out:
+            good = np.flatnonzero(~np.isin(origin.rows, left_out[piece.path]))
+            table, origin = table.take(good), Origin(origin.file, origin.rows[good])
         shard = plan.shard_of(read_time(table, schema.time, origin))
         inside = np.flatnonzero(shard >= 0)
         order = inside[np.argsort(shard[inside], kind="stable")]
@@ -272,8 +321,11 @@ def _encoder(folder: str, block: int, schema: str) -> Encoder:
     return Encoder.at(block, Schema.model_validate_json(schema), vocabulary, edges)
 
 
-def block_manifest(name: str, index: int, members: list[ShardDone], n_ids: int) -> BlockManifest:
-    """What a block's shards come to; `members` in time order, `n_ids` the size of the id space after the block."""
+def block_manifest(
+    name: str, index: int, members: list[ShardDone], n_ids: int, *, quarantined: int = 0
+) -> BlockManifest:
+    """What a block's shards come to; `members` in time order, `n_ids` the size of the id space after the block, `quarantined` the rows
+    that were left out of it."""
     return BlockManifest(
         name=name,
         index=index,
@@ -282,6 +334,7 @@ def block_manifest(name: str, index: int, members: list[ShardDone], n_ids: int) 
         time_min=members[0].time_min,
         time_max=members[-1].time_max,
         positives=np.sum([done.shard.positives for done in members], axis=0).tolist(),
+        quarantined=quarantined,
         shards=[done.shard for done in members],
     )
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from diet_ray.blocks import sha256
 from diet_ray.errors import BadInputError
 from diet_ray.settings import Settings
 
 BATCH_ROWS = 131_072
-"""Rows that a reader holds at a time."""
+"""Rows that a reader holds at a time, at most."""
+BATCH_BYTES = 256 << 20
+"""Bytes of a Parquet file, as its footer counts them, that a reader holds at a time: rows may hold long lists."""
 
 _CSV_BYTES = 16 << 20
+
+_UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
+"""What pyarrow raises of a file that is not what it claims to be."""
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
 """The kinds of file that are read."""
@@ -36,10 +43,12 @@ def find_pieces(sources: list[Path], columns: list[str]) -> list[Piece]:
     """Everything to read, in the order given; a folder stands for the files in and below it, sorted by path.
 
     Raises:
-        BadInputError: a source is missing, of an unknown kind, damaged, given twice, or lacks one of `columns`.
+        BadInputError: a source is missing, of an unknown kind, damaged, given twice (under another name, too), or lacks one of
+            `columns`.
     """
     pieces: list[Piece] = []
-    for path in _files(sources):
+    files = _files(sources)
+    for path in files:
         if path.suffix != ".parquet":
             _require(path, _csv_header(path), columns)
             pieces.append(Piece(path=str(path)))
@@ -47,13 +56,14 @@ def find_pieces(sources: list[Path], columns: list[str]) -> list[Piece]:
         try:
             with pq.ParquetFile(path) as file:
                 names, groups = file.schema_arrow.names, file.metadata
-        except (pa.ArrowException, OSError) as error:
+        except _UNREADABLE as error:
             raise _damaged(path, error) from error
         _require(path, names, columns)
         first = 0
         for group in range(groups.num_row_groups):
             pieces.append(Piece(path=str(path), row_group=group, first_row=first))
             first += groups.row_group(group).num_rows
+    _refuse_copies(files, columns)
     return pieces
 
 
@@ -66,16 +76,24 @@ def read_piece(piece: Piece, columns: list[str]) -> Iterator[tuple[int, pa.Table
     path, position = Path(piece.path), piece.first_row
     try:
         if piece.row_group is None:
-            batches = _csv_batches(path, columns)
+            yield from _placed(_csv_batches(path, columns), columns, position)
         else:
-            file = pq.ParquetFile(path)
-            batches = file.iter_batches(BATCH_ROWS, row_groups=[piece.row_group], columns=columns)
-        for batch in batches:
-            if batch.num_rows:
-                yield position, pa.Table.from_batches([batch]).select(columns)
-            position += batch.num_rows
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(path, error) from error
+            with pq.ParquetFile(path) as file:
+                group = file.metadata.row_group(piece.row_group)
+                rows = BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1)
+                batches = file.iter_batches(
+                    max(1, min(BATCH_ROWS, rows)), row_groups=[piece.row_group], columns=columns
+                )
+                yield from _placed(batches, columns, position)
+    except _UNREADABLE as error:
+        raise _damaged(path, error, piece.row_group) from error
+
+
+def _placed(batches: Iterable[pa.RecordBatch], columns: list[str], position: int) -> Iterator[tuple[int, pa.Table]]:
+    for batch in batches:
+        if batch.num_rows:
+            yield position, pa.Table.from_batches([batch]).select(columns)
+        position += batch.num_rows
 
 
 def _files(sources: list[Path]) -> list[Path]:
@@ -96,7 +114,7 @@ def _files(sources: list[Path]) -> list[Path]:
                 )
             files += inside
         elif not source.exists():
-            raise BadInputError(source, "no such file or folder")
+            raise BadInputError(source, "no such file or folder", remedy="correct the path")
         elif not source.name.endswith(SUFFIXES):
             raise BadInputError(
                 source, "neither Parquet nor CSV by its name", remedy=f"name it one of {', '.join(SUFFIXES)}"
@@ -105,10 +123,34 @@ def _files(sources: list[Path]) -> list[Path]:
             files.append(source)
     seen: set[Path] = set()
     for path in files:
+        if not path.is_file():  # a pipe would be waited for without end
+            raise BadInputError(
+                path, "is a link that leads nowhere, or no file at all", remedy="remove it, or put the file there"
+            )
         if path.resolve() in seen:
             raise BadInputError(path, "is given twice", remedy="its rows would count twice; name it once")
         seen.add(path.resolve())
     return files
+
+
+def _refuse_copies(files: list[Path], columns: list[str]) -> None:
+    """Refuse a file with the very bytes of another one, unless it is without rows. Only files of equal size are read for it."""
+    by_size = sorted(files, key=lambda path: path.stat().st_size)
+    equal = {path for pair in pairwise(by_size) if len({one.stat().st_size for one in pair}) == 1 for path in pair}
+    seen: dict[str, Path] = {}
+    for path in (path for path in files if path in equal):
+        first = seen.setdefault(sha256(path), path)
+        if first is not path and _has_rows(path, columns):
+            raise BadInputError(
+                path, f"has the very bytes of {first}", remedy="its rows would count twice; give one of the two"
+            )
+
+
+def _has_rows(path: Path, columns: list[str]) -> bool:
+    if path.suffix == ".parquet":
+        with pq.ParquetFile(path) as file:
+            return bool(file.metadata.num_rows)
+    return any(True for _ in read_piece(Piece(path=str(path)), columns))
 
 
 def _require(path: Path, names: list[str], columns: list[str]) -> None:
@@ -129,7 +171,7 @@ def _csv_header(path: Path) -> list[str]:
     try:
         with pa_csv.open_csv(path) as reader:
             return list(reader.schema.names)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise _damaged(path, error) from error
 
 
@@ -145,10 +187,11 @@ def _csv_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
         yield from reader
 
 
-def _damaged(path: Path, error: Exception) -> BadInputError:
+def _damaged(path: Path, error: Exception, row_group: int | None = None) -> BadInputError:
     reason = str(error).strip().splitlines()
+    what = "" if row_group is None else f"row group {row_group} "
     return BadInputError(
         path,
-        f"cannot be read: {reason[0] if reason else type(error).__name__}",
+        f"{what}cannot be read: {reason[0] if reason else type(error).__name__}",
         remedy="truncated or damaged? fetch or export it again",
     )

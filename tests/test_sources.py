@@ -47,6 +47,14 @@ def test_csv_comes_as_text_with_empty_as_null(tmp_path: Path, name: str) -> None
     assert table.to_pydict() == {"b": ["NA", None], "a": ["007", None]}
 
 
+def test_batches_of_long_rows_are_shorter(parquet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    group = pq.ParquetFile(parquet).metadata.row_group(0)
+    monkeypatch.setattr(sources, "BATCH_BYTES", group.total_byte_size // 2)
+    assert everything([parquet], ["a"])[:2] == [(0, 2), (2, 2)]
+    monkeypatch.setattr(sources, "BATCH_BYTES", 1)
+    assert everything([parquet], ["a"]) == [(row, 1) for row in range(10)]
+
+
 def test_csv_is_streamed_and_types_may_change_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "_CSV_BYTES", 64)
     (tmp_path / "c.csv").write_text("a\n" + "".join(f"{i}\n" for i in range(100)) + "late\n")
@@ -57,9 +65,9 @@ def test_csv_is_streamed_and_types_may_change_late(tmp_path: Path, monkeypatch: 
 
 
 def test_folders_in_order_without_markers(tmp_path: Path) -> None:
-    for name in ("b.parquet", "a.parquet", "sub/c.parquet", "_x.parquet", ".y.parquet"):
+    for rows, name in enumerate(("b.parquet", "a.parquet", "sub/c.parquet", "_x.parquet", ".y.parquet"), start=1):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        pq.write_table(TABLE, tmp_path / name)
+        pq.write_table(TABLE.slice(0, rows), tmp_path / name)
     (tmp_path / "README.txt").write_text("x")
     found = [Path(piece.path).relative_to(tmp_path).as_posix() for piece in find_pieces([tmp_path], ["a"])]
     assert found == ["a.parquet", "b.parquet", "sub/c.parquet"]
@@ -102,7 +110,7 @@ def test_damage_inside_a_parquet_file(parquet: Path) -> None:
     data = bytearray(parquet.read_bytes())
     data[4:60] = bytes(56)
     parquet.write_bytes(data)
-    with pytest.raises(BadInputError, match=r"p\.parquet: cannot be read"):
+    with pytest.raises(BadInputError, match=r"p\.parquet: row group 0 cannot be read"):
         everything([parquet], ["a"])
 
 

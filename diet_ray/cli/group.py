@@ -115,18 +115,29 @@ class Options:
 
     def log_made(self, out: Path) -> None:
         """Print what a new log holds."""
+        from diet_ray import quarantine
         from diet_ray.blocks import open_log
 
-        blocks = open_log(out).blocks
+        blocks, left = open_log(out).blocks, quarantine.count(out)
         rows, shards = sum(block.rows for block in blocks), sum(len(block.shards) for block in blocks)
         self.result(
             {
                 "log": str(out),
                 "rows": rows,
                 "ids": blocks[-1].n_ids,
-                "blocks": [{"name": block.name, "rows": block.rows, "positives": block.positives} for block in blocks],
+                "quarantined": left,
+                "blocks": [
+                    {
+                        "name": block.name,
+                        "rows": block.rows,
+                        "positives": block.positives,
+                        "quarantined": block.quarantined,
+                    }
+                    for block in blocks
+                ],
             },
-            f"{out}: {rows:,} rows in {len(blocks)} blocks ({blocks[0].name} to {blocks[-1].name}), {shards} shards",
+            f"{out}: {rows:,} rows in {len(blocks)} blocks ({blocks[0].name} to {blocks[-1].name}), {shards} shards"
+            + (f"; {left:,} rows left out, see {out / quarantine.FILE}" if left else ""),
         )
 
 

@@ -44,6 +44,13 @@ def ingest(
     append: Annotated[
         bool, typer.Option("--append", help="Add the blocks after the last one of a log, as far as they are over.")
     ] = False,
+    max_quarantined_rows: Annotated[
+        int,
+        typer.Option(
+            help="Leave out up to N rows that must not be learned from, and name them in quarantine.parquet of the log.",
+            show_default="the first is an error",
+        ),
+    ] = 0,
 ) -> None:
     """Turn Parquet or CSV files into a log of blocks.
 
@@ -56,6 +63,8 @@ def ingest(
         raise ConfigError(
             f"{out}: exists already; add to it with --append, remove it or choose another place for the log"
         )
+    if append and max_quarantined_rows:
+        raise ConfigError("--max-quarantined-rows: not with --append; mend the rows, or ingest all files together")
     natural, schema = _schema(what)
     length = _block_length(by or natural)
     with options.working() as shown, _sources(what, source or [], out, shown) as sources:
@@ -69,7 +78,15 @@ def ingest(
             )
             options.result(made, str(made))
             return
-        run_ingest(schema, sources, out, by=length, blocks=blocks, on_progress=Counted(shown))
+        run_ingest(
+            schema,
+            sources,
+            out,
+            by=length,
+            blocks=blocks,
+            max_quarantined_rows=max_quarantined_rows,
+            on_progress=Counted(shown),
+        )
     options.log_made(out)
 
 

@@ -1,0 +1,120 @@
+"""Quarantine: rows that break a rule are left out of a log and named, up to a number that the user allows.
+
+What is wrong with a whole file (its kind, its columns, their types, damage) is no row's fault and stays an error.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from diet_ray.columns import BadRows, Origin, canonical, read_time
+from diet_ray.cut import Cut
+from diet_ray.errors import BadInputError, CorruptArtefactError
+from diet_ray.schema import Schema
+
+FILE = "quarantine.parquet"
+"""Where a log names the rows that were left out; not there where there are none."""
+
+REFUSED = pa.schema(
+    [
+        ("file", pa.string()),
+        ("row", pa.int64()),
+        ("column", pa.string()),
+        ("reason", pa.string()),
+        ("time", pa.int64()),
+        ("remedy", pa.string()),
+    ]
+)
+"""Rows that are left out, each once: file, position in it (from 0), the first column at fault and why; time in ms, null where it is at
+fault."""
+
+QUARANTINE = pa.schema(
+    [*(REFUSED.field(name) for name in ("file", "row", "column", "reason", "time")), ("block", pa.string())]
+)
+"""The columns of a log's `FILE`: `REFUSED`, and the name of the block between whose first and last row the row would have come; null
+where its time is at fault or outside the log."""
+
+
+def sift(table: pa.Table, schema: Schema, origin: Origin) -> tuple[np.ndarray, pa.Table]:
+    """Part the rows that may be learned from and the others.
+
+    Args:
+        table: N rows with at least the columns of `schema`.
+        origin: where they come from, in ascending order.
+
+    Returns:
+        The times of the rows that break no rule, int64 ms, and the others as a table of the schema `REFUSED`, by row.
+
+    Raises:
+        BadInputError: a column as a whole cannot be used.
+    """
+    refused = [REFUSED.empty_table()]
+    kept = np.arange(len(table))
+    stamp: np.ndarray | None = None
+    while True:
+        # A rule names all rows that break it: there are no more turns than rules.
+        part, where = table.take(kept), Origin(origin.file, origin.rows[kept])
+        try:
+            if stamp is None:
+                stamp = read_time(part, schema.time, where)
+            canonical(part, schema, where)
+        except BadRows as bad:
+            at = np.searchsorted(where.rows, np.unique(bad.rows))
+            refused.append(_refused(bad, None if stamp is None else stamp[at]))
+            stamp = None if stamp is None else np.delete(stamp, at)
+            kept = np.delete(kept, at)
+        else:
+            return stamp, pa.concat_tables(refused).sort_by("row")
+
+
+def check_allowance(refused: pa.Table, allowed: int) -> None:
+    """Raise BadInputError for the first row of `refused` (schema `REFUSED`) beyond as many as are `allowed`."""
+    if len(refused) <= allowed:
+        return
+    row = refused.slice(allowed, 1).to_pylist()[0]
+    enough = f"; {allowed} rows before it are to be left out, no more are allowed" if allowed else ""
+    raise BadInputError(
+        row["file"],
+        f"{row['reason']} in row {row['row']} (from 0)",
+        column=row["column"],
+        remedy=row["remedy"] + enough,
+    )
+
+
+def assign(refused: pa.Table, plan: Cut) -> tuple[pa.Table, np.ndarray]:
+    """`refused` (schema `REFUSED`) as a table of the schema `QUARANTINE`, and how many of its rows each block has, `[B]` int64."""
+    known = refused["time"].is_valid().to_numpy()
+    shard = np.where(known, plan.shard_of(refused["time"].fill_null(0).to_numpy()), -1)
+    block = plan.block[shard]  # -1 takes the last one, and is masked below
+    names = pa.array(plan.names, pa.string()).take(pa.array(block, mask=shard < 0))
+    table = refused.drop_columns(["remedy"]).append_column("block", names).cast(QUARANTINE)
+    return table, np.bincount(block[shard >= 0], minlength=len(plan.names))
+
+
+def count(log: Path) -> int:
+    """Rows that were left out of the log in that folder. Raises CorruptArtefactError where its `FILE` cannot be read."""
+    path = log / FILE
+    if not path.exists():
+        return 0
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (pa.ArrowException, OSError) as error:
+        raise CorruptArtefactError(f"{path}: not a readable Parquet file ({error}); ingest the log again") from error
+
+
+def _refused(bad: BadRows, time: np.ndarray | None) -> pa.Table:
+    rows, first = np.unique(bad.rows, return_index=True)  # a list may hold several bad values
+    return pa.table(
+        {
+            "file": pa.array([bad.file] * len(rows), pa.string()),
+            "row": pa.array(rows, pa.int64()),
+            "column": pa.array([bad.column] * len(rows), pa.string()),
+            "reason": pa.array([bad.problems[at] for at in first], pa.string()),
+            "time": pa.nulls(len(rows), pa.int64()) if time is None else pa.array(time, pa.int64()),
+            "remedy": pa.array([bad.remedy] * len(rows), pa.string()),
+        }
+    )
