@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +26,7 @@ from diet_ray.cli import app
 from diet_ray.dataset import load_memory
 from diet_ray.errors import ConfigError, CorruptArtefactError, DietError, ResourceError
 from diet_ray.judge import Verdict, judge, standings
-from diet_ray.search import SweepConfig
+from diet_ray.search import SearchConfig, SweepConfig
 from diet_ray.settings import load_yaml
 from diet_ray.sweep import Leaderboard, sweep
 
@@ -192,6 +194,27 @@ def test_what_is_kept_is_not_run_again(ray_cluster: int, run: Path, tmp_path: Pa
     # Another block to judge on is another question.
     sweep(run, pool, out=tmp_path / "sweep", seeds=1, block="block-003", restore=True)
     assert len(files(tmp_path / "sweep")) == 6
+
+
+@pytest.mark.ray
+def test_an_interrupted_sweep_keeps_what_is_done(ray_cluster: int, run: Path, tmp_path: Path) -> None:
+    def press_ctrl_c(done: int, total: int) -> None:
+        if done == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    pool = SweepConfig.of(POOL).model_copy(update={"search": SearchConfig(concurrent=1)})
+    with pytest.raises(KeyboardInterrupt):
+        sweep(run, pool, out=tmp_path / "sweep", seeds=3, on_progress=press_ctrl_c)
+    before = files(tmp_path / "sweep")
+    assert 1 <= len(before) < 6
+    assert not (tmp_path / "sweep" / "leaderboard.json").exists()
+    counted: list[tuple[int, int]] = []
+    board = sweep(
+        run, pool, out=tmp_path / "sweep", seeds=3, restore=True, on_progress=lambda *pair: counted.append(pair)
+    )
+    assert counted[-1] == (6 - len(before),) * 2
+    assert without_times(board) == without_times(sweep(run, POOL, out=tmp_path / "whole", seeds=3))
+    assert {name: files(tmp_path / "sweep")[name] for name in before} == before
 
 
 NETS = """
@@ -373,6 +396,7 @@ def test_more_than_the_cluster_has_is_refused_before_anything_runs(ray_cluster: 
     assert not (tmp_path / "sweep").exists()
 
 
-def test_the_example_of_jobs_is_a_sweep() -> None:
-    config = load_yaml(SweepConfig, Path(__file__).parents[1] / "jobs" / "configs" / "candidates.yaml")
-    assert sum(len(spec.names()) for spec in config.candidates) > len(config.candidates)
+@pytest.mark.parametrize(("name", "candidates"), [("candidates", 6), ("search", 10)])
+def test_the_examples_of_jobs_are_sweeps(name: str, candidates: int) -> None:
+    config = load_yaml(SweepConfig, Path(__file__).parents[1] / "jobs" / "configs" / f"{name}.yaml")
+    assert sum(len(spec.names()) for spec in config.candidates) == candidates
