@@ -26,11 +26,11 @@ from nbclient import NotebookClient
 from pydantic import BaseModel
 from typer.testing import CliRunner
 
-from diet_ray.candidates import CandidateFile, CandidateSpec
 from diet_ray.cli import app
 from diet_ray.fidelity.config import FidelityConfig
 from diet_ray.launch import LaunchConfig
 from diet_ray.schema import Schema
+from diet_ray.search import SearchedSpec, SweepConfig
 from diet_ray.world import SimulateConfig
 
 ROOT = Path(__file__).parents[1]
@@ -81,9 +81,8 @@ class Reader:
 
     def __init__(self, folder: Path, home: Path) -> None:
         self.folder = folder
-        for name in ("examples", "jobs"):
-            if not (folder / name).exists():
-                (folder / name).symlink_to(ROOT / name)
+        if not (folder / "examples").exists():
+            (folder / "examples").symlink_to(ROOT / "examples")
         kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         path = f"{sysconfig.get_path('scripts')}{os.pathsep}{kept['PATH']}"
         self.env = {**kept, "HOME": str(home), "RAY_TMPDIR": str(home), "OMP_NUM_THREADS": "1", "PATH": path}
@@ -168,7 +167,7 @@ def test_every_block_says_what_it_is() -> None:
             where = f"{page}:{block.line}"
             assert block.kind in ("bash", "python", "yaml", "console", "text"), f"{where}: {block.kind!r}"
             assert block.title is None or block.kind in ("python", "yaml"), where
-            assert block.kind != "yaml" or block.title, f"{where}: name the file"
+            assert block.kind != "yaml" or isinstance(yaml.safe_load(block.text), dict), f"{where}: no YAML of keys"
             assert (block.kind == "console") == block.text.startswith("$ "), where
             shown[page] = shown.get(page, 0) + (block.kind == "console")
     assert {page: count for page, count in shown.items() if count} == SHOWN_ONLY
@@ -200,7 +199,7 @@ def test_the_example_of_a_command_is_one(name: str) -> None:
     command.make_context(name, words)
 
 
-@pytest.mark.parametrize("kind", [LaunchConfig, Schema, SimulateConfig, FidelityConfig, CandidateFile, CandidateSpec])
+@pytest.mark.parametrize("kind", [LaunchConfig, Schema, SimulateConfig, FidelityConfig, SweepConfig, SearchedSpec])
 def test_every_key_is_explained(kind: type[BaseModel]) -> None:
     for name, field in kind.model_fields.items():
         annotation = field.annotation
