@@ -72,7 +72,7 @@ PAGES = ["README.md", *pages()]
 GUIDES = [
     page
     for page in PAGES
-    if page not in ("README.md", "docs/tutorial.md") and any(b.kind == "bash" for b in blocks(page))
+    if page not in ("README.md", "docs/tutorial.md") and any(b.kind in ("bash", "python") for b in blocks(page))
 ]
 
 
