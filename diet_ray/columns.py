@@ -116,6 +116,23 @@ def _usable(column: str, origin: Origin) -> Iterator[None]:
         ) from error
 
 
+def pick(table: pa.Table, index: np.ndarray, origin: Origin) -> tuple[pa.Table, Origin]:
+    """The rows at the positions `index`, and where they come from. Raises BadInputError for a column that Arrow cannot pick from."""
+    columns = {}
+    for name in table.column_names:
+        with _usable(name, origin):
+            # Arrow cannot yet pick from views.
+            columns[name] = table[name].cast(_without_views(table[name].type)).take(pa.array(index))
+    return pa.table(columns), Origin(origin.file, origin.rows[index])
+
+
+def _without_views(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    inside = _without_views(kind.value_type) if pa.types.is_list(kind) else None
+    return kind if inside is None or inside == kind.value_type else pa.list_(inside)
+
+
 def read_time(table: pa.Table, time: Time, origin: Origin) -> np.ndarray:
     """The time column as `[N]` int64 ms since the epoch.
 

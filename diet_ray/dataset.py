@@ -103,7 +103,11 @@ def _check_units(units: Units, stage: StageManifest, path: Path) -> None:
 
 def _table(path: Path, stage: StageManifest) -> Tensor:
     """The embedding table of a checkpoint."""
-    table, shape = load_tensors(path).get("table"), (stage.n_ids, stage.config.reference.dim)
+    shape = (stage.n_ids, stage.config.reference.dim)
+    try:
+        table = load_tensors(path).get("table")
+    except CorruptArtefactError as error:
+        raise CorruptArtefactError(f"{error}; {_RESTORE}") from error
     if table is None or table.dtype != torch.float32 or table.shape != shape:
         found = "missing" if table is None else f"{table.dtype} {list(table.shape)}"
         raise CorruptArtefactError(

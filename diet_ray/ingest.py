@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 
 from diet_ray.appearing import appearing
 from diet_ray.blocks import BlockManifest, LogManifest, Shard, write_shard
-from diet_ray.columns import Origin, canonical, read_time
+from diet_ray.columns import Origin, canonical, pick, read_time
 from diet_ray.cut import By, Cut, cut
 from diet_ray.encode import (
     COUNTS,
@@ -243,14 +243,15 @@ def partition_piece(description: str, schema: Schema, plan: Cut, left_out: dict[
         origin = _origin(piece, first, len(table))
         if piece.path in left_out:
             good = np.flatnonzero(~np.isin(origin.rows, left_out[piece.path]))
-            table, origin = table.take(good), Origin(origin.file, origin.rows[good])
+            table, origin = pick(table, good, origin)
         shard = plan.shard_of(read_time(table, schema.time, origin))
         inside = np.flatnonzero(shard >= 0)
         order = inside[np.argsort(shard[inside], kind="stable")]
         if not len(order):
             continue
         shard = shard[order]
-        rows = canonical(table.take(order), schema, Origin(origin.file, origin.rows[order])).combine_chunks()
+        table, origin = pick(table, order, origin)
+        rows = canonical(table, schema, origin).combine_chunks()
         counts.append(count_values(rows, schema, plan.block[shard]))
         if writer is None:
             writer = pa.ipc.new_file(str(file), rows.schema, options=pa.ipc.IpcWriteOptions(compression="lz4"))

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from diet_ray.columns import BadRows, Origin, canonical, read_time
+from diet_ray.columns import BadRows, Origin, canonical, pick, read_time
 from diet_ray.cut import Cut
 from diet_ray.errors import BadInputError, CorruptArtefactError
 from diet_ray.schema import Schema
@@ -57,7 +57,7 @@ def sift(table: pa.Table, schema: Schema, origin: Origin) -> tuple[np.ndarray, p
     stamp: np.ndarray | None = None
     while True:
         # A rule names all rows that break it: there are no more turns than rules.
-        part, where = table.take(kept), Origin(origin.file, origin.rows[kept])
+        part, where = pick(table, kept, origin)
         try:
             if stamp is None:
                 stamp = read_time(part, schema.time, where)

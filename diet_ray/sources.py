@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
@@ -184,7 +185,17 @@ def _csv_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
         strings_can_be_null=True,
     )
     with pa_csv.open_csv(path, pa_csv.ReadOptions(block_size=_CSV_BYTES), convert_options=convert) as reader:
-        yield from reader
+        for batch in reader:
+            for column in columns:
+                # A quote that nobody closed makes one value of several lines, and rows vanish.
+                if pc.any(pc.match_substring(batch.column(column), "\n")).as_py():
+                    raise BadInputError(
+                        path,
+                        "a line break within a value",
+                        column=column,
+                        remedy="is a quote missing? write it without",
+                    )
+            yield batch
 
 
 def _damaged(path: Path, error: Exception, row_group: int | None = None) -> BadInputError:
