@@ -249,7 +249,7 @@ def test_manifests(name: str, log: Path, finished: Path, place: Path) -> None:
 
 
 def test_the_card_of_any_export_is_plain_yaml_and_text(finished: Path, place: Path) -> None:
-    @fuzz
+    @settings(fuzz, max_examples=min(EXAMPLES, 300))  # a whole export each
     @given(st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=60))
     def run(licence: str) -> None:
         out = place / "card"
