@@ -39,24 +39,32 @@ def draw_hard(reducible: Tensor, n: int, uniform_share: float, rng: torch.Genera
     return torch.cat([uniform, others[torch.argsort(keys, descending=True)[: n - n_uniform]]])
 
 
-def influence(net: FlatNet, theta: Tensor, examples: Examples, hard: HardTargets, *, batch_size: int = 8192) -> Tensor:
-    """`[M]`: gradient influence of each unit on the hard targets, the dot product of their loss gradients at `theta`.
+def direction(net: FlatNet, theta: Tensor, hard: HardTargets) -> Tensor:
+    """`[P]`: gradient of the hard targets' mean loss at `theta`, along which influence is measured."""
+    at = theta.detach().requires_grad_()
+    (found,) = torch.autograd.grad(example_losses(net(at, hard.x), hard.labels).mean(), at)
+    return found
+
+
+def influence(net: FlatNet, theta: Tensor, along: Tensor, examples: Examples) -> Tensor:
+    """`[M]`: gradient influence of each unit on the hard targets, the dot product of its loss gradient at `theta` with theirs.
 
     Positive means that a step on the unit lowers the hard loss. The M dot products are one directional derivative of the units' losses
     along the hard targets' gradient (forward mode), so no gradient of a single unit is ever formed.
+
+    Args:
+        net: a proxy.
+        theta: `[P]`, a student's parameters.
+        along: `[P]`, see `direction`.
+        examples: the units.
     """
-    at = theta.detach().requires_grad_()
-    (direction,) = torch.autograd.grad(example_losses(net(at, hard.x), hard.labels).mean(), at)
-    at = at.detach()
-    parts = []
-    for rows in torch.split(torch.arange(len(examples)), batch_size):
-        x, target, weight = examples.x[rows], torch.sigmoid(examples.logit[rows]), examples.weight[rows]
+    target = torch.sigmoid(examples.logit)
 
-        def losses(theta: Tensor, x: Tensor = x, target: Tensor = target, weight: Tensor = weight) -> Tensor:
-            return weight * example_losses(net(theta, x), target)
+    def losses(theta: Tensor) -> Tensor:
+        return examples.weight * example_losses(net(theta, examples.x), target)
 
-        parts.append(torch.func.jvp(losses, (at,), (direction,))[1])
-    return torch.cat(parts).detach()
+    found: Tensor = torch.func.jvp(losses, (theta,), (along,))[1]
+    return found.detach()
 
 
 def choose_active(influence: Tensor, n: int) -> Tensor:

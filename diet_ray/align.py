@@ -3,74 +3,84 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from diet_ray.config import AlignConfig
-from diet_ray.embedding import lookup
 from diet_ray.units import Units
 
 RIDGE = 1e-3
 """Ridge penalty as a share of the mean squared norm of a field's embeddings."""
 
 
+@dataclass(frozen=True)
+class Moments:
+    """What a map per field is fitted on, summed over units; those of several shards add up."""
+
+    cross: Tensor
+    """`[F, d, d]` float64, old^T new."""
+    gram: Tensor
+    """`[F, d, d]` float64, old^T old."""
+
+    def __add__(self, other: Moments) -> Moments:
+        return Moments(self.cross + other.cross, self.gram + other.gram)
+
+
+def moments(old: Tensor, new: Tensor) -> Moments:
+    """The moments of M units' own embeddings, `old` and `new` `[M, F, d]` float32."""
+    a, b = old.double().transpose(0, 1), new.double().transpose(0, 1)
+    return Moments(a.transpose(1, 2) @ b, a.transpose(1, 2) @ a)
+
+
 def align(
     units: Units,
-    old_table: Tensor,
-    new_table: Tensor,
-    field_of_slot: np.ndarray,
+    old: Tensor | None,
+    new: Tensor,
+    maps: Tensor | None,
     predict: Callable[[Tensor], Tensor],
-    config: AlignConfig,
+    relabel: float,
 ) -> Units:
-    """Move the units of M_{t-1} to the space of phi_t and relabel them (module A of the paper, figure 2).
+    """Move units of M_{t-1} to the space of phi_t and relabel them (module A of the paper, figure 2).
 
-    `reembed` keeps delta and looks the ids up in the new table, so that `x = E_t[ids] + delta`. The other methods move the old input
-    `x = E_{t-1}[ids] + delta` itself: through a per-field d x d map fitted on the units' own embeddings (`ridge`, `procrustes`: an
-    orthogonal one), or not at all (`none`); delta then takes up the difference to `E_t[ids]`.
+    Without maps, delta stays and the ids are looked up in the new table, so that `x = E_t[ids] + delta` (`reembed`). With maps, the old
+    input `x = E_{t-1}[ids] + delta` itself moves through them, and delta takes up the difference to `E_t[ids]`.
 
     Args:
         units: M units.
-        old_table: `[n_{t-1}, d]` float32.
-        new_table: `[n_t, d]` float32, n_t >= n_{t-1}.
-        field_of_slot: `[S]` int64.
+        old: `[M, F, d]` float32, `E_{t-1}[ids]`; not read without maps.
+        new: `[M, F, d]` float32, `E_t[ids]`.
+        maps: `[F, d, d]` float32 (see `field_maps`), or None.
         predict: phi_t's net, `[M, F, d]` inputs to `[M, T]` logits.
-        config: method and rate of relabelling.
+        relabel: g of `logit <- (1 - g) * logit + g * phi_t(x)`.
     """
-    ids, slots = torch.tensor(units.ids), torch.tensor(field_of_slot)
-    new = lookup(new_table, ids, slots)
     delta = torch.tensor(units.delta)
-    if config.method != "reembed":
-        old = lookup(old_table, ids, slots)
-        delta = torch.einsum("mfd,fde->mfe", old + delta, field_maps(old, new, config.method)) - new
+    if maps is not None:
+        assert old is not None
+        delta = torch.einsum("mfd,fde->mfe", old + delta, maps) - new
     logit = torch.tensor(units.logit)
-    if config.relabel:
-        logit = (1 - config.relabel) * logit + config.relabel * predict(new + delta)
+    if relabel:
+        logit = (1 - relabel) * logit + relabel * predict(new + delta)
     return units.updated(delta=delta.numpy(), logit=logit.numpy())
 
 
-def field_maps(old: Tensor, new: Tensor, method: str) -> Tensor:
+def field_maps(found: Moments, method: str) -> Tensor:
     """Per-field maps A with `old[:, f] @ A[f] ~ new[:, f]`.
 
     Args:
-        old: `[M, F, d]` float32.
-        new: `[M, F, d]` float32.
+        found: moments of the embeddings.
         method: `ridge` (least squares, shrunk toward the identity), `procrustes` (the orthogonal map; Schoenemann 1966) or `none`.
 
     Returns:
         `[F, d, d]` float32.
     """
-    n_fields, dim = old.shape[1:]
+    n_fields, dim = found.gram.shape[:2]
     eye = torch.eye(dim, dtype=torch.float64).expand(n_fields, dim, dim)
     if method == "none":
         return eye.float()
-    a, b = old.double().transpose(0, 1), new.double().transpose(0, 1)
-    cross = a.transpose(1, 2) @ b
     if method == "procrustes":
-        u, _, vh = torch.linalg.svd(cross)
+        u, _, vh = torch.linalg.svd(found.cross)
         return torch.matmul(u, vh).float()
-    gram = a.transpose(1, 2) @ a
-    penalty = RIDGE * gram.diagonal(dim1=1, dim2=2).mean(dim=1).clamp_min(1e-12)[:, None, None] * eye
-    maps: Tensor = torch.linalg.solve(gram + penalty, cross + penalty)
+    penalty = RIDGE * found.gram.diagonal(dim1=1, dim2=2).mean(dim=1).clamp_min(1e-12)[:, None, None] * eye
+    maps: Tensor = torch.linalg.solve(found.gram + penalty, found.cross + penalty)
     return maps.float()

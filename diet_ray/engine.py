@@ -23,18 +23,18 @@ from diet_ray.events import Events
 from diet_ray.fan_out import Pool, fan_out
 from diet_ray.lock import locked
 from diet_ray.memory import ShardedMemory
+from diet_ray.owners import OwnedShards
 from diet_ray.pipeline import blocks_to_distil, run_stream
 from diet_ray.scoring import ShardScorer
 from diet_ray.select import Sketch, merge
-from diet_ray.store import FileEntry, StageManifest, committed_stages, open_run
-from diet_ray.units import Units
+from diet_ray.store import StageManifest, committed_stages, open_run
 
 
 class RayEngine:
     """The engine as one Ray Train worker sees it."""
 
-    def __init__(self, crew: Crew, memory: ShardedMemory) -> None:
-        self.crew, self.shards = crew, memory
+    def __init__(self, crew: Crew, shards: OwnedShards) -> None:
+        self.crew, self.memory = crew, ShardedMemory(shards)
 
     def score(
         self, log: Log, block: BlockManifest, checkpoints: list[Path], config: StreamConfig, keep: int, seed: int
@@ -57,18 +57,6 @@ class RayEngine:
             whole = part if whole is None else merge([whole, part], keep=keep)
         assert whole is not None, "a block has at least one shard"
         return whole
-
-    def publish(self, units: Units) -> None:
-        """See `Engine.publish`."""
-        self.shards.publish(units)
-
-    def memory(self) -> Units:
-        """See `Engine.memory`."""
-        return self.shards.read()
-
-    def write_memory(self, folder: Path) -> list[FileEntry]:
-        """See `Engine.write_memory`."""
-        return self.shards.write(folder)
 
 
 def distil(run: Path, config: StreamConfig, *, resume: bool = False) -> list[StageManifest]:
@@ -96,10 +84,10 @@ def distil(run: Path, config: StreamConfig, *, resume: bool = False) -> list[Sta
 
 def _train(run: Path, config: StreamConfig) -> None:
     """Run the stream behind the last committed stage on a worker group of Ray Train."""
-    memory = ShardedMemory(config.cluster.memory_shards)
+    shards = OwnedShards(config.cluster.memory_shards)
     trainer = TorchTrainer(
         _work,
-        train_loop_config={"run": str(run), "config": config.model_dump_json(), "memory": memory},
+        train_loop_config={"run": str(run), "config": config.model_dump_json(), "shards": shards},
         scaling_config=ScalingConfig(
             num_workers=config.cluster.workers,
             use_gpu=config.cluster.gpus_per_worker > 0,
@@ -119,7 +107,7 @@ def _train(run: Path, config: StreamConfig) -> None:
     except TrainingFailedError as error:
         raise _user_error(error) or error from error
     finally:
-        memory.close()
+        shards.close()
         shutil.rmtree(run / "ray", ignore_errors=True)
     failure = result.return_value  # type: ignore[attr-defined]
     if failure:
@@ -154,7 +142,7 @@ def _work(task: dict[Any, Any]) -> Any:
     run = Path(task["run"])
     crew: Crew = Group(get_device()) if config.cluster.workers > 1 else Solo(get_device())
     events = Events(run / "events.jsonl" if crew.rank == 0 else None)
-    engine = RayEngine(crew, task["memory"])
+    engine = RayEngine(crew, task["shards"])
     try:
         run_stream(run, open_log(config.log), config, engine, events, committed_stages(run))
     except DietError as error:

@@ -1,11 +1,10 @@
-"""Stage step 6: old and fresh units become one memory within the budget. Pure."""
+"""Stage step 6: the budget. How many fresh units a block gives, and which old ones leave for them. Pure."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from diet_ray.config import BudgetConfig
-from diet_ray.units import Units
 
 
 def quota(config: BudgetConfig, *, block_rows: int, rows_before: int, units_before: int) -> int:
@@ -22,16 +21,9 @@ def quota(config: BudgetConfig, *, block_rows: int, rows_before: int, units_befo
     return max(1, min(block_rows, round(config.cap * block_rows / rows)))
 
 
-def fuse(old: Units | None, fresh: Units, config: BudgetConfig) -> Units:
-    """M_t: the aligned old units and the fresh ones; under a cap, those of lowest influence leave.
+def leaving(influence: np.ndarray, block: np.ndarray, unit_id: np.ndarray, n: int) -> np.ndarray:
+    """`[min(n, M)]` int64: positions of the units that leave first under a cap, those of lowest influence.
 
-    Among equal influence the older block leaves first, then the smaller unit id. Fresh units stay: their influence is not known until
-    they have been trained on.
+    Among equal influence the older block leaves first, then the smaller unit id. The first `n` of several shards hold the first `n` of all.
     """
-    if old is None:
-        return fresh
-    if config.cap is None or len(old) + len(fresh) <= config.cap:
-        return Units.concat([old, fresh])
-    room = max(config.cap - len(fresh), 0)
-    order = np.lexsort((old.unit_id, old.block, old.influence))
-    return Units.concat([old.take(np.sort(order[len(order) - room :])), fresh])
+    return np.lexsort((unit_id, block, influence))[:n]

@@ -1,68 +1,156 @@
-"""The synthetic memory in Ray's object store: N shards, each owned by an actor, in immutable versions.
+"""The synthetic memory M_t in N shards, as the stream works on it. No Ray here.
 
-The owner puts a version itself, because an object lives only as long as the process that put it. Readers on the same node map the
-owner's buffers without a copy, and a version that they hold stays valid after its owner has moved on.
+What is done to units is done where they live (`diet_ray.unit_shard`); here is what has to be decided over all shards. Only fresh units, the
+units of a round and one number per unit pass through a worker, never the whole memory.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import ray
+import numpy as np
+import torch
+from torch import Tensor
 
-from diet_ray.store import FileEntry, memory_path, write_units
-from diet_ray.units import Units, from_arrow, split, to_arrow
+from diet_ray.address import choose_active
+from diet_ray.align import Moments, field_maps
+from diet_ray.candidates import CandidateSpec
+from diet_ray.config import AlignConfig, BudgetConfig, StreamConfig
+from diet_ray.fuse import leaving
+from diet_ray.schema import Schema
+from diet_ray.store import FileEntry, check_file, memory_path, read_units
+from diet_ray.student import Examples
+from diet_ray.unit_shard import UnitShard
+from diet_ray.units import Units, shard_of, split
 
-KEPT_VERSIONS = 2
-"""Versions that an owner keeps alive: the present one and the one that readers may still be fetching."""
+
+class Shards(Protocol):
+    """Where the shards are."""
+
+    size: int
+    """N."""
+
+    def call(self, method: str, *arguments: Any, each: list[tuple[Any, ...]] | None = None) -> list[Any]:
+        """Call a method of every shard with the same arguments, or with `each` one's own; returns their answers in order."""
+        ...
 
 
-@ray.remote(num_cpus=0, max_restarts=0)
-class MemoryShard:
-    """Owns one shard of the memory."""
+class LocalShards:
+    """Shards in this process."""
 
-    def __init__(self) -> None:
-        self.versions: list[Any] = []
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.shards = [UnitShard() for _ in range(size)]
 
-    def publish(self, table: Any) -> None:
-        """Make an Arrow table of units the shard's new version."""
-        self.versions = [*self.versions, ray.put(table)][-KEPT_VERSIONS:]
-
-    def latest(self) -> list[Any]:
-        """The reference to the newest version, in a list so that Ray hands over the reference and not the table."""
-        return self.versions[-1:]
-
-    def write(self, path: str) -> str:
-        """Write the newest version to a file of the shared storage; returns its manifest entry as JSON."""
-        units = from_arrow(ray.get(self.versions[-1]), "object store")
-        return write_units(Path(path), units).model_dump_json()
+    def call(self, method: str, *arguments: Any, each: list[tuple[Any, ...]] | None = None) -> list[Any]:
+        """See `Shards.call`."""
+        own = each if each is not None else [arguments] * self.size
+        return [getattr(shard, method)(*given) for shard, given in zip(self.shards, own, strict=True)]
 
 
 class ShardedMemory:
-    """Handles of the N owners. It can be sent to any worker; the owners live as long as the process that created them."""
+    """M_t as one worker sees it. What changes it is called by the leader alone; what reads it, by all."""
 
-    def __init__(self, n_shards: int) -> None:
-        self.owners = [MemoryShard.remote() for _ in range(n_shards)]  # type: ignore[attr-defined]
+    def __init__(self, shards: Shards) -> None:
+        self.shards = shards
+        self.unit_id = np.zeros(0, np.int64)
+        self.places: list[np.ndarray] = []
 
-    def publish(self, units: Units) -> None:
-        """Split `units` over the shards and publish a new version of each."""
-        parts = split(units, len(self.owners))
-        ray.get([owner.publish.remote(to_arrow(part)) for owner, part in zip(self.owners, parts, strict=True)])
+    def begin(self, schema: Schema, config: StreamConfig) -> None:
+        """Serve a run, empty."""
+        self.shards.call("begin", schema, config)
 
-    def read(self) -> Units:
-        """All units of the newest versions, ordered by unit id."""
-        latest = ray.get([owner.latest.remote() for owner in self.owners])
-        tables = ray.get([reference for references in latest for reference in references])
-        return Units.concat([from_arrow(table, "object store") for table in tables])
+    def load(self, folder: Path, entries: list[FileEntry]) -> None:
+        """Take in a committed memory, a file at a time. Raises CorruptArtefactError where one is damaged."""
+        for entry in entries:
+            self.add(read_units(check_file(folder, entry)))
+
+    def add(self, units: Units) -> None:
+        """Put each unit into its shard."""
+        self.shards.call("add", each=[(part,) for part in split(units, self.shards.size)])
+
+    def align(self, previous: Path | None, checkpoint: Path, config: AlignConfig) -> None:
+        """Step 5: bring M_{t-1} from the space of the checkpoint `previous` to that of phi_t; before the first stage there is no memory."""
+        self.shards.call("follow", checkpoint)
+        if previous is None:
+            return
+        maps: Tensor | None = None
+        if config.method != "reembed":
+            parts: list[Moments] = self.shards.call("moments", previous)
+            maps = field_maps(sum(parts[1:], parts[0]), config.method)
+        self.shards.call("align", previous, maps)
+
+    def fuse(self, fresh: Units, config: BudgetConfig) -> None:
+        """Step 6: take in the fresh units; under a cap, those of lowest influence leave (see `leaving`).
+
+        Fresh units stay: their influence is not known until they have been trained on.
+        """
+        over = self.count() + len(fresh) - config.cap if config.cap is not None else 0
+        if over > 0:
+            parts = self.shards.call("leaving", over)
+            influence, block, unit_id = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+            first = leaving(influence, block, unit_id, over)
+            self.shards.call("drop", unit_id[first])
+        self.add(fresh)
+
+    def count(self) -> int:
+        """Number of units."""
+        return sum(len(ids) for ids in self.shards.call("unit_ids"))
+
+    def open(self) -> None:
+        """Learn which units there are: from here on a unit's position is its rank by unit id over all shards."""
+        self.unit_id = np.sort(np.concatenate(self.shards.call("unit_ids")))
+        shard = shard_of(self.unit_id, self.shards.size)
+        self.places = [np.flatnonzero(shard == number) for number in range(self.shards.size)]
+
+    def __len__(self) -> int:
+        return len(self.unit_id)
+
+    def take(self, rows: Tensor, *, refined: bool = True) -> Examples:
+        """The units at the positions `rows [R]` (int64, rising), as refinement has left them or as they were before."""
+        asked = self._split(rows.numpy())
+        parts = self.shards.call("take", each=[(local, refined) for _, local in asked])
+        columns = []
+        for found in zip(*parts, strict=True):
+            column = np.empty((len(rows), *found[0].shape[1:]), found[0].dtype)
+            for (where, _), values in zip(asked, found, strict=True):
+                column[where] = values
+            columns.append(torch.from_numpy(column))
+        return Examples(*columns)
+
+    def measure(self, spec: CandidateSpec, theta: Tensor, direction: Tensor, n: int) -> Tensor:
+        """Let every shard measure the influence of its units; returns the positions of the `n` with most leverage, rising."""
+        parts = self.shards.call("measure", spec, theta.numpy(), direction.numpy(), n)
+        rows = np.concatenate([place[local] for place, (local, _) in zip(self.places, parts, strict=True)])
+        values = np.concatenate([found for _, found in parts])
+        order = np.argsort(rows)
+        chosen: Tensor = torch.from_numpy(rows[order])[choose_active(torch.from_numpy(values[order]), n)]
+        return chosen
+
+    def move(self, rows: Tensor, by_delta: Tensor, by_logit: Tensor) -> None:
+        """Move the units at the positions `rows [R]` (rising) against `by_delta [R, F, d]` and `by_logit [R, T]`."""
+        delta, logit = by_delta.numpy(), by_logit.numpy()
+        asked = self._split(rows.numpy())
+        self.shards.call("move", each=[(local, delta[where], logit[where]) for where, local in asked])
+
+    def settle(self, *, kept: bool) -> None:
+        """End refinement, with what it made of the units or without."""
+        self.shards.call("settle", kept)
 
     def write(self, folder: Path) -> list[FileEntry]:
-        """Let each owner write its shard; returns the manifest entries."""
-        paths = [memory_path(folder, index) for index in range(len(self.owners))]
-        written = ray.get([owner.write.remote(str(path)) for owner, path in zip(self.owners, paths, strict=True)])
-        return [FileEntry.model_validate_json(entry) for entry in written]
+        """Let every shard write its file into the folder of a stage; returns the manifest entries."""
+        entries: list[FileEntry] = self.shards.call(
+            "write", each=[(memory_path(folder, number),) for number in range(self.shards.size)]
+        )
+        return entries
 
-    def close(self) -> None:
-        """End the owners and with them the memory in the object store."""
-        for owner in self.owners:
-            ray.kill(owner)
+    def _split(self, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Per shard, which of `rows` it holds (positions within `rows`) and where it has them."""
+        local = [np.searchsorted(place, rows) for place in self.places]
+        split = []
+        for place, at in zip(self.places, local, strict=True):
+            mine = at < len(place)
+            mine[mine] = place[at[mine]] == rows[mine]
+            split.append((np.flatnonzero(mine), at[mine]))
+        return split

@@ -7,55 +7,41 @@ from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from diet_ray.align import align
 from diet_ray.blocks import BlockManifest, Log, Rows, sha256
 from diet_ray.config import StreamConfig
 from diet_ray.crew import Crew
 from diet_ray.errors import ConfigError
 from diet_ray.events import Events
-from diet_ray.fuse import fuse, quota
+from diet_ray.fuse import quota
+from diet_ray.memory import ShardedMemory
 from diet_ray.reference import Predictor, Reference, held_out, load_tensors, save_tensors, train_pass
 from diet_ray.refine import refine
 from diet_ray.seeds import derive_seed
 from diet_ray.select import Sketch, choose
 from diet_ray.store import (
-    FileEntry,
     StageDraft,
     StageManifest,
     check_file,
     file_entry,
     read_stage,
-    read_units,
     stage_folder,
 )
-from diet_ray.units import Units, convert
+from diet_ray.units import convert
 
 
 class Engine(Protocol):
     """Where the work of a stage is done: in this process (`LocalEngine`) or on a Ray cluster (`RayEngine`)."""
 
     crew: Crew
+    memory: ShardedMemory
 
     def score(
         self, log: Log, block: BlockManifest, checkpoints: list[Path], config: StreamConfig, keep: int, seed: int
     ) -> Sketch:
         """Score every row of the block under the K checkpoints and sketch the result for selection; called by the leader."""
-        ...
-
-    def publish(self, units: Units) -> None:
-        """Make `units` the memory; called by the leader."""
-        ...
-
-    def memory(self) -> Units:
-        """The memory as last published, ordered by unit id."""
-        ...
-
-    def write_memory(self, folder: Path) -> list[FileEntry]:
-        """Write the memory's shards to the folder of a stage; called by the leader."""
         ...
 
 
@@ -69,8 +55,6 @@ class Stream:
     engine: Engine
     events: Events
     reference: Reference
-    previous: Predictor | None = None
-    """phi_{t-1}, in whose space the memory is."""
     last: StageManifest | None = None
     """The last committed stage."""
     held: Rows | None = None
@@ -120,14 +104,16 @@ def begin(
         seed=derive_seed(config.seed, "reference"),
     )
     stream = Stream(run, log, config, engine, events, reference)
+    if stream.leads:
+        engine.memory.begin(log.schema, config)
     if committed:
         last = committed[-1]
         folder = stage_folder(run, last.index)
         weights = load_tensors(check_file(folder, last.checkpoints[-1]))
         reference.load(weights, load_tensors(check_file(folder, last.optimiser)))
         if stream.leads:
-            engine.publish(Units.concat([read_units(check_file(folder, entry)) for entry in last.memory]))
-        stream.previous, stream.last = Predictor(log.schema, config.reference.nets, weights), last
+            engine.memory.load(folder, last.memory)
+        stream.last = last
         stream.held = held_rows(stream, log.blocks[last.index])
     engine.crew.barrier()
     return stream
@@ -165,7 +151,6 @@ def run_stage(stream: Stream, block: BlockManifest) -> None:
     with events.step(t, "reference", rows=block.rows):
         held = held_rows(stream, block)
         logloss, checkpoints, paths = train_reference(stream, block, held, draft.folder)
-    phi = checkpoints[-1]
     crew.barrier()
 
     if stream.leads:
@@ -176,15 +161,15 @@ def run_stage(stream: Stream, block: BlockManifest) -> None:
             selected = choose(sketch, config.select, n=n_fresh)
             fresh = convert(selected, block=t, n_fields=stream.log.schema.n_fields, dim=config.reference.dim)
         with events.step(t, "align"):
-            old = align_memory(stream, phi)
+            engine.memory.align(last_checkpoint(stream), paths[-1], config.align)
         with events.step(t, "fuse"):
-            engine.publish(fuse(old, fresh, config.budget))
+            engine.memory.fuse(fresh, config.budget)
     crew.barrier()
 
     with events.step(t, "refine", rounds=config.refine.rounds):
-        fused = engine.memory()
-        refined, report = refine(
-            fused,
+        engine.memory.open()
+        report = refine(
+            engine.memory,
             checkpoints,
             held,
             stream.log.schema,
@@ -196,7 +181,6 @@ def run_stage(stream: Stream, block: BlockManifest) -> None:
 
     if stream.leads:
         with events.step(t, "commit"):
-            engine.publish(refined)
             save_tensors(draft.folder / "optimiser.safetensors", stream.reference.optimiser_state())
             manifest = StageManifest(
                 index=t,
@@ -205,19 +189,18 @@ def run_stage(stream: Stream, block: BlockManifest) -> None:
                 parent_sha256=sha256(stage_folder(stream.run, t - 1) / "manifest.json") if stream.last else None,
                 rows_seen=rows_before + block.rows,
                 n_ids=block.n_ids,
-                units=len(refined),
+                units=len(engine.memory),
                 config=config,
                 log_schema=stream.log.schema,
                 reference_logloss=logloss,
                 refine=report,
-                memory=engine.write_memory(draft.folder),
+                memory=engine.memory.write(draft.folder),
                 checkpoints=[file_entry(path) for path in paths],
                 optimiser=file_entry(draft.folder / "optimiser.safetensors"),
             )
             draft.commit(manifest)
-        events.emit("committed", stage=t, block=block.name, units=len(refined), rows_seen=manifest.rows_seen)
+        events.emit("committed", stage=t, block=block.name, units=len(engine.memory), rows_seen=manifest.rows_seen)
     crew.barrier()
-    stream.previous = phi
     stream.last = read_stage(stream.run, t)
     stream.held = held
 
@@ -265,11 +248,7 @@ def held_rows(stream: Stream, block: BlockManifest) -> Rows:
     return Rows.concat([rows.take(held_out(rows.row_id, share, seed)) for rows in stream.log.iter_block(block)])
 
 
-def align_memory(stream: Stream, phi: Predictor) -> Units | None:
-    """Step 5: M_{t-1} in the space of phi_t; None before the first stage."""
-    if stream.previous is None:
-        return None
-    field_of_slot = np.asarray(stream.log.schema.field_of_slot)
-    return align(
-        stream.engine.memory(), stream.previous.table, phi.table, field_of_slot, phi.logits, stream.config.align
-    )
+def last_checkpoint(stream: Stream) -> Path | None:
+    """The file of phi_{t-1}, in whose space the memory is; None before the first stage."""
+    last = stream.last
+    return stage_folder(stream.run, last.index) / last.checkpoints[-1].path if last else None

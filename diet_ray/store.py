@@ -26,9 +26,8 @@ from pydantic import Field as Key
 from diet_ray.blocks import sha256
 from diet_ray.config import StreamConfig
 from diet_ray.errors import ConfigError, CorruptArtefactError, VersionError
-from diet_ray.refine import RefineReport
 from diet_ray.schema import Schema
-from diet_ray.settings import Settings, parse_json, write_json
+from diet_ray.settings import Metric, Settings, parse_json, write_json
 from diet_ray.units import Units, check_columns, from_arrow, to_arrow
 
 FORMAT: Final = 2
@@ -59,6 +58,21 @@ class FileEntry(Settings):
     """Size."""
     sha256: str
     """Checksum, hexadecimal."""
+
+
+class RefineReport(Settings):
+    """What refinement did to the memory in one stage."""
+
+    skipped: int
+    """Rounds without effect because their meta-gradient was not finite."""
+    meta_loss: list[Metric]
+    """Meta-loss of each round, nats; nan where the unrolled proxy diverged."""
+    guard_before: Metric
+    """Mean logloss on the guard rows of fresh students of the unrefined memory, one per proxy."""
+    guard_after: Metric
+    """The same for the refined memory; nan where its students diverged."""
+    kept: bool
+    """Whether the refined memory was no worse and therefore kept."""
 
 
 class StageManifest(Settings):
@@ -94,6 +108,11 @@ class StageManifest(Settings):
     """The K checkpoints, oldest first."""
     optimiser: FileEntry
     """Moments of the reference's optimisers."""
+
+    @property
+    def files(self) -> list[FileEntry]:
+        """All files of the stage but the manifest itself."""
+        return [*self.memory, *self.checkpoints, self.optimiser]
 
 
 def stage_folder(run: Path, index: int) -> Path:
@@ -176,10 +195,16 @@ class StageDraft:
         self.folder.mkdir(parents=True)
 
     def commit(self, manifest: StageManifest) -> None:
-        """Make the stage visible: data reaches the disk first, then the manifest, then the rename."""
+        """Write the manifest and make the stage visible; its data reaches the disk before the manifest does."""
         for path in self.folder.iterdir():
             _fsync(path)
         write_json(self.folder / "manifest.json", manifest)
+        self.reveal()
+
+    def reveal(self) -> None:
+        """Make the stage visible, manifest and all, by one rename, when everything in it has reached the disk."""
+        for path in self.folder.iterdir():
+            _fsync(path)
         _fsync(self.folder)
         self.folder.rename(stage_folder(self.run, self.index))
         _fsync(self.run / "stages")

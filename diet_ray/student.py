@@ -153,8 +153,19 @@ def run_steps(
     return state
 
 
+def student_order(n: int, config: StudentConfig, seed: int) -> Tensor:
+    """`[steps, batch_size]` int64: the batches of the student `seed` on `n` examples."""
+    return batch_order(n, config.steps, config.batch_size, generator(seed, "order"))
+
+
 def train_student(
-    module: nn.Module, examples: Examples, config: StudentConfig, *, seed: int, lr_scale: float = 1.0
+    module: nn.Module,
+    examples: Examples,
+    config: StudentConfig,
+    *,
+    seed: int,
+    lr_scale: float = 1.0,
+    order: Tensor | None = None,
 ) -> Tensor:
     """Train a candidate from its own initial parameters for exactly `config.steps` steps; returns `theta [P]`.
 
@@ -164,9 +175,11 @@ def train_student(
         config: the horizon.
         seed: of the batch order, of what is drawn of the labels, and of dropout.
         lr_scale: the candidate's factor on `config.lr`.
+        order: the batches, where `examples` are only those of all that they name; by default the student's own (`student_order`).
     """
     net, rng = FlatNet(module.train()), generator(seed, "labels")
-    order = batch_order(len(examples), config.steps, config.batch_size, generator(seed, "order"))
+    if order is None:
+        order = student_order(len(examples), config, seed)
     rate = cosine(config, lr_scale)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "dropout"))

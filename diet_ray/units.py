@@ -72,6 +72,20 @@ class Units:
         return replace(self, **columns)
 
     @staticmethod
+    def empty(n_slots: int, n_fields: int, dim: int, n_tasks: int) -> Units:
+        """No units, of these shapes."""
+        return Units(
+            unit_id=np.zeros(0, np.int64),
+            ids=np.zeros((0, n_slots), np.int32),
+            delta=np.zeros((0, n_fields, dim), np.float32),
+            logit=np.zeros((0, n_tasks), np.float32),
+            weight=np.zeros(0, np.float32),
+            block=np.zeros(0, np.int32),
+            label=np.zeros((0, n_tasks), np.uint8),
+            influence=np.zeros(0, np.float32),
+        )
+
+    @staticmethod
     def concat(parts: list[Units]) -> Units:
         """All units of `parts`, ordered by unit id."""
         joined = {part.name: np.concatenate([getattr(p, part.name) for p in parts]) for part in fields(Units)}

@@ -1,11 +1,13 @@
 import numpy as np
-import pytest
+import synthetic
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_memory import memory_of, units_of
 from test_units import make
 
-from diet_ray.config import BudgetConfig
-from diet_ray.fuse import fuse, quota
+from diet_ray.config import BudgetConfig, StreamConfig
+from diet_ray.fuse import leaving, quota
+from diet_ray.memory import ShardedMemory
 from diet_ray.units import Units
 
 SIZES = st.lists(st.integers(1, 60), min_size=1, max_size=8)
@@ -16,16 +18,20 @@ def fresh(first: int, n: int, block: int) -> Units:
     return units.updated(unit_id=np.arange(first, first + n), block=np.full(n, block, np.int32))
 
 
+def memory(units: Units, *, shards: int = 2) -> ShardedMemory:
+    config = StreamConfig.model_validate({"log": "x", "reference": {"dim": 3}})
+    return memory_of(units, synthetic.schema(tasks=2), config, shards=shards)
+
+
 def stream(sizes: list[int], config: BudgetConfig) -> list[tuple[int, int, int]]:
     """Rows seen, units and fresh units after each block."""
-    memory: Units | None = None
+    fused = memory(make(0))
     rows, seen = 0, []
     for block, size in enumerate(sizes):
-        before = len(memory) if memory else 0
-        n = min(quota(config, block_rows=size, rows_before=rows, units_before=before), size)
-        memory = fuse(memory, fresh(rows, n, block), config)
+        n = min(quota(config, block_rows=size, rows_before=rows, units_before=fused.count()), size)
+        fused.fuse(fresh(rows, n, block), config)
         rows += size
-        seen.append((rows, len(memory), n))
+        seen.append((rows, fused.count(), n))
     return seen
 
 
@@ -56,21 +62,28 @@ def test_a_cap_is_never_exceeded_and_kept_full(sizes: list[int], cap: int) -> No
 
 
 @settings(deadline=None)
-@given(old=st.integers(1, 30), new=st.integers(1, 10), cap=st.integers(1, 30), seed=st.integers(0, 99))
+@given(
+    old=st.integers(1, 30),
+    new=st.integers(1, 10),
+    cap=st.integers(1, 30),
+    shards=st.integers(1, 5),
+    seed=st.integers(0, 99),
+)
 def test_the_lowest_influence_leaves_then_the_older_block_then_the_smaller_id(
-    old: int, new: int, cap: int, seed: int
+    old: int, new: int, cap: int, shards: int, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
     before = make(old).updated(
         influence=rng.integers(-1, 2, old).astype(np.float32), block=rng.integers(0, 3, old).astype(np.int32)
     )
-    after = fuse(before, fresh(1000, new, 9), BudgetConfig(cap=cap))
+    fused = memory(before, shards=shards)
+    fused.fuse(fresh(1000, new, 9), BudgetConfig(cap=cap))
+    after = units_of(fused)
     leaves = sorted(range(old), key=lambda i: (before.influence[i], before.block[i], before.unit_id[i]))
     stays = leaves[max(0, old + new - cap) :]
     assert after.unit_id.tolist() == sorted(before.unit_id[stays].tolist()) + list(range(1000, 1000 + new))
 
 
-@pytest.mark.parametrize("config", [BudgetConfig(ratio=0.1), BudgetConfig(cap=5)])
-def test_the_first_block_is_taken_as_it_is(config: BudgetConfig) -> None:
-    units = fresh(0, 5, 0)
-    assert fuse(None, units, config) is units
+def test_no_more_leave_than_there_are() -> None:
+    units = make(4)
+    assert sorted(leaving(units.influence, units.block, units.unit_id, 9).tolist()) == [0, 1, 2, 3]

@@ -1,7 +1,9 @@
-"""The memory in the object store: versions, owners, readers, files."""
+"""The memory in shards: where units go, what is decided over all of them, and the owners in the object store."""
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import fields
@@ -10,24 +12,38 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray
+import synthetic
+import torch
+from small_memory import memory_of, shards_of, units_of
 
-from diet_ray.memory import KEPT_VERSIONS, MemoryShard, ShardedMemory
+from diet_ray.candidates import build
+from diet_ray.config import StreamConfig
+from diet_ray.errors import CorruptArtefactError
+from diet_ray.memory import ShardedMemory
+from diet_ray.owners import LostShardError, OwnedShards
+from diet_ray.reference import Predictor, Reference, save_tensors
+from diet_ray.seeds import generator
 from diet_ray.store import check_file, read_units
-from diet_ray.units import Units, from_arrow, shard_of, to_arrow
+from diet_ray.student import FlatNet
+from diet_ray.units import Units, shard_of
 
-pytestmark = pytest.mark.ray
+SCHEMA = synthetic.schema(tasks=2)
+STREAM = StreamConfig.model_validate(
+    {"log": "x", "reference": {"dim": 3, "nets": [{"name": "lr", "arch": "lr", "adapter": False}]}}
+)
 
 
 def units(n: int, *, seed: int = 0) -> Units:
     rng = np.random.default_rng(seed)
+    rows = synthetic.rows(n, tasks=2, block=seed)
     return Units(
         unit_id=np.sort(rng.choice(10**6, n, replace=False)).astype(np.int64),
-        ids=rng.integers(0, 50, (n, 3)).astype(np.int32),
-        delta=rng.normal(size=(n, 3, 4)).astype(np.float32),
+        ids=rows.ids,
+        delta=rng.normal(size=(n, SCHEMA.n_fields, 3)).astype(np.float32),
         logit=rng.normal(size=(n, 2)).astype(np.float32),
-        weight=np.ones(n, np.float32),
+        weight=rng.random(n).astype(np.float32),
         block=np.zeros(n, np.int32),
-        label=rng.integers(0, 2, (n, 2)).astype(np.uint8),
+        label=rows.labels,
         influence=rng.normal(size=n).astype(np.float32),
     )
 
@@ -36,85 +52,154 @@ def same(a: Units, b: Units) -> bool:
     return all(np.array_equal(getattr(a, part.name), getattr(b, part.name)) for part in fields(Units))
 
 
-@pytest.fixture
-def memory(ray_cluster: int) -> Iterator[ShardedMemory]:
-    memory = ShardedMemory(3)
-    yield memory
-    memory.close()
+def phi(seed: int) -> dict[str, torch.Tensor]:
+    n_ids = int(SCHEMA.first_static_id[-1])
+    return Reference(SCHEMA, STREAM.reference.nets, STREAM.reference, n_ids=n_ids, seed=seed).checkpoint()
 
 
-@ray.remote(num_cpus=0)
-def read_elsewhere(memory: ShardedMemory) -> np.ndarray:
-    return memory.read().unit_id
+def predictor(seed: int) -> Predictor:
+    return Predictor(SCHEMA, STREAM.reference.nets, phi(seed))
 
 
-def test_all_that_is_published_is_read_here_and_elsewhere(memory: ShardedMemory) -> None:
-    first, second = units(100), units(70, seed=1)
-    memory.publish(first)
-    assert same(memory.read(), first)
-    memory.publish(second)
-    assert same(memory.read(), second)
-    assert np.array_equal(ray.get(read_elsewhere.remote(memory)), second.unit_id)
+@pytest.mark.parametrize("shards", [1, 3, 8])
+def test_a_position_is_the_rank_by_unit_id_over_all_shards(shards: int) -> None:
+    whole = units(50)
+    memory = memory_of(whole, SCHEMA, STREAM, shards=shards, phi=predictor(0))
+    assert len(memory) == memory.count() == 50
+    for number, shard in enumerate(shards_of(memory)):
+        assert set(shard_of(shard.units.unit_id, shards)) <= {number}
+    rows = torch.randperm(50, generator=generator(1))[:20].sort().values
+    taken = memory.take(rows)
+    x = whole.inputs(predictor(0).table, SCHEMA.field_of_slot)
+    torch.testing.assert_close(taken.x, x[rows], rtol=0, atol=0)
+    assert np.array_equal(taken.logit.numpy(), whole.logit[rows])
+    assert np.array_equal(taken.weight.numpy(), whole.weight[rows])
 
 
-def test_shards_may_be_empty(memory: ShardedMemory) -> None:
-    one = units(1)
-    memory.publish(one)
-    assert same(memory.read(), one)
+def test_what_moves_is_seen_at_once_and_dropped_unless_kept() -> None:
+    whole, rows = units(30), torch.tensor([2, 3, 17])
+    for kept in (False, True):
+        memory = memory_of(whole, SCHEMA, STREAM, phi=predictor(0))
+        before = memory.take(rows)
+        memory.move(rows, torch.ones(3, SCHEMA.n_fields, 3), -torch.ones(3, 2))
+        after = memory.take(rows)
+        # Adam's first step is one learning rate long.
+        assert bool(torch.isclose(before.x - after.x, torch.tensor(STREAM.refine.delta_lr), rtol=1e-2).all())
+        assert bool(torch.isclose(after.logit - before.logit, torch.tensor(STREAM.refine.logit_lr), rtol=1e-2).all())
+        assert torch.equal(memory.take(rows, refined=False).x, before.x)
+        memory.settle(kept=kept)
+        changed = (units_of(memory).logit != whole.logit).any(axis=1)
+        assert np.flatnonzero(changed).tolist() == (rows.tolist() if kept else [])
 
 
-def test_each_owner_writes_its_own_units(memory: ShardedMemory, tmp_path: Path) -> None:
-    published = units(100)
-    memory.publish(published)
-    entries = memory.write(tmp_path)
+def test_influence_is_measured_where_units_live_and_the_strongest_of_all_are_chosen() -> None:
+    whole = units(40)
+    spec = STREAM.refine.proxies[0]
+    alone, spread = (memory_of(whole, SCHEMA, STREAM, shards=n, phi=predictor(0)) for n in (1, 5))
+    theta = FlatNet(build(spec, SCHEMA.field_names, 3, 2, seed=4)).initial()
+    along = torch.randn(len(theta), generator=generator(3))
+    chosen = alone.measure(spec, theta, along, 7)
+    assert torch.equal(spread.measure(spec, theta, along, 7), chosen)
+    for memory in (alone, spread):
+        memory.settle(kept=True)
+    measured = units_of(spread).influence
+    np.testing.assert_allclose(measured, units_of(alone).influence, rtol=1e-4, atol=1e-7)
+    assert set(np.argsort(-np.abs(measured))[:7]) == set(chosen.tolist())
+    assert spread.measure(spec, theta, along, 99).tolist() == list(range(40))
+
+
+@pytest.mark.parametrize("method", ["reembed", "ridge", "procrustes", "none"])
+def test_alignment_over_shards_is_alignment_of_the_whole(method: str, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{seed}.safetensors" for seed in (0, 1)]
+    for seed, path in enumerate(paths):
+        save_tensors(path, phi(seed))
+    align = STREAM.align.model_copy(update={"method": method})
+    stream = STREAM.model_copy(update={"align": align})
+    found = []
+    for shards in (1, 4):
+        memory = memory_of(units(60), SCHEMA, stream, shards=shards)
+        memory.align(None, paths[0], align)
+        assert same(units_of(memory), units(60))  # before the first stage there is nothing to bring along
+        memory.align(paths[0], paths[1], align)
+        found.append(units_of(memory))
+    np.testing.assert_allclose(found[1].delta, found[0].delta, atol=1e-5)
+    np.testing.assert_allclose(found[1].logit, found[0].logit, atol=1e-4)
+    assert not np.array_equal(found[0].logit, units(60).logit)
+    assert np.array_equal(found[0].delta, units(60).delta) == (method == "reembed")
+
+
+def test_each_shard_writes_its_own_units_and_any_number_of_shards_loads_them(tmp_path: Path) -> None:
+    whole = units(100)
+    entries = memory_of(whole, SCHEMA, STREAM, shards=3).write(tmp_path)
     assert [entry.path for entry in entries] == ["memory-00.arrow", "memory-01.arrow", "memory-02.arrow"]
     parts = [read_units(check_file(tmp_path, entry)) for entry in entries]
     for index, part in enumerate(parts):
-        assert len(part) > 0
         assert set(shard_of(part.unit_id, 3)) == {index}
-    assert same(Units.concat(parts), published)
+    loaded = memory_of(units(0), SCHEMA, STREAM, shards=5)
+    loaded.load(tmp_path, entries)
+    assert same(units_of(loaded), whole)
+    (tmp_path / "memory-01.arrow").write_bytes(b"")
+    with pytest.raises(CorruptArtefactError, match=r"memory-01\.arrow"):
+        loaded.load(tmp_path, entries)
 
 
-def test_a_version_lives_as_long_as_somebody_holds_it(ray_cluster: int) -> None:
-    owner = MemoryShard.remote()  # type: ignore[attr-defined]
-    versions = [units(50, seed=seed) for seed in range(4)]
-    ray.get(owner.publish.remote(to_arrow(versions[0])))
-    (reference,) = ray.get(owner.latest.remote())
-    held = from_arrow(ray.get(reference), "here")
-    assert not held.delta.flags.writeable  # mapped from the object store, not copied
-    with pytest.raises(ValueError, match="read-only"):
-        held.delta[0] = 1.0
-    for later in versions[1 : KEPT_VERSIONS + 2]:
-        ray.get(owner.publish.remote(to_arrow(later)))
-    assert same(held, versions[0])
-    (newest,) = ray.get(owner.latest.remote())
-    assert same(from_arrow(ray.get(newest), "here"), versions[3])
-    ray.kill(owner)
-    assert same(held, versions[0])
+def test_shards_may_be_empty() -> None:
+    memory = memory_of(units(1), SCHEMA, STREAM, shards=4, phi=predictor(0))
+    assert len(memory.take(torch.tensor([0]))) == 1
 
 
-def test_readers_of_one_version_share_its_bytes(ray_cluster: int) -> None:
-    owner = MemoryShard.remote()  # type: ignore[attr-defined]
-    ray.get(owner.publish.remote(to_arrow(units(2000))))
-    (reference,) = ray.get(owner.latest.remote())
-    one, other = (from_arrow(ray.get(reference), "here") for _ in range(2))
-    for part in fields(Units):
-        a, b = getattr(one, part.name), getattr(other, part.name)
-        assert a.__array_interface__["data"] == b.__array_interface__["data"], part.name
-    ray.kill(owner)
+@pytest.fixture
+def owned(ray_cluster: int, tmp_path: Path) -> Iterator[ShardedMemory]:
+    save_tensors(tmp_path / "phi.safetensors", phi(0))
+    shards = OwnedShards(3)
+    memory = ShardedMemory(shards)
+    memory.begin(SCHEMA, STREAM)
+    memory.align(None, tmp_path / "phi.safetensors", STREAM.align)
+    yield memory
+    shards.close()
 
 
-def test_a_closed_memory_is_gone(ray_cluster: int) -> None:
-    memory = ShardedMemory(1)
-    memory.publish(units(5))
-    memory.close()
+@ray.remote(num_cpus=0)
+def taken_elsewhere(memory: ShardedMemory, rows: torch.Tensor) -> np.ndarray:
+    memory.open()
+    return memory.take(rows).x.numpy()
 
-    def read_until_gone() -> None:
-        # Ray kills an actor in its own time; what matters is that it is gone soon, and that reading then says so.
-        until = time.monotonic() + 30
-        while time.monotonic() < until:
-            memory.read()
-            time.sleep(0.05)
 
-    with pytest.raises(ray.exceptions.RayActorError):
-        read_until_gone()
+@pytest.mark.ray
+def test_owners_do_what_shards_in_this_process_do(owned: ShardedMemory, tmp_path: Path) -> None:
+    whole, rows = units(80), torch.tensor([0, 5, 79])
+    local = memory_of(whole, SCHEMA, STREAM, phi=predictor(0))
+    owned.add(whole)
+    owned.open()
+    for memory in (local, owned):
+        memory.move(rows, torch.ones(3, SCHEMA.n_fields, 3), torch.ones(3, 2))
+    assert torch.equal(owned.take(rows).x, local.take(rows).x)
+    assert np.array_equal(ray.get(taken_elsewhere.remote(owned, rows)), local.take(rows).x.numpy())
+    (tmp_path / "local").mkdir()
+    (tmp_path / "owned").mkdir()
+    for memory in (local, owned):
+        memory.settle(kept=True)
+    assert local.write(tmp_path / "local") == owned.write(tmp_path / "owned")
+
+
+@pytest.mark.ray
+def test_an_owner_that_died_holds_nothing_and_says_so_until_the_run_begins_again(owned: ShardedMemory) -> None:
+    owned.add(units(20))
+    assert isinstance(owned.shards, OwnedShards)
+    victim = owned.shards.owners[1]
+    os.kill(ray.get(victim.do.remote("pid", ())), signal.SIGKILL)
+    error: Exception = ray.exceptions.RayActorError()
+    until = time.monotonic() + 60
+    while isinstance(
+        error, ray.exceptions.RayActorError
+    ):  # Ray restarts the owner in its own time; until then, calls fail
+        assert time.monotonic() < until
+        time.sleep(0.2)
+        try:
+            ray.get(victim.do.remote("unit_ids", ()))
+        except (ray.exceptions.RayActorError, ray.exceptions.RayTaskError) as found:
+            error = found
+    assert isinstance(error.__cause__ or getattr(error, "cause", None), LostShardError)
+    owned.begin(SCHEMA, STREAM)
+    owned.add(units(20))
+    assert owned.count() == 20

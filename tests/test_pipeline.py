@@ -91,7 +91,9 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("step", ["train_reference", "choose", "align", "fuse", "refine", "save_tensors", "file_entry"])
+@pytest.mark.parametrize(
+    "step", ["train_reference", "choose", "last_checkpoint", "convert", "refine", "save_tensors", "file_entry"]
+)
 @pytest.mark.parametrize("stage", [1, 2])
 def test_an_interrupted_run_resumes_to_the_same_bytes(
     finished: Path, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, stage: int

@@ -13,6 +13,7 @@ import synthetic
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_memory import memory_of, shards_of, units_of
 from small_run import STREAM
 from torch import Tensor
 
@@ -20,10 +21,13 @@ from diet_ray.bilevel import HardTargets, MetaGradient, meta_gradient
 from diet_ray.blocks import Rows
 from diet_ray.config import StreamConfig, StudentConfig
 from diet_ray.crew import Crew, Solo
+from diet_ray.memory import ShardedMemory
 from diet_ray.reference import Predictor, Reference, train_pass
-from diet_ray.refine import GUARD_SHARE, Refiner, RefineReport, RowAdam, refine, round_order
+from diet_ray.refine import GUARD_SHARE, Refiner, refine, round_order
+from diet_ray.row_adam import RowAdam
 from diet_ray.seeds import derive_seed, generator
 from diet_ray.select import Scored
+from diet_ray.store import RefineReport
 from diet_ray.student import FlatNet
 from diet_ray.units import Units, convert
 
@@ -59,8 +63,23 @@ HELD = synthetic.rows(90, block=2)
 
 
 def run(units: Units, checkpoints: list[Predictor], stream: StreamConfig, **more: Any) -> tuple[Units, Any]:
-    held, crew, seed = more.pop("held", HELD), more.pop("crew", Solo()), more.pop("seed", 1)
-    return refine(units, checkpoints, held, SCHEMA, stream, crew, seed=seed, **more)
+    held, seed = more.pop("held", HELD), more.pop("seed", 1)
+    memory = memory_of(units, SCHEMA, stream, phi=checkpoints[-1])
+    report = refine(memory, checkpoints, held, SCHEMA, stream, Solo(), seed=seed, **more)
+    return units_of(memory), report
+
+
+def refiner_of(
+    units: Units, checkpoints: list[Predictor], stream: StreamConfig, *, crew: Crew | None = None, seed: int = 1
+) -> Refiner:
+    memory = memory_of(units, SCHEMA, stream, phi=checkpoints[-1])
+    return Refiner(memory, checkpoints, pool(checkpoints), SCHEMA, stream, crew or Solo(), seed)
+
+
+def now(memory: ShardedMemory, units: Units) -> Units:
+    """The units as refinement has left them so far."""
+    memory.settle(kept=True)
+    return units_of(memory).updated(influence=units.influence)
 
 
 def same_bytes(a: Units, b: Units) -> bool:
@@ -110,13 +129,19 @@ def in_threads(n: int, work: Callable[[Crew], Any]) -> list[Any]:
 
 
 def rounds(
-    units: Units, checkpoints: list[Predictor], stream: StreamConfig, crew: Crew, seed: int = 1
+    units: Units, checkpoints: list[Predictor], stream: StreamConfig, *, shards: int = 3
 ) -> tuple[Units, list[float]]:
     """The units after all rounds, before the guard, and the meta-losses."""
-    refiner = Refiner(units, checkpoints, pool(checkpoints), SCHEMA, stream, crew, seed)
+    memory = memory_of(units, SCHEMA, stream, phi=checkpoints[-1], shards=shards)
+    meta_loss = all_rounds(memory, checkpoints, stream, Solo())
+    return now(memory, units), meta_loss
+
+
+def all_rounds(memory: ShardedMemory, checkpoints: list[Predictor], stream: StreamConfig, crew: Crew) -> list[float]:
+    refiner = Refiner(memory, checkpoints, pool(checkpoints), SCHEMA, stream, crew, 1)
     for number in range(stream.refine.rounds):
         refiner.round(number)
-    return units.updated(delta=refiner.delta.numpy(), logit=refiner.logit.numpy()), refiner.meta_loss
+    return refiner.meta_loss
 
 
 def pool(checkpoints: list[Predictor]) -> HardTargets:
@@ -127,15 +152,32 @@ def pool(checkpoints: list[Predictor]) -> HardTargets:
 def test_several_workers_do_what_one_does(units: Units, checkpoints: list[Predictor], workers: int) -> None:
     # A batch of hard targets that does not split evenly; the outer steps are summed, so that rounding alone tells them apart.
     stream = config(hard_batch=31)
-    one, report = rounds(units, checkpoints, stream, Solo())
-    many = in_threads(workers, lambda crew: rounds(units, checkpoints, stream, crew))
-    for other, its_report in many:
-        np.testing.assert_allclose(other.delta, one.delta, atol=1e-5)
-        np.testing.assert_allclose(other.logit, one.logit, atol=1e-5)
-        assert its_report == pytest.approx(report, abs=1e-5)
-        assert np.array_equal(other.delta, many[0][0].delta)  # all workers hold the same bytes
-        assert np.array_equal(other.logit, many[0][0].logit)
+    one, losses = rounds(units, checkpoints, stream)
+    memory = memory_of(units, SCHEMA, stream, phi=checkpoints[-1])
+    for its_losses in in_threads(workers, lambda crew: all_rounds(memory, checkpoints, stream, crew)):
+        assert its_losses == pytest.approx(losses, abs=1e-5)
+    other = now(memory, units)
+    np.testing.assert_allclose(other.delta, one.delta, atol=1e-5)
+    np.testing.assert_allclose(other.logit, one.logit, atol=1e-5)
     assert np.abs(one.delta).max() > 1e-5
+
+
+@pytest.mark.parametrize("shards", [1, 2, 7])
+def test_the_number_of_shards_does_not_matter(units: Units, checkpoints: list[Predictor], shards: int) -> None:
+    stream = config(rounds=6, active=9)
+    one, losses = rounds(units, checkpoints, stream)
+    other, its_losses = rounds(units, checkpoints, stream, shards=shards)
+    np.testing.assert_allclose(other.delta, one.delta, atol=1e-6)
+    np.testing.assert_allclose(other.logit, one.logit, atol=1e-6)
+    assert its_losses == pytest.approx(losses, abs=1e-6)
+    assert np.abs(one.delta).max() > 1e-5
+
+
+def test_a_shard_that_no_round_touches_is_not_copied(units: Units, checkpoints: list[Predictor]) -> None:
+    stream = config(active=1, address_every=9)
+    memory = memory_of(units, SCHEMA, stream, phi=checkpoints[-1])
+    all_rounds(memory, checkpoints, stream, Solo())
+    assert sum(shard.working is not None for shard in shards_of(memory)) == 1
 
 
 def test_the_same_seed_gives_the_same_bytes_whatever_the_global_state(
@@ -165,9 +207,9 @@ def test_rounds_lower_the_meta_loss(units: Units, checkpoints: list[Predictor]) 
     stream = stream.model_copy(update={"student": student, "reference": lone})
     right, wrong = (units.updated(logit=sign * 20 * units.logit) for sign in (1, -1))
     still = stream.model_copy(update={"refine": stream.refine.model_copy(update={"logit_lr": 0.0})})
-    of_right, of_wrong = (np.mean(rounds(start, checkpoints, still, Solo())[1]) for start in (right, wrong))
+    of_right, of_wrong = (np.mean(rounds(start, checkpoints, still)[1]) for start in (right, wrong))
     assert of_right < of_wrong
-    _, meta_loss = rounds(wrong, checkpoints, stream, Solo())
+    _, meta_loss = rounds(wrong, checkpoints, stream)
     assert np.mean(meta_loss[-10:]) < of_right
 
 
@@ -187,16 +229,19 @@ def test_the_first_round_moves_active_units_against_the_gradient(
     units: Units, checkpoints: list[Predictor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = watch_gradients(monkeypatch)
-    refiner = Refiner(units, checkpoints, pool(checkpoints), SCHEMA, config(delta_lr=0.01, logit_lr=0.1), Solo(), 1)
+    # So few units and so long a horizon that the round sees them all: positions in it are positions in the memory.
+    refiner = refiner_of(units, checkpoints, config(delta_lr=0.01, logit_lr=0.1, window=10, active=60))
     refiner.round(0)
     gradient = seen[0][1]
     changeable = torch.isin(gradient.rows, refiner.active)
     rows = gradient.rows[changeable]
-    for now, before, by, lr in (
-        (refiner.delta, units.delta, gradient.delta, 0.01),
-        (refiner.logit, units.logit, gradient.logit, 0.1),
+    assert len(gradient.rows) == len(units)
+    after = now(refiner.memory, units)
+    for moved, by, lr in (
+        (torch.tensor(after.delta - units.delta), gradient.delta, 0.01),
+        (torch.tensor(after.logit - units.logit), gradient.logit, 0.1),
     ):
-        moved, by = (now - torch.tensor(before))[rows], by[changeable]
+        moved, by = moved[rows], by[changeable]
         clear = by.abs() > 1e-7  # Adam's first step is lr long where epsilon counts for nothing
         assert int(clear.sum()) > 10
         torch.testing.assert_close(moved[clear], -lr * by[clear].sign(), rtol=0.02, atol=1e-6)
@@ -207,7 +252,7 @@ def test_a_round_starts_between_a_checkpoint_and_random_parameters(
 ) -> None:
     seen = watch_gradients(monkeypatch)
     stream = config(proxies=[{"name": "same", "arch": "dnn", "params": {"hidden": [8]}}])
-    refiner = Refiner(units, checkpoints, pool(checkpoints), SCHEMA, stream, Solo(), 1)
+    refiner = refiner_of(units, checkpoints, stream)
     shares, used = [], set()
     for number in range(8):
         refiner.round(number)
@@ -227,30 +272,28 @@ def test_a_round_starts_between_a_checkpoint_and_random_parameters(
 
 def test_a_round_without_a_finite_gradient_is_skipped_and_counted(units: Units, checkpoints: list[Predictor]) -> None:
     broken = units.updated(delta=np.full_like(units.delta, np.nan))
-    refiner = Refiner(broken, checkpoints, pool(checkpoints), SCHEMA, config(), Solo(), 1)
+    refiner = refiner_of(broken, checkpoints, config())
     refiner.round(0)
     refiner.round(1)
     assert refiner.skipped == 2
     assert np.isnan(refiner.meta_loss).all()
-    assert np.array_equal(refiner.logit.numpy(), units.logit)
-    assert not refiner.delta_adam.steps.any()
+    assert all(shard.working is None for shard in shards_of(refiner.memory))
 
 
 def test_the_clip_scales_both_gradients(
     units: Units, checkpoints: list[Predictor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refiner = Refiner(units, checkpoints, pool(checkpoints), SCHEMA, config(), Solo(), 1)
+    refiner = refiner_of(units, checkpoints, config())
     monkeypatch.setattr(refiner.clip, "factor", lambda norm: 0.0)
     refiner.round(0)
-    assert refiner.delta_adam.steps.any()
-    assert np.array_equal(refiner.delta.numpy(), units.delta)
-    assert np.array_equal(refiner.logit.numpy(), units.logit)
+    assert any(shard.working is not None for shard in shards_of(refiner.memory))
+    assert same_bytes(now(refiner.memory, units), units)
 
 
 def test_addressing_is_repeated_every_so_many_rounds(
     units: Units, checkpoints: list[Predictor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refiner = Refiner(units, checkpoints, pool(checkpoints), SCHEMA, config(address_every=2), Solo(), 1)
+    refiner = refiner_of(units, checkpoints, config(address_every=2))
     addressed: list[int] = []
     real = refiner.address
     monkeypatch.setattr(refiner, "address", lambda *values: (addressed.append(len(refiner.meta_loss)), real(*values)))
@@ -261,7 +304,7 @@ def test_addressing_is_repeated_every_so_many_rounds(
 
 def test_only_active_units_move(units: Units, checkpoints: list[Predictor]) -> None:
     stream = config(rounds=2, active=5, address_every=2)
-    moved, _ = rounds(units, checkpoints, stream, Solo())
+    moved, _ = rounds(units, checkpoints, stream)
     changed = (moved.delta != units.delta).any(axis=(1, 2)) | (moved.logit != units.logit).any(axis=1)
     assert 1 <= changed.sum() <= 5
 
@@ -344,7 +387,7 @@ def some(rows: Rows, n: int) -> Rows:
 def test_nothing_to_do_changes_nothing(units: Units, checkpoints: list[Predictor], n_rounds: int, held: int) -> None:
     after, report = run(units, checkpoints, config(rounds=n_rounds), held=some(HELD, held))
     assert report is None
-    assert after is units
+    assert same_bytes(after, units)
 
 
 def test_three_held_out_rows_are_enough(units: Units, checkpoints: list[Predictor]) -> None:
@@ -368,7 +411,7 @@ def test_the_references_parameters_stand_behind_the_proxys_adapter(units: Units,
         ]
     )
     targets = pool(checkpoints)
-    refiner = Refiner(units, checkpoints, targets, SCHEMA, stream, Solo(), 0)
+    refiner = refiner_of(units, checkpoints, stream)
     assert [len(proxy.references) for proxy in refiner.proxies] == [2, 0, 0, 0]
     proxy = refiner.proxies[0]
     for theta, phi in zip(proxy.references, checkpoints, strict=True):

@@ -1,0 +1,68 @@
+"""The shards of the memory as Ray actors: units live in the object store, each shard owned by an actor that works on it.
+
+The owner puts a version itself, because an object lives only as long as the process that put it, and works on the mapped buffers. Under
+pressure Ray spills versions to disk.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import ray
+
+from diet_ray.config import StreamConfig
+from diet_ray.schema import Schema
+from diet_ray.unit_shard import UnitShard
+from diet_ray.units import Units, from_arrow, to_arrow
+
+
+class LostShardError(Exception):
+    """A shard's owner has died and its units with it: the stage must begin anew from the last committed one."""
+
+
+@ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy="SPREAD")
+class ShardOwner(UnitShard):
+    """Owns one shard. Ray may restart it; it then refuses to work until a run begins again, for its units are gone."""
+
+    begun = False
+
+    def begin(self, schema: Schema, config: StreamConfig) -> None:
+        """See `UnitShard.begin`."""
+        super().begin(schema, config)
+        self.begun = True
+
+    def hold(self, units: Units) -> None:
+        """Make `units` the shard's new version, in the object store."""
+        self.version = ray.put(to_arrow(units))
+        super().hold(from_arrow(ray.get(self.version), "object store"))
+
+    def pid(self) -> int:
+        """The owner's process."""
+        return os.getpid()
+
+    def do(self, method: str, arguments: tuple[Any, ...]) -> Any:
+        """Call a method of the shard."""
+        if not self.begun and method not in ("begin", "pid"):
+            raise LostShardError(f"the owner of a memory shard died and holds nothing, it cannot {method!r}")
+        return getattr(self, method)(*arguments)
+
+
+class OwnedShards:
+    """Handles of the N owners. They can be sent to any worker; the owners live as long as the process that created them."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.owners = [ShardOwner.remote() for _ in range(size)]  # type: ignore[attr-defined]
+
+    def call(self, method: str, *arguments: Any, each: list[tuple[Any, ...]] | None = None) -> list[Any]:
+        """See `Shards.call`: all owners work at once."""
+        own = each if each is not None else [arguments] * self.size
+        calls = [owner.do.remote(method, given) for owner, given in zip(self.owners, own, strict=True)]
+        answers: list[Any] = ray.get(calls)
+        return answers
+
+    def close(self) -> None:
+        """End the owners and with them the memory in the object store."""
+        for owner in self.owners:
+            ray.kill(owner)

@@ -1,0 +1,141 @@
+"""One shard of the memory, and what a stage does to units where they live. No Ray here: `diet_ray.owners` puts shards into actors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diet_ray.address import choose_active, influence
+from diet_ray.align import Moments, align, moments
+from diet_ray.candidates import CandidateSpec, build
+from diet_ray.config import StreamConfig
+from diet_ray.embedding import lookup
+from diet_ray.fuse import leaving
+from diet_ray.reference import Predictor, load_tensors
+from diet_ray.row_adam import RowAdam
+from diet_ray.schema import Schema
+from diet_ray.store import FileEntry, write_units
+from diet_ray.student import Examples, FlatNet
+from diet_ray.units import Units
+
+
+class Leaving(NamedTuple):
+    """What decides which units leave a full memory; each `[M]`."""
+
+    influence: np.ndarray
+    block: np.ndarray
+    unit_id: np.ndarray
+
+
+class UnitShard:
+    """Some of the units of M_t, ordered by unit id, in the space of phi_t.
+
+    Refinement changes a working copy of deltas and logits, made when the first of them moves: a shard that no round touches is not copied.
+    """
+
+    def begin(self, schema: Schema, config: StreamConfig) -> None:
+        """Forget everything and serve a run."""
+        torch.set_num_threads(config.cluster.threads_per_worker)
+        self.schema, self.config = schema, config
+        self.hold(Units.empty(schema.n_slots, schema.n_fields, config.reference.dim, schema.n_tasks))
+
+    def hold(self, units: Units) -> None:
+        """Make `units` the shard's new version."""
+        self.units = units
+        self.influence = units.influence
+        self.working: tuple[RowAdam, RowAdam] | None = None
+
+    def add(self, units: Units) -> None:
+        """Take in more units."""
+        self.hold(Units.concat([self.units, units]))
+
+    def follow(self, checkpoint: Path) -> None:
+        """Serve the space of another phi from here on."""
+        self.phi = self._predictor(checkpoint)
+
+    def moments(self, previous: Path) -> Moments:
+        """What the units contribute to the maps from the space of the checkpoint `previous` to that of phi."""
+        old = self._predictor(previous)
+        return moments(old.embed(self.units.ids), self.phi.embed(self.units.ids))
+
+    def align(self, previous: Path, maps: Tensor | None) -> None:
+        """Step 5: bring the units from the space of the checkpoint `previous` to that of phi (see `align`)."""
+        old = None if maps is None else self._predictor(previous).embed(self.units.ids)
+        new = self.phi.embed(self.units.ids)
+        self.hold(align(self.units, old, new, maps, self.phi.logits, self.config.align.relabel))
+
+    def leaving(self, n: int) -> Leaving:
+        """The `n` units that would leave first."""
+        units = self.units
+        first = leaving(units.influence, units.block, units.unit_id, n)
+        return Leaving(units.influence[first], units.block[first], units.unit_id[first])
+
+    def drop(self, unit_id: np.ndarray) -> None:
+        """Let units go."""
+        self.hold(self.units.take(~np.isin(self.units.unit_id, unit_id)))
+
+    def unit_ids(self) -> np.ndarray:
+        """`[M]` int64, rising."""
+        return self.units.unit_id
+
+    def take(self, rows: np.ndarray, refined: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Inputs `[R, F, d]`, logits `[R, T]` and weights `[R]` at the positions `rows`, as refinement has left them or as they were."""
+        examples = self._examples(torch.tensor(rows), refined=refined)
+        return examples.x.numpy(), examples.logit.numpy(), examples.weight.numpy()
+
+    def measure(self, spec: CandidateSpec, theta: np.ndarray, direction: np.ndarray, n: int) -> tuple[np.ndarray, ...]:
+        """Influence of every unit at a student's parameters along a gradient (see `influence`); kept with the units.
+
+        Returns:
+            The positions of the `n` units with most leverage, rising, and their influences.
+        """
+        dim, n_tasks = self.units.delta.shape[2], self.units.logit.shape[1]
+        net = FlatNet(build(spec, self.schema.field_names, dim, n_tasks, seed=0).eval())
+        everything = torch.arange(len(self.units))
+        found = [
+            influence(net, torch.tensor(theta), torch.tensor(direction), self._examples(rows, refined=True))
+            for rows in torch.split(everything, 8192)
+        ]
+        values = torch.cat(found) if found else torch.zeros(0)
+        self.influence = values.numpy()
+        active = choose_active(values, n)
+        return active.numpy(), values[active].numpy()
+
+    def move(self, rows: np.ndarray, by_delta: np.ndarray, by_logit: np.ndarray) -> None:
+        """Move the units at the positions `rows` against a meta-gradient, each by a step of its own Adam."""
+        if not len(rows):
+            return
+        if self.working is None:
+            self.working = RowAdam(torch.tensor(self.units.delta)), RowAdam(torch.tensor(self.units.logit))
+        at, refine = torch.tensor(rows), self.config.refine
+        self.working[0].step(at, torch.tensor(by_delta), refine.delta_lr)
+        self.working[1].step(at, torch.tensor(by_logit), refine.logit_lr)
+
+    def settle(self, kept: bool) -> None:
+        """End refinement: keep what it made of the units, or what they were; their measured influence stays either way."""
+        units = self.units.updated(influence=self.influence)
+        if kept and self.working is not None:
+            delta, logit = self.working
+            units = units.updated(delta=delta.values.numpy(), logit=logit.values.numpy())
+        self.hold(units)
+
+    def write(self, path: Path) -> FileEntry:
+        """Write the units to a file; returns its manifest entry."""
+        return write_units(path, self.units)
+
+    def _examples(self, rows: Tensor, *, refined: bool) -> Examples:
+        units = self.units
+        index = rows.numpy()
+        if refined and self.working is not None:
+            delta, logit = self.working[0].values[rows], self.working[1].values[rows]
+        else:
+            delta, logit = torch.tensor(units.delta[index]), torch.tensor(units.logit[index])
+        base = lookup(self.phi.table, torch.tensor(units.ids[index]), self.phi.field_of_slot)
+        return Examples(base + delta, logit, torch.tensor(units.weight[index]))
+
+    def _predictor(self, checkpoint: Path) -> Predictor:
+        return Predictor(self.schema, self.config.reference.nets, load_tensors(checkpoint))

@@ -1,0 +1,33 @@
+"""A memory in this process, made of given units."""
+
+from __future__ import annotations
+
+from diet_ray.config import StreamConfig
+from diet_ray.memory import LocalShards, ShardedMemory
+from diet_ray.reference import Predictor
+from diet_ray.schema import Schema
+from diet_ray.unit_shard import UnitShard
+from diet_ray.units import Units
+
+
+def memory_of(
+    units: Units, schema: Schema, stream: StreamConfig, *, shards: int = 3, phi: Predictor | None = None
+) -> ShardedMemory:
+    memory = ShardedMemory(LocalShards(shards))
+    memory.begin(schema, stream)
+    memory.add(units)
+    for shard in shards_of(memory):
+        if phi is not None:
+            shard.phi = phi
+    memory.open()
+    return memory
+
+
+def shards_of(memory: ShardedMemory) -> list[UnitShard]:
+    assert isinstance(memory.shards, LocalShards)
+    return memory.shards.shards
+
+
+def units_of(memory: ShardedMemory) -> Units:
+    """All units as they were last settled."""
+    return Units.concat([shard.units for shard in shards_of(memory)])
