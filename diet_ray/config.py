@@ -139,7 +139,7 @@ class ClusterConfig(Settings):
     cpus_per_scorer: float = Key(default=0.5, gt=0, allow_inf_nan=False)
     """Logical CPUs of each scorer."""
     memory_shards: int = Key(default=2, ge=1)
-    """N, shards of the synthetic memory in the object store."""
+    """N, shards of the synthetic memory in the object store, each with an owner that works on it; another number gives other roundings."""
     max_failures: int = Key(default=0, ge=0)
     """Worker failures after which the run still restarts by itself, from the last committed stage."""
 

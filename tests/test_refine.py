@@ -148,10 +148,10 @@ def pool(checkpoints: list[Predictor]) -> HardTargets:
     return HardTargets(checkpoints[-1].embed(HELD.ids), torch.tensor(HELD.labels, dtype=torch.float32))
 
 
-@pytest.mark.parametrize("workers", [2, 3])
+@pytest.mark.parametrize("workers", [2, 4])
 def test_several_workers_do_what_one_does(units: Units, checkpoints: list[Predictor], workers: int) -> None:
     # A batch of hard targets that does not split evenly; the outer steps are summed, so that rounding alone tells them apart.
-    stream = config(hard_batch=31)
+    stream = config(hard_batch=31, rounds=50, address_every=10)
     one, losses = rounds(units, checkpoints, stream)
     memory = memory_of(units, SCHEMA, stream, phi=checkpoints[-1])
     for its_losses in in_threads(workers, lambda crew: all_rounds(memory, checkpoints, stream, crew)):
