@@ -91,6 +91,7 @@ def demo(out: Path, *, weeks: int, seed: int, shown: Display) -> DemoResult:
             seeds=SEEDS,
             on_progress=lambda done, total: count("trials on the memory", done, total),
         )
+        board.check()
 
     with clock.part("compare"):
         others = compare(
