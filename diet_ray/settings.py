@@ -103,7 +103,7 @@ def parse_json(kind: type[S], path: Path) -> S:
     except (OSError, ValueError) as error:  # pydantic's ValidationError is a ValueError, too
         # Another format may differ in any other key as well: it is the format that must be named.
         for problem in error.errors(include_url=False) if isinstance(error, ValidationError) else []:
-            if problem["loc"] == ("format",):
+            if problem["loc"] == ("format",) and problem["type"] == "literal_error":
                 raise VersionError(
                     f"{path}: format {_brief(problem['input'])}, this release reads {problem['ctx']['expected']}: make it again"
                 ) from error
@@ -155,7 +155,7 @@ def _first(error: Exception) -> str:
         problem = error.errors(include_url=False, include_input=False)[0]
         key = _key(problem["loc"])
         more = f", and {error.error_count() - 1} more" if error.error_count() > 1 else ""
-        return f"{key}: {problem['msg']}{more}"
+        return f"{key}: {_cut(problem['msg'])}{more}"
     return str(error)
 
 
@@ -171,7 +171,7 @@ def _explain(kind: type[BaseModel], problem: dict[str, Any]) -> str:
     if problem["type"] == "missing":
         return f"missing key {key!r}"
     shown = "" if isinstance(problem["input"], dict) else f" (got {_brief(problem['input'])})"
-    return f"key {key!r}: {problem['msg']}{shown}"
+    return f"key {key!r}: {_cut(problem['msg'])}{shown}"
 
 
 def _brief(value: Any) -> str:
@@ -180,7 +180,11 @@ def _brief(value: Any) -> str:
         shown = repr(value)
     except ValueError:  # Python writes out no whole number of more than 4300 digits
         shown = f"a long {type(value).__name__}"
-    return shown if len(shown) <= 200 else f"{shown[:200]}..."
+    return _cut(shown, 200)
+
+
+def _cut(text: str, longest: int = 1000) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def _all_keys(kind: type[BaseModel]) -> set[str]:
