@@ -154,6 +154,8 @@ def worker(rank: int, folder: str) -> None:
     model = DistributedDataParallel(Embedding(MULTI, N_IDS, 3, seed=1, sparse=True))
     train(model, ids[:, rank::2], target[:, rank::2])
     np.save(f"{folder}/{rank}.npy", model.module.weight.detach().numpy())
+    del model  # its threads end before the group that they use does
+    dist.barrier()  # and no process leaves while another still talks to it
     dist.destroy_process_group()
 
 
