@@ -1,7 +1,7 @@
-"""What an interrupted run leaves in its folder and nothing will ever read. No Ray here.
+"""What an interrupted run leaves in its folder, or in its archive, and nothing will ever read. No Ray here.
 
 A committed stage is never touched, whatever lies in it, and neither is anything that diet_ray does not know how to make: a run folder
-is also where people keep their notes.
+is also where people keep their notes. In an archive everything that no manifest names can go, but only below `stages/`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from diet_ray.archive import Archive
+from diet_ray.archive_lock import live_archive_lock
 from diet_ray.errors import ConfigError
 from diet_ray.lock import live_lock, locked, refusal
 from diet_ray.store import stage_folder
@@ -24,13 +26,15 @@ _IN_RUN: list[tuple[str, str]] = [
 ]
 """Names in a run folder that only an interrupted process leaves, and what each is."""
 
+DRAFT, NO_STAGE, UNNAMED = "stage that was never committed", "no stage of the run", "no manifest names it"
+
 
 @dataclass(frozen=True)
 class Leftover:
     """A file or folder that can go."""
 
     path: Path
-    """Where it lies."""
+    """Where it lies; in an archive, below its URI."""
     what: str
     """What it is."""
     bytes: int
@@ -75,6 +79,47 @@ def collect(run: Path, on_removed: Callable[[Leftover], None] = lambda one: None
     return found
 
 
+def archive_garbage(archive: Archive) -> list[Leftover]:
+    """What can be removed from an archive, by name: stages without a manifest, and what the others' manifests do not name.
+
+    Raises:
+        ConfigError: the archive holds no run, or cannot be reached.
+        LockedError: a process works with it: what looks left over may be on its way.
+    """
+    archive.require_run()
+    held = live_archive_lock(archive.remote)
+    if held is not None:
+        raise refusal(held)
+    return unnamed(archive)
+
+
+def collect_archive(archive: Archive) -> list[Leftover]:
+    """Remove what `archive_garbage` lists, with the archive locked meanwhile; returns what is gone. Raises what that raises."""
+    archive.require_run()
+    with archive.locked():
+        found = unnamed(archive)
+        for one in found:
+            archive.remote.delete(one.path.as_posix())
+    return found
+
+
+def unnamed(archive: Archive) -> list[Leftover]:
+    """What no manifest of an archive names, whether or not somebody works with it."""
+    found = [
+        Leftover(Path(name), what, size) for name, size in archive.remote.sizes().items() if (what := _in_run(name))
+    ]
+    stages, there = set(archive.stages()), archive.remote.sizes("stages", deep=True)
+    for part in sorted({name.partition("/")[0] for name in there}):
+        mine = {name: size for name, size in there.items() if name == part or name.startswith(f"{part}/")}
+        number = int(part) if re.fullmatch(r"[0-9]{4,}", part) else -1
+        if number not in stages or part != stage_folder(Path(), number).name:
+            found.append(Leftover(Path("stages", part), DRAFT if number >= 0 else NO_STAGE, sum(mine.values())))
+        elif (named := archive.named(number)) is not None:  # what is left of a damaged one is for a person to decide
+            strays = {name: size for name, size in mine.items() if name.removeprefix(f"{part}/") not in named}
+            found += [Leftover(Path("stages", name), UNNAMED, size) for name, size in strays.items()]
+    return found
+
+
 def _check(run: Path) -> None:
     if not (run / "run.json").is_file():
         raise ConfigError(f"{run}: holds no run; name the folder that holds run.json")
@@ -83,13 +128,17 @@ def _check(run: Path) -> None:
 def _list(run: Path) -> list[Leftover]:
     found = []
     for path in sorted(run.iterdir()):
-        what = next((what for pattern, what in _IN_RUN if re.fullmatch(pattern, path.name)), None)
+        what = _in_run(path.name)
         if what:
             found.append(Leftover(path, what, _size(path)))
     stages = run / "stages"
     if stages.is_dir() and not stages.is_symlink():
         found += [Leftover(path, _what(path), _size(path)) for path in sorted(stages.iterdir()) if not _committed(path)]
     return found
+
+
+def _in_run(name: str) -> str | None:
+    return next((what for pattern, what in _IN_RUN if re.fullmatch(pattern, name)), None)
 
 
 def _committed(path: Path) -> bool:
@@ -100,7 +149,7 @@ def _committed(path: Path) -> bool:
 
 
 def _what(path: Path) -> str:
-    return "stage that was never committed" if re.fullmatch(r"\.\d{4,}\.tmp", path.name) else "no stage of the run"
+    return DRAFT if re.fullmatch(r"\.\d{4,}\.tmp", path.name) else NO_STAGE
 
 
 def _size(path: Path) -> int:

@@ -14,10 +14,14 @@ class LaunchConfig(StreamConfig):
 
     out: Path | None = None
     """Run folder; `--out` on the command line wins."""
+    archive: str | None = None
+    """URI of a durable copy of every committed stage: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or file:///FOLDER. `--resume` fetches from
+    there what the run folder lacks. Another endpoint than Amazon's stands in AWS_ENDPOINT_URL, or behind the URI, as in
+    `s3://BUCKET/PREFIX?endpoint_override=HOST:PORT&scheme=http`."""
 
 
-def read_launch(path: Path, out: Path | None) -> tuple[Path, StreamConfig]:
-    """The run folder and the config that a file asks for, `out` before the file's own.
+def read_launch(path: Path, out: Path | None) -> tuple[Path, StreamConfig, str | None]:
+    """The run folder, the config and the archive that a file asks for, `out` before the file's own.
 
     Raises:
         ConfigError: the file cannot be read or has a bad key, or nobody names the run folder.
@@ -26,4 +30,4 @@ def read_launch(path: Path, out: Path | None) -> tuple[Path, StreamConfig]:
     place = out or launch.out
     if place is None:
         raise ConfigError(f"{path}: missing key 'out': say where the run goes, there or with --out")
-    return place, StreamConfig.model_validate(launch.model_dump(exclude={"out"}))
+    return place, StreamConfig.model_validate(launch.model_dump(exclude={"out", "archive"})), launch.archive

@@ -14,9 +14,10 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pydantic import Field as Key
@@ -57,18 +58,21 @@ class Owner(Settings):
 class Held:
     """A lock as it was found."""
 
-    path: Path
+    where: str
+    """The file or object."""
     owner: Owner | None
     """None where the lock cannot be read: its owner may be writing it at this moment, or have died over it."""
     token: str
     """The owner's, or a hash of what cannot be read."""
     touched: float
-    """When it was touched last, by the clock of the file system."""
+    """When it was touched last, by the clock of the storage."""
+    now: Callable[[], float]
+    """Asks that clock."""
 
     @property
     def silence(self) -> float:
         """Seconds since then."""
-        return max(_now(self.path.parent) - self.touched, 0.0)
+        return max(self.now() - self.touched, 0.0)
 
     @property
     def stale(self) -> bool:
@@ -98,22 +102,34 @@ def locked(run: Path) -> Iterator[None]:
     """
     made = not run.exists()
     me = _take(run)
-    end = threading.Event()
-    beats = threading.Thread(target=_beat, args=(run, me.token, end), name="lock", daemon=True)
-    beats.start()
     try:
-        yield
+        with beating(partial(_touch, run, me.token)):
+            yield
     finally:
-        end.set()
-        beats.join()
         kept = _release(run, me)
         if made:
             with suppress(OSError):  # it is not empty
                 run.rmdir()
     if not kept:
-        raise LockedError(
-            f"{run}: its lock was taken away while this process worked in it; look at it with diet-ray verify"
-        )
+        raise taken_away(str(run))
+
+
+@contextmanager
+def beating(beat: Callable[[], bool]) -> Iterator[None]:
+    """Call `beat` every `HEARTBEAT_SECONDS` in a thread, until it returns False or the body ends."""
+    end = threading.Event()
+
+    def work() -> None:
+        while not end.wait(HEARTBEAT_SECONDS) and beat():
+            pass
+
+    thread = threading.Thread(target=work, name="lock", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()
 
 
 def live_lock(run: Path) -> Held | None:
@@ -125,12 +141,21 @@ def live_lock(run: Path) -> Held | None:
 def refusal(held: Held) -> LockedError:
     """What to say where a lock is held."""
     return LockedError(
-        f"{held.path.parent}: in use by {held}; wait until it ends. If you are sure that it is gone, remove {held.path}"
+        f"{held.where.rpartition('/')[0]}: in use by {held}; wait until it ends. If you are sure that it is gone, "
+        f"remove {held.where}"
     )
 
 
-def _take(run: Path) -> Owner:
-    me = Owner(
+def taken_away(place: str) -> LockedError:
+    """What to say where a lock was lost."""
+    return LockedError(
+        f"{place}: its lock was taken away while this process worked in it; look at it with diet-ray verify"
+    )
+
+
+def this_process() -> Owner:
+    """The record of this process, with a new token."""
+    return Owner(
         host=socket.gethostname(),
         machine=_machine(),
         pid=os.getpid(),
@@ -138,6 +163,20 @@ def _take(run: Path) -> Owner:
         since=round(time.time(), 3),
         token=secrets.token_hex(8),
     )
+
+
+def found(content: bytes, where: str, touched: float, now: Callable[[], float]) -> Held:
+    """The lock whose file or object `where` holds `content`."""
+    try:
+        owner = Owner.model_validate_json(content)
+    except ValidationError:
+        owner = None
+    token = owner.token if owner else hashlib.sha256(content).hexdigest()[:16]
+    return Held(where, owner, token, touched, now)
+
+
+def _take(run: Path) -> Owner:
+    me = this_process()
     path, until = run / "lock.json", time.monotonic() + PATIENCE_SECONDS
     try:
         run.mkdir(parents=True, exist_ok=True)
@@ -178,7 +217,7 @@ def _release(run: Path, me: Owner) -> bool:
         held = _read(run) if mine else None
         if held is None or held.token != me.token:
             return False
-        held.path.unlink()
+        (run / "lock.json").unlink()
     return True
 
 
@@ -194,13 +233,14 @@ def _claimed(run: Path, token: str, me: Owner) -> Iterator[bool]:
             claim.unlink()
 
 
-def _beat(run: Path, token: str, end: threading.Event) -> None:
-    while not end.wait(HEARTBEAT_SECONDS):
-        with suppress(OSError):  # the storage may be away for a while
-            held = _read(run)
-            if held is None or held.token != token:
-                return
-            os.utime(held.path)
+def _touch(run: Path, token: str) -> bool:
+    """Give a sign of life; False where the lock is not ours any more."""
+    with suppress(OSError):  # the storage may be away for a while
+        held = _read(run)
+        if held is None or held.token != token:
+            return False
+        os.utime(run / "lock.json")
+    return True
 
 
 def _create(path: Path, me: Owner) -> bool:
@@ -223,11 +263,7 @@ def _read(run: Path) -> Held | None:
             content, touched = file.read(), os.fstat(file.fileno()).st_mtime
     except FileNotFoundError:
         return None
-    try:
-        owner = Owner.model_validate_json(content)
-    except ValidationError:
-        owner = None
-    return Held(path, owner, owner.token if owner else hashlib.sha256(content).hexdigest()[:16], touched)
+    return found(content, str(path), touched, partial(_now, run))
 
 
 def _now(run: Path) -> float:

@@ -6,7 +6,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +40,7 @@ def distill(
     Example: diet-ray distill --config jobs/configs/kuairand.yaml --out runs/kuairand
     """
     options: Options = ctx.obj
+    from diet_ray.archive import Archive, archived
     from diet_ray.blocks import open_log
     from diet_ray.follow import follow_log
     from diet_ray.launch import read_launch
@@ -47,7 +48,8 @@ def distill(
     from diet_ray.progress import follow
     from diet_ray.summary import summarise
 
-    run, stream = read_launch(config, out)
+    run, stream, uri = read_launch(config, out)
+    archive = Archive(uri) if uri is not None else None
     if log is not None:
         stream = stream.model_copy(update={"log": log})
         open_log(log)
@@ -63,7 +65,12 @@ def distill(
             with _gone_unless_begun(run), _same_ctrl_c(), follow(run, blocks, shown, hear):
                 distil(run, stream, resume=resume)
 
-        with telemetry(run) as hear:
+        copying = (
+            archived(archive, run, stream, resume=resume or log is not None, on_trouble=shown.line)
+            if archive
+            else nullcontext()
+        )
+        with telemetry(run) as hear, copying:
             if log is None:
                 distil_what_is_there(resume)
             else:

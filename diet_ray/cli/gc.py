@@ -1,4 +1,4 @@
-"""`diet-ray gc`: a run folder without what interrupted runs left in it."""
+"""`diet-ray gc`: a run folder, or an archive, without what interrupted runs left in it."""
 
 from __future__ import annotations
 
@@ -13,32 +13,50 @@ from diet_ray.cli.group import Options, app
 @app.command()
 def gc(
     ctx: typer.Context,
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    run: Annotated[str, typer.Argument(metavar="RUN|URI", help="A run folder, or the URI of a run's archive.")],
     yes: Annotated[bool, typer.Option("--yes", help="Remove what is listed.")] = False,
 ) -> None:
     """List, and with --yes remove, what interrupted runs left in a run folder. Committed stages are never touched.
+
+    Of an archive: what no manifest names.
 
     Example: diet-ray gc runs/kuairand --yes
     """
     options: Options = ctx.obj
     from rich.table import Table
 
-    from diet_ray.garbage import collect, garbage
+    from diet_ray.archive import Archive
+    from diet_ray.garbage import archive_garbage, collect, collect_archive, garbage
+    from diet_ray.remote import is_uri
     from diet_ray.summary import size
 
-    found = collect(run) if yes else garbage(run)
+    if is_uri(run):
+        archive = Archive(run)
+        found = collect_archive(archive) if yes else archive_garbage(archive)
+        place = archive.remote.uri
+        listed = [(one, one.path.as_posix()) for one in found]
+    else:
+        found = collect(Path(run)) if yes else garbage(Path(run))
+        place = run
+        listed = [(one, one.path.relative_to(run).as_posix()) for one in found]
     total = sum(one.bytes for one in found)
-    table = Table("what", "where", title=f"{run}: {len(found)} left over, {size(total)}")
+    table = Table("what", "where", title=f"{place}: {len(found)} left over, {size(total)}")
     table.add_column("bytes", justify="right")
-    for one in found:
-        table.add_row(one.what, str(one.path.relative_to(run)), f"{one.bytes:,}")
-    listed = [{"path": str(one.path), "what": one.what, "bytes": one.bytes} for one in found]
+    for one, name in listed:
+        table.add_row(one.what, name, f"{one.bytes:,}")
     if not found:
-        closing = f"{run}: nothing is left over."
+        closing = f"{place}: nothing is left over."
     elif yes:
         closing = f"Removed: {size(total)}."
     else:
         closing = "Nothing was removed; --yes does it."
     options.result(
-        {"run": str(run), "removed": yes, "bytes": total, "leftovers": listed}, *([table] if found else []), closing
+        {
+            "run": place,
+            "removed": yes,
+            "bytes": total,
+            "leftovers": [{"path": f"{place}/{name}", "what": one.what, "bytes": one.bytes} for one, name in listed],
+        },
+        *([table] if found else []),
+        closing,
     )

@@ -1,4 +1,4 @@
-"""`diet-ray verify`: all that is wrong with a run or a log."""
+"""`diet-ray verify`: all that is wrong with a run, its archive or a log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from diet_ray.errors import CorruptArtefactError
 @app.command()
 def verify(
     ctx: typer.Context,
-    path: Annotated[Path, typer.Argument(metavar="RUN|LOG", help="A run folder, or a log's.")],
+    path: Annotated[
+        str, typer.Argument(metavar="RUN|LOG|URI", help="A run folder, or a log's, or the URI of a run's archive.")
+    ],
     log: Annotated[
         Path | None,
         typer.Option(help="The log to compare a run with. Default: the one that was distilled, if it is there."),
@@ -23,19 +25,23 @@ def verify(
 ) -> None:
     """Check every file, number and checksum of a run or a log, and name all faults. Exit code 2 where there is one.
 
+    An archive is downloaded for it to a temporary folder, below $TMPDIR.
+
     Example: diet-ray verify runs/kuairand
     """
     options: Options = ctx.obj
     from rich.table import Table
 
+    from diet_ray.remote import Remote, is_uri
     from diet_ray.verify import is_log, log_of
     from diet_ray.verify import verify as look
 
     faults = look(path, log=log)
-    kind = "log" if is_log(path) else "run"
-    compared = (log or log_of(path)) if kind == "run" else None
-    against = f", compared with the log {compared}" if compared else ", without its log" if kind == "run" else ""
-    said: list[str | Table] = [f"{path}: {kind}{against}: {len(faults) or 'no'} fault{'s' * (len(faults) != 1)}"]
+    kind = "archive" if is_uri(path) else "log" if is_log(Path(path)) else "run"
+    shown = Remote(path).uri if kind == "archive" else path
+    compared = (log or log_of(path)) if kind != "log" else None
+    against = f", compared with the log {compared}" if compared else ", without its log" if kind != "log" else ""
+    said: list[str | Table] = [f"{shown}: {kind}{against}: {len(faults) or 'no'} fault{'s' * (len(faults) != 1)}"]
     if faults:
         table = Table("where", "what", "remedy")
         for fault in faults:
@@ -43,7 +49,7 @@ def verify(
         said.append(table)
     options.result(
         {
-            "path": str(path),
+            "path": shown,
             "kind": kind,
             "log": str(compared) if compared else None,
             "faults": [asdict(fault) for fault in faults],
@@ -52,4 +58,4 @@ def verify(
     )
     if faults:
         first = faults[0]
-        raise CorruptArtefactError(f"{path}: faults found: {len(faults)}; the first: {first.where}: {first.what}")
+        raise CorruptArtefactError(f"{shown}: faults found: {len(faults)}; the first: {first.where}: {first.what}")

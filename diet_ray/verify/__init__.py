@@ -1,4 +1,4 @@
-"""Look at all of a run or a log and say what is wrong with it. No Ray here.
+"""Look at all of a run, of its archive or of a log and say what is wrong with it. No Ray here.
 
 Loading stops at the first file that is not the one that was committed; verifying goes on and names every fault, also those that a
 matching checksum hides.
@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from diet_ray.errors import ConfigError, CorruptArtefactError, VersionError
+from diet_ray.remote import Remote, is_uri
 from diet_ray.settings import parse_json
 from diet_ray.store import RunManifest
+from diet_ray.verify.archive import downloaded
 from diet_ray.verify.faults import Fault, Faults
 from diet_ray.verify.log import REMEDY as LOG_REMEDY
 from diet_ray.verify.log import check_log
@@ -21,28 +25,39 @@ __all__ = ["Fault", "is_log", "log_of", "verify"]
 
 
 def verify(path: str | Path, *, log: str | Path | None = None) -> list[Fault]:
-    """All faults of a run or of a log; none where it is sound.
+    """All faults of a run, of its archive or of a log; none where it is sound.
 
     Args:
-        path: folder of a run or of an ingested log.
+        path: folder of a run or of an ingested log, or the URI of an archive, which is downloaded to a temporary folder.
         log: the log of the run, with which its units are compared; by default the one that the run names, where it is there.
 
     Raises:
-        ConfigError: `path` is neither a run nor a log, or `log` is no log.
+        ConfigError: `path` is neither a run nor a log, or `log` is no log; the archive cannot be reached.
     """
+    if log is not None and is_log(Path(path)):
+        raise ConfigError(f"--log: {path} is a log itself; leave it out")
+    if log is not None and not is_log(Path(log)):
+        raise ConfigError(f"--log: {log} holds no log; name the folder of an ingested one")
+    if is_uri(str(path)):
+        with downloaded(str(path)) as (run, strays):
+            faults = Faults(run, RUN_REMEDY)
+            check_run(run, faults, Path(log) if log is not None else log_of(run))
+            for stray in strays:
+                faults.add(run / stray, "stray: no manifest names it", remedy="remove it with diet-ray gc URI --yes")
+        return _each_once(faults)
     path = Path(path)
     if is_log(path):
-        if log is not None:
-            raise ConfigError(f"--log: {path} is a log itself; leave it out")
         faults = Faults(path, LOG_REMEDY)
         check_log(path, faults)
     elif (path / "run.json").exists() or (path / "stages").is_dir():
-        if log is not None and not is_log(Path(log)):
-            raise ConfigError(f"--log: {log} holds no log; name the folder of an ingested one")
         faults = Faults(path, RUN_REMEDY)
         check_run(path, faults, Path(log) if log is not None else log_of(path))
     else:
         raise ConfigError(f"{path}: neither a run nor a log; name the folder that holds run.json or log.json")
+    return _each_once(faults)
+
+
+def _each_once(faults: Faults) -> list[Fault]:
     return list(dict.fromkeys(faults.found))  # a shard of the log may be read for several stages
 
 
@@ -51,10 +66,13 @@ def is_log(path: Path) -> bool:
     return (path / "log.json").exists() or (path / "blocks").is_dir()
 
 
-def log_of(run: Path) -> Path | None:
-    """The log that a run names; None where it is not there, or the run does not say."""
+def log_of(run: str | Path) -> Path | None:
+    """The log that a run or an archive names; None where it is not there, or the run does not say."""
     try:
-        log = parse_json(RunManifest, run / "run.json").config.log
-    except (CorruptArtefactError, VersionError):
+        if is_uri(str(run)):
+            log = RunManifest.model_validate_json(Remote(str(run)).read("run.json") or b"").config.log
+        else:
+            log = parse_json(RunManifest, Path(run) / "run.json").config.log
+    except (CorruptArtefactError, VersionError, ValidationError):
         return None
     return log if is_log(log) else None

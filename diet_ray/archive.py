@@ -1,0 +1,286 @@
+"""A durable copy of a run's committed stages in an object store, laid out as the run folder is. No Ray here.
+
+    URI/run.json                       sent first
+    URI/lock.json                      which driver works with the archive just now (`diet_ray.archive_lock`)
+    URI/stages/0003/memory-00.arrow    the files of a stage, in any order
+    URI/stages/0003/manifest.json      sent last: a stage without it does not exist
+
+Run folder and archive hold the same bytes, so that any tool that copies objects can bring a run back.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from diet_ray.archive_lock import archive_locked, check_held
+from diet_ray.blocks import sha256
+from diet_ray.config import StreamConfig
+from diet_ray.errors import ConfigError, CorruptArtefactError, DietError, VersionError
+from diet_ray.lock import Owner, locked
+from diet_ray.remote import Interrupted, Remote, UnreachableError
+from diet_ray.settings import parse_json
+from diet_ray.store import StageDraft, StageManifest, check_file, committed_stages, open_run, stage_folder
+
+POLL_SECONDS = 2.0
+"""Seconds between two looks for a stage that was committed."""
+
+MOST_SECONDS = 60.0
+"""Seconds that an archive which is away is left alone at most."""
+
+_ANOTHER = "holds another run; choose another archive, or go on with the run folder and the config that belong to it"
+
+
+class Archive:
+    """The archive at a URI. Whoever writes to it holds its lock (`locked`)."""
+
+    def __init__(self, uri: str) -> None:
+        self.remote = Remote(uri)
+        self._owner: Owner | None = None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the archive's lock for the length of the body; see `archive_locked`."""
+        with archive_locked(self.remote) as self._owner:
+            yield
+
+    def stages(self) -> list[int]:
+        """Indices of the stages that are there, in order."""
+        names = [re.fullmatch(r"(\d{4,})/manifest\.json", name) for name in self.remote.sizes("stages", deep=True)]
+        return sorted(int(name[1]) for name in names if name and name[1] == f"{int(name[1]):04d}")
+
+    def begun(self) -> bool:
+        """Whether there is a run, or what is left of one."""
+        return "run.json" in self.remote.sizes() or bool(self.stages())
+
+    def require_run(self) -> None:
+        """Raise ConfigError where there is none."""
+        if not self.begun():
+            raise ConfigError(f"{self.remote.uri}: holds no run; name the place that holds run.json")
+
+    def push(self, run: Path) -> int:
+        """Send the committed stages of a run folder that the archive lacks; returns how many it then has. May be repeated at any time.
+
+        What an earlier push has sent of a stage is not sent again. A manifest is never replaced by another one.
+
+        Raises:
+            ConfigError: the archive holds another run, or cannot be reached.
+            CorruptArtefactError: a file of the run folder is not the one that was committed.
+            LockedError: the archive's lock was taken away.
+        """
+        stages = committed_stages(run)
+        self._send_last("run.json", run / "run.json")
+        for stage in stages[self._missing(run, len(stages)) :]:
+            self._send_stage(stage_folder(run, stage.index), stage)
+        return len(stages)
+
+    def pull(self, run: Path, config: StreamConfig) -> int:
+        """Fetch the stages that come after those of a run folder, which may be empty; returns how many.
+
+        Each is fetched to a temporary folder, compared with its manifest, and made visible by one rename.
+
+        Raises:
+            ConfigError: the archive holds another run, or one that another config began, or cannot be reached.
+            CorruptArtefactError: a stage of the archive is damaged.
+            VersionError: the run was begun under other package versions.
+        """
+        begun = self.remote.read("run.json")
+        if begun is None:
+            return 0
+        if (run / "run.json").exists():
+            if (run / "run.json").read_bytes() != begun:
+                raise ConfigError(f"{self.remote.at('run.json')}: {_ANOTHER}")
+        else:
+            (run / "stages").mkdir(parents=True, exist_ok=True)
+            _write_whole(run / "run.json", begun)
+            open_run(run, config, resume=True)  # refuses before anything large is fetched
+        known = committed_stages(run)
+        if known:
+            last = _manifest_name(len(known) - 1)
+            manifest = self.remote.read(last)
+            if manifest is None:
+                return 0
+            if manifest != (run / last).read_bytes():
+                raise ConfigError(f"{self.remote.at(last)}: {_ANOTHER}")
+        fetched = 0
+        while manifest := self.remote.read(_manifest_name(len(known) + fetched)):
+            self._fetch_stage(run, len(known) + fetched, manifest)
+            fetched += 1
+        return fetched
+
+    def fetch(self, folder: Path) -> None:
+        """Download everything that a manifest names into a new run folder, damaged or not, so that it can be looked at."""
+        (folder / "stages").mkdir()
+        if "run.json" in self.remote.sizes():
+            self.remote.fetch("run.json", folder / "run.json")
+        there = self.remote.sizes("stages", deep=True)
+        for index in self.stages():
+            target = stage_folder(folder, index)
+            target.mkdir()
+            self.remote.fetch(_manifest_name(index), target / "manifest.json")
+            with suppress(CorruptArtefactError, VersionError):
+                for entry in parse_json(StageManifest, target / "manifest.json").files:
+                    if f"{index:04d}/{entry.path}" in there:
+                        self.remote.fetch(f"stages/{index:04d}/{entry.path}", target / entry.path)
+
+    def named(self, index: int) -> set[str] | None:
+        """Names of the files of a stage that is there, its manifest's too; None where the manifest cannot be read."""
+        content = self.remote.read(_manifest_name(index)) or b""
+        try:
+            return {"manifest.json", *(entry.path for entry in StageManifest.model_validate_json(content).files)}
+        except ValidationError:
+            return None
+
+    def _missing(self, run: Path, n: int) -> int:
+        """The first of the run's `n` stages that the archive lacks; a manifest vouches for all before it."""
+        for index in reversed(range(n)):
+            manifest = self.remote.read(_manifest_name(index))
+            if manifest is not None:
+                if manifest != (run / _manifest_name(index)).read_bytes():
+                    raise ConfigError(f"{self.remote.at(_manifest_name(index))}: {_ANOTHER}")
+                return index + 1
+        return 0
+
+    def _send_stage(self, folder: Path, stage: StageManifest) -> None:
+        place = f"stages/{stage.index:04d}"
+        self._check_held()
+        there = self.remote.sizes(place)
+        for entry in stage.files:
+            name = f"{place}/{entry.path}"
+            if there.get(entry.path) == entry.bytes and self.remote.sha256(name) == entry.sha256:
+                continue
+            if self.remote.send(folder / entry.path, name) != entry.sha256:
+                raise CorruptArtefactError(
+                    f"{folder / entry.path}: not the file that was committed (sha256 differs); restore it from a copy"
+                )
+        self._send_last(f"{place}/manifest.json", folder / "manifest.json")
+
+    def _send_last(self, name: str, path: Path) -> None:
+        """Send a manifest if there is none, and only while we hold the lock."""
+        there, here = self.remote.read(name), path.read_bytes()
+        if there is not None and there != here:
+            raise ConfigError(f"{self.remote.at(name)}: {_ANOTHER}")
+        if there is None:
+            self._check_held()
+            self.remote.put(name, here)
+
+    def _check_held(self) -> None:
+        if self._owner is not None:
+            check_held(self.remote, self._owner)
+
+    def _fetch_stage(self, run: Path, index: int, manifest: bytes) -> None:
+        place, draft = f"stages/{index:04d}", StageDraft(run, index)
+        draft.begin()
+        path = draft.folder / "manifest.json"
+        path.write_bytes(manifest)
+        with self._named_as_there(draft.folder, place):
+            stage = parse_json(StageManifest, path)
+            parent = sha256(stage_folder(run, index - 1) / "manifest.json") if index else None
+            if stage.index != index or stage.parent_sha256 != parent:
+                raise CorruptArtefactError(f"{path}: does not follow from the stage before it; restore it from a copy")
+            there = self.remote.sizes(place)
+            for entry in stage.files:
+                if there.get(entry.path) == entry.bytes:  # otherwise the check says what is wrong
+                    self.remote.fetch(f"{place}/{entry.path}", draft.folder / entry.path)
+                elif entry.path in there:
+                    raise CorruptArtefactError(
+                        f"{draft.folder / entry.path}: has {there[entry.path]} bytes, the manifest says {entry.bytes}; "
+                        "restore it from a copy"
+                    )
+                check_file(draft.folder, entry)
+        draft.reveal()
+
+    @contextmanager
+    def _named_as_there(self, folder: Path, place: str) -> Iterator[None]:
+        """Let errors about a folder name the place in the archive from which it came, and leave nothing of the folder."""
+        try:
+            yield
+        except (CorruptArtefactError, VersionError) as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise type(error)(str(error).replace(str(folder), self.remote.at(place))) from error
+
+
+@contextmanager
+def archived(
+    archive: Archive, run: Path, config: StreamConfig, *, resume: bool, on_trouble: Callable[[str], None]
+) -> Iterator[None]:
+    """Let the archive follow what the body does in a run folder: what the folder lacks is fetched first, each stage is sent when it is
+    committed.
+
+    Stages are sent by a thread, while the next one is worked on. Whatever hinders it is an error only at the end of the body, if it
+    still does then. After an exception nothing more is sent; the next run that resumes makes up for it.
+
+    Args:
+        archive: the archive, whose lock is held meanwhile.
+        run: the run folder.
+        config: the run's config.
+        resume: whether an earlier run may be continued.
+        on_trouble: told why a stage cannot be sent at the moment.
+
+    Raises:
+        ConfigError: the archive holds a run and `resume` is off, or what `Archive.pull` and `Archive.push` raise it for.
+        CorruptArtefactError: a stage of the archive or of the run folder is damaged.
+        LockedError: another driver works with the archive or in the run folder.
+        VersionError: the run was begun under other package versions.
+    """
+    with archive.locked():
+        if resume:
+            with locked(run):
+                archive.pull(run, config)
+        elif archive.begun():
+            raise ConfigError(
+                f"{archive.remote.uri}: already holds a run; continue it with --resume or choose another archive"
+            )
+        with _sending(archive, run, on_trouble):
+            yield
+        if (run / "run.json").exists():
+            archive.push(run)
+
+
+@contextmanager
+def _sending(archive: Archive, run: Path, on_trouble: Callable[[str], None]) -> Iterator[None]:
+    """Push the stages of a run as they are committed, for the length of the body."""
+    end = threading.Event()
+
+    def work() -> None:
+        sent, said, pause = 0, "", POLL_SECONDS
+        with suppress(Interrupted):
+            while not end.wait(pause):
+                if not (stage_folder(run, sent) / "manifest.json").is_file():
+                    continue
+                try:
+                    sent, pause = archive.push(run), POLL_SECONDS
+                except DietError as error:
+                    if str(error) != said:
+                        said = str(error)
+                        on_trouble(said)
+                    if not isinstance(error, UnreachableError):
+                        return  # nothing that waiting mends
+                    pause = min(2 * pause, MOST_SECONDS)
+
+    thread = threading.Thread(target=work, name="archive", daemon=True)
+    thread.start()
+    try:
+        yield
+    except BaseException:
+        archive.remote.stop.set()
+        raise
+    finally:
+        end.set()
+        thread.join()
+
+
+def _manifest_name(index: int) -> str:
+    return f"stages/{index:04d}/manifest.json"
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)

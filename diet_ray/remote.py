@@ -1,0 +1,164 @@
+"""Files below a URI that `pyarrow.fs` understands, such as s3://bucket/prefix: what the archive asks of an object store. No Ray here.
+
+An object appears whole when its upload is closed, but an upload that an exception ends is closed too, with what was sent so far. So
+whatever decides something goes through `put`, under another name first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, SubTreeFileSystem
+
+from diet_ray.errors import ConfigError, CorruptArtefactError
+from diet_ray.settings import JSON_BYTES
+
+CHUNK = 8 << 20
+"""Bytes that are held in memory of a file on its way."""
+
+
+class Interrupted(Exception):
+    """Somebody set `Remote.stop` during an upload."""
+
+
+class UnreachableError(ConfigError):
+    """The store cannot be reached or refuses; it may be otherwise in a while."""
+
+
+def is_uri(place: str) -> bool:
+    """Whether a place is given as a URI and not as a path."""
+    return "://" in place
+
+
+class Remote:
+    """The files below a URI; names are relative to it, with slashes.
+
+    Every method raises UnreachableError where the store cannot be reached or refuses. Credentials come from the environment, as for
+    any AWS program, and stand in no message.
+
+    Attributes:
+        uri: the URI without its query.
+        stop: set it, and an upload that is under way ends with `Interrupted` soon.
+    """
+
+    def __init__(self, uri: str) -> None:
+        try:
+            parts = urlsplit(uri)
+        except ValueError:
+            parts = urlsplit("")
+        self.uri = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
+        self.stop = threading.Event()
+        if not is_uri(uri) or not parts.scheme:
+            raise ConfigError(
+                f"{uri.partition('?')[0]}: no URI; write s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or file:///FOLDER"
+            )
+        if "@" in parts.netloc:
+            raise ConfigError(
+                f"{self.uri}: the URI holds credentials; leave them out and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            )
+        try:
+            base, path = FileSystem.from_uri(uri)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise ConfigError(
+                f"{self.uri}: no place for an archive ({str(error).replace(uri, self.uri)}); write s3://BUCKET/PREFIX, "
+                "gs://BUCKET/PREFIX or file:///FOLDER"
+            ) from error
+        self.fs: Any = SubTreeFileSystem(path, base)
+        self._base, self._path = base, path
+
+    def at(self, name: str) -> str:
+        """The URI of a file."""
+        return f"{self.uri}/{name}" if name else self.uri
+
+    def read(self, name: str) -> bytes | None:
+        """A small file; None where there is none. Raises CorruptArtefactError where it is no small one."""
+        with self._reached(name):
+            try:
+                with self.fs.open_input_stream(name) as stream:
+                    data: bytes = stream.read(JSON_BYTES + 1)
+            except FileNotFoundError:
+                return None
+        if len(data) > JSON_BYTES:
+            raise CorruptArtefactError(
+                f"{self.at(name)}: has more than {JSON_BYTES >> 20} MiB, too much for a manifest; restore it from a copy"
+            )
+        return data
+
+    def put(self, name: str, data: bytes, *, draft: str | None = None) -> None:
+        """Write a small file that appears whole, whatever happens; until then it is called `draft`."""
+        draft = draft or posixpath.join(posixpath.dirname(name), f".{posixpath.basename(name)}.tmp")
+        with self._reached(name):
+            with self._sink(draft) as sink:
+                sink.write(data)
+            self.fs.move(draft, name)
+
+    def send(self, path: Path, name: str) -> str:
+        """Upload a file of any size; returns the checksum of what was sent."""
+        digest = hashlib.sha256()
+        with path.open("rb") as file, self._reached(name), self._sink(name) as sink:
+            while chunk := file.read(CHUNK):
+                if self.stop.is_set():
+                    raise Interrupted
+                digest.update(chunk)
+                sink.write(chunk)
+        return digest.hexdigest()
+
+    def fetch(self, name: str, path: Path) -> None:
+        """Download a file of any size."""
+        with self._reached(name), self.fs.open_input_stream(name) as stream, path.open("wb") as file:
+            while chunk := stream.read(CHUNK):
+                file.write(chunk)
+
+    def sha256(self, name: str) -> str:
+        """Checksum of a file, which is downloaded for it and not kept."""
+        digest = hashlib.sha256()
+        with self._reached(name), self.fs.open_input_stream(name) as stream:
+            while chunk := stream.read(CHUNK):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+    def sizes(self, folder: str = "", *, deep: bool = False) -> dict[str, int]:
+        """Bytes of the files in a folder, or of all below it, by their names in `folder`, sorted; empty where there is none."""
+        with self._reached(folder):
+            found = self.fs.get_file_info(FileSelector(folder, recursive=deep, allow_not_found=True))
+        files = {posixpath.relpath(info.path, folder or "."): info.size for info in found if info.type == FileType.File}
+        return dict(sorted(files.items()))
+
+    def modified(self, name: str) -> float | None:
+        """When a file was written, by the store's clock, in seconds since the epoch; None where there is none."""
+        with self._reached(name):
+            info: FileInfo = self.fs.get_file_info(name)
+        return None if info.mtime is None else float(info.mtime.timestamp())
+
+    def delete(self, name: str) -> None:
+        """Remove a file, which need not be there, or a folder with all in it."""
+        with self._reached(name), suppress(FileNotFoundError):
+            if self.fs.get_file_info(name).type == FileType.Directory:
+                self.fs.delete_dir(name)
+            else:
+                self.fs.delete_file(name)
+
+    def _sink(self, name: str) -> Any:
+        try:
+            return self.fs.open_output_stream(name)
+        except FileNotFoundError:  # a file system with folders that must be made
+            self._base.create_dir(posixpath.dirname(posixpath.join(self._path, name)), recursive=True)
+            return self.fs.open_output_stream(name)
+
+    @contextmanager
+    def _reached(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, pa.ArrowException) as error:
+            raise UnreachableError(
+                f"{self.at(name)}: cannot be reached ({error}); see to the bucket, its endpoint and your rights "
+                "(the AWS_* variables), then go on with --resume"
+            ) from error
