@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -243,6 +244,14 @@ def test_a_push_killed_at_any_write_leaves_whole_stages_only_and_is_made_up_for(
         assert len(sent) <= writes - last + 2
 
 
+def test_what_an_interrupted_push_left_is_believed_by_its_checksum_alone(folder: str, finished: Path) -> None:
+    name = "stages/0000/optimiser.safetensors"
+    data = (finished / name).read_bytes()
+    write(folder, name, bytes([data[0] ^ 1]) + data[1:])
+    Archive(folder).push(finished)
+    assert objects(folder) == run_bytes(finished)
+
+
 def test_a_pull_killed_at_any_read_leaves_whole_stages_only(
     folder: str, finished: Path, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,10 +306,16 @@ def test_a_damaged_or_misplaced_manifest_is_named(folder: str, finished: Path, l
     path = "stages/0001/manifest.json"
     manifest = (finished / path).read_bytes()
     third = (finished / "stages/0002/manifest.json").read_bytes()
+    parent = sha256(finished / "stages/0000/manifest.json")
     for content, error, what in [
         (manifest[:-100], CorruptArtefactError, "not a valid StageManifest"),
         (manifest.replace(b'"format": 2', b'"format": 3'), VersionError, "format 3"),
         (third, CorruptArtefactError, "does not follow from the stage before it"),
+        (
+            manifest.replace(parent.encode(), b"0" * 64),
+            CorruptArtefactError,
+            "does not follow from the stage before it",
+        ),
     ]:
         write(folder, path, content)
         with pytest.raises(error, match=what) as caught:
@@ -309,7 +324,7 @@ def test_a_damaged_or_misplaced_manifest_is_named(folder: str, finished: Path, l
         assert len(committed_stages(tmp_path / "fresh")) == 1
         assert verify(folder)[0].where == path
         with pytest.raises(ConfigError, match=f"{path}: holds another run"):
-            Archive(folder).push(shorter(finished, tmp_path / what[:4], 2))
+            Archive(folder).push(shorter(finished, tmp_path / hashlib.sha256(content).hexdigest(), 2))
         assert objects(folder)[path] == content
 
 
