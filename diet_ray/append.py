@@ -25,7 +25,7 @@ from diet_ray.blocks import Log, LogManifest, open_log
 from diet_ray.cut import By, Cut, cut
 from diet_ray.encode import COUNTS, VOCABULARY, build_vocabulary, count_ids
 from diet_ray.errors import ConfigError, CorruptArtefactError, SchemaError
-from diet_ray.ingest import SHARD_ROWS, Progress, _encode, _partition, _survey, block_manifest
+from diet_ray.ingest import SHARD_ROWS, Progress, encode, partition, survey, write_manifests
 from diet_ray.lock import locked
 from diet_ray.schema import Schema
 from diet_ray.settings import Settings, write_json
@@ -94,7 +94,7 @@ def append(
         _check(log, schema, by)
         report = on_progress or (lambda stage, done, total, rows: None)
         pieces = find_pieces(sources, schema.columns)
-        seconds, rows = _survey(pieces, schema, report)
+        seconds, rows = survey(pieces, schema, report)
         plan, before = plan_blocks(seconds, rows, log, by=by, now=now, shard_rows=shard_rows, blocks=blocks)
         if plan is None:
             left = int(rows.sum()) - before
@@ -104,16 +104,13 @@ def append(
         try:
             work = folder / "work"
             work.mkdir(parents=True)
-            batches, counts = _partition(pieces, schema, plan, work, report)
+            batches, counts = partition(pieces, schema, plan, work, report)
             vocabulary = grow_vocabulary(path, log, counts)
             pq.write_table(vocabulary, folder / "vocabulary.parquet", compression="zstd")
             shutil.copyfile(path / "edges.json", folder / "edges.json")
-            done = _encode(schema, plan, batches, folder, report)
+            done = encode(schema, plan, batches, folder, report)
             new = plan.names[len(log.blocks) :]
-            for block, name in enumerate(new, start=len(log.blocks)):
-                members = [done[shard] for shard in np.flatnonzero(plan.block == block)]
-                manifest = block_manifest(name, block, members, count_ids(vocabulary, schema, block))
-                write_json(folder / "blocks" / name / "manifest.json", manifest)
+            write_manifests(folder, schema, plan, done, vocabulary)
             for name in new:
                 place = path / "blocks" / name
                 shutil.rmtree(place, ignore_errors=True)  # of an append that was interrupted before it named the block

@@ -25,8 +25,9 @@ from diet_ray.config import StreamConfig
 from diet_ray.errors import ConfigError, CorruptArtefactError, DietError, VersionError
 from diet_ray.lock import Owner, locked
 from diet_ray.remote import Interrupted, Remote, UnreachableError
-from diet_ray.settings import parse_json
-from diet_ray.store import StageDraft, StageManifest, check_file, committed_stages, open_run, stage_folder
+from diet_ray.settings import parse_json, write_whole
+from diet_ray.stages import stage_folder, stage_manifest
+from diet_ray.store import StageDraft, StageManifest, check_file, committed_stages, open_run
 
 POLL_SECONDS = 2.0
 """Seconds between two looks for a stage that was committed."""
@@ -98,7 +99,7 @@ class Archive:
                 raise ConfigError(f"{self.remote.at('run.json')}: {_ANOTHER}")
         else:
             (run / "stages").mkdir(parents=True, exist_ok=True)
-            _write_whole(run / "run.json", begun)
+            write_whole(run / "run.json", begun)
             open_run(run, config, resume=True)  # refuses before anything large is fetched
         known = committed_stages(run)
         if known:
@@ -181,7 +182,7 @@ class Archive:
         path.write_bytes(manifest)
         with self._named_as_there(draft.folder, place):
             stage = parse_json(StageManifest, path)
-            parent = sha256(stage_folder(run, index - 1) / "manifest.json") if index else None
+            parent = sha256(stage_manifest(run, index - 1)) if index else None
             if stage.index != index or stage.parent_sha256 != parent:
                 raise CorruptArtefactError(f"{path}: does not follow from the stage before it; restore it from a copy")
             there = self.remote.sizes(place)
@@ -252,7 +253,7 @@ def _sending(archive: Archive, run: Path, on_trouble: Callable[[str], None]) -> 
         sent, said, pause = 0, "", POLL_SECONDS
         with suppress(Interrupted):
             while not end.wait(pause):
-                if not (stage_folder(run, sent) / "manifest.json").is_file():
+                if not stage_manifest(run, sent).is_file():
                     continue
                 try:
                     sent, pause = archive.push(run), POLL_SECONDS
@@ -278,9 +279,3 @@ def _sending(archive: Archive, run: Path, on_trouble: Callable[[str], None]) -> 
 
 def _manifest_name(index: int) -> str:
     return f"stages/{index:04d}/manifest.json"
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)

@@ -239,6 +239,11 @@ def _check_columns(found: pa.Schema, schema: Schema, path: Path) -> None:
             )
 
 
+def block_sha256(log: Log, block: BlockManifest) -> str:
+    """Checksum of a block's manifest, and by it of all its rows."""
+    return sha256(log.path / "blocks" / block.name / "manifest.json")
+
+
 def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:

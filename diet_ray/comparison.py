@@ -18,7 +18,8 @@ from diet_ray.judge import Verdict, judge
 from diet_ray.reference import Predictor, load_tensors
 from diet_ray.seeds import derive_seed
 from diet_ray.settings import Settings
-from diet_ray.store import check_file, stage_folder
+from diet_ray.stages import stage_folder
+from diet_ray.store import check_file
 
 
 class Compression(Settings):

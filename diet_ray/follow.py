@@ -14,7 +14,7 @@ from diet_ray.blocks import LogManifest
 from diet_ray.config import StreamConfig
 from diet_ray.errors import ConfigError
 from diet_ray.settings import parse_json
-from diet_ray.store import stage_folder
+from diet_ray.stages import count_committed
 
 POLL_SECONDS = 5.0
 """Seconds between two looks at the log."""
@@ -50,7 +50,7 @@ def follow_log(
     told = ""
     while True:
         names = parse_json(LogManifest, config.log / "log.json").blocks
-        done = _committed(run)
+        done = count_committed(run)
         if done < len(names) - 1:
             distil((run / "run.json").exists())
             continue
@@ -58,10 +58,3 @@ def follow_log(
             told = names[-1]
             on_wait(f"{done} blocks of {config.log} distilled; waiting for the block after {told}")
         sleep(POLL_SECONDS)
-
-
-def _committed(run: Path) -> int:
-    done = 0
-    while (stage_folder(run, done) / "manifest.json").is_file():
-        done += 1
-    return done

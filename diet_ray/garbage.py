@@ -17,7 +17,7 @@ from diet_ray.archive import Archive
 from diet_ray.archive_lock import live_archive_lock
 from diet_ray.errors import ConfigError
 from diet_ray.lock import live_lock, locked, refusal
-from diet_ray.store import stage_folder
+from diet_ray.stages import stage_folder
 
 _IN_RUN: list[tuple[str, str]] = [
     (r"ray", "records of Ray Train"),

@@ -138,26 +138,19 @@ def ingest(
         quarantine, quarantined = assign(refused, plan)
         if len(quarantine):
             pq.write_table(quarantine, folder / FILE, compression="zstd")
-        batches, counts = _partition(pieces, schema, plan, work, report, refused)
+        batches, counts = partition(pieces, schema, plan, work, report, refused)
         vocabulary = build_vocabulary(counts, schema)
         pq.write_table(vocabulary, folder / "vocabulary.parquet", compression="zstd")
         write_json(folder / "edges.json", _fit(schema, plan, batches))
-        done = _encode(schema, plan, batches, folder, report)
-        for block, name in enumerate(plan.names):
-            members = [done[shard] for shard in np.flatnonzero(plan.block == block)]
-            write_json(
-                folder / "blocks" / name / "manifest.json",
-                block_manifest(
-                    name, block, members, count_ids(vocabulary, schema, block), quarantined=int(quarantined[block])
-                ),
-            )
+        done = encode(schema, plan, batches, folder, report)
+        write_manifests(folder, schema, plan, done, vocabulary, quarantined)
         shutil.rmtree(work)
         manifest = LogManifest(log_schema=schema, blocks=plan.names)
         write_json(folder / "log.json", manifest)
     return manifest
 
 
-def _survey(pieces: list[Piece], schema: Schema, report: Progress) -> tuple[np.ndarray, np.ndarray]:
+def survey(pieces: list[Piece], schema: Schema, report: Progress) -> tuple[np.ndarray, np.ndarray]:
     """The seconds in which the log has rows, `[M]` int64 ascending, and how many rows each has."""
     seconds, rows, _ = _sift(pieces, schema, 0, report)
     return seconds, rows
@@ -166,7 +159,7 @@ def _survey(pieces: list[Piece], schema: Schema, report: Progress) -> tuple[np.n
 def _sift(
     pieces: list[Piece], schema: Schema, allowed: int, report: Progress
 ) -> tuple[np.ndarray, np.ndarray, pa.Table]:
-    """What `_survey` gives, of the rows that break no rule, and the others (schema `REFUSED`), as many as are allowed."""
+    """What `survey` gives, of the rows that break no rule, and the others (schema `REFUSED`), as many as are allowed."""
     seconds, rows, refused = np.zeros(0, np.int64), np.zeros(0, np.int64), REFUSED.empty_table()
     results = fan_out(survey_piece, [piece.model_dump_json() for piece in pieces], schema=schema, allowed=allowed)
     for done, result in enumerate(results, start=1):
@@ -196,7 +189,7 @@ def survey_piece(description: str, schema: Schema, allowed: int) -> bytes:
     return _to_bytes(pa.table({"part": pa.array([_to_bytes(counts), _to_bytes(refused)], pa.binary())}))
 
 
-def _partition(
+def partition(
     pieces: list[Piece],
     schema: Schema,
     plan: Cut,
@@ -278,7 +271,7 @@ def _fit(schema: Schema, plan: Cut, batches: list[list[tuple[str, int]]]) -> Edg
     return Edges(edges=edges)
 
 
-def _encode(
+def encode(
     schema: Schema, plan: Cut, batches: list[list[tuple[str, int]]], folder: Path, report: Progress
 ) -> list[ShardDone]:
     """Write all shards; their manifest entries, in order."""
@@ -320,6 +313,23 @@ def _encoder(folder: str, block: int, schema: str) -> Encoder:
     vocabulary = pq.read_table(Path(folder) / "vocabulary.parquet")
     edges = Edges.model_validate_json((Path(folder) / "edges.json").read_bytes())
     return Encoder.at(block, Schema.model_validate_json(schema), vocabulary, edges)
+
+
+def write_manifests(
+    folder: Path,
+    schema: Schema,
+    plan: Cut,
+    done: list[ShardDone],
+    vocabulary: pa.Table,
+    quarantined: np.ndarray | None = None,
+) -> None:
+    """Write the manifest of every block of which the plan has shards; `quarantined [B]` are the rows that were left out of each."""
+    for block in np.unique(plan.block).tolist():
+        members = [done[shard] for shard in np.flatnonzero(plan.block == block)]
+        left_out = 0 if quarantined is None else int(quarantined[block])
+        n_ids = count_ids(vocabulary, schema, block)
+        manifest = block_manifest(plan.names[block], block, members, n_ids, quarantined=left_out)
+        write_json(folder / "blocks" / plan.names[block] / "manifest.json", manifest)
 
 
 def block_manifest(

@@ -11,7 +11,8 @@ from diet_ray.blocks import sha256
 from diet_ray.dataset import Memory, load_memory
 from diet_ray.reference import load_tensors
 from diet_ray.settings import parse_json
-from diet_ray.store import StageManifest, check_file, stage_folder
+from diet_ray.stages import stage_folder
+from diet_ray.store import StageManifest, check_file
 
 
 @dataclass(frozen=True)

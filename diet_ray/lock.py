@@ -12,10 +12,9 @@ import hashlib
 import os
 import secrets
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from pydantic import ValidationError
 from diet_ray.errors import ConfigError, LockedError
 from diet_ray.settings import Settings
 from diet_ray.summary import duration
+from diet_ray.ticker import repeating
 
 HEARTBEAT_SECONDS = 15.0
 """How often an owner touches its lock."""
@@ -114,22 +114,9 @@ def locked(run: Path) -> Iterator[None]:
         raise taken_away(str(run))
 
 
-@contextmanager
-def beating(beat: Callable[[], bool]) -> Iterator[None]:
+def beating(beat: Callable[[], bool]) -> AbstractContextManager[None]:
     """Call `beat` every `HEARTBEAT_SECONDS` in a thread, until it returns False or the body ends."""
-    end = threading.Event()
-
-    def work() -> None:
-        while not end.wait(HEARTBEAT_SECONDS) and beat():
-            pass
-
-    thread = threading.Thread(target=work, name="lock", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        end.set()
-        thread.join()
+    return repeating(HEARTBEAT_SECONDS, beat, "lock")
 
 
 def live_lock(run: Path) -> Held | None:

@@ -72,14 +72,15 @@ class ShardedMemory:
 
     def align(self, previous: Path | None, checkpoint: Path, config: AlignConfig) -> None:
         """Step 5: bring M_{t-1} from the space of the checkpoint `previous` to that of phi_t; before the first stage there is no memory."""
-        self.shards.call("follow", checkpoint)
+        mapped = previous is not None and config.method != "reembed"
+        self.shards.call("follow", checkpoint, previous if mapped else None)
         if previous is None:
             return
         maps: Tensor | None = None
-        if config.method != "reembed":
-            parts: list[Moments] = self.shards.call("moments", previous)
+        if mapped:
+            parts: list[Moments] = self.shards.call("moments")
             maps = field_maps(sum(parts[1:], parts[0]), config.method)
-        self.shards.call("align", previous, maps)
+        self.shards.call("align", maps)
 
     def fuse(self, fresh: Units, config: BudgetConfig) -> None:
         """Step 6: take in the fresh units; under a cap, those of lowest influence leave (see `leaving`).
@@ -96,7 +97,7 @@ class ShardedMemory:
 
     def count(self) -> int:
         """Number of units."""
-        return sum(len(ids) for ids in self.shards.call("unit_ids"))
+        return sum(self.shards.call("count"))
 
     def open(self) -> None:
         """Learn which units there are: from here on a unit's position is its rank by unit id over all shards."""

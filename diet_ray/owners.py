@@ -6,7 +6,6 @@ pressure Ray spills versions to disk.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import ray
@@ -37,13 +36,9 @@ class ShardOwner(UnitShard):
         self.version = ray.put(to_arrow(units))
         super().hold(from_arrow(ray.get(self.version), "object store"))
 
-    def place(self) -> tuple[str, int]:
-        """The owner's node and process."""
-        return ray.get_runtime_context().get_node_id(), os.getpid()
-
     def do(self, method: str, arguments: tuple[Any, ...]) -> Any:
         """Call a method of the shard."""
-        if not self.begun and method not in ("begin", "place"):
+        if not self.begun and method != "begin":
             raise LostShardError(f"the owner of a memory shard died and holds nothing, it cannot {method!r}")
         return getattr(self, method)(*arguments)
 

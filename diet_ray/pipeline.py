@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from diet_ray.blocks import BlockManifest, Log, Rows, sha256
+from diet_ray.blocks import BlockManifest, Log, Rows, block_sha256, sha256
 from diet_ray.config import StreamConfig
 from diet_ray.crew import Crew
 from diet_ray.errors import ConfigError
@@ -21,14 +21,8 @@ from diet_ray.reference import Predictor, Reference, held_out, load_tensors, sav
 from diet_ray.refine import refine
 from diet_ray.seeds import derive_seed
 from diet_ray.select import Sketch, choose
-from diet_ray.store import (
-    StageDraft,
-    StageManifest,
-    check_file,
-    file_entry,
-    read_stage,
-    stage_folder,
-)
+from diet_ray.stages import stage_folder
+from diet_ray.store import StageDraft, StageManifest, check_file, file_entry, read_stage
 from diet_ray.units import convert
 
 
@@ -128,11 +122,6 @@ def check_blocks(log: Log, committed: list[StageManifest]) -> None:
                 f"key 'log': block {stage.index} of {log.path} is not the {stage.block!r} that the run has distilled; "
                 "resume with the run's own log or start a new run"
             )
-
-
-def block_sha256(log: Log, block: BlockManifest) -> str:
-    """Checksum of a block's manifest, and by it of all its rows."""
-    return sha256(log.path / "blocks" / block.name / "manifest.json")
 
 
 def run_stage(stream: Stream, block: BlockManifest) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +20,9 @@ from rich.live import Live
 from rich.spinner import Spinner
 
 from diet_ray.events import read_events
+from diet_ray.stages import count_committed, stage_manifest
 from diet_ray.summary import duration, size
+from diet_ray.ticker import repeating
 
 POLL_SECONDS = 0.25
 """Seconds between two looks at the events file."""
@@ -184,10 +185,7 @@ def follow(run: Path, blocks: list[tuple[str, int]], shown: Display, hear: Hear 
         shown: where to.
         hear: who else is to know, such as `diet_ray.telemetry`.
     """
-    path, end = run / "events.jsonl", threading.Event()
-    committed = 0
-    while (run / "stages" / f"{committed:04d}" / "manifest.json").is_file():
-        committed += 1
+    path, committed = run / "events.jsonl", count_committed(run)
     state = StreamState(blocks, time.time(), before=committed, committed=committed)
     if committed:
         state.units = _manifest(run, committed - 1)["units"]
@@ -205,18 +203,8 @@ def follow(run: Path, blocks: list[tuple[str, int]], shown: Display, hear: Hear 
         if hear is not None:
             hear(events, state)
 
-    def watch() -> None:
-        while not end.wait(POLL_SECONDS):
-            look()
-        look()
-
-    thread = threading.Thread(target=watch, name="progress", daemon=True)
-    thread.start()
-    try:
+    with repeating(POLL_SECONDS, look, "progress", at_end=True):
         yield
-    finally:
-        end.set()
-        thread.join()
 
 
 class Counted:
@@ -248,6 +236,6 @@ def _memory_bytes(run: Path, stage: int) -> int:
 
 
 def _manifest(run: Path, stage: int) -> dict[str, Any]:
-    path = run / "stages" / f"{stage:04d}" / "manifest.json"
+    path = stage_manifest(run, stage)
     manifest: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
     return manifest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import Field as Key
 from pydantic import ValidationError, field_validator, model_validator
 
 from diet_ray.candidates import CandidateFile, CandidateSpec, architectures, import_modules
+from diet_ray.content import content_hash
 from diet_ray.errors import ConfigError
 from diet_ray.seeds import derive_seed
 from diet_ray.settings import Settings, parse_json, write_json
@@ -254,8 +254,7 @@ class Suggest:
         fixed = [(spec, name) for _, spec, name in turns if not spec.spaces()]
         self.order = fixed + [(spec, name) for _, spec, name in sorted(turns, key=lambda one: one[0]) if spec.spaces()]
         self.seeds, self.path = list(range(seeds)), path
-        body = json.dumps([*(spec.model_dump(mode="json") for spec in candidates), seed], sort_keys=True)
-        self.asked = hashlib.sha256(body.encode()).hexdigest()
+        self.asked = content_hash([*(spec.model_dump(mode="json") for spec in candidates), seed])
         self.works: list[dict[str, Any]] = []
         self._points: list[dict[str, Any]] = []
 

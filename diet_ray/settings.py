@@ -111,10 +111,15 @@ def parse_json(kind: type[S], path: Path) -> S:
 
 
 def write_json(path: Path, settings: Settings) -> None:
-    """Write a manifest so that no reader ever sees half of it: a temporary file, fsync, then an atomic rename."""
+    """Write a manifest so that no reader ever sees half of it."""
+    write_whole(path, (settings.model_dump_json(indent=2) + "\n").encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a small file that appears whole or not at all: a temporary file, fsync, then an atomic rename."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(settings.model_dump_json(indent=2) + "\n")
+    with temporary.open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)

@@ -14,6 +14,7 @@ from diet_ray.errors import CorruptArtefactError
 from diet_ray.events import read_events
 from diet_ray.lock import live_lock
 from diet_ray.settings import Settings, parse_json
+from diet_ray.stages import count_committed, stage_manifest
 from diet_ray.summary import duration, size, timings
 
 
@@ -121,9 +122,7 @@ def status(run: Path, *, now: float | None = None) -> RunStatus:
     if not (run / "run.json").exists():
         raise CorruptArtefactError(f"{run / 'run.json'}: missing; point at the folder that distill was given as --out")
     config = parse_json(RunPart, run / "run.json").config
-    stages: list[StagePart] = []
-    while (path := run / "stages" / f"{len(stages):04d}" / "manifest.json").is_file():
-        stages.append(parse_json(StagePart, path))
+    stages = [parse_json(StagePart, stage_manifest(run, index)) for index in range(count_committed(run))]
     events, _ = read_events(run / "events.jsonl")
     timing, now = timings(events), time.time() if now is None else now
     total, rows_left = _to_distil(config, len(stages))

@@ -28,6 +28,7 @@ from diet_ray.config import StreamConfig
 from diet_ray.errors import ConfigError, CorruptArtefactError, VersionError
 from diet_ray.schema import Schema
 from diet_ray.settings import Metric, Settings, parse_json, write_json
+from diet_ray.stages import stage_folder
 from diet_ray.units import Units, check_columns, from_arrow, to_arrow
 
 FORMAT: Final = 2
@@ -113,11 +114,6 @@ class StageManifest(Settings):
     def files(self) -> list[FileEntry]:
         """All files of the stage but the manifest itself."""
         return [*self.memory, *self.checkpoints, self.optimiser]
-
-
-def stage_folder(run: Path, index: int) -> Path:
-    """Where a committed stage lies."""
-    return run / "stages" / f"{index:04d}"
 
 
 def read_stage(run: Path, index: int) -> StageManifest:

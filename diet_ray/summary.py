@@ -11,6 +11,7 @@ from rich.table import Table
 
 from diet_ray.events import read_events
 from diet_ray.settings import Settings, write_json
+from diet_ray.stages import count_committed, stage_manifest
 
 
 class StageSummary(Settings):
@@ -99,13 +100,13 @@ def summarise(run: Path) -> RunSummary:
     timing = timings(read_events(run / "events.jsonl")[0])
     stages: list[StageSummary] = []
     table_bytes, seen = 0, 0
-    while (path := run / "stages" / f"{len(stages):04d}" / "manifest.json").is_file():
-        raw = json.loads(path.read_bytes())
-        steps, seconds = timing.get(len(stages), ({}, None))
+    for index in range(count_committed(run)):
+        raw = json.loads(stage_manifest(run, index).read_bytes())
+        steps, seconds = timing.get(index, ({}, None))
         report = raw["refine"] or {}
         stages.append(
             StageSummary(
-                stage=len(stages),
+                stage=index,
                 block=raw["block"],
                 rows=raw["rows_seen"] - seen,
                 rows_seen=raw["rows_seen"],

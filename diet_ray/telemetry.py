@@ -8,7 +8,6 @@ with `ray_` in front, at the metrics port of the node where the driver is. They 
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from typing import Any, Literal
 from ray.util.metrics import Counter, Gauge
 
 from diet_ray.progress import Hear, StreamState
+from diet_ray.stages import stage_manifest
+from diet_ray.ticker import repeating
 
 REPEAT_SECONDS = 1.0
 """Seconds between two sayings of the gauges; Ray reports no more often."""
@@ -102,7 +103,7 @@ class Telemetry:
         self._gauges[name, tuple(labels.items())] = value
 
     def _committed(self, event: dict[str, Any], rows: int) -> None:
-        manifest = json.loads((self.run / "stages" / f"{event['stage']:04d}" / "manifest.json").read_bytes())
+        manifest = json.loads(stage_manifest(self.run, event["stage"]).read_bytes())
         report = manifest["refine"]
         refinement = "none" if report is None else "kept" if report["kept"] else "dropped"
         self._metrics["diet_ray_stages_total"].inc(1, tags={"refinement": refinement})
@@ -117,16 +118,6 @@ class Telemetry:
 @contextmanager
 def telemetry(run: Path) -> Iterator[Hear]:
     """Export the figures of a run for the length of the body; gives what is to hear of it (`diet_ray.progress.follow`)."""
-    said, end = Telemetry(run), threading.Event()
-
-    def repeat() -> None:
-        while not end.wait(REPEAT_SECONDS):
-            said.repeat()
-
-    thread = threading.Thread(target=repeat, name="telemetry", daemon=True)
-    thread.start()
-    try:
+    said = Telemetry(run)
+    with repeating(REPEAT_SECONDS, said.repeat, "telemetry"):
         yield said.hear
-    finally:
-        end.set()
-        thread.join()

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diet_ray.blocks import Log, Rows, sha256
+from diet_ray.blocks import Log, Rows, block_sha256
 from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import StudentConfig
 from diet_ray.dataset import Memory
@@ -20,9 +20,9 @@ from diet_ray.metrics import auc
 from diet_ray.reference import held_out
 from diet_ray.refine import GUARD_SHARE
 from diet_ray.schema import Schema
-from diet_ray.seeds import derive_seed, generator
+from diet_ray.seeds import derive_seed
 from diet_ray.settings import Settings
-from diet_ray.student import AdamState, Examples, FlatNet, batch_order, cosine, run_steps
+from diet_ray.student import AdamState, Examples, FlatNet, cosine, run_steps, student_order
 
 LAST_SHARE = 0.1
 """Share of the last block that scores where nothing was held out of it: its latest rows."""
@@ -109,7 +109,7 @@ def held_rows(memory: Memory, log: Log) -> Rows:
     """
     stage = memory.stage
     block = next(block for block in log.blocks if block.name == stage.block)
-    if sha256(log.path / "blocks" / block.name / "manifest.json") != stage.block_sha256:
+    if block_sha256(log, block) != stage.block_sha256:
         raise ConfigError(f"log {log.path}: its block {block.name!r} is not the one that was distilled; name that log")
     rows = log.read_block(block)
     share = stage.config.reference.holdout
@@ -143,7 +143,7 @@ class _Paced:
         self.net = FlatNet(self.module.to(device))
         train = derive_seed(seed, "train")
         self.labels = torch.Generator(device).manual_seed(derive_seed(train, "labels"))
-        self.order = batch_order(len(examples), student.steps, student.batch_size, generator(train, "order"))
+        self.order = student_order(len(examples), student, train)
         self.state = AdamState.start(self.net.initial())
         self.cuda = [device] if device.type == "cuda" else []
         with torch.random.fork_rng(devices=self.cuda):

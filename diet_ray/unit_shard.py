@@ -53,20 +53,21 @@ class UnitShard:
         """Take in more units."""
         self.hold(Units.concat([self.units, units]))
 
-    def follow(self, checkpoint: Path) -> None:
-        """Serve the space of another phi from here on."""
+    def follow(self, checkpoint: Path, previous: Path | None) -> None:
+        """Serve the space of the checkpoint's phi from here on, and remember the old embeddings of the units where a map needs them."""
         self.phi = self._predictor(checkpoint)
+        self.old = None if previous is None else self._predictor(previous).embed(self.units.ids)
 
-    def moments(self, previous: Path) -> Moments:
-        """What the units contribute to the maps from the space of the checkpoint `previous` to that of phi."""
-        old = self._predictor(previous)
-        return moments(old.embed(self.units.ids), self.phi.embed(self.units.ids))
+    def moments(self) -> Moments:
+        """What the units contribute to the maps from the old space to that of phi."""
+        assert self.old is not None
+        return moments(self.old, self.phi.embed(self.units.ids))
 
-    def align(self, previous: Path, maps: Tensor | None) -> None:
-        """Step 5: bring the units from the space of the checkpoint `previous` to that of phi (see `align`)."""
-        old = None if maps is None else self._predictor(previous).embed(self.units.ids)
+    def align(self, maps: Tensor | None) -> None:
+        """Step 5: bring the units from the old space to that of phi (see `align`)."""
         new = self.phi.embed(self.units.ids)
-        self.hold(align(self.units, old, new, maps, self.phi.logits, self.config.align.relabel))
+        self.hold(align(self.units, self.old, new, maps, self.phi.logits, self.config.align.relabel))
+        self.old = None
 
     def leaving(self, n: int) -> Leaving:
         """The `n` units that would leave first."""
@@ -77,6 +78,10 @@ class UnitShard:
     def drop(self, unit_id: np.ndarray) -> None:
         """Let units go."""
         self.hold(self.units.take(~np.isin(self.units.unit_id, unit_id)))
+
+    def count(self) -> int:
+        """Number of units."""
+        return len(self.units)
 
     def unit_ids(self) -> np.ndarray:
         """`[M]` int64, rising."""

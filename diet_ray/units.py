@@ -17,7 +17,7 @@ from diet_ray.score import to_logit
 from diet_ray.seeds import uniform_by_id
 from diet_ray.select import Scored
 
-_COLUMNS = {
+COLUMNS = {
     "unit_id": (np.int64, False),
     "ids": (np.int32, True),
     "delta": (np.float32, True),
@@ -144,7 +144,7 @@ def check_columns(schema: pa.Schema, where: str) -> tuple[int, int]:
         n_fields, dim = meta["n_fields"], meta["dim"]
         if n_fields < 1 or dim < 1:
             raise ValueError(f"{n_fields} fields of width {dim}")
-        widths = {name: _width(schema, name, kind, wide) for name, (kind, wide) in _COLUMNS.items()}
+        widths = {name: _width(schema, name, kind, wide) for name, (kind, wide) in COLUMNS.items()}
         for name, width in (("delta", n_fields * dim), ("label", widths["logit"])):
             if widths[name] != width:
                 raise ValueError(f"column {name!r} is lists of {widths[name]}, must be of {width}")

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ray import tune
 
-from diet_ray.blocks import BlockManifest, Log, sha256
+from diet_ray.blocks import BlockManifest, Log, block_sha256, sha256
 from diet_ray.candidates import CandidateSpec, architectures, sources
+from diet_ray.content import content_hash, versions
 from diet_ray.dataset import Memory
 from diet_ray.judge import Verdict
 from diet_ray.leaderboard import Failed
 from diet_ray.search import SweepConfig
 from diet_ray.settings import Settings, parse_json, write_json
-from diet_ray.store import stage_folder
+from diet_ray.stages import stage_folder
 from diet_ray.trackers import Trackers
 from diet_ray.trial import Outcome, Score
 
@@ -61,9 +60,9 @@ class Identity:
         stage = path if (path / "manifest.json").is_file() else stage_folder(path, memory.stage.index)
         shared = {
             "recipe": RECIPE,
-            "versions": {name: version(name) for name in ("diet_ray", "torch", "numpy")},
+            "versions": versions(),
             "memory": sha256(stage / "manifest.json"),
-            "judged_on": sha256(log.path / "blocks" / judged_on.name / "manifest.json"),
+            "judged_on": block_sha256(log, judged_on),
             "scores": [config.search.guided, config.search.scheduler],
             "threads": threads_of(config),
             "gpu": config.resources.gpus > 0,
@@ -79,7 +78,7 @@ class Identity:
             params = work.spec["params"]
         spec = {key: value for key, value in work.spec.items() if key != "name"} | {"params": params}
         body = {**self.shared, "spec": spec, "seeds": work.seeds, "code": self.code if own else []}
-        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:32]
+        return content_hash(body)[:32]
 
 
 def threads_of(config: SweepConfig) -> int:

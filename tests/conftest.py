@@ -3,9 +3,11 @@
 import logging
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,6 +69,32 @@ def kuairand_dir(data_dir: Path) -> Path:
     if not folder.is_dir():
         pytest.skip(f"no KuaiRand log: {folder} is no folder")
     return folder
+
+
+@pytest.fixture
+def inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the tasks of `ingest` and `simulate` in this process, one after another."""
+
+    def loop(function: Callable[..., bytes], descriptions: Sequence[str], **shared: Any) -> Iterator[bytes]:
+        return (function(description, **shared) for description in descriptions)
+
+    for module in ("ingest", "simulate"):
+        monkeypatch.setattr(f"diet_ray.{module}.fan_out", loop)
+
+
+@pytest.fixture
+def user_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working directory whose modules, and what they register, are forgotten afterwards."""
+    from diet_ray.candidates import architectures
+
+    monkeypatch.setattr("sys.path", list(sys.path))
+    monkeypatch.setattr("diet_ray.candidates.registry._REGISTRY", architectures())
+    monkeypatch.chdir(tmp_path)
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

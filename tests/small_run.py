@@ -49,5 +49,9 @@ def local_run(run: Path, stream: StreamConfig) -> Path:
 
 def stage_bytes(run: Path) -> dict[str, str]:
     """Checksum of each file of each stage."""
-    stages = run / "stages"
-    return {path.relative_to(stages).as_posix(): sha256(path) for path in sorted(stages.rglob("*")) if path.is_file()}
+    return bytes_of(run / "stages")
+
+
+def bytes_of(folder: Path) -> dict[str, str]:
+    """Checksum of each file in and below a folder."""
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}

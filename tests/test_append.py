@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_ingest import ZONE, bytes_of, make_schema, make_table
+from small_run import bytes_of
+from test_ingest import ZONE, make_schema, make_table
 
 from diet_ray import append as append_module
-from diet_ray import ingest as ingest_module
 from diet_ray.append import Appended, append
 from diet_ray.blocks import open_log
 from diet_ray.errors import BadInputError, ConfigError, CorruptArtefactError, LockedError, SchemaError
@@ -22,17 +21,9 @@ from diet_ray.ingest import ingest
 from diet_ray.lock import locked
 from diet_ray.verify import verify
 
+pytestmark = pytest.mark.usefixtures("inline")
+
 LATER = 4e9
-
-
-@pytest.fixture(autouse=True)
-def inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the tasks in this process, one after another."""
-
-    def loop(function: Callable[..., bytes], descriptions: Sequence[str], **shared: Any) -> Iterator[bytes]:
-        return (function(description, **shared) for description in descriptions)
-
-    monkeypatch.setattr(ingest_module, "fan_out", loop)
 
 
 def clock(day: str, hour: int) -> float:
@@ -134,7 +125,7 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("step", ["_survey", "_partition", "_encode", "block_manifest", "LogManifest"])
+@pytest.mark.parametrize("step", ["survey", "partition", "encode", "write_manifests", "LogManifest"])
 def test_an_interrupted_append_leaves_the_log_and_the_next_one_succeeds(
     table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

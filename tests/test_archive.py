@@ -35,7 +35,8 @@ from diet_ray.local import LocalEngine
 from diet_ray.lock import live_lock
 from diet_ray.pipeline import run_stream
 from diet_ray.remote import Remote, UnreachableError
-from diet_ray.store import committed_stages, open_run, stage_folder
+from diet_ray.stages import stage_folder
+from diet_ray.store import committed_stages, open_run
 from diet_ray.verify import verify
 
 SECRET = "a-secret-that-nobody-must-read"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ from corpus import (
     log_schema,
 )
 
-from diet_ray import ingest as ingest_module
 from diet_ray.blocks import open_log
 from diet_ray.columns import Origin, canonical
 from diet_ray.dataset import load_memory
@@ -72,18 +71,11 @@ def test_columns(case: Column, tmp_path: Path) -> None:
     assert str(caught.value).split(": ", 1)[1].startswith(refused["reason"].to_pylist()[0])
 
 
-def inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    def loop(function: Callable[..., bytes], descriptions: Sequence[str], **shared: Any) -> Iterator[bytes]:
-        return (function(description, **shared) for description in descriptions)
-
-    monkeypatch.setattr(ingest_module, "fan_out", loop)
-
-
+@pytest.mark.usefixtures("inline")
 @pytest.mark.parametrize("allowed", [0, 10**6])
 @pytest.mark.parametrize("case", FILES, ids=lambda case: case.name)
-def test_files(case: Files, allowed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files(case: Files, allowed: int, tmp_path: Path) -> None:
     # No allowance for rows excuses a file.
-    inline(monkeypatch)
     folder = tmp_path / "in"
     folder.mkdir()
     with pytest.raises(BadInputError) as caught:
@@ -149,9 +141,9 @@ def test_a_missing_or_unreadable_config(tmp_path: Path) -> None:
 # --- what looks odd and is none the worse for it
 
 
-def test_odd_but_sound_input_makes_a_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("inline")
+def test_odd_but_sound_input_makes_a_log(tmp_path: Path) -> None:
     """Types that differ between files, columns that nobody asked for, rows twice, time that goes backwards, files without rows."""
-    inline(monkeypatch)
     table = good_table(60)
     backwards = table.sort_by([("t", "descending")])
     odd = {

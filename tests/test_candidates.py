@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -197,19 +195,6 @@ def test_what_is_no_net_is_refused() -> None:
             pass
 
     assert "bare" not in architectures()
-
-
-@pytest.fixture
-def user_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A working directory whose modules, and what they register, are forgotten afterwards."""
-    monkeypatch.setattr("sys.path", list(sys.path))
-    monkeypatch.setattr("diet_ray.candidates.registry._REGISTRY", architectures())
-    monkeypatch.chdir(tmp_path)
-    before = set(sys.modules)
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
-            del sys.modules[name]
 
 
 MODULE = """

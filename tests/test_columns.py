@@ -2,6 +2,7 @@ import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import corpus
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -12,14 +13,7 @@ from diet_ray.columns import Origin, canonical, pick, read_time, stable_hash
 from diet_ray.errors import BadInputError
 from diet_ray.schema import Schema, Time
 
-GOOD: dict[str, Any] = {
-    "t": [1, 2, 3],
-    "u": [7, 8, 9],
-    "y": [0, 1, 0],
-    "a": [1, 2, 3],
-    "b": [1.5, None, 2.5],
-    "c": ["x", None, "z"],
-}
+GOOD = {name: corpus.GOOD[name] for name in "tuyabc"}
 
 
 def schema(**field: Any) -> Schema:

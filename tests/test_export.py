@@ -39,7 +39,7 @@ from diet_ray.fidelity.result import CEILING, FidelityResult, SetResult
 from diet_ray.inspection import inspect
 from diet_ray.inspection_page import lead, write_inspection
 from diet_ray.settings import write_json
-from diet_ray.store import stage_folder
+from diet_ray.stages import stage_folder
 from diet_ray.units import Units
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "train_your_own.py"

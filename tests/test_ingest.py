@@ -1,6 +1,5 @@
 import datetime
 import json
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -10,10 +9,11 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
+from small_run import bytes_of
 
 from diet_ray import ingest as ingest_module
 from diet_ray import sources
-from diet_ray.blocks import open_log, sha256
+from diet_ray.blocks import open_log
 from diet_ray.encode import Edges
 from diet_ray.errors import BadInputError, ConfigError, SchemaError
 from diet_ray.ingest import ingest
@@ -68,20 +68,6 @@ def write(table: pa.Table, folder: Path) -> list[Path]:
     for path, part in zip(paths, (table.slice(0, half), table.slice(half)), strict=True):
         pq.write_table(part, path, row_group_size=400)
     return paths
-
-
-def bytes_of(log: Path) -> dict[str, str]:
-    return {path.relative_to(log).as_posix(): sha256(path) for path in sorted(log.rglob("*")) if path.is_file()}
-
-
-@pytest.fixture
-def inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the tasks in this process, one after another."""
-
-    def loop(function: Callable[..., bytes], descriptions: Sequence[str], **shared: Any) -> Iterator[bytes]:
-        return (function(description, **shared) for description in descriptions)
-
-    monkeypatch.setattr(ingest_module, "fan_out", loop)
 
 
 def by_user_item(table: pa.Table) -> list[tuple[Any, ...]]:

@@ -22,7 +22,7 @@ from diet_ray.inspection import Inspection, drift, inspect, spread
 from diet_ray.inspection_page import plot_blocks, plot_fields, plot_soft_labels, tables_to_print, write_inspection
 from diet_ray.lineage import Lineage, trace
 from diet_ray.reference import load_tensors
-from diet_ray.store import stage_folder
+from diet_ray.stages import stage_folder
 
 
 @pytest.fixture(autouse=True)

@@ -30,7 +30,7 @@ for _ in range(2):
     nodes.add_node(num_cpus=1)
 ray.init(address=nodes.address, log_to_driver=False)
 shards = OwnedShards(6)
-owners = [node for node, _ in shards.call("place")]
+owners = ray.get([owner.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id()) for owner in shards.owners])
 shards.close()
 distil(Path(sys.argv[2]), stream)
 print(json.dumps({"nodes": len(ray.nodes()), "owners": owners}))

@@ -187,7 +187,7 @@ def test_an_owner_that_died_holds_nothing_and_says_so_until_the_run_begins_again
     owned.add(units(20))
     assert isinstance(owned.shards, OwnedShards)
     victim = owned.shards.owners[1]
-    os.kill(ray.get(victim.do.remote("place", ()))[1], signal.SIGKILL)
+    os.kill(ray.get(victim.__ray_call__.remote(lambda owner: os.getpid())), signal.SIGKILL)
     error: Exception = ray.exceptions.RayActorError()
     until = time.monotonic() + 60
     while isinstance(

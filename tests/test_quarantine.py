@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from small_run import bytes_of
 from typer.testing import CliRunner
 
-from diet_ray import ingest as ingest_module
-from diet_ray.blocks import open_log, sha256
+from diet_ray.blocks import open_log
 from diet_ray.cli import app
 from diet_ray.columns import Origin
 from diet_ray.errors import BadInputError, ConfigError, CorruptArtefactError
@@ -86,20 +85,6 @@ def spoil(data: list[dict[str, Any]], seed: int = 0) -> dict[int, tuple[str, str
     return spoilt
 
 
-def files(log: Path) -> dict[str, str]:
-    return {path.relative_to(log).as_posix(): sha256(path) for path in sorted(log.rglob("*")) if path.is_file()}
-
-
-@pytest.fixture
-def inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the tasks in this process, one after another."""
-
-    def loop(function: Callable[..., bytes], descriptions: Sequence[str], **shared: Any) -> Iterator[bytes]:
-        return (function(description, **shared) for description in descriptions)
-
-    monkeypatch.setattr(ingest_module, "fan_out", loop)
-
-
 @pytest.mark.usefixtures("inline")
 def test_the_log_is_that_of_the_good_rows_and_each_other_row_is_named_once(tmp_path: Path) -> None:
     data = rows()
@@ -123,7 +108,7 @@ def test_the_log_is_that_of_the_good_rows_and_each_other_row_is_named_once(tmp_p
     assert named.to_pylist() == expected
     assert count(tmp_path / "log") == len(spoilt)
 
-    found, wanted = files(tmp_path / "log"), files(tmp_path / "expected")
+    found, wanted = bytes_of(tmp_path / "log"), bytes_of(tmp_path / "expected")
     assert found.pop(FILE)
     for name in names:
         manifest = json.loads((tmp_path / "log/blocks" / name / "manifest.json").read_text())
@@ -156,7 +141,7 @@ def test_an_allowance_that_is_not_needed_changes_nothing(tmp_path: Path) -> None
     paths = write(rows(), tmp_path / "in")
     for name, allowed in (("a", 0), ("b", 9)):
         ingest(SCHEMA, paths, tmp_path / name, by="day", max_quarantined_rows=allowed)
-    assert files(tmp_path / "a") == files(tmp_path / "b")
+    assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b")
     assert count(tmp_path / "a") == 0
 
 

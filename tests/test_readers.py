@@ -1,25 +1,14 @@
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from diet_ray import ingest as ingest_module
 from diet_ray.blocks import open_log
 from diet_ray.errors import BadInputError, ConfigError, ResourceError
 from diet_ray.ingest import ingest
 from diet_ray.readers import READERS, complete_journey
-
-
-@pytest.fixture
-def inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    def loop(function: Any, descriptions: Sequence[str], **shared: Any) -> Any:
-        return (function(description, **shared) for description in descriptions)
-
-    monkeypatch.setattr(ingest_module, "fan_out", loop)
 
 
 def write_journey(folder: Path) -> None:

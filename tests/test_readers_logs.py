@@ -1,9 +1,7 @@
 """Each published log on a few rows in its published format."""
 
 import gzip
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,13 +16,7 @@ from diet_ray.ingest import ingest
 from diet_ray.readers import READERS, avazu, criteo, published
 from diet_ray.readers.clock import DAY_MS
 
-
-@pytest.fixture(autouse=True)
-def inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    def loop(function: Any, descriptions: Sequence[str], **shared: Any) -> Any:
-        return (function(description, **shared) for description in descriptions)
-
-    monkeypatch.setattr(ingest_module, "fan_out", loop)
+pytestmark = pytest.mark.usefixtures("inline")
 
 
 def prepared(name: str, source: Path, out: Path, blocks: list[str]) -> pd.DataFrame:

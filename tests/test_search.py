@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from diet_ray.candidates import CandidateSpec, architectures, default_pool
+from diet_ray.candidates import CandidateSpec, default_pool
 from diet_ray.errors import ConfigError
 from diet_ray.search import SearchedSpec, Space, Suggest, SweepConfig, rungs
 from diet_ray.settings import load_yaml, parse
@@ -123,19 +121,6 @@ def test_a_mistaken_space_is_a_config_error(change: dict[str, Any], said: str) -
 def test_names_of_samples_are_unique_too() -> None:
     with pytest.raises(ConfigError, match=r"candidate 'mine\.003' is given twice"):
         sweep_of(MINE, {"name": "mine.003", "arch": "fm"})
-
-
-@pytest.fixture
-def user_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A working directory whose modules, and what they register, are forgotten afterwards."""
-    monkeypatch.setattr("sys.path", list(sys.path))
-    monkeypatch.setattr("diet_ray.candidates.registry._REGISTRY", architectures())
-    monkeypatch.chdir(tmp_path)
-    before = set(sys.modules)
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
-            del sys.modules[name]
 
 
 def test_modules_are_imported_before_the_candidates_are_read(user_code: Path) -> None:

@@ -1,19 +1,17 @@
 """Simulated logs on disk, and the command."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from small_run import bytes_of
 from typer.testing import CliRunner
 
 from diet_ray import appearing as appearing_module
-from diet_ray import simulate as simulate_module
-from diet_ray.blocks import open_log, sha256
+from diet_ray.blocks import open_log
 from diet_ray.cli import app
 from diet_ray.errors import ConfigError, CorruptArtefactError
 from diet_ray.settings import parse_json
@@ -22,20 +20,6 @@ from diet_ray.truth import true_probability
 from diet_ray.world import SimulateConfig
 
 SMALL = SimulateConfig(rows=1_000, blocks=3, shard_rows=300, tasks={"click": 0.3, "buy": 0.1})
-
-
-def bytes_of(log: Path) -> dict[str, str]:
-    return {path.relative_to(log).as_posix(): sha256(path) for path in sorted(log.rglob("*")) if path.is_file()}
-
-
-@pytest.fixture
-def inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the tasks in this process, one after another."""
-
-    def run(function: Callable[..., bytes], descriptions: Sequence[str], **shared: Any) -> Iterator[bytes]:
-        return (function(description, **shared) for description in descriptions)
-
-    monkeypatch.setattr(simulate_module, "fan_out", run)
 
 
 def test_a_log_like_any_other(inline: None, tmp_path: Path) -> None:

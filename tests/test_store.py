@@ -21,16 +21,8 @@ from diet_ray.events import Events
 from diet_ray.local import LocalEngine
 from diet_ray.reference import load_tensors, save_tensors
 from diet_ray.select import Scored
-from diet_ray.store import (
-    StageDraft,
-    check_file,
-    committed_stages,
-    file_entry,
-    open_run,
-    read_units,
-    stage_folder,
-    write_units,
-)
+from diet_ray.stages import stage_folder
+from diet_ray.store import StageDraft, check_file, committed_stages, file_entry, open_run, read_units, write_units
 from diet_ray.units import Units, convert
 
 

@@ -7,8 +7,6 @@ import json
 import math
 import os
 import signal
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from synthetic import write_log
 from typer.testing import CliRunner
 
 from diet_ray.blocks import open_log
-from diet_ray.candidates import CandidateFile, CandidateSpec, architectures
+from diet_ray.candidates import CandidateFile, CandidateSpec
 from diet_ray.cli import app
 from diet_ray.dataset import load_memory
 from diet_ray.errors import ConfigError, CorruptArtefactError, DietError, ResourceError
@@ -239,19 +237,6 @@ class Own(diet_ray.Net):
             {problem}
         return x.flatten(1) @ self.weight
 """
-
-
-@pytest.fixture
-def user_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A working directory whose modules, and what they register, are forgotten afterwards."""
-    monkeypatch.setattr("sys.path", list(sys.path))
-    monkeypatch.setattr("diet_ray.candidates.registry._REGISTRY", architectures())
-    monkeypatch.chdir(tmp_path)
-    before = set(sys.modules)
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
-            del sys.modules[name]
 
 
 @pytest.mark.ray

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from diet_ray.cli.group import Options, app
-from diet_ray.errors import DietError
+from diet_ray.errors import DietError, LockedError
 
 
 @app.command()
@@ -93,8 +93,6 @@ def _same_ctrl_c() -> Iterator[None]:
 @contextmanager
 def _gone_unless_begun(run: Path) -> Iterator[None]:
     """Remove a run folder that the body made, if a user's error ended it before its first stage was committed."""
-    from diet_ray.errors import LockedError
-
     existed = run.exists()
     try:
         yield

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from diet_ray.candidates import CandidateSpec
+from diet_ray.content import versions
 from diet_ray.fidelity.config import FULL, MEMORIES, Method
 from diet_ray.fidelity.measures import (
     Bootstrap,
@@ -20,7 +21,7 @@ from diet_ray.fidelity.measures import (
     seed_means,
     seed_noise,
 )
-from diet_ray.fidelity.plan import Bench, Training, TrainingSet, versions
+from diet_ray.fidelity.plan import Bench, Training, TrainingSet
 from diet_ray.fidelity.reduced import sample
 from diet_ray.fidelity.result import (
     CEILING,

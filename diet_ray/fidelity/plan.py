@@ -6,16 +6,15 @@ A hash covers everything on which the result depends and nothing else, so that a
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
-from functools import cache, cached_property
-from importlib.metadata import version
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from diet_ray.blocks import BlockManifest, Log, open_log, sha256
+from diet_ray.blocks import BlockManifest, Log, block_sha256, open_log, sha256
 from diet_ray.candidates import CandidateFile, CandidateSpec, default_pool
 from diet_ray.config import BudgetConfig, ClusterConfig, RefineConfig, StreamConfig, StudentConfig
+from diet_ray.content import content_hash, versions
 from diet_ray.errors import ConfigError
 from diet_ray.fidelity.config import DRAWN, FULL, MEMORIES, FidelityConfig, Method
 from diet_ray.fidelity.result import CEILING
@@ -198,7 +197,9 @@ class Bench:
     def run_folder(self, stream: StreamConfig) -> Path:
         """Where a distillation is kept."""
         body = stream.model_dump(mode="json", exclude={"log"})
-        return self.cache / "runs" / _hash({"stream": body, "format": FORMAT, **self._identity(self.blocks)})[:24]
+        return (
+            self.cache / "runs" / content_hash({"stream": body, "format": FORMAT, **self._identity(self.blocks)})[:24]
+        )
 
     def rows_path(self, one: TrainingSet) -> Path:
         """Where the row ids of a selected set are kept; labels and embeddings have no part in them."""
@@ -211,7 +212,7 @@ class Bench:
             **self._selection_recipe(one),
             **self._identity(one.blocks),
         }
-        return self.cache / "rows" / f"{_hash(what)[:24]}.parquet"
+        return self.cache / "rows" / f"{content_hash(what)[:24]}.parquet"
 
     def key(self, training: Training) -> str:
         """The content hash of a training's result."""
@@ -236,7 +237,7 @@ class Bench:
             what["given"] = sha256(self.config.given[one.method.rows])
         elif one.method.rows == "ccs":
             what["select"] = stream.select.model_dump(mode="json", exclude={"strategy"})
-        return _hash(what)
+        return content_hash(what)
 
     def verdict_path(self, training: Training) -> Path:
         """Where its verdict is kept."""
@@ -255,15 +256,4 @@ class Bench:
     @cached_property
     def _checksums(self) -> list[str]:
         schema = hashlib.sha256(self.log.schema.model_dump_json().encode()).hexdigest()
-        folders = [self.log.path / "blocks" / block.name for block in self.log.blocks]
-        return [schema, *(sha256(folder / "manifest.json") for folder in folders)]
-
-
-@cache
-def versions() -> dict[str, str]:
-    """The packages on which the bytes of a result depend; found once, because every key asks and it means parsing files."""
-    return {name: version(name) for name in ("diet_ray", "torch", "numpy")}
-
-
-def _hash(what: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+        return [schema, *(block_sha256(self.log, block) for block in self.log.blocks)]

@@ -27,7 +27,8 @@ from diet_ray.local import LocalEngine
 from diet_ray.reference import Predictor, load_tensors
 from diet_ray.seeds import derive_seed, uniform_by_id
 from diet_ray.select import Scored, choose, sketch
-from diet_ray.store import check_file, read_stage, stage_folder
+from diet_ray.stages import stage_folder
+from diet_ray.store import check_file, read_stage
 from diet_ray.student import Examples
 
 BY_SCORE = {"top-el2n": "top", "ccs": "ccs"}

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from diet_ray.reference import Committee
 from diet_ray.store import FileEntry, StageManifest, memory_path
-from diet_ray.units import Units, shard_of
+from diet_ray.units import COLUMNS, Units, shard_of
 from diet_ray.verify.faults import ROWS_PER_BYTE, Columns, Faults, few
 
 Shapes = dict[str, tuple[str, list[int]]]
@@ -25,8 +25,7 @@ def check_stage(folder: Path, stage: StageManifest, faults: Faults) -> Units | N
 
     Nothing is allocated for what the manifest claims: sizes, types and row counts are compared with the files' own headers first.
     """
-    entries = [*stage.memory, *stage.checkpoints, stage.optimiser]
-    names = {"manifest.json", *(entry.path for entry in entries)}
+    names = {"manifest.json", *(entry.path for entry in stage.files)}
     faults.strays(folder, names, remedy="remove it by hand; diet-ray gc leaves committed stages alone")
     cluster, reference = stage.config.cluster, stage.config.reference
     memory = [memory_path(folder, index).name for index in range(len(stage.memory))]
@@ -70,16 +69,9 @@ def _check_shard(path: Path, index: int, entry: FileEntry, stage: StageManifest,
     if not faults.intact(path, entry.bytes, entry.sha256):
         return None
     schema, dim = stage.log_schema, stage.config.reference.dim
-    wanted: Columns = {
-        "unit_id": (np.int64, None),
-        "ids": (np.int32, schema.n_slots),
-        "delta": (np.float32, schema.n_fields * dim),
-        "logit": (np.float32, schema.n_tasks),
-        "weight": (np.float32, None),
-        "block": (np.int32, None),
-        "label": (np.uint8, schema.n_tasks),
-        "influence": (np.float32, None),
-    }
+    n_tasks = schema.n_tasks
+    widths = {"ids": schema.n_slots, "delta": schema.n_fields * dim, "logit": n_tasks, "label": n_tasks}
+    wanted: Columns = {name: (kind, widths.get(name)) for name, (kind, _) in COLUMNS.items()}
     try:
         with pa.OSFile(str(path)) as source:
             reader = pa.ipc.open_file(source)

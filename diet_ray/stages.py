@@ -1,0 +1,23 @@
+"""Where the committed stages of a run lie. No Ray, no torch here, so that whoever only looks at a run starts at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def stage_folder(run: Path, index: int) -> Path:
+    """Where a committed stage lies."""
+    return run / "stages" / f"{index:04d}"
+
+
+def stage_manifest(run: Path, index: int) -> Path:
+    """Its manifest; the stage is committed if and only if that is there."""
+    return stage_folder(run, index) / "manifest.json"
+
+
+def count_committed(run: Path) -> int:
+    """How many stages are committed, by the presence of their manifests alone."""
+    done = 0
+    while stage_manifest(run, done).is_file():
+        done += 1
+    return done
