@@ -118,8 +118,9 @@ def test_another_folder_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "ray").exists()
 
 
-def test_the_command_lists_first_and_removes_when_told(run: Path) -> None:
-    asked = CliRunner().invoke(app, ["gc", str(run)], env={"COLUMNS": "400"})  # a long path breaks the line
+def test_the_command_lists_first_and_removes_when_told(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run.parent)  # a long path would break the line
+    asked = CliRunner().invoke(app, ["gc", run.name])
     assert asked.exit_code == 0, asked.output
     assert "7 left over" in asked.stdout
     assert "Nothing was removed; --yes does it." in asked.stdout
