@@ -19,44 +19,50 @@ from published_logs import LOGS, RESULTS, config, markdown
 from pydantic import TypeAdapter
 
 from diet_ray.cluster import connect
-from diet_ray.fidelity.config import FidelityConfig
+from diet_ray.fidelity.config import DIET, FidelityConfig
 from diet_ray.fidelity.measures import MEASURES, Interval
 from diet_ray.fidelity.words import cells
 from diet_ray.progress import Counted, display
 
 DOCS = Path(__file__).parent.parent / "docs" / "ablations.md"
 KEY = ("auc_gap_mean", "auc_gap_max", "logloss_gap_mean", "spearman", "spread", "pairs_right", "top1_regret")
-METHOD = "memory/drawn/shared"
+METHOD = str(DIET)
 
 
 def _net(arch: str, **params: Any) -> dict[str, Any]:
     return {"name": arch, "arch": arch, "params": params, "adapter": False}
 
 
+def _stream(key: str, **values: Any) -> dict[str, Any]:
+    return {"stream": {key: values}}
+
+
 ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "as it is": (METHOD, {}),
-    "labels: soft, nothing drawn": ("memory/soft/shared", {}),
-    "labels: half drawn": (METHOD, {"student": {"draw": 0.5}}),
-    "labels: all drawn": (METHOD, {"student": {"draw": 1.0}}),
-    "labels: the rows' own": ("memory/hard/shared", {}),
-    "students: with adapter": ("memory/drawn/shared+adapter", {}),
-    "students: lr 5e-3": (METHOD, {"student": {"lr": 5e-3}}),
-    "students: lr 2e-2": (METHOD, {"student": {"lr": 2e-2}}),
-    "students: 100 steps": (METHOD, {"student": {"steps": 100}}),
-    "students: 400 steps": (METHOD, {"student": {"steps": 400}}),
-    "reference: DNN alone": (METHOD, {"reference": {"nets": [_net("dnn", hidden=(128, 64))]}}),
-    "reference: LR alone": (METHOD, {"reference": {"nets": [_net("lr")]}}),
-    "reference: LR and DNN": (METHOD, {"reference": {"nets": [_net("lr"), _net("dnn", hidden=(128, 64))]}}),
-    "rows: uniform": (METHOD, {"select": {"strategy": "random"}}),
-    "rows: top EL2N": (METHOD, {"select": {"strategy": "top"}}),
-    "rows: CCS": (METHOD, {"select": {"strategy": "ccs"}}),
-    "old units: ridge": (METHOD, {"align": {"method": "ridge"}}),
-    "old units: Procrustes": (METHOD, {"align": {"method": "procrustes"}}),
-    "old units: stay as they are": (METHOD, {"align": {"method": "none"}}),
-    "old units: keep their labels": (METHOD, {"align": {"relabel": 0.0}}),
-    "refined": ("refined/drawn/shared", {}),
+    "labels: soft, nothing drawn": ("memory/soft/shared+adapter", {}),
+    "labels: half drawn": (METHOD, _stream("student", draw=0.5)),
+    "labels: all drawn": (METHOD, _stream("student", draw=1.0)),
+    "labels: the rows' own": ("memory/hard/shared+adapter", {}),
+    "students: no adapter": ("memory/drawn/shared", {}),
+    "students: two, averaged": (METHOD, {"students": 2}),
+    "students: lr 5e-3": (METHOD, _stream("student", lr=5e-3)),
+    "students: lr 2e-2": (METHOD, _stream("student", lr=2e-2)),
+    "students: 50 steps": (METHOD, _stream("student", steps=50)),
+    "students: 100 steps": (METHOD, _stream("student", steps=100)),
+    "students: 400 steps": (METHOD, _stream("student", steps=400)),
+    "reference: DNN alone": (METHOD, _stream("reference", nets=[_net("dnn", hidden=(128, 64))])),
+    "reference: LR alone": (METHOD, _stream("reference", nets=[_net("lr")])),
+    "reference: LR and DNN": (METHOD, _stream("reference", nets=[_net("lr"), _net("dnn", hidden=(128, 64))])),
+    "rows: uniform": (METHOD, _stream("select", strategy="random")),
+    "rows: top EL2N": (METHOD, _stream("select", strategy="top")),
+    "rows: CCS": (METHOD, _stream("select", strategy="ccs")),
+    "old units: ridge": (METHOD, _stream("align", method="ridge")),
+    "old units: Procrustes": (METHOD, _stream("align", method="procrustes")),
+    "old units: stay as they are": (METHOD, _stream("align", method="none")),
+    "old units: keep their labels": (METHOD, _stream("align", relabel=0.0)),
+    "refined": ("refined/drawn/shared+adapter", {}),
 }
-"""Per change: the set that shows it, and what it changes in the stream's config."""
+"""Per change: the set that shows it, and what it changes in the bench's config."""
 
 Figures = dict[str, dict[str, dict[str, dict[str, Interval]]]]
 """`{change: {task: {group: {measure: interval}}}}`."""
@@ -65,8 +71,9 @@ Figures = dict[str, dict[str, dict[str, dict[str, Interval]]]]
 def ablated(name: str, work: Path, method: str, changes: dict[str, Any]) -> FidelityConfig:
     """The bench's config with one change and one set."""
     base = config(name, work, seeds=3).model_dump(mode="json")
-    for key, value in changes.items():
+    for key, value in changes.get("stream", {}).items():
         base["stream"][key] = {**base["stream"][key], **value}
+    base["students"] = changes.get("students", base["students"])
     base |= {"methods": [method], "differences": [], "cache": str(work / "report" / "cache")}
     base |= {"curve": {"ratios": [], "methods": []}, "stages": {"candidates": [], "methods": []}}
     return FidelityConfig.model_validate(base)

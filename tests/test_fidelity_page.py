@@ -52,8 +52,8 @@ POOL = (
     "dnn-dropout dnn-lr03 dnn-lr3 deepfm-lr3 no-user no-video no-author no-hour no-tab"
 )
 NAMES = POOL.split()
-CURVE = ("random/hard/shared", "random/soft/shared", "memory/drawn/shared")
-MEMORY = "refined/drawn/shared"
+CURVE = ("random/hard/shared", "random/soft/shared", "memory/drawn/shared+adapter")
+MEMORY = "refined/drawn/shared+adapter"
 
 
 @cache

@@ -79,7 +79,7 @@ def methods(*names: str) -> list[Method]:
 FULL = Method(rows="full", labels="hard", embeddings="own")
 """What all else is measured against."""
 
-DIET = Method(rows="memory", labels="drawn", embeddings="shared")
+DIET = Method(rows="memory", labels="drawn", embeddings="shared", adapter=True)
 """The synthetic memory as students are to use it, unrefined."""
 
 BASELINE = Method(rows="random", labels="soft", embeddings="shared")
@@ -92,19 +92,20 @@ DEFAULT_METHODS = methods(
     "random/drawn/shared",
     "random/hard/shared+adapter",
     "random/soft/shared+adapter",
+    "random/drawn/shared+adapter",
     "memory/hard/shared",
     "memory/soft/shared",
     "memory/drawn/shared",
     "memory/drawn/shared+adapter",
-    "refined/drawn/shared",
+    "refined/drawn/shared+adapter",
     "full/hard/shared",
     "full/hard/shared+adapter",
 )
 
 DEFAULT_DIFFERENCES = [
     (DIET, BASELINE),
-    (DIET, Method.model_validate("random/drawn/shared")),
-    (Method.model_validate("refined/drawn/shared"), DIET),
+    (DIET, Method.model_validate("random/drawn/shared+adapter")),
+    (Method.model_validate("refined/drawn/shared+adapter"), DIET),
 ]
 
 
