@@ -26,8 +26,8 @@ from diet_ray.errors import ConfigError, CorruptArtefactError, DietError, Versio
 from diet_ray.lock import Owner, locked
 from diet_ray.remote import Interrupted, Remote, UnreachableError
 from diet_ray.settings import parse_json, write_whole
-from diet_ray.stages import stage_folder, stage_manifest
-from diet_ray.store import StageDraft, StageManifest, check_file, committed_stages, open_run
+from diet_ray.stages import count_committed, stage_folder, stage_manifest
+from diet_ray.store import FileEntry, StageDraft, StageManifest, committed_stages, open_run
 
 POLL_SECONDS = 2.0
 """Seconds between two looks for a stage that was committed."""
@@ -75,11 +75,12 @@ class Archive:
             CorruptArtefactError: a file of the run folder is not the one that was committed.
             LockedError: the archive's lock was taken away.
         """
-        stages = committed_stages(run)
+        n = count_committed(run)
         self._send_last("run.json", run / "run.json")
-        for stage in stages[self._missing(run, len(stages)) :]:
-            self._send_stage(stage_folder(run, stage.index), stage)
-        return len(stages)
+        for index in range(self._missing(run, n), n):
+            folder = stage_folder(run, index)
+            self._send_stage(folder, _next_stage(run, index, folder))
+        return n
 
     def pull(self, run: Path, config: StreamConfig) -> int:
         """Fetch the stages that come after those of a run folder, which may be empty; returns how many.
@@ -138,6 +139,29 @@ class Archive:
         except ValidationError:
             return None
 
+    def fetch_file(
+        self, index: int, entry: FileEntry, folder: Path, on_bytes: Callable[[int], None] = lambda n: None
+    ) -> None:
+        """Download a file of a stage into a folder. Raises CorruptArtefactError where it is not the one that was committed."""
+        name = f"stages/{index:04d}/{entry.path}"
+        size = self.remote.size(name)
+        if size != entry.bytes:
+            found = "missing" if size is None else f"has {size} bytes, the manifest says {entry.bytes}"
+            raise CorruptArtefactError(f"{self.remote.at(name)}: {found}; restore it from a copy")
+        if self.remote.fetch(name, folder / entry.path, on_bytes) != entry.sha256:
+            raise CorruptArtefactError(
+                f"{self.remote.at(name)}: not the file that was committed (sha256 differs); restore it from a copy"
+            )
+
+    @contextmanager
+    def named_as_there(self, folder: Path, place: str) -> Iterator[None]:
+        """Let errors about a folder name the place in the archive from which it came, and leave nothing of the folder."""
+        try:
+            yield
+        except (CorruptArtefactError, VersionError) as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise type(error)(str(error).replace(str(folder), self.remote.at(place))) from error
+
     def _missing(self, run: Path, n: int) -> int:
         """The first of the run's `n` stages that the archive lacks; a manifest vouches for all before it."""
         for index in reversed(range(n)):
@@ -178,33 +202,11 @@ class Archive:
     def _fetch_stage(self, run: Path, index: int, manifest: bytes) -> None:
         place, draft = f"stages/{index:04d}", StageDraft(run, index)
         draft.begin()
-        path = draft.folder / "manifest.json"
-        path.write_bytes(manifest)
-        with self._named_as_there(draft.folder, place):
-            stage = parse_json(StageManifest, path)
-            parent = sha256(stage_manifest(run, index - 1)) if index else None
-            if stage.index != index or stage.parent_sha256 != parent:
-                raise CorruptArtefactError(f"{path}: does not follow from the stage before it; restore it from a copy")
-            there = self.remote.sizes(place)
-            for entry in stage.files:
-                if there.get(entry.path) == entry.bytes:  # otherwise the check says what is wrong
-                    self.remote.fetch(f"{place}/{entry.path}", draft.folder / entry.path)
-                elif entry.path in there:
-                    raise CorruptArtefactError(
-                        f"{draft.folder / entry.path}: has {there[entry.path]} bytes, the manifest says {entry.bytes}; "
-                        "restore it from a copy"
-                    )
-                check_file(draft.folder, entry)
+        (draft.folder / "manifest.json").write_bytes(manifest)
+        with self.named_as_there(draft.folder, place):
+            for entry in _next_stage(run, index, draft.folder).files:
+                self.fetch_file(index, entry, draft.folder)
         draft.reveal()
-
-    @contextmanager
-    def _named_as_there(self, folder: Path, place: str) -> Iterator[None]:
-        """Let errors about a folder name the place in the archive from which it came, and leave nothing of the folder."""
-        try:
-            yield
-        except (CorruptArtefactError, VersionError) as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise type(error)(str(error).replace(str(folder), self.remote.at(place))) from error
 
 
 @contextmanager
@@ -275,6 +277,16 @@ def _sending(archive: Archive, run: Path, on_trouble: Callable[[str], None]) -> 
     finally:
         end.set()
         thread.join()
+
+
+def _next_stage(run: Path, index: int, folder: Path) -> StageManifest:
+    """The manifest in a folder of the stage that comes after those before `index`. Raises CorruptArtefactError where it does not."""
+    path = folder / "manifest.json"
+    stage = parse_json(StageManifest, path)
+    parent = sha256(stage_manifest(run, index - 1)) if index else None
+    if stage.index != index or stage.parent_sha256 != parent:
+        raise CorruptArtefactError(f"{path}: does not follow from the stage before it; restore it from a copy")
+    return stage
 
 
 def _manifest_name(index: int) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, SubTreeFile
 
 from diet_ray.errors import ConfigError, CorruptArtefactError
 from diet_ray.settings import JSON_BYTES
+from diet_ray.stages import is_uri
 
 CHUNK = 8 << 20
 """Bytes that are held in memory of a file on its way."""
@@ -31,11 +32,6 @@ class Interrupted(Exception):
 
 class UnreachableError(ConfigError):
     """The store cannot be reached or refuses; it may be otherwise in a while."""
-
-
-def is_uri(place: str) -> bool:
-    """Whether a place is given as a URI and not as a path."""
-    return "://" in place
 
 
 class Remote:
@@ -111,11 +107,23 @@ class Remote:
                 sink.write(chunk)
         return digest.hexdigest()
 
-    def fetch(self, name: str, path: Path) -> None:
-        """Download a file of any size."""
+    def fetch(self, name: str, path: Path, on_bytes: Callable[[int], None] = lambda n: None) -> str:
+        """Download a file of any size; returns the checksum of what came. `on_bytes` is told of each piece.
+
+        Raises ConfigError where `path` cannot be written.
+        """
+        digest = hashlib.sha256()
         with self._reached(name), self.fs.open_input_stream(name) as stream, path.open("wb") as file:
             while chunk := stream.read(CHUNK):
-                file.write(chunk)
+                digest.update(chunk)
+                try:
+                    file.write(chunk)
+                except OSError as error:  # it is not the store that is at fault
+                    raise ConfigError(
+                        f"{path}: cannot be written ({error.strerror}); make room or choose another place"
+                    ) from error
+                on_bytes(len(chunk))
+        return digest.hexdigest()
 
     def sha256(self, name: str) -> str:
         """Checksum of a file, which is downloaded for it and not kept."""
@@ -131,6 +139,12 @@ class Remote:
             found = self.fs.get_file_info(FileSelector(folder, recursive=deep, allow_not_found=True))
         files = {posixpath.relpath(info.path, folder or "."): info.size for info in found if info.type == FileType.File}
         return dict(sorted(files.items()))
+
+    def size(self, name: str) -> int | None:
+        """Bytes of a file; None where there is none."""
+        with self._reached(name):
+            info: FileInfo = self.fs.get_file_info(name)
+        return int(info.size) if info.type == FileType.File else None
 
     def modified(self, name: str) -> float | None:
         """When a file was written, by the store's clock, in seconds since the epoch; None where there is none."""
@@ -160,5 +174,5 @@ class Remote:
         except (OSError, pa.ArrowException) as error:
             raise UnreachableError(
                 f"{self.at(name)}: cannot be reached ({error}); see to the bucket, its endpoint and your rights "
-                "(the AWS_* variables), then go on with --resume"
+                "(the AWS_* variables), then try again; a run goes on with --resume"
             ) from error

@@ -1,8 +1,13 @@
-"""Where the committed stages of a run lie. No Ray, no torch here, so that whoever only looks at a run starts at once."""
+"""Where a run and its committed stages lie. No Ray, no torch, no pyarrow here, so that whoever only looks at a run starts at once."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+
+def is_uri(place: str) -> bool:
+    """Whether a place is given as a URI and not as a path."""
+    return "://" in place
 
 
 def stage_folder(run: Path, index: int) -> Path:
@@ -13,6 +18,11 @@ def stage_folder(run: Path, index: int) -> Path:
 def stage_manifest(run: Path, index: int) -> Path:
     """Its manifest; the stage is committed if and only if that is there."""
     return stage_folder(run, index) / "manifest.json"
+
+
+def waiting_folder(run: Path) -> Path:
+    """The folder whose lock a follower holds while it waits for the log's next block."""
+    return run / "follow"
 
 
 def count_committed(run: Path) -> int:

@@ -216,6 +216,21 @@ def test_a_shorter_archive_gets_what_it_lacks_and_a_shorter_folder_too(
     assert objects(folder) == run_bytes(finished)
 
 
+def test_a_push_reads_the_manifests_of_new_stages_alone(
+    folder: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    parse = archive_module.parse_json
+    monkeypatch.setattr(
+        archive_module, "parse_json", lambda kind, path: (read.append(path.parent.name), parse(kind, path))[1]
+    )
+    archive = Archive(folder)
+    assert archive.push(shorter(finished, tmp_path / "run", 2)) == 2
+    assert archive.push(finished) == 3
+    assert archive.push(finished) == 3
+    assert read == ["0000", "0001", "0002"]
+
+
 def test_a_push_killed_at_any_write_leaves_whole_stages_only_and_is_made_up_for(
     uri: str, finished: Path, log: Path, tmp_path: Path
 ) -> None:
@@ -261,12 +276,13 @@ def test_a_pull_killed_at_any_read_leaves_whole_stages_only(
     for last in range(1, 16, 3):
         left = [last]
 
-        def half(self: Remote, name: str, path: Path, left: list[int] = left) -> None:
+        def half(self: Remote, name: str, path: Path, *more: Any, left: list[int] = left) -> str:
             left[0] -= 1
-            fetch(self, name, path)
+            checksum = fetch(self, name, path, *more)
             if left[0] == 0:
                 path.write_bytes(path.read_bytes()[:-1])
                 raise Killed
+            return checksum
 
         with monkeypatch.context() as patch:
             patch.setattr(Remote, "fetch", half)

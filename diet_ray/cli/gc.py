@@ -27,7 +27,7 @@ def gc(
 
     from diet_ray.archive import Archive
     from diet_ray.garbage import archive_garbage, collect, collect_archive, garbage
-    from diet_ray.remote import is_uri
+    from diet_ray.stages import is_uri
     from diet_ray.summary import size
 
     if is_uri(run):

@@ -11,8 +11,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from diet_ray.errors import ConfigError, CorruptArtefactError, VersionError
-from diet_ray.remote import Remote, is_uri
+from diet_ray.remote import Remote
 from diet_ray.settings import parse_json
+from diet_ray.stages import is_uri
 from diet_ray.store import RunManifest
 from diet_ray.verify.archive import downloaded
 from diet_ray.verify.faults import Fault, Faults
