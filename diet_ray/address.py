@@ -18,12 +18,14 @@ def example_losses(logits: Tensor, targets: Tensor) -> Tensor:
 def reducible_loss(student: Tensor, reference: Tensor, labels: Tensor) -> Tensor:
     """`[N]`: by how much the student's loss on a row exceeds the reference's, at least 0 (Mindermann et al. 2022).
 
+    Where a loss is not finite, because the student diverged, it says nothing about the row and counts as 0.
+
     Args:
         student: `[N, T]` logits of a student of the memory.
         reference: `[N, T]` logits of the reference, which has not seen the rows.
         labels: `[N, T]` float32.
     """
-    return (example_losses(student, labels) - example_losses(reference, labels)).clamp_min(0)
+    return _finite(example_losses(student, labels) - example_losses(reference, labels)).clamp_min(0)
 
 
 def draw_hard(reducible: Tensor, n: int, uniform_share: float, rng: torch.Generator) -> Tensor:
@@ -50,7 +52,8 @@ def influence(net: FlatNet, theta: Tensor, along: Tensor, examples: Examples) ->
     """`[M]`: gradient influence of each unit on the hard targets, the dot product of its loss gradient at `theta` with theirs.
 
     Positive means that a step on the unit lowers the hard loss. The M dot products are one directional derivative of the units' losses
-    along the hard targets' gradient (forward mode), so no gradient of a single unit is ever formed.
+    along the hard targets' gradient (forward mode), so no gradient of a single unit is ever formed. One that is not finite, because the
+    student diverged, counts as 0, like that of a unit that was never measured: it must not outlive a measured one under a cap.
 
     Args:
         net: a proxy.
@@ -64,10 +67,14 @@ def influence(net: FlatNet, theta: Tensor, along: Tensor, examples: Examples) ->
         return examples.weight * example_losses(net(theta, examples.x), target)
 
     found: Tensor = torch.func.jvp(losses, (theta,), (along,))[1]
-    return found.detach()
+    return _finite(found.detach())
 
 
 def choose_active(influence: Tensor, n: int) -> Tensor:
     """`[min(n, M)]` int64, rising: the units of the largest absolute influence, those with leverage on B_hard either way."""
     order = torch.argsort(influence.abs(), descending=True, stable=True)
     return order[:n].sort().values
+
+
+def _finite(values: Tensor) -> Tensor:
+    return torch.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)

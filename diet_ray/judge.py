@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import Field as Key
 from torch import Tensor, nn
 
 from diet_ray.blocks import Rows
 from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import StudentConfig
 from diet_ray.embedding import lookup
-from diet_ray.metrics import evaluate
+from diet_ray.metrics import ONE_CLASS, evaluate, undefined
 from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed
 from diet_ray.settings import Metric, Settings
@@ -33,6 +34,8 @@ class Verdict(Settings):
     """Seed of initial parameters and batch order."""
     metrics: dict[str, dict[str, Metric]]
     """`{task: {auc, logloss (nats), gauc, calibration}}` on the rows it was judged on; nan where undefined."""
+    undefined: dict[str, dict[str, str]] = Key(default_factory=dict)
+    """`{task: {metric: reason}}` of the metrics that are nan."""
     train_seconds: float
     """CPU seconds of the training."""
     train_wall_seconds: float
@@ -110,6 +113,7 @@ def verdict(
         trained_on=trained_on,
         seed=seed,
         metrics=metrics,
+        undefined=undefined(metrics, logits, rows.labels),
         train_seconds=round(clock.cpu, 4),
         train_wall_seconds=round(clock.wall, 4),
         parameters=parameters,
@@ -128,13 +132,18 @@ class Standing(Settings):
     """`{task: {metric: mean over seeds}}`."""
     sd: dict[str, dict[str, Metric]]
     """`{task: {metric: standard deviation over seeds}}`, nan for one seed."""
+    undefined: dict[str, dict[str, str]] = Key(default_factory=dict)
+    """`{task: {metric: reason}}` of the means that are nan, by the first seed that lacks one."""
     train_seconds: float
     """Mean CPU seconds of the training."""
     parameters: int
 
 
 def standings(verdicts: list[Verdict]) -> list[Standing]:
-    """One line per candidate and training set, the best first: by mean AUC over the tasks, then by name."""
+    """One line per candidate and training set, the best first: by mean AUC over the tasks, then by name.
+
+    A task of which the judging rows have one label alone orders nobody. A candidate whose predictions are not finite comes last.
+    """
     groups: dict[tuple[str, str], list[Verdict]] = {}
     for one in verdicts:
         groups.setdefault((one.candidate, one.trained_on), []).append(one)
@@ -144,6 +153,11 @@ def standings(verdicts: list[Verdict]) -> list[Standing]:
 
 def _standing(group: list[Verdict]) -> Standing:
     first = group[0]
+
+    reasons: dict[str, dict[str, str]] = {}
+    for one in group:
+        for task, found in one.undefined.items():
+            reasons[task] = {**found, **reasons.get(task, {})}
 
     def over_seeds(how: Any) -> dict[str, dict[str, float]]:
         return {
@@ -158,11 +172,13 @@ def _standing(group: list[Verdict]) -> Standing:
         seeds=len(group),
         mean=over_seeds(np.mean),
         sd=over_seeds(lambda values: np.std(values, ddof=1) if len(values) > 1 else float("nan")),
+        undefined=reasons,
         train_seconds=float(np.mean([one.train_seconds for one in group])),
         parameters=first.parameters,
     )
 
 
 def _place(line: Standing) -> tuple[float, str, str]:
-    auc = float(np.mean([metrics["auc"] for metrics in line.mean.values()]))
+    aucs = [m["auc"] for task, m in line.mean.items() if line.undefined.get(task, {}).get("auc") != ONE_CLASS]
+    auc = float(np.mean(aucs)) if aucs else float("nan")
     return (-auc if auc == auc else 1.0, line.candidate, line.trained_on)

@@ -2,7 +2,7 @@
 
 A metric that its input does not define is nan, never an error: the AUC of rows of one class, the GAUC where no user has
 both classes, the calibration where no label is positive, and every metric of scores that are not all finite (a
-candidate that diverged).
+candidate that diverged). `undefined` says why.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
+
+ONE_CLASS = "all labels are the same"
+"""Why the AUC of such rows is undefined, for every candidate alike."""
 
 
 def auc(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -110,3 +113,31 @@ def evaluate(
         }
         for t, task in enumerate(tasks)
     }
+
+
+def undefined(
+    metrics: dict[str, dict[str, float]], logits: np.ndarray, labels: np.ndarray
+) -> dict[str, dict[str, str]]:
+    """Why metrics are nan: `{task: {metric: reason}}`, of those alone.
+
+    Args:
+        metrics: what `evaluate` found of them.
+        logits: `[N, T]`.
+        labels: `[N, T]` 0/1.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for t, (task, values) in enumerate(metrics.items()):
+        reasons = {name: _why(name, logits[:, t], labels[:, t]) for name, value in values.items() if np.isnan(value)}
+        if reasons:
+            found[task] = reasons
+    return found
+
+
+def _why(metric: str, logits: np.ndarray, labels: np.ndarray) -> str:
+    if not len(labels):
+        return "no rows"
+    if not np.isfinite(logits).all():
+        return "predictions are not finite"
+    if metric == "calibration":
+        return "no label is positive"
+    return "no user has both labels" if metric == "gauc" and labels.min() < labels.max() else ONE_CLASS

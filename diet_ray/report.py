@@ -119,10 +119,23 @@ def plot_standings(lines: list[Standing], task: str) -> Figure:
 
 
 def plot_stages(summary: RunSummary) -> Figure:
-    """Along the stream: the reference's loss on each block before it learned it, and the time that each step took."""
+    """Along the stream: the reference's loss on each block before it learned it, and the time that each step took.
+
+    Stages that have something to warn of are marked; a summary's table says what it is.
+    """
     names = [stage.block for stage in summary.stages]
     figure, (above, below) = plt.subplots(2, 1, figsize=(10, 6), sharex=True, layout="constrained")
     above.plot(names, [stage.reference_logloss for stage in summary.stages], marker="o")
+    warned = [stage for stage in summary.stages if stage.warnings]
+    if warned:
+        above.plot(
+            [stage.block for stage in warned],
+            [stage.reference_logloss for stage in warned],
+            "rx",
+            markersize=10,
+            label="with warnings",
+        )
+        above.legend(frameon=False)
     above.set_ylabel("reference LogLoss (nats)")
     above.grid(alpha=0.3)
     bottom = [0.0] * len(names)
@@ -137,14 +150,16 @@ def plot_stages(summary: RunSummary) -> Figure:
 
 
 def standings_rows(lines: list[Standing], tasks: list[str]) -> tuple[list[str], list[list[str]]]:
-    """Column headings and cells of standings, mean +- sd over seeds."""
+    """Column headings and cells of standings, mean +- sd over seeds; where a metric is undefined, why."""
     columns = ["candidate", "trained on"]
     prefixes = [f"{task} " for task in tasks] if len(tasks) > 1 else [""]
     columns += [prefix + metric for prefix in prefixes for metric in ("AUC", "LogLoss", "GAUC")] + ["CPU s"]
     rows = []
     for line in lines:
         cells = [
-            mean_sd(line.mean[task][metric], line.sd[task][metric])
+            f"undefined\n{why}"
+            if (why := line.undefined.get(task, {}).get(metric))
+            else mean_sd(line.mean[task][metric], line.sd[task][metric])
             for task in tasks
             for metric in ("auc", "logloss", "gauc")
         ]

@@ -22,6 +22,7 @@ import pyarrow as pa
 from diet_ray.arrays import column_of, values_of
 from diet_ray.blocks import Rows
 from diet_ray.config import SelectConfig
+from diet_ray.errors import ConfigError
 from diet_ray.score import MAX_EL2N
 from diet_ray.seeds import derive_seed, uniform_by_id
 
@@ -106,7 +107,11 @@ def sketch(scored: Scored, config: SelectConfig, *, keep: int, seed: int) -> Ske
         config: strategy.
         keep: rows to keep per cell and stratum: the number of units that the whole block may give.
         seed: seed of the block's draw.
+
+    Raises:
+        ConfigError: a score is not finite: the reference has diverged.
     """
+    _require_finite(scored)
     n_tasks = scored.score.shape[1]
     n_strata = config.ccs_strata if config.strategy == "ccs" else 1
     counts = np.zeros((2 * n_tasks, n_strata), dtype=np.int64)
@@ -162,6 +167,16 @@ def cell_quotas(cell_sizes: np.ndarray, n: int) -> np.ndarray:
     order = np.lexsort((np.arange(len(exact)), quotas - exact))
     quotas[order[: n - int(quotas.sum())]] += 1
     return np.asarray(np.minimum(quotas, cell_sizes))
+
+
+def _require_finite(scored: Scored) -> None:
+    bad = np.argwhere(~np.isfinite(scored.score))
+    if len(bad):
+        row, task = bad[0].tolist()
+        raise ConfigError(
+            f"key 'reference.lr': the reference has diverged: task {task} (from 0) of row {scored.rows.row_id[row]} has no finite score; "
+            "lower reference.lr or reference.embedding_lr and start a new run"
+        )
 
 
 def _key(score: np.ndarray, row_id: np.ndarray, config: SelectConfig, seed: int) -> np.ndarray:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field as Key
 from rich.table import Table
 
 from diet_ray.events import read_events
@@ -41,6 +43,14 @@ class StageSummary(Settings):
     """Wall time of each step, seconds; empty where the events file does not tell."""
     seconds: float | None
     """Wall time from the stage's begin to its commit."""
+    new_ids: int = 0
+    """Ids that the block brought; for the first, all that are there after it."""
+    rounds: int | None = None
+    """Rounds of refinement; None where nothing was refined."""
+    skipped: int | None = None
+    """Those without effect because their meta-gradient was not finite."""
+    warnings: list[str] = Key(default_factory=list)
+    """What went wrong with numbers in the stage, or could not be measured, in words."""
 
 
 class RunSummary(Settings):
@@ -72,12 +82,14 @@ class RunSummary(Settings):
             "reference logloss",
             "guard",
             "kept",
+            "skipped",
             *(f"{name} s" for name in names),
             "total s",
         ):
             table.add_column(heading, justify="right")
         for stage in self.stages:
-            guard = "" if stage.guard_before is None else f"{stage.guard_before:.4f} -> {stage.guard_after:.4f}"
+            guard = "" if stage.refined is None else f"{_figure(stage.guard_before)} -> {_figure(stage.guard_after)}"
+            skipped = f"{stage.skipped}/{stage.rounds}" if stage.skipped else ""
             times = [f"{stage.steps[name]:.2f}" if name in stage.steps else "" for name in names]
             table.add_row(
                 stage.block,
@@ -86,20 +98,28 @@ class RunSummary(Settings):
                 f"{stage.reference_logloss:.4f}",
                 guard,
                 {None: "", True: "yes", False: "no"}[stage.refined],
+                skipped,
                 *times,
                 "" if stage.seconds is None else f"{stage.seconds:.2f}",
                 end_section=stage is self.stages[-1],
             )
         sums = [f"{sum(stage.steps.get(name, 0.0) for stage in self.stages):.2f}" for name in names]
-        table.add_row("total", f"{self.rows:,}", f"{self.units:,}", "", "", "", *sums, f"{self.seconds:.2f}")
+        table.add_row("total", f"{self.rows:,}", f"{self.units:,}", "", "", "", "", *sums, f"{self.seconds:.2f}")
+        warnings = self.warnings()
+        if warnings:
+            table.caption, table.caption_justify = "\n".join(warnings), "left"
         return table
+
+    def warnings(self) -> list[str]:
+        """What the stages warn of, a line each."""
+        return [f"warning: {stage.block}: {what}" for stage in self.stages for what in stage.warnings]
 
 
 def summarise(run: Path) -> RunSummary:
     """Sum up a run from its committed stages and its events, and write that to `run/summary.json`."""
     timing = timings(read_events(run / "events.jsonl")[0])
     stages: list[StageSummary] = []
-    table_bytes, seen = 0, 0
+    table_bytes, seen, n_ids = 0, 0, 0
     for index in range(count_committed(run)):
         raw = json.loads(stage_manifest(run, index).read_bytes())
         steps, seconds = timing.get(index, ({}, None))
@@ -118,9 +138,13 @@ def summarise(run: Path) -> RunSummary:
                 refined=report.get("kept"),
                 steps=steps,
                 seconds=seconds,
+                new_ids=raw["n_ids"] - n_ids,
+                rounds=len(report["meta_loss"]) if report else None,
+                skipped=report.get("skipped"),
+                warnings=[*_labels(raw), *_refinement(report)],
             )
         )
-        table_bytes, seen = raw["checkpoints"][-1]["bytes"], raw["rows_seen"]
+        table_bytes, seen, n_ids = raw["checkpoints"][-1]["bytes"], raw["rows_seen"], raw["n_ids"]
     summary = RunSummary(
         run=str(run),
         stages=stages,
@@ -132,6 +156,34 @@ def summarise(run: Path) -> RunSummary:
     )
     write_json(run / "summary.json", summary)
     return summary
+
+
+def _labels(stage: dict[str, Any]) -> list[str]:
+    """The tasks of which a stage's block has one label alone; nothing where its log is not where it was."""
+    found: list[str] = []
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        block = json.loads((Path(stage["config"]["log"]) / "blocks" / stage["block"] / "manifest.json").read_bytes())
+        for task, positives in zip(stage["log_schema"]["tasks"], block["positives"], strict=True):
+            if positives in (0, block["rows"]):
+                found.append(f"task {task!r}: all {block['rows']:,} labels are {int(positives > 0)}")
+    return found
+
+
+def _refinement(report: dict[str, Any]) -> list[str]:
+    found: list[str] = []
+    if report.get("skipped"):
+        found.append(
+            f"{report['skipped']} of {len(report['meta_loss'])} rounds skipped, their meta-gradient was not finite"
+        )
+    if report and report["guard_before"] is None:
+        found.append("students of the unrefined memory diverged, so refinement could not be judged; lower student.lr")
+    elif report and report["guard_after"] is None:
+        found.append("students of the refined memory diverged, the unrefined one stays")
+    return found
+
+
+def _figure(value: float | None) -> str:
+    return "diverged" if value is None else f"{value:.4f}"
 
 
 def timings(events: list[dict[str, Any]]) -> dict[int, tuple[dict[str, float], float | None]]:
