@@ -104,14 +104,14 @@ class Archive:
             open_run(run, config, resume=True)  # refuses before anything large is fetched
         known = committed_stages(run)
         if known:
-            last = _manifest_name(len(known) - 1)
+            last = manifest_name(len(known) - 1)
             manifest = self.remote.read(last)
             if manifest is None:
                 return 0
             if manifest != (run / last).read_bytes():
                 raise ConfigError(f"{self.remote.at(last)}: {_ANOTHER}")
         fetched = 0
-        while manifest := self.remote.read(_manifest_name(len(known) + fetched)):
+        while manifest := self.remote.read(manifest_name(len(known) + fetched)):
             self._fetch_stage(run, len(known) + fetched, manifest)
             fetched += 1
         return fetched
@@ -125,7 +125,7 @@ class Archive:
         for index in self.stages():
             target = stage_folder(folder, index)
             target.mkdir()
-            self.remote.fetch(_manifest_name(index), target / "manifest.json")
+            self.remote.fetch(manifest_name(index), target / "manifest.json")
             with suppress(CorruptArtefactError, VersionError):
                 for entry in parse_json(StageManifest, target / "manifest.json").files:
                     if f"{index:04d}/{entry.path}" in there:
@@ -133,7 +133,7 @@ class Archive:
 
     def named(self, index: int) -> set[str] | None:
         """Names of the files of a stage that is there, its manifest's too; None where the manifest cannot be read."""
-        content = self.remote.read(_manifest_name(index)) or b""
+        content = self.remote.read(manifest_name(index)) or b""
         try:
             return {"manifest.json", *(entry.path for entry in StageManifest.model_validate_json(content).files)}
         except ValidationError:
@@ -165,10 +165,10 @@ class Archive:
     def _missing(self, run: Path, n: int) -> int:
         """The first of the run's `n` stages that the archive lacks; a manifest vouches for all before it."""
         for index in reversed(range(n)):
-            manifest = self.remote.read(_manifest_name(index))
+            manifest = self.remote.read(manifest_name(index))
             if manifest is not None:
-                if manifest != (run / _manifest_name(index)).read_bytes():
-                    raise ConfigError(f"{self.remote.at(_manifest_name(index))}: {_ANOTHER}")
+                if manifest != (run / manifest_name(index)).read_bytes():
+                    raise ConfigError(f"{self.remote.at(manifest_name(index))}: {_ANOTHER}")
                 return index + 1
         return 0
 
@@ -289,5 +289,6 @@ def _next_stage(run: Path, index: int, folder: Path) -> StageManifest:
     return stage
 
 
-def _manifest_name(index: int) -> str:
+def manifest_name(index: int) -> str:
+    """What an archive calls the manifest of a stage."""
     return f"stages/{index:04d}/manifest.json"

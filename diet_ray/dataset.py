@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from diet_ray.embedding import lookup
 from diet_ray.errors import CorruptArtefactError
+from diet_ray.fetched import fetched
 from diet_ray.reference import load_tensors
 from diet_ray.settings import parse_json
 from diet_ray.stages import stage_folder
@@ -56,11 +57,15 @@ class Memory(Dataset[dict[str, Tensor]]):
 def load_memory(path: str | Path) -> Memory:
     """Load the memory of a run (its last committed stage) or of one stage's folder.
 
+    Args:
+        path: the folder; or the URI of an archive or of one of its stages, of which what is needed is fetched (`diet_ray.fetched`).
+
     Raises:
+        ConfigError: the archive cannot be reached, or holds no such stage.
         CorruptArtefactError: there is no committed stage, or a file is not the one that was committed or not what the manifest says.
         VersionError: it was written in another format version.
     """
-    path = Path(path)
+    path = fetched(path)
     if (path / "manifest.json").is_file():
         stage, folder = parse_json(StageManifest, path / "manifest.json"), path
     else:

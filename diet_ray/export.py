@@ -26,6 +26,7 @@ from diet_ray.card import card
 from diet_ray.config import StudentConfig
 from diet_ray.dataset import Memory
 from diet_ray.errors import ConfigError
+from diet_ray.fetched import OnFetch, fetched
 from diet_ray.fidelity.result import FidelityResult
 from diet_ray.lineage import trace
 from diet_ray.reference import save_tensors
@@ -97,29 +98,31 @@ class ExportManifest(Settings):
 
 
 def export_memory(
-    path: Path,
+    path: str | Path,
     out: Path,
     *,
     units: int | None = None,
     ids: bool = True,
     fidelity: Path | None = None,
     licence: str | None = None,
+    on_fetch: OnFetch | None = None,
 ) -> ExportManifest:
     """Export the memory of a run (its last committed stage) or of one of its stages.
 
     Args:
-        path: the run folder or the stage's.
+        path: the run folder or the stage's, or the URI of an archive or of one of its stages.
         out: folder to make. It appears complete or not at all.
         units: how many units to keep (see `prune`); by default all.
         ids: whether ids, unit ids and the table go along. Without them the units are shuffled, since their order tells of time.
         fidelity: `fidelity.json` of a bench on the same log, for the card.
         licence: of the source log, for the card.
+        on_fetch: told how far an archive is fetched.
 
     Raises:
-        ConfigError: `out` exists, `units` is out of range, or the bench was of another log.
+        ConfigError: `out` exists, `units` is out of range, the bench was of another log, or the archive cannot be reached.
         CorruptArtefactError: there is no committed stage, or a file is damaged.
     """
-    found = trace(path)
+    found = trace(fetched(path, lineage=True, on_fetch=on_fetch))
     memory, stage = found.memory, found.memory.stage
     if units is not None and not 1 <= units <= len(memory):
         raise ConfigError(f"--units: {units} asked for, but the memory has {len(memory)}; ask for 1 to {len(memory)}")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from diet_ray.embedding import lookup
+from diet_ray.fetched import OnFetch, fetched, name_of
 from diet_ray.lineage import Lineage, trace
 from diet_ray.settings import Metric, Settings
 from diet_ray.units import Units
@@ -145,15 +146,18 @@ class Inspection(Settings):
     """The units of the largest absolute influence, which is what refinement goes by; ties by the smaller id."""
 
 
-def inspect(path: Path) -> Inspection:
-    """Look into the memory of a run (its last committed stage) or of one of its stages. Raises what `load_memory` raises."""
-    found = trace(path)
+def inspect(path: str | Path, *, on_fetch: OnFetch | None = None) -> Inspection:
+    """Look into the memory of a run (its last committed stage) or of one of its stages, given as a folder or by its archive's URI.
+
+    `on_fetch` is told how far the archive is fetched. Raises what `load_memory` raises.
+    """
+    found = trace(fetched(path, table_before=True, on_fetch=on_fetch))
     memory, units, stage = found.memory, found.memory.units, found.memory.stage
     tasks = stage.log_schema.tasks
     soft = memory.soft_label.numpy()
     report = stage.refine
     return Inspection(
-        memory=str(path),
+        memory=name_of(path),
         log=stage.log_schema.name,
         stage=stage.index,
         block=stage.block,

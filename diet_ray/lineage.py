@@ -43,7 +43,7 @@ class Lineage:
 
 
 def trace(path: Path) -> Lineage:
-    """Open a run (its last committed stage) or one of its stages. Raises what `load_memory` raises."""
+    """Open a run (its last committed stage) or one of its stages, given as a folder. Raises what `load_memory` raises."""
     memory = load_memory(path)
     folder = path if (path / "manifest.json").is_file() else stage_folder(path, memory.stage.index)
     stages = [memory.stage]

@@ -20,6 +20,7 @@ from diet_ray.candidates import CandidateFile, CandidateSpec, import_modules
 from diet_ray.config import StudentConfig
 from diet_ray.dataset import Memory, load_memory
 from diet_ray.errors import ConfigError, DietError, ResourceError
+from diet_ray.fetched import OnFetch, fetched, name_of
 from diet_ray.judge import Verdict, standings
 from diet_ray.leaderboard import Failed, Leaderboard, Stopped, leaderboard_table, write_tables
 from diet_ray.lock import locked
@@ -35,7 +36,7 @@ __all__ = ["Leaderboard", "leaderboard_table", "sweep"]
 
 
 def sweep(
-    memory: Path,
+    memory: str | Path,
     candidates: CandidateFile | SweepConfig,
     *,
     out: Path,
@@ -44,6 +45,7 @@ def sweep(
     seeds: int = 2,
     restore: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
+    on_fetch: OnFetch | None = None,
 ) -> Leaderboard:
     """Train every candidate on the memory with each seed and judge it on a block that the memory has not seen.
 
@@ -51,7 +53,7 @@ def sweep(
     `out/trials`; needs a connected Ray. A trial that fails leaves the others alone (`Leaderboard.failed`).
 
     Args:
-        memory: a run folder or one of its stages.
+        memory: a run folder or one of its stages, or the URI of an archive or of one of its stages.
         candidates: the pool, or a whole config.
         out: where the results go.
         log: the ingested log; by default the one that was distilled.
@@ -59,6 +61,7 @@ def sweep(
         seeds: seeds per candidate, 0 to `seeds - 1`.
         restore: go on with the sweep in `out`: what its trials have found is not found again, as far as it is still asked for.
         on_progress: called with the number of trials done and their total.
+        on_fetch: told how far an archive is fetched.
 
     Raises:
         ConfigError: an unknown field is dropped, or there is no such block, or it is not later than the memory, or `out` holds a sweep.
@@ -66,7 +69,8 @@ def sweep(
         DietError: the memory or the log is damaged, or every trial failed.
     """
     config = candidates if isinstance(candidates, SweepConfig) else SweepConfig.of(candidates)
-    loaded = load_memory(memory)
+    folder = fetched(memory, on_fetch=on_fetch)
+    loaded = load_memory(folder)
     opened = open_log(log or loaded.stage.config.log)
     judged_on = _block_to_judge_on(loaded, opened, block)
     for spec in config.candidates:
@@ -78,13 +82,13 @@ def sweep(
     trackers = open_trackers(config.trackers, out)
     (out / "trials").mkdir(parents=True, exist_ok=True)
     with locked(out):
-        watch = Watch(out / "trials", Identity.of(memory, loaded, opened, judged_on, config), trackers, on_progress)
+        watch = Watch(out / "trials", Identity.of(folder, loaded, opened, judged_on, config), trackers, on_progress)
         try:
             works = _run(config, task, seeds, watch, out)
         finally:
             trackers.close()
             shutil.rmtree(out / "tune", ignore_errors=True)  # Ray's own record; what the trials found is kept
-        board = _leaderboard(memory, loaded, opened, judged_on, works, watch)
+        board = _leaderboard(name_of(memory), loaded, opened, judged_on, works, watch)
         write_json(out / "leaderboard.json", board)
         write_tables(out, board)
     return board
@@ -234,7 +238,7 @@ def _why(error: Exception) -> str:
 
 
 def _leaderboard(
-    memory: Path, loaded: Memory, log: Log, judged_on: BlockManifest, works: list[Work], watch: Watch
+    memory: str, loaded: Memory, log: Log, judged_on: BlockManifest, works: list[Work], watch: Watch
 ) -> Leaderboard:
     verdicts: list[Verdict] = []
     scores: dict[str, float] = {}
@@ -256,7 +260,7 @@ def _leaderboard(
         first = failed[0]
         raise DietError(f"no trial came to its end; candidate {first.candidate!r}: {first.why}")
     return Leaderboard(
-        memory=str(memory),
+        memory=memory,
         units=len(loaded),
         stage=loaded.stage.index,
         log=str(log.path),

@@ -97,6 +97,15 @@ def user_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
             del sys.modules[name]
 
 
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    """HOST:PORT of a server that speaks S3, to which the AWS environment leads meanwhile."""
+    from object_store import served
+
+    with served() as place:
+        yield place
+
+
 @pytest.fixture(scope="session")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A log of four blocks, to be read only."""

@@ -98,9 +98,15 @@ def test_trials_are_what_judging_directly_gives(ray_cluster: int, log: Path, run
 
 
 @pytest.mark.ray
-def test_one_seed_and_the_next_block_by_default(ray_cluster: int, run: Path, tmp_path: Path) -> None:
+def test_one_seed_and_the_next_block_by_default_on_a_stage_from_an_archive(
+    ray_cluster: int, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIET_RAY_CACHE", str(tmp_path / "cache"))
     one = POOL.model_copy(update={"candidates": POOL.candidates[:1]})
-    board = sweep(run / "stages" / "0000", one, out=tmp_path / "sweep", seeds=1)
+    place, said = (run / "stages" / "0000").as_uri(), list[str]()
+    board = sweep(place, one, out=tmp_path / "sweep", seeds=1, on_fetch=said.append)
+    assert board.memory == place
+    assert said[0] == f"looking at {run.as_uri()}"
     assert (board.block, board.stage, len(board.verdicts)) == ("block-001", 0, 1)
     raw = json.loads((tmp_path / "sweep" / "leaderboard.json").read_text())
     assert raw["standings"][0]["sd"]["label_0"]["auc"] is None  # undefined for one seed, and still JSON

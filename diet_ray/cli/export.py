@@ -14,7 +14,10 @@ from diet_ray.cli.group import Options, app
 @app.command()
 def export(
     ctx: typer.Context,
-    memory: Annotated[Path, typer.Argument(metavar="MEMORY", help="A run folder, or one of its stages.")],
+    memory: Annotated[
+        str,
+        typer.Argument(metavar="MEMORY", help="A run folder or one of its stages, or the URI of either in an archive."),
+    ],
     out: Annotated[Path, typer.Option(help="Folder to make: Parquet, safetensors, a card and a manifest.")],
     units: Annotated[
         int | None,
@@ -37,9 +40,20 @@ def export(
     """
     options: Options = ctx.obj
     from diet_ray.export import export_memory
+    from diet_ray.progress import display
+    from diet_ray.stages import is_uri
     from diet_ray.summary import size
 
-    made = export_memory(memory, out, units=units, ids=not without_ids, fidelity=fidelity, licence=licence)
+    with display(quiet=options.quiet or not is_uri(memory)) as shown:
+        made = export_memory(
+            memory,
+            out,
+            units=units,
+            ids=not without_ids,
+            fidelity=fidelity,
+            licence=licence,
+            on_fetch=shown.status,
+        )
     table = "no ids, no table" if without_ids else f"with a table of {made.n_ids:,} ids"
     options.result(
         json.loads(made.model_dump_json()),

@@ -13,7 +13,10 @@ from diet_ray.cli.group import Options, app
 @app.command()
 def inspect(
     ctx: typer.Context,
-    memory: Annotated[Path, typer.Argument(metavar="MEMORY", help="A run folder, or one of its stages.")],
+    memory: Annotated[
+        str,
+        typer.Argument(metavar="MEMORY", help="A run folder or one of its stages, or the URI of either in an archive."),
+    ],
     out: Annotated[
         Path | None, typer.Option(metavar="PAGE.html", help="Write a page with plots too; its pictures lie beside it.")
     ] = None,
@@ -27,10 +30,13 @@ def inspect(
     from diet_ray.errors import ConfigError
     from diet_ray.inspection import inspect as inspect_memory
     from diet_ray.inspection_page import tables_to_print, write_inspection
+    from diet_ray.progress import display
+    from diet_ray.stages import is_uri
 
     if out is not None and out.is_dir():
         raise ConfigError(f"--out: {out} is a folder; name the page itself, such as {out / 'memory.html'}")
-    found = inspect_memory(memory)
+    with display(quiet=options.quiet or not is_uri(memory)) as shown:
+        found = inspect_memory(memory, on_fetch=shown.status)
     readable = tables_to_print(found)
     if out is not None:
         readable.append(f"\nPage of plots: {write_inspection(out, found)[0]}")

@@ -13,7 +13,10 @@ from diet_ray.cli.group import Options, app
 @app.command()
 def sweep(
     ctx: typer.Context,
-    memory: Annotated[Path, typer.Option(help="A run folder, or one of its stages.")],
+    memory: Annotated[
+        str,
+        typer.Option(metavar="RUN|URI", help="A run folder or one of its stages, or the URI of either in an archive."),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the leaderboard, as JSON, CSV and Parquet.")],
     candidates: Annotated[
         Path | None, typer.Option(help="The candidates and how to search, YAML. Default: the packaged pool of 24.")
@@ -51,6 +54,7 @@ def sweep(
             seeds=seeds,
             restore=restore,
             on_progress=lambda done, total: count("trials", done, total),
+            on_fetch=shown.status,
         )
     options.result(board, board.table(), *board.remarks())
     board.check()
