@@ -95,6 +95,8 @@ def _start(address: str | None, cpus: int | None) -> None:
 
     for name in ("ray", "ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # Ray reports the death of a worker on our standard output, `log_to_driver` or not: no place for it, least of all under --json.
+    ray._private.worker.print_to_stdstream = _unsaid
     if address is not None:
         _knock(address)
     try:
@@ -107,6 +109,10 @@ def _start(address: str | None, cpus: int | None) -> None:
         if address is None:
             raise ResourceError(f"no private Ray could be started on this machine: {reason}") from error
         raise ResourceError(_nobody(address, reason)) from error
+
+
+def _unsaid(*_: object, **__: object) -> None:
+    """Say nothing."""
 
 
 def _knock(address: str) -> None:

@@ -48,11 +48,22 @@ class Events:
 
 
 def read_events(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """The complete events from byte `offset` on, and the offset at which to go on reading."""
+    """The complete events from byte `offset` on, and the offset at which to go on reading.
+
+    A line that a full disk or a crash of the machine has cut short is passed over: nothing of a result depends on it.
+    """
     if not path.exists():
         return [], offset
     with path.open("rb") as file:
         file.seek(offset)
         data = file.read()
     whole = data[: data.rfind(b"\n") + 1]
-    return [json.loads(line) for line in whole.splitlines()], offset + len(whole)
+    return [event for line in whole.splitlines() if (event := _event(line))], offset + len(whole)
+
+
+def _event(line: bytes) -> dict[str, Any] | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and "kind" in event else None

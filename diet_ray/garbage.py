@@ -149,7 +149,7 @@ def _committed(path: Path) -> bool:
 
 
 def _what(path: Path) -> str:
-    return DRAFT if re.fullmatch(r"\.\d{4,}\.tmp", path.name) else NO_STAGE
+    return DRAFT if re.fullmatch(r"\.\d{4,}(\.[0-9a-f]{8})?\.tmp", path.name) else NO_STAGE
 
 
 def _size(path: Path) -> int:

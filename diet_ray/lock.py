@@ -188,7 +188,7 @@ def _take(run: Path) -> Owner:
 
 def _take_over(run: Path, held: Held, me: Owner) -> bool:
     """Replace a stale lock by ours; False where another process is faster."""
-    with _claimed(run, held.token, me) as mine:
+    with _claimed(run, held.token) as mine:
         again = _read(run) if mine else None
         if again is None or again.token != held.token or not again.stale:
             return False
@@ -200,7 +200,7 @@ def _take_over(run: Path, held: Held, me: Owner) -> bool:
 
 def _release(run: Path, me: Owner) -> bool:
     """Remove our lock; False where it is not ours any more."""
-    with suppress(OSError), _claimed(run, me.token, me) as mine:
+    with suppress(OSError), _claimed(run, me.token) as mine:
         held = _read(run) if mine else None
         if held is None or held.token != me.token:
             return False
@@ -209,10 +209,10 @@ def _release(run: Path, me: Owner) -> bool:
 
 
 @contextmanager
-def _claimed(run: Path, token: str, me: Owner) -> Iterator[bool]:
+def _claimed(run: Path, token: str) -> Iterator[bool]:
     """Whether we alone may replace or remove the lock of that token, for the length of the body."""
     claim = run / f".lock.{token}.claim"
-    mine = _create(claim, me)
+    mine = _create(claim, None)
     try:
         yield mine
     finally:
@@ -230,16 +230,20 @@ def _touch(run: Path, token: str) -> bool:
     return True
 
 
-def _create(path: Path, me: Owner) -> bool:
-    """Make a file that says who we are; False where there is one."""
+def _create(path: Path, me: Owner | None) -> bool:
+    """Make a file that says who we are, or is empty; False where there is one."""
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
         return False
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(me.model_dump_json(indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(me.model_dump_json(indent=2) + "\n" if me else "")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:  # a full disk; half a lock would keep everybody out
+        path.unlink()
+        raise
     return True
 
 

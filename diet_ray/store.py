@@ -13,7 +13,9 @@ The same log, config and seed give the same bytes in every file of a stage.
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
 import shutil
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +27,7 @@ from pydantic import Field as Key
 
 from diet_ray.blocks import sha256
 from diet_ray.config import StreamConfig
-from diet_ray.errors import ConfigError, CorruptArtefactError, VersionError
+from diet_ray.errors import ConfigError, CorruptArtefactError, LockedError, VersionError
 from diet_ray.schema import Schema
 from diet_ray.settings import Metric, Settings, parse_json, write_json
 from diet_ray.stages import stage_folder
@@ -179,15 +181,19 @@ def committed_stages(run: Path) -> list[StageManifest]:
 
 
 class StageDraft:
-    """A stage that is being written: a temporary folder that `commit` turns into the real one, or that is left behind unseen."""
+    """A stage that is being written: a temporary folder that `commit` turns into the real one, or that is left behind unseen.
+
+    The folder is named anew by each process: a worker may outlive its driver for a moment and must not write into what the next one makes.
+    """
 
     def __init__(self, run: Path, index: int) -> None:
         self.run, self.index = run, index
-        self.folder = run / "stages" / f".{index:04d}.tmp"
+        self.folder = run / "stages" / f".{index:04d}.{secrets.token_hex(4)}.tmp"
 
     def begin(self) -> None:
-        """Start from an empty folder, whatever an interrupted attempt left."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Start from an empty folder; what interrupted attempts left is removed."""
+        for left in (self.run / "stages").glob(f".{self.index:04d}.*tmp"):
+            shutil.rmtree(left, ignore_errors=True)
         self.folder.mkdir(parents=True)
 
     def commit(self, manifest: StageManifest) -> None:
@@ -198,11 +204,23 @@ class StageDraft:
         self.reveal()
 
     def reveal(self) -> None:
-        """Make the stage visible, manifest and all, by one rename, when everything in it has reached the disk."""
+        """Make the stage visible, manifest and all, by one rename, when everything in it has reached the disk.
+
+        Raises:
+            LockedError: another process has committed that stage meanwhile; it is the same, and the run goes on from there.
+        """
         for path in self.folder.iterdir():
             _fsync(path)
         _fsync(self.folder)
-        self.folder.rename(stage_folder(self.run, self.index))
+        try:
+            self.folder.rename(stage_folder(self.run, self.index))
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            raise LockedError(
+                f"{stage_folder(self.run, self.index)}: another process has committed it; wait until that ends, then go on "
+                "with --resume"
+            ) from error
         _fsync(self.run / "stages")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 import threading
@@ -42,6 +43,12 @@ class Commands(TyperGroup):
             except DietError as error:
                 typer.echo("error: " + " ".join(str(error).split()), err=True)
                 raise typer.Exit(error.exit_code) from None
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                where = error.filename or "what was to be written"
+                typer.echo(f"error: {where}: no space left on the disk; free some and go on", err=True)
+                raise typer.Exit(DietError.exit_code) from None
             except (KeyboardInterrupt, SystemExit):
                 # No command of ours calls sys.exit: Ray Train does, when Ctrl-C has ended its workers.
                 raise typer.Exit(TERMINATED if terminated else INTERRUPTED) from None

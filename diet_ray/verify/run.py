@@ -20,7 +20,7 @@ from diet_ray.verify.stage import check_stage
 
 REMEDY = "restore it from a copy, or remove this stage and all after it and go on with distill --resume"
 ANOTHER_LOG = "name the run's own log with --log, or restore it from a copy"
-DRAFT = re.compile(r"\.\d{4,}\.tmp")
+DRAFT = re.compile(r"\.\d{4,}(\.[0-9a-f]{8})?\.tmp")
 """Folder of a stage that an interrupted run was writing."""
 
 

@@ -1,0 +1,127 @@
+"""What a run survives without Ray: a disk that is full wherever it writes, a worker that outlives its driver, a line cut short."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from small_run import config, local_run, stage_bytes
+from synthetic import write_log
+
+from diet_ray.blocks import open_log
+from diet_ray.config import StreamConfig
+from diet_ray.errors import ConfigError, LockedError
+from diet_ray.events import Events, read_events
+from diet_ray.local import LocalEngine
+from diet_ray.lock import locked
+from diet_ray.mishap import full
+from diet_ray.pipeline import run_stream
+from diet_ray.store import StageDraft, committed_stages, open_run
+
+
+@pytest.fixture(scope="module")
+def small_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_log(tmp_path_factory.mktemp("log") / "log", blocks=2, n=200)
+
+
+@pytest.fixture(scope="module")
+def whole(small_log: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The bytes of the undisturbed run."""
+    return stage_bytes(local_run(tmp_path_factory.mktemp("whole") / "run", config(small_log)))
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, 4 KiB large."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(folder)]
+    if os.geteuid() or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("a small file system needs the right to mount one")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def resize(disk: Path, kib: int) -> None:
+    subprocess.run(["mount", "-o", f"remount,size={kib}k", str(disk)], check=True)
+
+
+def go_on(run: Path, stream: StreamConfig) -> None:
+    with locked(run):
+        committed = open_run(run, stream, resume=(run / "run.json").is_file())
+        run_stream(run, open_log(stream.log), stream, LocalEngine(stream), Events(run / "events.jsonl"), committed)
+
+
+def test_a_disk_that_is_full_again_and_again_costs_nothing_but_time(
+    small_log: Path, whole: dict[str, str], disk: Path
+) -> None:
+    """The disk grows by a page at a time, so that each write of the stage is the one that fails, from the lock's to the manifest's."""
+    run, stream, failed_in = disk / "run", config(small_log), []
+    for kib in range(4, 200, 4):
+        resize(disk, kib)
+        try:
+            go_on(run, stream)
+            break
+        except ConfigError as error:
+            assert "No space left" in str(error)  # noqa: PT017 - it comes before the run has begun
+            failed_in.append("lock")
+        except Exception as error:
+            assert full(error)  # noqa: PT017 - any of several types
+            left = [path.name for path in (run / "stages").glob("*/*") if path.parent.name.startswith(".")]
+            failed_in.append(max(left, default="run.json"))
+        # Nobody is kept out, and no stage is there that is not whole.
+        assert not list(run.glob("*lock*"))
+        with suppress(FileNotFoundError):
+            assert committed_stages(run) == []
+    assert stage_bytes(run) == whole
+    assert len(failed_in) >= 4
+    assert len(set(failed_in)) >= 3
+    kinds = [event["kind"] for event in read_events(run / "events.jsonl")[0]]
+    assert kinds.count("committed") == 1
+
+
+def test_a_disk_that_is_full_while_the_lock_is_released_keeps_nobody_out(disk: Path) -> None:
+    resize(disk, 64)
+    run = disk / "run"
+    with locked(run):
+        with suppress(OSError), (disk / "filler").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        assert (run / "lock.json").is_file()
+    assert not run.exists()
+    with locked(disk):
+        pass
+    (disk / "filler").unlink()
+    with locked(run):
+        pass
+
+
+def test_a_worker_that_outlives_its_driver_writes_into_nobodys_stage(tmp_path: Path, finished: Path) -> None:
+    stage = committed_stages(finished)[0]
+    older, newer = StageDraft(tmp_path, 0), StageDraft(tmp_path, 0)
+    older.begin()
+    (older.folder / "x").write_text("half of it")
+    newer.begin()
+    assert not older.folder.exists()
+    with pytest.raises(FileNotFoundError):
+        older.commit(stage)
+    newer.commit(stage)
+    assert [path.name for path in (tmp_path / "stages").rglob("*")] == ["0000", "manifest.json"]
+
+    late = StageDraft(tmp_path, 0)
+    late.begin()
+    with pytest.raises(LockedError, match="0000: another process has committed it"):
+        late.commit(stage)
+
+
+def test_an_event_that_was_cut_short_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b'{"time": 1, "kind": "stage"}\n{"time": 2, "ki{"time": 3, "kind": "stage"}\n[]\n')
+    Events(path).emit("committed", stage=0)
+    events, offset = read_events(path)
+    assert [event["kind"] for event in events] == ["stage", "committed"]
+    assert offset == path.stat().st_size
