@@ -11,9 +11,10 @@ from typing import Any
 
 import ray
 import ray.train
+from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
-from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+from ray.train.v2.api.exceptions import TrainingFailedError
 
 from diet_ray.blocks import BlockManifest, Log, Shard, open_log
 from diet_ray.config import ClusterConfig, StreamConfig
@@ -23,6 +24,7 @@ from diet_ray.events import Events
 from diet_ray.fan_out import Pool, fan_out
 from diet_ray.lock import locked
 from diet_ray.memory import ShardedMemory
+from diet_ray.mishap import explain
 from diet_ray.owners import OwnedShards
 from diet_ray.pipeline import blocks_to_distil, run_stream
 from diet_ray.scoring import ShardScorer
@@ -69,7 +71,7 @@ def distil(run: Path, config: StreamConfig, *, resume: bool = False) -> list[Sta
 
     Raises:
         DietError: the log, the config, the run folder or the cluster are at fault, or another driver works in the run folder; the
-            message says how.
+            message says how. BrokenOffError, where a process or a node died or a disk was full: `resume` goes on.
     """
     run = run.resolve()
     config = config.model_copy(update={"log": config.log.resolve()})
@@ -104,8 +106,8 @@ def _train(run: Path, config: StreamConfig) -> None:
     )
     try:
         result = trainer.fit()
-    except TrainingFailedError as error:
-        raise _user_error(error) or error from error
+    except (TrainingFailedError, RayError) as error:  # the latter where Train's controller has died
+        raise explain(error, run) or error from error
     finally:
         shards.close()
         shutil.rmtree(run / "ray", ignore_errors=True)
@@ -161,15 +163,3 @@ def _sketcher(**shared: Any) -> Any:
 
 def _sketch(scorer: ShardScorer, block: BlockManifest, description: str) -> bytes:
     return scorer.sketch(block, Shard.model_validate_json(description)).to_ipc()
-
-
-def _user_error(error: TrainingFailedError) -> DietError | None:
-    """The user's error behind a failed run, if there is one."""
-    causes = list(error.worker_failures.values()) if isinstance(error, WorkerGroupError) else [error.__cause__]
-    for cause in causes:
-        seen: BaseException | None = cause
-        while seen is not None:
-            if isinstance(seen, DietError):
-                return seen
-            seen = seen.__cause__
-    return None

@@ -61,6 +61,10 @@ class ResourceError(DietError):
     """The cluster cannot run what the config asks for (CPUs, GPUs, extras)."""
 
 
+class BrokenOffError(DietError):
+    """Work broke off because a process or a node died, or a disk or the object store was full; what was committed is whole."""
+
+
 class LockedError(DietError):
     """Another process works in the run folder."""
 

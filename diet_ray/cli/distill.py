@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from diet_ray.cli.group import Options, app
-from diet_ray.errors import DietError, LockedError
+from diet_ray.errors import BrokenOffError, DietError, LockedError
 
 
 @app.command()
@@ -96,7 +96,7 @@ def _gone_unless_begun(run: Path) -> Iterator[None]:
     existed = run.exists()
     try:
         yield
-    except LockedError:  # then another process made it, at the same time
+    except (LockedError, BrokenOffError):  # another process made it, at the same time; or it is there to be resumed
         raise
     except DietError:
         if not existed and not (run / "stages" / "0000").exists():
