@@ -8,9 +8,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-M = TypeVar("M", bound=nn.Module)
+from diet_ray.device import CPU
 
-CPU = torch.device("cpu")
+M = TypeVar("M", bound=nn.Module)
 
 
 class Crew(Protocol):
@@ -57,7 +57,7 @@ class Solo:
 
 
 class Group:
-    """The workers of the default torch.distributed process group: gloo, with nccl beside it for modules on a GPU."""
+    """The workers of the default torch.distributed process group, gloo: nccl has no sum of sparse gradients, which the table's are."""
 
     def __init__(self, device: torch.device = CPU) -> None:
         self.rank, self.size, self.device = dist.get_rank(), dist.get_world_size(), device

@@ -19,6 +19,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from diet_ray.blocks import BlockManifest, Log, Shard, open_log
 from diet_ray.config import ClusterConfig, StreamConfig
 from diet_ray.crew import Crew, Group, Solo
+from diet_ray.device import device_of, gpu_fault
 from diet_ray.errors import DietError, ResourceError, describe, restore
 from diet_ray.events import Events
 from diet_ray.fan_out import Pool, fan_out
@@ -45,7 +46,11 @@ class RayEngine:
         sketches = fan_out(
             _sketcher,
             [shard.model_dump_json() for shard in block.shards],
-            pool=Pool(min(config.cluster.scorers, len(block.shards)), config.cluster.cpus_per_scorer),
+            pool=Pool(
+                min(config.cluster.scorers, len(block.shards)),
+                config.cluster.cpus_per_scorer,
+                config.cluster.gpus_per_scorer,
+            ),
             log=log,
             block=block,
             checkpoints=checkpoints,
@@ -95,8 +100,7 @@ def _train(run: Path, config: StreamConfig) -> None:
             use_gpu=config.cluster.gpus_per_worker > 0,
             resources_per_worker={"CPU": config.cluster.cpus_per_worker, "GPU": config.cluster.gpus_per_worker},
         ),
-        # The reference's gradients travel by nccl where it is on a GPU; what is on the CPU, by gloo.
-        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if config.cluster.gpus_per_worker else "gloo"),
+        torch_config=TorchConfig(backend="gloo"),  # also from GPU to GPU: nccl has no sum of sparse gradients
         run_config=RunConfig(
             # Ray's own record of the worker group; the state of the stream is in the run folder alone, so the name only must be new.
             name=f"train-{uuid.uuid4().hex[:12]}",
@@ -120,15 +124,10 @@ def check_cluster(cluster: ClusterConfig) -> None:
     """Refuse a config that the connected cluster could never run, where Ray would wait without a word.
 
     Raises:
-        ResourceError: workers and scorers together ask for more CPUs than there are, or the workers for more GPUs.
+        ResourceError: workers and scorers together ask for more CPUs or GPUs than there are, or torch cannot use the GPUs.
     """
     have = ray.cluster_resources().get("CPU", 0.0)
-    gpus, have_gpus = cluster.workers * cluster.gpus_per_worker, ray.cluster_resources().get("GPU", 0.0)
-    if gpus > have_gpus:
-        raise ResourceError(
-            f"cluster: {cluster.workers} workers x {cluster.gpus_per_worker} GPUs need {gpus:g} GPUs, the cluster has "
-            f"{have_gpus:g}: lower cluster.workers or gpus_per_worker, or add nodes"
-        )
+    _check_gpus(cluster, ray.cluster_resources().get("GPU", 0.0))
     workers, scorers = cluster.workers * cluster.cpus_per_worker, cluster.scorers * cluster.cpus_per_scorer
     if workers + scorers > have:
         raise ResourceError(
@@ -136,6 +135,27 @@ def check_cluster(cluster: ClusterConfig) -> None:
             f"{cluster.cpus_per_scorer} CPUs need {workers + scorers:g} CPUs, the cluster has {have:g}: lower "
             "cluster.workers, cpus_per_worker, scorers or cpus_per_scorer, or add nodes"
         )
+
+
+def _check_gpus(cluster: ClusterConfig, have: float) -> None:
+    workers, scorers = cluster.workers * cluster.gpus_per_worker, cluster.scorers * cluster.gpus_per_scorer
+    if workers + scorers == 0:
+        return
+    if workers + scorers > have:
+        raise ResourceError(
+            f"cluster: {cluster.workers} workers x {cluster.gpus_per_worker:g} GPUs and {cluster.scorers} scorers x "
+            f"{cluster.gpus_per_scorer:g} GPUs need {workers + scorers:g} GPUs, the cluster has {have:g}: "
+            + (
+                "lower cluster.workers, gpus_per_worker, scorers or gpus_per_scorer, or add nodes"
+                if have
+                else "set cluster.gpus_per_worker and gpus_per_scorer to 0, or connect to a cluster with GPUs (--address)"
+            )
+        )
+    # Asked where a GPU is, which need not be here.
+    share = min(gpus for gpus in (cluster.gpus_per_worker, cluster.gpus_per_scorer) if gpus)
+    fault = ray.get(ray.remote(num_cpus=0, num_gpus=share)(gpu_fault).remote(cluster.precision))
+    if fault:
+        raise ResourceError(fault)
 
 
 def _work(task: dict[Any, Any]) -> Any:
@@ -155,8 +175,14 @@ def _work(task: dict[Any, Any]) -> Any:
 
 
 def _sketcher(**shared: Any) -> Any:
+    cluster = shared["config"].cluster
     scorer = ShardScorer(
-        shared["log"], shared["checkpoints"], shared["config"], keep=shared["keep"], seed=shared["seed"]
+        shared["log"],
+        shared["checkpoints"],
+        shared["config"],
+        keep=shared["keep"],
+        seed=shared["seed"],
+        device=device_of(cluster.gpus_per_scorer, cluster.precision),
     )
     return partial(_sketch, scorer, shared["block"])
 

@@ -28,6 +28,8 @@ class Pool:
     """Number of actors."""
     num_cpus: float
     """Logical CPUs of each."""
+    num_gpus: float = 0
+    """GPUs of each."""
 
 
 def fan_out(
@@ -59,6 +61,7 @@ def fan_out(
             batch_format="pyarrow",
             compute=ActorPoolStrategy(size=pool.size),
             num_cpus=pool.num_cpus,
+            num_gpus=pool.num_gpus or None,
         )
     batches: Iterable[Any] = work.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
     for batch in batches:

@@ -19,6 +19,7 @@ from diet_ray.blocks import Rows
 from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import ReferenceConfig
 from diet_ray.crew import Crew
+from diet_ray.device import CPU, Precision, autocast, put
 from diet_ray.embedding import Embedding, lookup
 from diet_ray.errors import CorruptArtefactError
 from diet_ray.schema import Schema
@@ -45,7 +46,7 @@ class Committee(nn.Module):
 
 
 class Mean(nn.Module):
-    """A committee as one net, `[B, F, d] -> [B, T]`."""
+    """A committee as one net, `[B, F, d] -> [B, T]` float32."""
 
     def __init__(self, committee: Committee) -> None:
         super().__init__()
@@ -53,7 +54,7 @@ class Mean(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, F, d] -> [B, T]`."""
-        logits: Tensor = self.committee(x).mean(dim=0)
+        logits: Tensor = self.committee(x).float().mean(dim=0)
         return logits
 
 
@@ -189,8 +190,8 @@ def train_pass(
     with torch.random.fork_rng(devices=[crew.device] if crew.device.type == "cuda" else []):
         torch.manual_seed(derive_seed(reference.seed, "dropout", reference.steps(), crew.rank))
         for batch in batches(parts, reference.config.batch_size):
-            ids = torch.tensor(batch.ids[crew.rank :: crew.size], device=crew.device)
-            labels = torch.tensor(batch.labels[crew.rank :: crew.size], dtype=torch.float32, device=crew.device)
+            ids = put(torch.tensor(batch.ids[crew.rank :: crew.size]), crew.device)
+            labels = put(torch.tensor(batch.labels[crew.rank :: crew.size], dtype=torch.float32), crew.device)
             logits = model(ids)
             whole = binary_cross_entropy_with_logits(logits, labels.expand_as(logits), reduction="sum")
             summed = whole / (len(logits) * reference.schema.n_tasks)
@@ -210,26 +211,36 @@ def train_pass(
 
 
 class Predictor:
-    """A checkpoint ready to predict: `[N, S]` ids to `[N, T]` logits."""
+    """A checkpoint ready to predict: `[N, S]` ids to `[N, T]` logits, both on the device."""
 
-    def __init__(self, schema: Schema, nets: list[CandidateSpec], checkpoint: dict[str, Tensor]) -> None:
-        self.table = checkpoint["table"]
-        self.field_of_slot = torch.tensor(schema.field_of_slot)
+    def __init__(
+        self,
+        schema: Schema,
+        nets: list[CandidateSpec],
+        checkpoint: dict[str, Tensor],
+        *,
+        device: torch.device = CPU,
+        precision: Precision = "float32",
+    ) -> None:
+        self.device, self.precision = device, precision
+        self.table = checkpoint["table"].to(device)
+        self.field_of_slot = torch.tensor(schema.field_of_slot, device=device)
         committee = Committee(nets, schema, self.table.shape[1], seed=0)
         with torch.no_grad():
             for name, parameter in committee.named_parameters():
                 parameter.copy_(checkpoint[f"net.{name}"])
-        self.members, self.net = committee.members, Mean(committee).eval()
+        self.members, self.net = committee.members, Mean(committee).to(device).eval()
 
     @torch.no_grad()
     def embed(self, ids: np.ndarray) -> Tensor:
         """`[N, S]` ids to `[N, F, d]` inputs."""
-        return lookup(self.table, torch.tensor(ids), self.field_of_slot)
+        return lookup(self.table, put(torch.tensor(ids), self.device), self.field_of_slot)
 
     @torch.no_grad()
     def logits(self, x: Tensor, *, batch_size: int = 8192) -> Tensor:
         """`[N, F, d]` inputs to `[N, T]` logits."""
-        return torch.cat([self.net(part) for part in torch.split(x, batch_size)])
+        with autocast(self.device, self.precision):
+            return torch.cat([self.net(part) for part in torch.split(x, batch_size)])
 
     def __call__(self, ids: np.ndarray, *, batch_size: int = 8192) -> Tensor:
         """`[N, S]` ids to `[N, T]` logits, a batch at a time."""

@@ -8,21 +8,34 @@ import torch
 
 from diet_ray.blocks import BlockManifest, Log, Rows, Shard, read_shard
 from diet_ray.config import StreamConfig
+from diet_ray.device import CPU
 from diet_ray.reference import Predictor, load_tensors
 from diet_ray.score import el2n, mean_probability
 from diet_ray.select import Scored, Sketch, sketch
 
 
 class ShardScorer:
-    """Holds the K checkpoints and scores shard after shard."""
+    """Holds the K checkpoints on a device and scores shard after shard."""
 
-    def __init__(self, log: Log, checkpoints: list[Path], config: StreamConfig, *, keep: int, seed: int) -> None:
+    def __init__(
+        self,
+        log: Log,
+        checkpoints: list[Path],
+        config: StreamConfig,
+        *,
+        keep: int,
+        seed: int,
+        device: torch.device = CPU,
+    ) -> None:
         self.log, self.config, self.keep, self.seed = log, config, keep, seed
-        self.predictors = [Predictor(log.schema, config.reference.nets, load_tensors(path)) for path in checkpoints]
+        nets, precision = config.reference.nets, config.cluster.precision
+        self.predictors = [
+            Predictor(log.schema, nets, load_tensors(path), device=device, precision=precision) for path in checkpoints
+        ]
 
     def score(self, rows: Rows) -> Scored:
         """EL2N and mean probability of each row."""
-        probabilities = torch.stack([torch.sigmoid(predictor(rows.ids)) for predictor in self.predictors])
+        probabilities = torch.stack([torch.sigmoid(predictor(rows.ids)) for predictor in self.predictors]).cpu()
         score = el2n(probabilities, torch.tensor(rows.labels))
         return Scored(rows, score.numpy(), mean_probability(probabilities).numpy())
 

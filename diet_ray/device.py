@@ -1,0 +1,59 @@
+"""Where the numbers of a process are: on the CPU, or on the GPU that Ray has given to it; and how exactly it multiplies. No Ray here."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from diet_ray.errors import ResourceError
+
+CPU = torch.device("cpu")
+
+Precision = Literal["float32", "bfloat16"]
+"""Of matrix products. Inputs, weights, sums over rows and everything that is kept are float32 in either case."""
+
+
+def gpu_fault(precision: Precision) -> str | None:
+    """Why this process cannot work on a GPU, with the remedy; None where it can."""
+    if not torch.cuda.is_available():
+        return (
+            f"torch {torch.__version__} sees no CUDA GPU here: install a CUDA build of torch and its driver on every node with GPUs, or "
+            "set cluster.gpus_per_worker and cluster.gpus_per_scorer to 0"
+        )
+    if precision == "bfloat16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return f"{torch.cuda.get_device_name()} has no bfloat16 products: set cluster.precision to float32"
+    return None
+
+
+def device_of(gpus: float, precision: Precision) -> torch.device:
+    """The device of a process to which Ray has given so many GPUs: the first of those that it sees, or the CPU.
+
+    Raises:
+        ResourceError: it has been given one and cannot use it.
+    """
+    if not gpus:
+        return CPU
+    fault = gpu_fault(precision)
+    if fault:
+        raise ResourceError(fault)
+    return torch.device("cuda")
+
+
+def put(values: Tensor, device: torch.device) -> Tensor:
+    """`values` on a device. A GPU fetches them from pinned memory by itself, while the CPU goes on to the next batch."""
+    if device.type != "cuda" or values.is_cuda:
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """Within it, matrix products on the device are of that precision.
+
+    Made for scoring: `bfloat16`, with its 8 significant bits, moves a probability by 0.004 in the mean and, of 99 in 100 rows, by at most
+    0.02 (tested for all architectures). It is not for the inner loop of refinement, where rounding adds up along the window: WuKong's
+    meta-gradient was off by 0.8 of its length.
+    """
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
