@@ -2,7 +2,8 @@
 
 Ids live in one space. Id 0 is padding, ids 1..F are the fields' `unknown`, then come the fixed ranges of hashed and numeric fields,
 then vocabulary values in the order in which blocks bring them (within a block by field, then by value). A longer log therefore keeps
-every id of a shorter one, and no id depends on a later block.
+every id of a shorter one, and no id depends on a later block. A sequence has the ids of the field that it is made of, brings none, and
+its empty places are padding.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def count_values(table: pa.Table, schema: Schema, block: np.ndarray) -> pa.Table
         A table of the schema `COUNTS`, each (block, field, value) once. A row that holds a value twice counts once.
     """
     parts = []
-    for index, (field, slot) in enumerate(zip(schema.fields, first_slots(schema), strict=True)):
+    for index, (field, slot) in enumerate(zip(schema.declared, first_slots(schema), strict=True)):
         if field.kind != "vocabulary":
             continue
         chunks = [chunk for k in range(field.max_values) for chunk in table[f"slot.{slot + k}"].chunks]
@@ -92,7 +93,7 @@ def build_vocabulary(counts: pa.Table, schema: Schema) -> pa.Table:
     Raises:
         SchemaError: the id space would pass 2^31.
     """
-    least = pa.array([field.min_count for field in schema.fields], pa.int64()).take(counts["field"].combine_chunks())
+    least = pa.array([field.min_count for field in schema.declared], pa.int64()).take(counts["field"].combine_chunks())
     frequent = counts.filter(pc.greater_equal(counts["rows"], least))
     first = frequent.group_by(["field", "value"]).aggregate([("block", "min")]).rename_columns({"block_min": "block"})
     first = first.sort_by([("block", "ascending"), ("field", "ascending"), ("value", "ascending")])
@@ -140,19 +141,20 @@ class Encoder:
     """Turns canonical rows of one block into ids; knows only what that block and earlier ones brought."""
 
     schema: Schema
-    values: list[pa.Array]
-    """Per field the vocabulary values known, empty for the other kinds."""
-    ids: list[np.ndarray]
-    """Per field `[V]` int32, the ids of `values`."""
+    values: dict[str, pa.Array]
+    """Per vocabulary field the values known."""
+    ids: dict[str, np.ndarray]
+    """Per vocabulary field `[V]` int32, the ids of `values`."""
     edges: Edges
 
     @staticmethod
     def at(block: int, schema: Schema, vocabulary: pa.Table, edges: Edges) -> Encoder:
         """The encoder of one block of a log whose whole `vocabulary` (schema `VOCABULARY`) is given."""
         known = vocabulary.filter(pc.less_equal(vocabulary["block"], block))
-        parts = [known.filter(pc.equal(known["field"], field.name)) for field in schema.fields]
-        values = [part["value"].combine_chunks() for part in parts]
-        return Encoder(schema, values, [part["id"].to_numpy() for part in parts], edges)
+        names = [field.name for field in schema.fields if field.kind == "vocabulary"]
+        parts = {name: known.filter(pc.equal(known["field"], name)) for name in names}
+        values = {name: part["value"].combine_chunks() for name, part in parts.items()}
+        return Encoder(schema, values, {name: part["id"].to_numpy() for name, part in parts.items()}, edges)
 
     def encode(self, table: pa.Table, first_row_id: int) -> Rows:
         """Rows of a canonical table of N rows, in time order; rows of equal time keep their order.
@@ -162,10 +164,12 @@ class Encoder:
         time = table["time"].to_numpy()
         order = np.argsort(time, kind="stable")
         ids = np.zeros((len(table), self.schema.n_slots), np.int32)
-        first = first_slots(self.schema)
-        for slot, index in enumerate(self.schema.field_of_slot):
-            missing = index + 1 if slot == first[index] else 0
-            ids[:, slot] = self._slot(table[f"slot.{slot}"], int(index), int(missing))
+        owner, slot = self.schema.field_of_slot, 0
+        for field in self.schema.fields:
+            slots = slice(slot, slot + field.n_slots)
+            columns = [table[f"slot.{index}"] for index in range(slots.start, slots.stop)]
+            ids[:, slots] = self._field(columns, field, owner[slots] + 1)
+            slot = slots.stop
         labels = [table[f"label.{task}"].to_numpy() for task in range(self.schema.n_tasks)]
         return Rows(
             row_id=first_row_id + np.arange(len(table), dtype=np.int64),
@@ -175,18 +179,24 @@ class Encoder:
             labels=np.stack(labels, axis=1)[order],
         )
 
-    def _slot(self, column: pa.ChunkedArray, index: int, missing: int) -> np.ndarray:
-        field = self.schema.fields[index]
-        present = column.is_valid().to_numpy()
-        if field.kind == "hashed":
-            found = pc.fill_null(column, missing).to_numpy()
-        elif field.kind == "numeric":
-            edges = np.asarray(self.edges.edges[field.name])
-            found = self.schema.first_static_id[index] + np.searchsorted(edges, column.to_numpy(), side="right")
+    def _field(self, columns: list[pa.ChunkedArray], field: Field, unknown: np.ndarray) -> np.ndarray:
+        """`[N, n_slots]` ids of a field's canonical columns; `unknown [n_slots]` are the ids of values that are not known."""
+        first_id, of = self.schema.lender(field)
+        # All slots at once: a vocabulary is indexed anew by every call.
+        column = pa.chunked_array([chunk for one in columns for chunk in one.chunks], columns[0].type)
+        if of.kind == "hashed":
+            found = pc.fill_null(column, 0).to_numpy()
+        elif of.kind == "numeric":
+            edges = np.asarray(self.edges.edges[of.name])
+            found = self.schema.first_static_id[first_id] + np.searchsorted(edges, column.to_numpy(), side="right")
         else:
             known = np.concatenate(
-                [self.ids[index], [index + 1]]
+                [self.ids[of.name], [-1]]
             )  # the last one is for values that are not in the vocabulary
-            at = pc.index_in(column, self.values[index])
+            at = pc.index_in(column, self.values[of.name])
             found = known[pc.fill_null(at, len(known) - 1).to_numpy()]
-        return np.where(present, found, missing).astype(np.int32)
+        missing = np.zeros_like(unknown)
+        if field.kind != "sequence":
+            missing[0] = unknown[0]
+        found, present = (a.reshape(len(columns), -1).T for a in (found, column.is_valid().to_numpy()))
+        return np.where(present, np.where(found < 0, unknown, found), missing)

@@ -29,7 +29,8 @@ import pyarrow.parquet as pq
 
 from diet_ray.appearing import appearing
 from diet_ray.blocks import BlockManifest, LogManifest, Shard, write_shard
-from diet_ray.columns import Origin, canonical, pick, read_time
+from diet_ray.cells import Origin
+from diet_ray.columns import canonical, pick
 from diet_ray.cut import By, Cut, cut
 from diet_ray.encode import (
     COUNTS,
@@ -48,6 +49,7 @@ from diet_ray.quarantine import FILE, REFUSED, assign, check_allowance, sift
 from diet_ray.schema import Schema
 from diet_ray.settings import Settings, write_json
 from diet_ray.sources import Piece, find_pieces, read_piece
+from diet_ray.times import read_time
 
 SHARD_ROWS = 16_384
 """Default rows per shard: large enough that a task's overhead is small, small enough that a day of a modest log feeds two workers."""
@@ -261,7 +263,7 @@ def partition_piece(description: str, schema: Schema, plan: Cut, left_out: dict[
 def _fit(schema: Schema, plan: Cut, batches: list[list[tuple[str, int]]]) -> Edges:
     """Fit the numeric fields on the first block, one column in memory at a time."""
     edges = {}
-    for field, slot in zip(schema.fields, first_slots(schema), strict=True):
+    for field, slot in zip(schema.declared, first_slots(schema), strict=True):
         if field.kind == "numeric":
             parts = [np.zeros(0)]
             for shard in np.flatnonzero(plan.block == 0):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 from zoneinfo import ZoneInfo
 
@@ -18,13 +20,18 @@ Name = Annotated[str, Key(min_length=1, max_length=256)]
 """Name of a log, a column, a field or a task."""
 
 
+MAX_FIELDS: Final = 4096
+"""Fields that a row may have, each place of a sequence counted."""
+
+
 class Field(Settings):
-    """One categorical or bucketised input of a row."""
+    """One categorical or bucketised input of a row, or a sequence of them."""
 
     name: Name
     """Name of the field, unique in the schema."""
-    kind: Literal["hashed", "vocabulary", "numeric"]
-    """`hashed`: stateless hash into `buckets`; `vocabulary`: exact values, growing forward in time; `numeric`: bucketised."""
+    kind: Literal["hashed", "vocabulary", "numeric", "sequence"]
+    """`hashed`: stateless hash into `buckets`; `vocabulary`: exact values, growing forward in time; `numeric`: bucketised; `sequence`: a
+    list of values of another field, such as what the user saw last."""
     column: Name | None = None
     """Column of the log that holds it; by default the field's own name."""
     buckets: int = Key(default=0, ge=0, le=2**30)
@@ -39,14 +46,38 @@ class Field(Settings):
     """Splits a string column into several values; None where the column already holds lists."""
     allow_negative: bool = False
     """Whether negative integers are ordinary category codes here; otherwise they are refused as corrupt ids."""
+    of: Name | None = None
+    """`sequence`: the field whose values it lists, and whose ids, and so embeddings, it shares."""
+    length: int = Key(default=0, ge=0, le=256)
+    """`sequence`: how many values of a row are kept, the most recent ones."""
+    pool: Literal["mean", "none"] = "mean"
+    """`sequence`: its embeddings are averaged, or kept side by side as `length` fields `name[0]`, the most recent one, `name[1]`, ..."""
+    newest: Literal["last", "first"] = "last"
+    """`sequence`: at which end of the column's lists the most recent value stands."""
 
     @property
     def source(self) -> str:
         """The column of the log that this field reads."""
         return self.column or self.name
 
+    @property
+    def n_slots(self) -> int:
+        """Ids that it has per row."""
+        return self.length if self.kind == "sequence" else self.max_values
+
+    @property
+    def places(self) -> list[str]:
+        """Names of the fields that a net sees of it: its own, or those of an unpooled sequence's places."""
+        apart = self.kind == "sequence" and self.pool == "none"
+        return [place(self.name, index) for index in range(self.length)] if apart else [self.name]
+
     @model_validator(mode="after")
     def _consistent(self) -> Field:
+        if self.kind == "sequence":
+            return self._sequence()
+        for key in ("of", "length", "pool", "newest"):
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"field {self.name!r}: {key} belongs to sequences")
         if self.kind in ("hashed", "numeric") and self.buckets < 2:
             raise ValueError(f"field {self.name!r}: kind {self.kind!r} needs buckets >= 2")
         if self.kind == "vocabulary" and self.buckets:
@@ -58,6 +89,27 @@ class Field(Settings):
         if self.kind != "vocabulary" and self.min_count != 1:
             raise ValueError(f"field {self.name!r}: min_count belongs to vocabulary fields")
         return self
+
+    def _sequence(self) -> Field:
+        if self.of is None or not self.length:
+            raise ValueError(f"field {self.name!r}: a sequence needs of, the field that it is made of, and length >= 1")
+        for key in ("buckets", "transform", "min_count", "max_values", "allow_negative"):
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"field {self.name!r}: a sequence has no {key} of its own; set it on {self.of!r}")
+        return self
+
+
+def place(name: str, index: int) -> str:
+    """The name under which a net sees one place of the sequence `name`, counted from the most recent one."""
+    return f"{name}[{index}]"
+
+
+def places_of(name: str, field_names: Sequence[str]) -> list[int]:
+    """Where a field stands among `field_names`: `[i]`, for an unpooled sequence the positions of its places in order, `[]` if nowhere."""
+    if name in field_names:
+        return [list(field_names).index(name)]
+    pattern = re.compile(rf"{re.escape(name)}\[[0-9]+\]")
+    return [index for index, other in enumerate(field_names) if pattern.fullmatch(other)]
 
 
 class Time(Settings):
@@ -81,7 +133,11 @@ class Time(Settings):
 
 
 class Schema(Settings):
-    """A log's columns and what they mean. A row becomes `n_slots` ids, `n_fields` embeddings and `n_tasks` labels."""
+    """A log's columns and what they mean. A row becomes `n_slots` ids, `n_fields` embeddings and `n_tasks` labels.
+
+    To whom reads embeddings, each place of an unpooled sequence is a field of its own: `n_fields`, `field_names`, `field_of_slot` and
+    `first_static_id` count them all, while `fields` holds the sequence once.
+    """
 
     name: Name
     """Name of the log."""
@@ -91,7 +147,7 @@ class Schema(Settings):
     """Column that identifies the user; used for GAUC only unless it is also a field."""
     tasks: list[Name] = Key(min_length=1, max_length=64)
     """Binary label columns (0/1 integers or booleans), one task each."""
-    fields: list[Field] = Key(min_length=2, max_length=4096)
+    fields: list[Field] = Key(min_length=2, max_length=MAX_FIELDS)
     """The inputs, in order."""
 
     @model_validator(mode="after")
@@ -100,6 +156,13 @@ class Schema(Settings):
             doubled = sorted({value for value in values if values.count(value) > 1})
             if doubled:
                 raise ValueError(f"{what} {doubled[0]!r} is given twice")
+        for field in self.fields:
+            if field.of is not None:
+                self._check_sequence(field)
+        if self.n_fields > MAX_FIELDS:
+            raise ValueError(
+                f"{self.n_fields} fields, each place of a sequence counted; at most {MAX_FIELDS} are possible"
+            )
         leaks = sorted({field.source for field in self.fields} & set(self.tasks))
         if leaks:
             raise ValueError(f"column {leaks[0]!r} is both a field and a task: the label would be its own feature")
@@ -107,15 +170,36 @@ class Schema(Settings):
             raise ValueError(f"the fields' buckets take {self.first_static_id[-1]} ids, more than 2^31 - 1: take fewer")
         return self
 
+    def _check_sequence(self, field: Field) -> None:
+        kinds = {other.name: other for other in self.fields}
+        of = kinds.get(field.of or "")
+        if of is None:
+            raise ValueError(f"field {field.name!r}: the schema has no field {field.of!r} that it could be made of")
+        if of.kind not in ("hashed", "vocabulary") or of.max_values > 1:
+            raise ValueError(
+                f"field {field.name!r}: is made of {of.name!r}, which must be a hashed or vocabulary field with one value"
+            )
+
     @property
     def n_fields(self) -> int:
         """F, the number of fields."""
-        return len(self.fields)
+        return len(self.field_names)
 
     @property
     def field_names(self) -> list[str]:
         """The F fields, in order."""
-        return [field.name for field in self.fields]
+        return [name for field in self.fields for name in field.places]
+
+    @property
+    def declared(self) -> list[Field]:
+        """`[F]`: the field of the schema to which each of the F fields belongs; all places of a sequence have one."""
+        return [field for field in self.fields for _ in field.places]
+
+    def lender(self, field: Field) -> tuple[int, Field]:
+        """The field whose ids `field` has, and its number among the F: itself, or the one that a sequence is made of."""
+        name = field.of or field.name
+        index = self.field_names.index(name)
+        return index, self.declared[index]
 
     @property
     def n_tasks(self) -> int:
@@ -124,21 +208,22 @@ class Schema(Settings):
 
     @property
     def n_slots(self) -> int:
-        """S, the number of ids per row: one per field, `max_values` for a multi-valued one."""
-        return sum(field.max_values for field in self.fields)
+        """S, the number of ids per row: one per field, `max_values` for a multi-valued one, `length` for a sequence."""
+        return sum(field.n_slots for field in self.fields)
 
     @property
     def field_of_slot(self) -> np.ndarray:
         """`[S]` int64: the field to which each id slot of a row belongs, non-decreasing."""
-        return np.repeat(np.arange(self.n_fields), [field.max_values for field in self.fields])
+        slots = [field.n_slots // len(field.places) for field in self.declared]
+        return np.repeat(np.arange(self.n_fields), slots)
 
     @property
     def first_static_id(self) -> np.ndarray:
         """`[F+1]` int64: start of each field's fixed id range; the last entry is the first id that vocabularies may hand out.
 
-        Id 0 is padding (empty slots of multi-valued fields), ids 1..F are the fields' `unknown` values.
+        Id 0 is padding (empty slots of multi-valued fields and sequences), ids 1..F are the fields' `unknown` values.
         """
-        sizes = [field.buckets for field in self.fields]
+        sizes = [field.buckets for field in self.declared]
         return np.concatenate([[0], np.cumsum(sizes)]) + 1 + self.n_fields
 
     @property

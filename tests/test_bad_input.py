@@ -28,7 +28,8 @@ from corpus import (
 )
 
 from diet_ray.blocks import open_log
-from diet_ray.columns import Origin, canonical
+from diet_ray.cells import Origin
+from diet_ray.columns import canonical
 from diet_ray.dataset import load_memory
 from diet_ray.errors import BadInputError, ConfigError, CorruptArtefactError, VersionError
 from diet_ray.ingest import ingest

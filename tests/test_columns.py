@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diet_ray.columns import Origin, canonical, pick, read_time, stable_hash
+from diet_ray.categories import stable_hash
+from diet_ray.cells import Origin
+from diet_ray.columns import canonical, pick
 from diet_ray.errors import BadInputError
 from diet_ray.schema import Schema, Time
+from diet_ray.times import read_time
 
 GOOD = {name: corpus.GOOD[name] for name in "tuyabc"}
 
@@ -140,6 +143,86 @@ def test_lists_of_fixed_size_and_errors_in_lists() -> None:
         categories(pa.array(["a,b", "c"]), max_values=2)
     with pytest.raises(BadInputError, match="text to split"):
         categories(pa.array([1, 2]), max_values=2, separator=",")
+
+
+def sequence(values: pa.Array, of: dict[str, Any] | None = None, **field: Any) -> list[list[str | None]]:
+    """The slots of a sequence `s` of the field `c` over `values`."""
+    n = len(values)
+    raw = schema().model_dump(mode="json")
+    raw["fields"][2] |= of or {}
+    raw["fields"].append({"name": "s", "kind": "sequence", "of": "c", "length": 3, **field})
+    columns = {"t": range(n), "u": range(n), "y": [0] * n, "a": range(n), "b": [0.0] * n, "c": ["x"] * n}
+    table = canon({**{k: list(v) for k, v in columns.items()}, "s": values}, Schema.model_validate(raw))
+    return [table[name].to_pylist() for name in table.column_names[6:]]
+
+
+@given(
+    LISTS,
+    st.sampled_from([1, 2, 4]),
+    st.sampled_from(["list", "large_list", "separator"]),
+    st.sampled_from(["first", "last"]),
+    st.sampled_from(["none", "mean"]),
+)
+def test_sequences_against_plain_python(
+    lists: list[list[str | None] | None], length: int, how: str, newest: str, pool: str
+) -> None:
+    expected = [[None] * len(lists) for _ in range(length)]
+    for row, values in enumerate(lists):
+        from_newest = list(reversed(values or [])) if newest == "last" else values or []
+        for k, value in enumerate([v for v in from_newest[:length] if v is not None]):
+            expected[k][row] = value
+    keys = {"length": length, "newest": newest, "pool": pool}
+    if how == "separator":
+        text = [None if v is None else " | ".join(x or "" for x in v) for v in lists]
+        assert sequence(pa.array(text, pa.string()), separator="|", **keys) == expected
+    else:
+        kind = pa.list_(pa.string()) if how == "list" else pa.large_list(pa.string())
+        assert sequence(pa.array([["w"], *lists, ["w"]], kind).slice(1, len(lists)), **keys) == expected
+
+
+def test_sequences_of_all_types_and_lengths() -> None:
+    assert sequence(pa.array([[1, 2], None], pa.list_(pa.int64(), 2))) == [["2", None], ["1", None], [None, None]]
+    assert sequence(pa.nulls(2)) == [[None, None]] * 3
+    assert sequence(pa.array([[], []], pa.list_(pa.null()))) == [[None, None]] * 3
+    # What is cut off is not even looked at: the text of two million values would take seconds.
+    long = pa.array(np.arange(-1_000_000, 1_000_000))
+    lists = pa.ListArray.from_arrays(pa.array([0, 2_000_000, 2_000_000]), long)
+    assert sequence(lists) == [["999999", None], ["999998", None], ["999997", None]]
+    assert sequence(pa.array([",".join(["y"] * 1_000_000) + ",5.0"]), separator=",", length=2) == [["5"], ["y"]]
+
+
+def test_sequences_take_ids_from_their_field() -> None:
+    hashed = {"kind": "hashed", "buckets": 50}
+    table = sequence(pa.array([["x"], ["y"]]), hashed, length=1)
+    first = schema(**hashed).first_static_id[2] + 1  # the sequence's own unknown comes first
+    assert table == [[int(first + stable_hash(np.array([v], object), "c")[0] % 50) for v in "xy"]]
+    assert sequence(pa.array([[-4]]), {"allow_negative": True}) == [["-4"], [None], [None]]
+
+
+def test_bad_sequences() -> None:
+    with pytest.raises(BadInputError, match=r"negative id -4 in row 101"):
+        sequence(pa.array([[1], [-4, 2]]))
+    with pytest.raises(
+        BadInputError, match="'s': has type string, a list or a separator is needed \\(set separator\\)"
+    ):
+        sequence(pa.array(["a,b"]), length=1)
+    with pytest.raises(BadInputError, match="list of single values"):
+        sequence(pa.array([[[1]]]))
+    with pytest.raises(BadInputError, match="text to split"):
+        sequence(pa.array([1]), separator=",")
+
+
+def test_values_beneath_a_null_list_are_none() -> None:
+    kind = pa.list_(pa.string())
+    beneath = pa.Array.from_buffers(
+        kind,
+        2,
+        [pa.py_buffer(b"\x02"), pa.array([0, 2, 3], pa.int32()).buffers()[1]],
+        children=[pa.array(["u", "v", "w"])],
+    )
+    assert beneath.to_pylist() == [None, ["w"]]
+    assert categories(beneath, max_values=2) == [[None, "w"], [None, None]]
+    assert sequence(beneath, length=2) == [[None, "w"], [None, None]]
 
 
 def times(values: Any, **time: Any) -> list[int]:

@@ -34,6 +34,17 @@ MULTI = Schema(
         Field(name="c", kind="vocabulary", max_values=2),
     ],
 )
+SEQUENCES = Schema(
+    name="sequences",
+    time=Time(column="t"),
+    user="u",
+    tasks=["y"],
+    fields=[
+        Field(name="past", kind="sequence", of="a", length=2, pool="none"),
+        Field(name="a", kind="hashed", buckets=5),
+        Field(name="mean", kind="sequence", of="a", length=3),
+    ],
+)
 N_IDS = 20
 
 
@@ -53,7 +64,7 @@ def slow(table: Tensor, ids: Tensor, schema: Schema) -> Tensor:
 
 
 @pytest.mark.parametrize("kind", [torch.int32, torch.int64])
-@pytest.mark.parametrize("schema", [SINGLE, MULTI], ids=["single", "multi"])
+@pytest.mark.parametrize("schema", [SINGLE, MULTI, SEQUENCES], ids=["single", "multi", "sequences"])
 # The first call of a process pays for imports inside torch: no deadline, which would fail by chance.
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
@@ -68,7 +79,7 @@ def test_lookup_is_its_definition(schema: Schema, kind: torch.dtype, data: st.Da
 
 
 @pytest.mark.parametrize("sparse", [False, True])
-@pytest.mark.parametrize("schema", [SINGLE, MULTI], ids=["single", "multi"])
+@pytest.mark.parametrize("schema", [SINGLE, MULTI, SEQUENCES], ids=["single", "multi", "sequences"])
 def test_gradient_is_that_of_the_definition(schema: Schema, sparse: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, N_IDS + 5, (40, schema.n_slots), generator=generator)
@@ -83,7 +94,7 @@ def test_gradient_is_that_of_the_definition(schema: Schema, sparse: bool) -> Non
     assert not got[0].any()
 
 
-@pytest.mark.parametrize("schema", [SINGLE, MULTI], ids=["single", "multi"])
+@pytest.mark.parametrize("schema", [SINGLE, MULTI, SEQUENCES], ids=["single", "multi", "sequences"])
 def test_sparse_adam_moves_only_rows_seen(schema: Schema) -> None:
     layer = Embedding(schema, N_IDS, 3, seed=1, sparse=True)
     before = layer.weight.detach().clone()

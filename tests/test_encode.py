@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diet_ray.columns import Origin, canonical
+from diet_ray.cells import Origin
+from diet_ray.columns import canonical
 from diet_ray.encode import (
     COUNTS,
     VOCABULARY,
@@ -127,6 +128,48 @@ def test_a_longer_log_keeps_the_ids_of_a_shorter_one() -> None:
     assert len(whole) > len(short)
     shuffled = counts.take(rng.permutation(len(counts)))
     assert build_vocabulary(merge_counts([shuffled]), SCHEMA).equals(whole)
+
+
+def test_sequences_have_the_ids_of_their_field() -> None:
+    """Plain: 1 to 6 are the unknown of a[0], a[1], v, b, h and g, 7 to 9 the buckets of h; then v's values as blocks bring them."""
+    sequence = {"kind": "sequence", "length": 2, "column": "past"}
+    fields = [
+        {"name": "a", **sequence, "of": "v", "pool": "none"},
+        {"name": "v", "kind": "vocabulary", "min_count": 2},
+        {"name": "b", **sequence, "of": "v"},
+        {"name": "h", "kind": "hashed", "buckets": 3, "column": "v"},
+        {"name": "g", **sequence, "of": "h"},
+    ]
+    schema = Schema.model_validate({**SCHEMA.model_dump(mode="json"), "tasks": ["y"], "fields": fields})
+    rows = {
+        "t": [4, 3, 2, 1, 0],
+        "u": [0] * 5,
+        "y": [0] * 5,
+        "v": ["x", "x", "rare", "y", "y"],
+        "past": [["x"], None, ["z", "rare"], ["old", "y", "x"], []],
+    }
+    types = pa.schema([*((c, pa.int64()) for c in "tuy"), ("v", pa.string()), ("past", pa.list_(pa.string()))])
+    table = canonical(pa.table(rows, types), schema, Origin("f", np.arange(5)))
+    block = np.array([0, 0, 0, 1, 1])
+    vocabulary = build_vocabulary(merge_counts([count_values(table, schema, block)]), schema)
+    # What only histories hold gets no id, nor does what is rare.
+    assert vocabulary.to_pylist() == [
+        {"field": "v", "value": "x", "id": 10, "block": 0},
+        {"field": "v", "value": "y", "id": 11, "block": 1},
+    ]
+    both = Encoder.at(1, schema, vocabulary, Edges(edges={})).encode(table, 0).ids
+    hashed = {value: both[row, 5] for row, value in enumerate(["y", "y", "rare", "x", "x"])}
+    assert both[:, :5].tolist() == [
+        [0, 0, 11, 0, 0],
+        [10, 11, 11, 10, 11],
+        [1, 2, 3, 4, 4],
+        [0, 0, 10, 0, 0],
+        [10, 0, 10, 10, 0],
+    ]
+    assert [row[:1] for row in both[:, 6:].tolist()] == [[0], [hashed["x"]], [hashed["rare"]], [0], [hashed["x"]]]
+    assert both[1, 7] == hashed["y"]
+    first = Encoder.at(0, schema, vocabulary, Edges(edges={})).encode(table, 0).ids
+    assert first[1, :2].tolist() == [10, 2]  # y enters with the block after
 
 
 def test_first_slots() -> None:

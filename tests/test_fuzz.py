@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 
 from diet_ray.blocks import BlockManifest, LogManifest, open_log
 from diet_ray.candidates import CandidateFile
-from diet_ray.columns import BadRows, Origin, canonical
+from diet_ray.cells import BadRows, Origin
+from diet_ray.columns import canonical
 from diet_ray.config import StreamConfig
 from diet_ray.dataset import load_memory
 from diet_ray.errors import BadInputError, ConfigError, CorruptArtefactError, DietError, VersionError

@@ -14,8 +14,8 @@ from small_run import bytes_of
 from typer.testing import CliRunner
 
 from diet_ray.blocks import open_log
+from diet_ray.cells import Origin
 from diet_ray.cli import app
-from diet_ray.columns import Origin
 from diet_ray.errors import BadInputError, ConfigError, CorruptArtefactError
 from diet_ray.ingest import ingest
 from diet_ray.quarantine import FILE, QUARANTINE, count, sift

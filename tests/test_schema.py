@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from diet_ray.errors import ConfigError
-from diet_ray.schema import Schema
+from diet_ray.schema import Schema, places_of
 from diet_ray.settings import load_yaml, parse
 
 PRESETS = sorted((Path(__file__).parents[1] / "diet_ray" / "presets").glob("*_schema.yaml"))
@@ -26,6 +26,63 @@ def test_layout_of_ids_and_slots() -> None:
     np.testing.assert_array_equal(schema.field_of_slot, [0, 1, 1, 1, 2])
     np.testing.assert_array_equal(schema.first_static_id, [4, 14, 14, 18])  # 0 padding, 1..3 unknown
     assert schema.columns == ["t", "u", "y", "a", "b", "price"]
+
+
+ITEM = {"name": "item", "kind": "hashed", "buckets": 5}
+
+
+def test_layout_of_sequences() -> None:
+    seen = {"name": "seen", "kind": "sequence", "of": "item", "length": 3, "pool": "none", "column": "items"}
+    mean = {"name": "mean", "kind": "sequence", "of": "item", "length": 2}
+    schema = parse(Schema, raw(fields=[seen, ITEM, mean, *raw()["fields"]]), where="x")
+    places = ["seen[0]", "seen[1]", "seen[2]"]
+    assert schema.field_names == [*places, "item", "mean", "a", "b", "c"]
+    assert (schema.n_fields, schema.n_slots) == (8, 11)
+    np.testing.assert_array_equal(schema.field_of_slot, [0, 1, 2, 3, 4, 4, 5, 6, 6, 6, 7])
+    np.testing.assert_array_equal(schema.first_static_id, [9, 9, 9, 9, 14, 14, 24, 24, 28])
+    assert [field.name for field in schema.declared] == ["seen"] * 3 + ["item", "mean", "a", "b", "c"]
+    assert [schema.lender(field)[0] for field in schema.fields] == [3, 3, 3, 5, 6, 7]
+    assert schema.columns == ["t", "u", "y", "items", "item", "mean", "a", "b", "price"]
+    names = schema.field_names
+    assert [places_of(name, names) for name in ("seen", "seen[1]", "mean", "see")] == [[0, 1, 2], [1], [4], []]
+    assert parse(Schema, schema.model_dump(), where="x") == schema
+
+
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ({"of": None}, "needs of"),
+        ({"length": 0}, "length >= 1"),
+        ({"length": 257}, "length"),
+        ({"pool": "max"}, "pool"),
+        ({"newest": "middle"}, "newest"),
+        ({"of": "itm"}, "no field 'itm'"),
+        ({"of": "s"}, "must be a hashed or vocabulary field with one value"),
+        ({"of": "b"}, "must be a hashed or vocabulary field with one value"),
+        ({"of": "c"}, "must be a hashed or vocabulary field with one value"),
+        ({"buckets": 5}, "no buckets of its own; set it on 'item'"),
+        ({"max_values": 5}, "no max_values of its own"),
+        ({"allow_negative": True}, "no allow_negative of its own"),
+        ({"column": "y"}, "both a field and a task"),
+        ({"name": "item"}, "'item' is given twice"),
+        ({"pool": "none", "name": "s"}, r"'s\[1\]' is given twice"),
+        ({"kind": "vocabulary"}, "of belongs to sequences"),
+        ({"kind": "vocabulary", "of": None}, "length belongs to sequences"),
+        ({"kind": "vocabulary", "of": None, "length": 0, "newest": "first"}, "newest belongs to sequences"),
+    ],
+)
+def test_contradictory_sequences_are_refused(field: dict[str, Any], words: str) -> None:
+    good = {"name": "s", "kind": "sequence", "of": "item", "length": 2}
+    other = {"name": "s[1]", "kind": "vocabulary"}
+    with pytest.raises(ConfigError, match=words):
+        parse(Schema, raw(fields=[ITEM, {**good, **field}, other, *raw()["fields"]]), where="x")
+
+
+def test_sequences_do_not_make_a_row_endless() -> None:
+    many = [{"name": f"s{i}", "kind": "sequence", "of": "item", "length": 256, "pool": "none"} for i in range(16)]
+    assert parse(Schema, raw(fields=[ITEM, *many[:15]]), where="x").n_fields == 15 * 256 + 1
+    with pytest.raises(ConfigError, match="4097 fields, each place of a sequence counted"):
+        parse(Schema, raw(fields=[ITEM, *many]), where="x")
 
 
 @pytest.mark.parametrize(
