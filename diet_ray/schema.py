@@ -152,7 +152,8 @@ class Schema(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Schema:
-        for what, values in (("field", self.field_names), ("task", self.tasks)):
+        declared = [field.name for field in self.fields]
+        for what, values in (("field", declared), ("field", self.field_names), ("task", self.tasks)):
             doubled = sorted({value for value in values if values.count(value) > 1})
             if doubled:
                 raise ValueError(f"{what} {doubled[0]!r} is given twice")
@@ -178,6 +179,11 @@ class Schema(Settings):
         if of.kind not in ("hashed", "vocabulary") or of.max_values > 1:
             raise ValueError(
                 f"field {field.name!r}: is made of {of.name!r}, which must be a hashed or vocabulary field with one value"
+            )
+
+        if field.pool == "none" and len(places_of(field.name, self.field_names)) != field.length:
+            raise ValueError(
+                f"field {field.name!r}: another field is called like a place of it; give one of them another name"
             )
 
     @property

@@ -7,7 +7,7 @@ from torch import nn
 
 from diet_ray.candidates import Candidate, CandidateSpec, build
 
-FIELDS = ["user", "item", "hour", "place", "tag"]
+FIELDS = ["user", "item", "hour", "seen[0]", "seen[1]"]
 DIM = 4
 SMALL = {
     "lr": {},
@@ -21,6 +21,7 @@ SMALL = {
     "xdeepfm": {"hidden": [7, 6], "cin": [3, 4, 2]},
     "finalmlp": {"hidden": [7, 6], "second_hidden": [4], "gate_hidden": [5, 3], "heads": 2},
     "gdcn": {"hidden": [7, 6], "cross_layers": 2},
+    "din": {"hidden": [7, 6], "attention_hidden": [5], "activation": "silu", "target": "user", "sequence": "seen"},
 }
 VARIANTS = [
     *SMALL.items(),
@@ -28,6 +29,7 @@ VARIANTS = [
     ("wukong", {"layers": 1, "fmb": 2, "lcb": 2, "rank": 0, "fmb_hidden": [6], "hidden": [5]}),
     ("xdeepfm", {"hidden": [7], "cin": [3]}),
     ("gdcn", {"hidden": [7], "cross_layers": 3, "structure": "stacked"}),
+    ("din", {"hidden": [7], "attention_hidden": [6, 3], "activation": "relu", "target": "item", "sequence": "seen"}),
 ]
 VARIANT_IDS = [f"{arch}-{i}" for i, (arch, _) in enumerate(VARIANTS)]
 

@@ -151,6 +151,20 @@ def slow_gdcn(p: dict, e: np.ndarray, params: dict) -> np.ndarray:
     return affine(p, "out", c) + mlp(p, "mlp", c0)
 
 
+def slow_din(p: dict, e: np.ndarray, params: dict) -> np.ndarray:
+    fields = [name for name in FIELDS if name != "hour"]
+    activation, q = params["activation"], e[fields.index(params["target"])]
+    history = [f for f, name in enumerate(fields) if name.startswith(params["sequence"])]
+    interest = np.zeros(e.shape[1])
+    for k in (e[f] for f in history):
+        weight = mlp(
+            p, "attention.weigh", np.concatenate([q, k, q - k, [a * b for a, b in zip(q, k, strict=True)]]), activation
+        )
+        interest += weight[0] * k
+    rest = [e[f] for f in range(len(fields)) if f not in history]
+    return mlp(p, "mlp", np.concatenate([*rest, interest]), activation)
+
+
 SLOW = {
     "lr": slow_lr,
     "fm": slow_fm,
@@ -163,6 +177,7 @@ SLOW = {
     "xdeepfm": slow_xdeepfm,
     "finalmlp": slow_finalmlp,
     "gdcn": slow_gdcn,
+    "din": slow_din,
 }
 
 
@@ -177,7 +192,7 @@ def test_net_is_its_definition(arch: str, params: dict, n_tasks: int, x: Tensor)
     p = {name: value.double().numpy() for name, value in model.net.state_dict().items()}
     a = model.adapter.weight.detach().double().numpy()
     kept = np.delete(x.double().numpy(), FIELDS.index("hour"), axis=1)
-    adapted = [np.array([row[f] @ a[f] for f in range(4)]) for row in kept]
+    adapted = [np.array([row[f] @ a[f] for f in range(len(row))]) for row in kept]
     direct = np.array([SLOW[arch](p, row, params) for row in adapted])
     np.testing.assert_allclose(logits.detach().numpy(), direct, rtol=2e-4, atol=2e-4)
     # Every parameter takes part: none is dead weight that a direct formula also ignores.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_nets import DIM, FIELDS, SMALL, make, stir
+from small_nets import DIM, FIELDS, SMALL, make, spec_of, stir
 from torch import Tensor, nn
 
 from diet_ray.candidates import (
@@ -97,7 +97,7 @@ def test_adapter_changes_nothing_at_the_start(arch: str, x: Tensor) -> None:
 
 @pytest.mark.parametrize("arch", SMALL)
 def test_dropped_fields_are_not_seen(arch: str, x: Tensor) -> None:
-    model = make(arch, SMALL[arch], drop_fields=["item", "tag"])
+    model = make(arch, SMALL[arch], drop_fields=["item", "seen[1]"])
     stir(model)
     changed, seen = x.clone(), x.clone()
     changed[:, [1, 4]] = 9.0
@@ -152,13 +152,23 @@ def test_unknown_dropped_field_is_a_config_error() -> None:
         make("lr", {}, drop_fields=FIELDS)
 
 
+def test_a_sequence_is_dropped_by_its_name_or_by_places(x: Tensor) -> None:
+    assert spec_of("lr", {}, drop_fields=["seen"]).kept_fields(FIELDS) == [0, 1, 2]
+    assert spec_of("lr", {}, drop_fields=["user", "seen[1]"]).kept_fields(FIELDS) == [1, 2, 3]
+    model = make("dnn", SMALL["dnn"], drop_fields=["seen"])
+    changed = x.clone()
+    changed[:, 3:] = 9.0
+    assert torch.equal(model(x), model(changed))
+
+
 def test_default_pool_builds_every_architecture() -> None:
     pool = default_pool()
     x = torch.randn(4, 18, 16)
     names = [f"f{i}" for i in range(18)]
     for spec in pool.candidates:
         assert build(spec, names, 16, 2, 0)(x).shape == (4, 2)
-    assert {spec.arch for spec in pool.candidates} == set(SMALL) == set(architectures())
+    # DIN must be told which field is the history: no pool for all logs can have it.
+    assert {spec.arch for spec in pool.candidates} == set(SMALL) - {"din"} == set(architectures()) - {"din"}
     # Every candidate is an experiment of its own: no two differ by their names alone.
     settings = {
         spec.model_copy(update={"params": spec.hyper_parameters().model_dump(), "name": ""}).model_dump_json()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -24,6 +24,8 @@ class Shape(NamedTuple):
     """d, the width of one field's embedding."""
     n_tasks: int
     """T, the number of logits per row."""
+    fields: tuple[str, ...] = ()
+    """`[F]`: names of the fields, for the nets that need to know one; `NAME[0]`, `NAME[1]`, ... are an unpooled sequence's."""
 
     @property
     def width(self) -> int:
@@ -41,6 +43,15 @@ class Net(nn.Module):
 
     def __init__(self, shape: Shape, params: Any, generator: torch.Generator) -> None:
         super().__init__()
+
+    @classmethod
+    def check_fields(cls, params: Mapping[str, Any], fields: Sequence[str]) -> None:
+        """Raise ValueError where no net with these hyper-parameters can be built over these fields; by default one always can.
+
+        Args:
+            params: as a file of candidates has them: without defaults, and a value may be a search space.
+            fields: names of the fields that reach the net, in order.
+        """
 
 
 N = TypeVar("N", bound=type[Net])

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from diet_ray.candidates.adapter import Adapter
 from diet_ray.candidates.registry import Net, Shape, architectures
 from diet_ray.errors import ConfigError
+from diet_ray.schema import places_of
 from diet_ray.settings import Settings, load_yaml, parse
 
 
@@ -29,7 +30,7 @@ class CandidateSpec(Settings):
     adapter: bool = True
     """Whether a per-field d x d map, the identity at the start, stands in front of the net."""
     drop_fields: list[str] = Key(default_factory=list)
-    """Fields that the net does not see."""
+    """Fields that the net does not see; of an unpooled sequence all places by its name, or some by theirs."""
     lr_scale: float = Key(default=1.0, gt=0, allow_inf_nan=False)
     """Factor on the net's learning rate: `student.lr` on a memory, `reference.lr` on the full log. Not on the embeddings'."""
 
@@ -63,15 +64,22 @@ class CandidateSpec(Settings):
         """Positions in `field_names` of the fields that the net sees, in order.
 
         Raises:
-            ConfigError: a dropped field is not in `field_names`, or none is left.
+            ConfigError: a dropped field is not in `field_names`, none is left, or the architecture needs one that is not.
         """
-        where = f"candidate {self.name!r}, key 'drop_fields'"
+        where, dropped = f"candidate {self.name!r}, key 'drop_fields'", set()
         for name in self.drop_fields:
-            if name not in field_names:
+            places = places_of(name, field_names)
+            if not places:
                 raise ConfigError(f"{where}: the log has no field {name!r}{_suggest(name, field_names)}")
-        kept = [i for i, name in enumerate(field_names) if name not in self.drop_fields]
+            dropped |= set(places)
+        kept = [i for i in range(len(field_names)) if i not in dropped]
         if not kept:
             raise ConfigError(f"{where}: no field is left; keep at least one")
+        names = [field_names[i] for i in kept]
+        try:
+            architectures()[self.arch].check_fields(self.params, names)
+        except ValueError as error:
+            raise ConfigError(f"candidate {self.name!r}, {error}; it sees {', '.join(names)}") from error
         return kept
 
 
@@ -123,10 +131,10 @@ def build(spec: CandidateSpec, field_names: list[str], dim: int, n_tasks: int, s
     dropped in front of adapter and net, which therefore have F' = F - dropped fields.
 
     Raises:
-        ConfigError: a dropped field is unknown, or no field is left.
+        ConfigError: a dropped field is unknown, no field is left, or the architecture needs one that is not there.
     """
     kept = spec.kept_fields(field_names)
-    shape = Shape(len(kept), dim, n_tasks)
+    shape = Shape(len(kept), dim, n_tasks, tuple(field_names[i] for i in kept))
     generator = torch.Generator().manual_seed(seed)
     net = architectures()[spec.arch](shape, spec.hyper_parameters(), generator)
     dropped = len(kept) < len(field_names)

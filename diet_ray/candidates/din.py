@@ -1,0 +1,85 @@
+"""DIN: a deep net over what a row's target finds in the user's recent history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from pydantic import Field as Key
+from torch import Tensor, nn
+
+from diet_ray.candidates.layers import MLP, Activation, DeepParams, Hidden
+from diet_ray.candidates.registry import Net, Shape, register
+from diet_ray.schema import places_of
+
+
+class DINParams(DeepParams):
+    """Hyper-parameters of DIN."""
+
+    target: str = Key(min_length=1)
+    """The field whose value asks, such as the item that is shown."""
+    sequence: str = Key(min_length=1)
+    """The sequence field that is asked, unpooled; best made of the target's field, so that both share embeddings."""
+    attention_hidden: Hidden = (36,)
+    """Widths of the hidden layers of the attention unit."""
+    activation: Activation = "silu"
+    """Non-linearity after each hidden layer, of the attention unit too."""
+
+
+class Attention(nn.Module):
+    """Weighted sum of a history's vectors, the weights by an MLP of target and history (Zhou et al. 2018, eq. 3), `-> [B, d]`.
+
+    `v = sum_j a(q, k_j) k_j` with `a(q, k) = MLP([q, k, q - k, q * k])`. As in the paper the weights are not normalised by a softmax, so
+    that the strength of an interest survives. An empty place is the zero vector: it adds nothing, whatever its weight, and needs no mask.
+    """
+
+    def __init__(self, dim: int, hidden: tuple[int, ...], activation: Activation, generator: torch.Generator) -> None:
+        super().__init__()
+        self.weigh = MLP(4 * dim, hidden, 1, activation, generator)
+
+    def forward(self, query: Tensor, keys: Tensor) -> Tensor:
+        """`[B, d], [B, L, d] -> [B, d]`."""
+        q = query.unsqueeze(1).expand_as(keys)
+        weight = self.weigh(torch.cat((q, keys, q - keys, q * keys), dim=-1))
+        return (weight * keys).sum(dim=1)
+
+
+@register("din")
+class DIN(Net):
+    """Deep Interest Network (Zhou et al. 2018): an MLP over all fields, with the history's places replaced by their `Attention`.
+
+    The paper's activation Dice normalises by batch statistics, which nets here do not have. With mean 0, variance 1 and no leak it is
+    SiLU, the default.
+
+    On a unit of a memory the history is that of its row, moved by delta like every other field. A place that was empty in the row
+    is a zero vector as long as refinement leaves it alone; what delta puts there counts like a value seen.
+    """
+
+    Params = DINParams
+
+    def __init__(self, shape: Shape, params: DINParams, generator: torch.Generator) -> None:
+        super().__init__(shape, params, generator)
+        (self.target,), places = places_of(params.target, shape.fields), places_of(params.sequence, shape.fields)
+        self.begin, self.end = places[0], places[-1] + 1
+        self.attention = Attention(shape.dim, params.attention_hidden, params.activation, generator)
+        width = (shape.n_fields - len(places) + 1) * shape.dim
+        self.mlp = MLP(width, params.hidden, shape.n_tasks, params.activation, generator, dropout=params.dropout)
+
+    @classmethod
+    def check_fields(cls, params: Mapping[str, Any], fields: Sequence[str]) -> None:
+        """Raise ValueError where target or sequence is missing among the fields, or is not of its kind."""
+        for key, wanted in (("target", "a field with one vector"), ("sequence", "an unpooled sequence field")):
+            name = params.get(key)
+            if not isinstance(name, str):  # a search space: known when it is drawn
+                continue
+            if not places_of(name, fields):
+                raise ValueError(f"params of 'din': {key} {name!r} is not among its fields")
+            if (key == "target") != (name in fields):
+                raise ValueError(f"params of 'din': {key} {name!r} is not {wanted}")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, F, d] -> [B, T]`."""
+        interest = self.attention(x[:, self.target], x[:, self.begin : self.end])
+        rest = torch.cat((x[:, : self.begin], interest.unsqueeze(1), x[:, self.end :]), dim=1)
+        return self.mlp(rest.flatten(1))  # type: ignore[no-any-return]
