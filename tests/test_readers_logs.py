@@ -189,6 +189,13 @@ def test_movielens_csv(tmp_path: Path) -> None:
     assert frame["genres"].iloc[:2].tolist() == ["Comedy|Crime|Drama|Thriller", "Drama"]
     assert frame["genres"].iloc[2:].isna().all()  # without genres, and a film that is in no list
     assert [block.positives for block in open_log(tmp_path / "log").blocks] == [[1], [1]]
+    assert frame["liked_before"].map(list).tolist() == [[306], [], [], [7]]
+    log = open_log(tmp_path / "log")
+    first, second = (log.read_block(block).ids for block in log.blocks)
+    place = log.schema.field_names.index("history[0]")  # the field before is movie_id
+    assert first[:, place].tolist() == [0, first[0, place - 1]]  # film 7, liked a second before film 9
+    assert second[:, place].tolist() == [0, second[0, place - 1]]
+    assert not first[:, place + 1 : place + 8].any()
 
 
 def taobao(folder: Path, extra: str = "") -> pd.DataFrame:

@@ -42,7 +42,7 @@ class Attention(nn.Module):
         """`[B, d], [B, L, d] -> [B, d]`."""
         q = query.unsqueeze(1).expand_as(keys)
         weight = self.weigh(torch.cat((q, keys, q - keys, q * keys), dim=-1))
-        return (weight * keys).sum(dim=1)
+        return (weight * keys).sum(dim=1)  # type: ignore[no-any-return]
 
 
 @register("din")

@@ -1,12 +1,13 @@
 """MovieLens: ratings of films (Harper & Konstan 2015, doi 10.1145/2827872). Was a film rated 4 or higher?
 
-The rating itself is the outcome and is not passed on. Times are UTC, to the second; users rate many films within minutes, long after they
+The rating itself is the outcome and is not passed on; what a row knows of ratings is `liked_before`, the films that its user had liked at
+strictly earlier seconds, oldest first. Times are UTC, to the second; users rate many films within minutes, long after they
 saw them, so `hour` and `weekday` are those of the rating, in UTC.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from diet_ray.readers.clock import hour_and_weekday
+from diet_ray.readers.history import Histories
 from diet_ray.readers.lookup import Lookup
 from diet_ray.readers.published import locate, read_rows, read_table, write_rows
 
@@ -68,7 +70,10 @@ def prepare_100k(source: Path | None, out: Path) -> list[Path]:
     flags = np.stack([pc.fill_null(table[name], 0).to_numpy() for name in GENRES], axis=1).astype(bool)
     genres = ["|".join(np.array(GENRES)[row]) or None for row in flags]
     films = Lookup(_films(table, pa.array(genres, pa.string())), "movie_id", movies)
-    rows = read_rows(ratings, _RATING, names=list(_RATING), delimiter="\t", required=list(_RATING))
+
+    def rows() -> Iterator[pa.Table]:
+        return read_rows(ratings, _RATING, names=list(_RATING), delimiter="\t", required=list(_RATING))
+
     return [write_rows(out / "movielens.parquet", _joined(rows, [people, films]))]
 
 
@@ -85,7 +90,10 @@ def prepare_1m(source: Path | None, out: Path) -> list[Path]:
     people = Lookup(read_table(users, zipped, names=list(zipped), delimiter="::"), "user_id", users)
     table = read_table(movies, _MOVIE, names=list(_MOVIE), delimiter="::", encoding="latin-1")
     films = Lookup(_films(table, table["genres"]), "movie_id", movies)
-    rows = read_rows(ratings, _RATING, names=list(_RATING), delimiter="::", required=list(_RATING))
+
+    def rows() -> Iterator[pa.Table]:
+        return read_rows(ratings, _RATING, names=list(_RATING), delimiter="::", required=list(_RATING))
+
     return [write_rows(out / "movielens.parquet", _joined(rows, [people, films]))]
 
 
@@ -102,7 +110,12 @@ def prepare_csv(source: Path | None, out: Path) -> list[Path]:
     table = read_table(movies, types, missing=["(no genres listed)"]).rename_columns(list(_MOVIE))
     films = Lookup(_films(table, table["genres"]), "movie_id", movies)
     published = dict(zip(("userId", "movieId", "rating", "timestamp"), _RATING.values(), strict=True))
-    rows = (batch.rename_columns(list(_RATING)) for batch in read_rows(ratings, published, required=list(published)))
+
+    def rows() -> Iterator[pa.Table]:
+        return (
+            batch.rename_columns(list(_RATING)) for batch in read_rows(ratings, published, required=list(published))
+        )
+
     return [write_rows(out / "movielens.parquet", _joined(rows, [films]))]
 
 
@@ -111,12 +124,20 @@ def _films(table: pa.Table, genres: pa.Array) -> pa.Table:
     return pa.table({"movie_id": table["movie_id"], "year": year, "genres": genres})
 
 
-def _joined(batches: Iterator[pa.Table], features: list[Lookup]) -> Iterator[pa.Table]:
-    for rows in batches:
+def _joined(batches: Callable[[], Iterator[pa.Table]], features: list[Lookup]) -> Iterator[pa.Table]:
+    """The rows with their features; `batches()` reads them, twice, because a history may come from anywhere in the file."""
+    histories = Histories(_liked(rows) for rows in batches())
+    for rows in batches():
         columns = {"time": rows["time"], "user_id": rows["user_id"], "movie_id": rows["movie_id"]}
         for lookup in features:
             columns |= lookup(rows["user_id" if lookup.key == "user_id" else "movie_id"].to_numpy())
         columns |= {
             name: pa.array(values) for name, values in hour_and_weekday(rows["time"].to_numpy() * 1000, ZONE).items()
         }
+        columns["liked_before"] = histories.before(rows["user_id"].to_numpy(), rows["time"].to_numpy())
         yield pa.table({**columns, "liked": pc.greater_equal(rows["rating"], LIKED)})
+
+
+def _liked(rows: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    liked = rows.filter(pc.greater_equal(rows["rating"], LIKED))
+    return liked["user_id"].to_numpy(), liked["time"].to_numpy(), liked["movie_id"].to_numpy()
