@@ -1,7 +1,8 @@
 """The bi-level step (RaT-BPTT, Feng et al. 2023): how would the hard targets' loss change if the units changed? Pure.
 
-A proxy is trained on the units from `theta_0`: `start` steps without a graph, then W steps with one. The loss of the result on the hard
-targets is differentiated through the W steps to the units that they used. Only the interaction net is unrolled, never the embeddings.
+A proxy is trained on the units from `theta_0`: `start` steps without a graph, then W steps of which each keeps the graph of its own
+gradient. The loss of the result on the hard targets is then walked back through the W steps, one after the other, to the units that they
+used. Only the interaction net is unrolled, never the embeddings.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from diet_ray.student import AdamState, Examples, FlatNet, Rate, adam_step, drawn, loss, run_steps
+from diet_ray.student import AdamState, Examples, FlatNet, Rate, adam_step, adam_vjp, drawn, loss, run_steps
 
 
 @dataclass(frozen=True)
@@ -72,22 +73,55 @@ def meta_gradient(
         of: size of the whole of B_hard where `hard` is a share of it; summed over the shares, losses and gradients are the whole's.
     """
     state = run_steps(net, AdamState.start(theta), examples, order[:start], rate, draw=draw, rng=rng)
-    tracked = order[start : start + window]
-    rows, position = torch.unique(tracked, return_inverse=True)
-    x = examples.x[rows].detach().requires_grad_()
-    logit = examples.logit[rows].detach().requires_grad_()
-    weight, target = examples.weight[rows], torch.sigmoid(logit)
-    state = AdamState(state.theta.detach().requires_grad_(), state.m, state.v, state.step)
+    rows, position = torch.unique(order[start : start + window], return_inverse=True)
+    x, weight, soft = examples.x[rows], examples.weight[rows], torch.sigmoid(examples.logit[rows])
+    steps: list[_Step] = []
     for batch in position:
-        # What is drawn moves the label, but not with it: E[y] is the soft label.
-        noise = drawn(target[batch].detach(), draw, rng) - target[batch].detach()
-        value = loss(net, state.theta, x[batch], target[batch] + noise, weight[batch])
-        (gradient,) = torch.autograd.grad(value, state.theta, create_graph=True)
-        state = adam_step(state, gradient, rate(state.step))
-    total = binary_cross_entropy_with_logits(net(state.theta, hard.x), hard.labels, reduction="sum")
+        steps.append(_Step.forth(net, state, x[batch], drawn(soft[batch], draw, rng), weight[batch], rate(state.step)))
+        state = adam_step(state, steps[-1].gradient.detach(), steps[-1].lr)
+
+    theta = state.theta.requires_grad_()
+    total = binary_cross_entropy_with_logits(net(theta, hard.x), hard.labels, reduction="sum")
     meta_loss = total / (hard.labels.shape[1] * (of or len(hard)))
-    gradient_x, gradient_logit = torch.autograd.grad(meta_loss, (x, logit))
-    return MetaGradient(float(meta_loss.detach()), rows, gradient_x, gradient_logit)
+    (by_theta,) = torch.autograd.grad(meta_loss, theta)
+    by_state = AdamState(by_theta, torch.zeros_like(by_theta), torch.zeros_like(by_theta), state.step)
+    by_x, by_soft = torch.zeros_like(x), torch.zeros_like(soft)
+    for batch in position.flip(0):
+        # Popped, so that a step's graph is gone as soon as it has been walked.
+        by_state, by_inputs, by_target = steps.pop().back(by_state)
+        by_x.index_add_(0, batch, by_inputs)
+        by_soft.index_add_(0, batch, by_target)
+    # What is drawn moves the label, but not with it: E[y] is the soft label, whose derivative by the logit is this.
+    return MetaGradient(float(meta_loss.detach()), rows, by_x, by_soft * soft * (1 - soft))
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One tracked step: the graph of its gradient alone. Adam's arithmetic is differentiated by hand, which spares a graph over `[P]`."""
+
+    state: AdamState
+    """Before the step; its theta is a leaf of the graph, like the two below."""
+    x: Tensor
+    target: Tensor
+    gradient: Tensor
+    """`[P]`, of the step's loss by theta, with its graph."""
+    lr: float
+
+    @staticmethod
+    def forth(net: FlatNet, state: AdamState, x: Tensor, target: Tensor, weight: Tensor, lr: float) -> _Step:
+        """The gradient of a batch, `x [B, F, d]`, `target [B, T]` and `weight [B]`."""
+        theta, x, target = (one.detach().requires_grad_() for one in (state.theta, x, target))
+        value = loss(net, theta, x, target, weight)
+        (gradient,) = torch.autograd.grad(value, theta, create_graph=True)
+        return _Step(AdamState(theta, state.m, state.v, state.step), x, target, gradient, lr)
+
+    def back(self, by_after: AdamState) -> tuple[AdamState, Tensor, Tensor]:
+        """From the derivative by the state after the step to those by the state before it, by `x` and by `target`."""
+        by_state, by_gradient = adam_vjp(self.state, self.gradient.detach(), self.lr, by_after)
+        by_theta, by_x, by_target = torch.autograd.grad(
+            self.gradient, (self.state.theta, self.x, self.target), by_gradient
+        )
+        return by_state._replace(theta=by_state.theta + by_theta), by_x, by_target
 
 
 class MetaClip:

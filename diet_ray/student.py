@@ -97,6 +97,25 @@ def adam_step(state: AdamState, gradient: Tensor, lr: float) -> AdamState:
     return AdamState(state.theta - lr * update, m, v, step)
 
 
+def adam_vjp(state: AdamState, gradient: Tensor, lr: float, by_after: AdamState) -> tuple[AdamState, Tensor]:
+    """The derivative of `adam_step`, by hand: from that by the state after the step to those by the state before it and by the gradient.
+
+    Args:
+        state, gradient, lr: what the step was called with.
+        by_after: a scalar's derivative by theta, m and v after the step.
+    """
+    step = state.step + 1
+    c1, c2 = 1 - BETA1**step, 1 - BETA2**step
+    m = BETA1 * state.m + (1 - BETA1) * gradient
+    v = BETA2 * state.v + (1 - BETA2) * gradient * gradient
+    inverse = torch.rsqrt(v / c2 + EPSILON)
+    by_update = -lr * by_after.theta * inverse
+    by_m = by_after.m + by_update / c1
+    by_v = by_after.v - by_update * m * inverse * inverse / (2 * c1 * c2)
+    by_gradient = (1 - BETA1) * by_m + 2 * (1 - BETA2) * gradient * by_v
+    return AdamState(by_after.theta, BETA1 * by_m, BETA2 * by_v, state.step), by_gradient
+
+
 def batch_order(n: int, steps: int, batch_size: int, rng: torch.Generator) -> Tensor:
     """`[steps, batch_size]` int64: which examples each step sees; epochs of fresh permutations, strung together without gaps."""
     total = steps * batch_size

@@ -8,7 +8,18 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import StudentConfig
 from diet_ray.seeds import generator
-from diet_ray.student import AdamState, Examples, FlatNet, adam_step, batch_order, drawn, loss, predict, train_student
+from diet_ray.student import (
+    AdamState,
+    Examples,
+    FlatNet,
+    adam_step,
+    adam_vjp,
+    batch_order,
+    drawn,
+    loss,
+    predict,
+    train_student,
+)
 
 SPEC = CandidateSpec(name="net", arch="dnn", params={"hidden": [8]})
 
@@ -57,6 +68,19 @@ def test_adam_step_has_a_finite_derivative_at_zero_gradient() -> None:
     assert gradient.grad is not None
     assert bool(torch.isfinite(gradient.grad).all())
     assert bool((gradient.grad < 0).all())
+
+
+@pytest.mark.parametrize("step", [0, 7])
+def test_the_derivative_of_a_step_by_hand_is_autograds(step: int) -> None:
+    rng = torch.Generator().manual_seed(3)
+    theta, m, gradient, *by_after = torch.randn(6, 5, generator=rng, dtype=torch.float64)
+    v = torch.rand(5, generator=rng, dtype=torch.float64)
+    inputs = [one.requires_grad_() for one in (theta, m, v, gradient)]
+    after = adam_step(AdamState(theta, m, v, step), gradient, 0.1)
+    expected = torch.autograd.grad(after[:3], inputs, by_after)
+    with torch.no_grad():
+        before, by_gradient = adam_vjp(AdamState(theta, m, v, step), gradient, 0.1, AdamState(*by_after, step + 1))
+    torch.testing.assert_close((before.theta, before.m, before.v, by_gradient), expected)
 
 
 @settings(deadline=None)
