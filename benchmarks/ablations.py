@@ -15,6 +15,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from protocol import chosen
 from published_logs import LOGS, RESULTS, config, markdown
 from pydantic import TypeAdapter
 
@@ -97,8 +98,9 @@ def document() -> str:
     """docs/ablations.md, from the figures."""
     parts = [
         "# What each part is worth",
-        "Written by `python benchmarks/ablations.py docs` from `benchmarks/results/ablations_*.json`. One change at a time; candidates, "
-        "seeds and measures are those of [fidelity.md](fidelity.md).",
+        "Written by `python benchmarks/ablations.py docs` from `benchmarks/results/{ablations,protocol}_*.json`. One change at a time; "
+        "candidates, seeds and measures are those of [fidelity.md](fidelity.md). Intervals are wide: with three seeds a change of a few "
+        "points of pairs on one log proves nothing by itself.",
     ]
     for name, about in LOGS.items():
         path = RESULTS / f"ablations_{name}.json"
@@ -108,7 +110,7 @@ def document() -> str:
         for task in next(iter(found.values())):
             rows = [[change, *cells(measured[task]["all"], KEY, " ")] for change, measured in found.items()]
             parts += [f"## {about.title}: {task}", markdown(["change", *(MEASURES[one].title for one in KEY)], rows)]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, *chosen()]) + "\n"
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
     python benchmarks/published_logs.py kuairand --source FOLDER_OF_KUAIRAND --work WORK
     python benchmarks/published_logs.py complete-journey --work WORK
+    python benchmarks/published_logs.py complete-journey-later --work ANOTHER
     python benchmarks/published_logs.py docs
 
 WORK keeps the log and all that is trained; run again, the bench goes on where it was interrupted. The figures go to benchmarks/results,
@@ -59,6 +60,7 @@ class Published:
     """A published log as the bench uses it."""
 
     title: str
+    reader: str
     schema: str
     blocks: int
     """Blocks used, the first of the log."""
@@ -68,12 +70,15 @@ class Published:
     """Fields without which a DNN is tried."""
     caveat: str
     """What a reader must know before believing the figures."""
+    methods: tuple[str, ...] = ()
+    """Sets to compare, at the stream's own ratio alone; empty for all of the bench's own, at all its ratios."""
 
 
 LOGS = {
     # Two days judge: one has too few rows to tell candidates apart.
     "kuairand": Published(
         "KuaiRand-Pure, by day",
+        "kuairand",
         "kuairand_two_tasks_schema.yaml",
         14,
         12,
@@ -83,11 +88,34 @@ LOGS = {
     ),
     "complete-journey": Published(
         "Complete Journey, by week",
+        "complete-journey",
         "complete_journey_schema.yaml",
         14,
         13,
         ("household_id", "product_id", "manufacturer_id", "department", "product_category", "store_id"),
         "Nothing was chosen on this log.",
+    ),
+    "complete-journey-later": Published(
+        "Complete Journey judged on eight later weeks",
+        "complete-journey",
+        "complete_journey_schema.yaml",
+        21,
+        13,
+        ("household_id", "product_id", "manufacturer_id", "department", "product_category", "store_id"),
+        "The same thirteen weeks to learn from, and eight later ones to judge on in place of one.",
+        (
+            "random/hard/own",
+            "random/hard/shared+adapter",
+            "random/soft/shared",
+            "random/soft/shared+adapter",
+            "random/drawn/shared+adapter",
+            "memory/soft/shared+adapter",
+            "memory/drawn/shared",
+            "memory/drawn/shared+adapter",
+            "refined/drawn/shared+adapter",
+            "full/hard/shared",
+            "full/hard/shared+adapter",
+        ),
     ),
 }
 
@@ -96,6 +124,7 @@ def config(name: str, work: Path, seeds: int) -> FidelityConfig:
     """The bench's config for a log: the defaults, and a candidate for each field dropped."""
     about = LOGS[name]
     dropped = [{"name": f"dnn-no-{field}", "arch": "dnn", "drop_fields": [field]} for field in about.drop]
+    few = {"methods": about.methods, "curve": {"ratios": []}, "stages": {"candidates": []}} if about.methods else {}
     return parse(
         FidelityConfig,
         {
@@ -103,6 +132,7 @@ def config(name: str, work: Path, seeds: int) -> FidelityConfig:
             "test_blocks": about.blocks - about.learned,
             "more_candidates": dropped,
             "seeds": seeds,
+            **few,
         },
         where=name,
     )
@@ -110,7 +140,8 @@ def config(name: str, work: Path, seeds: int) -> FidelityConfig:
 
 def run(name: str, source: Path | None, work: Path, seeds: int) -> None:
     """Ingest the log unless that is done, run the bench, copy its figures to the results."""
-    about, reader = LOGS[name], READERS[name]
+    about = LOGS[name]
+    reader = READERS[about.reader]
     with display(quiet=False) as shown, connect():
         from diet_ray.fidelity.bench import fidelity
         from diet_ray.ingest import ingest
