@@ -32,8 +32,8 @@ class FinalMLPParams(DeepParams):
 class Stream(nn.Module):
     """One gated stream, `[B, F*d] -> [B, hidden[-1]]`: `MLP(2 sigmoid(g) * x)` (Mao et al. 2023).
 
-    The gate `g [F*d]` is an MLP of a context. In the paper that is a few chosen fields, or a learned vector; as a net
-    here knows no field by name, it is the latter, so a stream weighs its inputs in the same way for every row.
+    The gate `g [F*d]` is an MLP of a context. In the paper that is a few chosen fields, or a learned vector; here it
+    is the latter, which fits any log, so a stream weighs its inputs in the same way for every row.
     """
 
     def __init__(
