@@ -1,0 +1,112 @@
+"""What a benchmark says of the machine that it ran on, and how it watches the memory of its processes."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from diet_ray.settings import Settings
+from diet_ray.ticker import repeating
+
+PROC = Path("/proc")
+
+
+class Machine(Settings):
+    """Where figures were measured."""
+
+    processor: str
+    """Model name."""
+    cores: int
+    """Cores that this process may use."""
+    memory: int
+    """Bytes of RAM."""
+    load: float
+    """Processes that ran or waited in the minute before; on an idle machine near 0."""
+    versions: dict[str, str]
+    """Of Python, torch, ray and pyarrow."""
+
+    @staticmethod
+    def here() -> Machine:
+        """This one."""
+        cpuinfo = (PROC / "cpuinfo").read_text(encoding="utf-8").splitlines()
+        names = [line.partition(":")[2].strip() for line in cpuinfo if line.startswith("model name")]
+        return Machine(
+            processor=names[0] if names else platform.machine(),
+            cores=len(os.sched_getaffinity(0)),
+            memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            load=round(os.getloadavg()[0], 2),
+            versions={
+                "python": platform.python_version(),
+                **{name: version(name) for name in ("torch", "ray", "pyarrow")},
+            },
+        )
+
+    def __str__(self) -> str:
+        versions = ", ".join(f"{name} {number}" for name, number in self.versions.items())
+        return f"{self.cores} cores of {self.processor}, {self.memory / 2**30:.0f} GiB, load {self.load:.1f} before; {versions}"
+
+
+class MemoryWatch:
+    """Samples of memory in use."""
+
+    def __init__(self, measure: Callable[[], int]) -> None:
+        self.measure = measure
+        self.samples: list[tuple[float, int]] = []
+        """Seconds since the epoch, and bytes."""
+
+    def sample(self) -> None:
+        """Take one."""
+        self.samples.append((time.time(), self.measure()))
+
+    def peak(self, begin: float = 0.0, end: float = float("inf")) -> int:
+        """The largest sample taken between two times, 0 where there is none."""
+        return max((used for at, used in self.samples if begin <= at <= end), default=0)
+
+
+def used_memory() -> int:
+    """Bytes of this process and all that it started, Ray included (see `own_memory`)."""
+    return sum(own_memory(process) for process in family())
+
+
+def own_memory(process: int) -> int:
+    """Bytes of a process: its own, and its part of memory shared with others, such as Ray's object store; 0 where it has ended.
+
+    Pages of files (libraries, checkpoints that are mapped) are left out: the system may drop them.
+    """
+    try:
+        lines = (PROC / str(process) / "smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    sizes = (line.split() for line in lines)
+    return sum(1024 * int(size[1]) for size in sizes if size[0] in ("Pss_Anon:", "Pss_Shmem:"))
+
+
+@contextmanager
+def watched(seconds: float, measure: Callable[[], int] = used_memory) -> Iterator[MemoryWatch]:
+    """Sample at this interval for the length of the body, and once before and after it."""
+    watch = MemoryWatch(measure)
+    watch.sample()
+    with repeating(seconds, watch.sample, "memory"):
+        yield watch
+    watch.sample()
+
+
+def family() -> list[int]:
+    """This process and its descendants, by id."""
+    parents: dict[int, int] = {}
+    for folder in PROC.iterdir():
+        if folder.name.isdecimal():
+            try:
+                # The name, in brackets, may hold anything; behind it come the state and the parent.
+                parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            except (OSError, ValueError):
+                continue  # it has just ended
+    found = [os.getpid()]
+    for process in found:
+        found += sorted(child for child, parent in parents.items() if parent == process)
+    return found
