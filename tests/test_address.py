@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small_nets import DIM, FIELDS, SMALL, make
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from diet_ray.address import choose_active, direction, draw_hard, example_losses, influence, reducible_loss
 from diet_ray.bilevel import HardTargets
-from diet_ray.candidates import CandidateSpec, architectures, build
+from diet_ray.candidates import architectures
 from diet_ray.student import Examples, FlatNet
 
 
@@ -86,10 +87,11 @@ def test_active_units_have_leverage_either_way_and_ties_go_to_the_first() -> Non
 
 @pytest.mark.parametrize("arch", architectures())
 def test_every_architecture_has_a_forward_derivative(arch: str) -> None:
-    net = FlatNet(build(CandidateSpec(name="n", arch=arch), ["a", "b", "c"], 4, 2, seed=0))
+    net = FlatNet(make(arch, SMALL[arch], n_tasks=2))
     draw, theta = torch.Generator().manual_seed(1), net.initial()
-    examples = Examples(torch.randn(3, 3, 4, generator=draw), torch.randn(3, 2, generator=draw), torch.ones(3))
-    hard = HardTargets(torch.randn(5, 3, 4, generator=draw), torch.ones(5, 2))
+    n_slots = len(FIELDS)
+    examples = Examples(torch.randn(3, n_slots, DIM, generator=draw), torch.randn(3, 2, generator=draw), torch.ones(3))
+    hard = HardTargets(torch.randn(5, n_slots, DIM, generator=draw), torch.ones(5, 2))
     at = theta.clone().requires_grad_()
     (by_hard,) = torch.autograd.grad(example_losses(net(at, hard.x), hard.labels).mean(), at)
     losses = example_losses(net(at, examples.x), torch.sigmoid(examples.logit))
