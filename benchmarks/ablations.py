@@ -1,11 +1,12 @@
 """What is each part of the method worth? One change at a time, measured by the fidelity bench.
 
-    python benchmarks/ablations.py kuairand --work WORK
-    python benchmarks/ablations.py complete-journey --work WORK
+    python benchmarks/ablations.py kuairand --source FOLDER_OF_KUAIRAND --work WORK
+    python benchmarks/ablations.py complete-journey-later --work ANOTHER
     python benchmarks/ablations.py docs
 
-WORK is that of `published_logs.py`, which must have run: the log and the full-log trainings are taken from there. The figures go to
-benchmarks/results, from which the last command writes docs/ablations.md.
+WORK may be that of `published_logs.py`: the log and what is trained are shared. Run again, it goes on where it was interrupted. The figures
+go to benchmarks/results, from which the last command writes docs/ablations.md. Candidates are the anchors of `protocol.py` and a DNN
+without each of three fields, half of the bench's: there are many changes to try.
 """
 
 from __future__ import annotations
@@ -15,17 +16,21 @@ import json
 from pathlib import Path
 from typing import Any
 
-from protocol import chosen
-from published_logs import LOGS, RESULTS, config, markdown
+from protocol import ANCHORS, chosen, of_anchors, told
+from published_logs import LOGS, RESULTS, ingested, markdown
 from pydantic import TypeAdapter
 
 from diet_ray.cluster import connect
 from diet_ray.fidelity.config import DIET, FidelityConfig
 from diet_ray.fidelity.measures import MEASURES, Interval
+from diet_ray.fidelity.result import CEILING
 from diet_ray.fidelity.words import cells
 from diet_ray.progress import Counted, display
 
 DOCS = Path(__file__).parent.parent / "docs" / "ablations.md"
+DROPPED = 3
+"""Candidates with a field dropped."""
+
 KEY = ("auc_gap_mean", "auc_gap_max", "logloss_gap_mean", "spearman", "spread", "pairs_right", "top1_regret")
 METHOD = str(DIET)
 
@@ -62,6 +67,10 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "old units: stay as they are": (METHOD, _stream("align", method="none")),
     "old units: keep their labels": (METHOD, _stream("align", relabel=0.0)),
     "refined": ("refined/drawn/shared+adapter", {}),
+    "random rows, the same labels": ("random/drawn/shared+adapter", {}),
+    "random rows, soft labels, no adapter": ("random/soft/shared", {}),
+    "random rows, their own labels and embeddings": ("random/hard/own", {}),
+    "full log, the same embeddings": ("full/hard/shared+adapter", {}),
 }
 """Per change: the set that shows it, and what it changes in the bench's config."""
 
@@ -71,25 +80,30 @@ Figures = dict[str, dict[str, dict[str, dict[str, Interval]]]]
 
 def ablated(name: str, work: Path, method: str, changes: dict[str, Any]) -> FidelityConfig:
     """The bench's config with one change and one set."""
-    base = config(name, work, seeds=3).model_dump(mode="json")
+    base = of_anchors(name, work, method)
+    base["more_candidates"] = base["more_candidates"][:DROPPED]
     for key, value in changes.get("stream", {}).items():
         base["stream"][key] = {**base["stream"][key], **value}
     base["students"] = changes.get("students", base["students"])
-    base |= {"methods": [method], "differences": [], "cache": str(work / "report" / "cache")}
-    base |= {"curve": {"ratios": [], "methods": []}, "stages": {"candidates": [], "methods": []}}
     return FidelityConfig.model_validate(base)
 
 
-def run(name: str, work: Path) -> None:
+def run(name: str, source: Path | None, work: Path) -> None:
     """Measure every change on a log."""
     from diet_ray.fidelity.bench import fidelity
 
     found: Figures = {}
     with display(quiet=False) as shown, connect():
+        count = Counted(shown)
+        ingested(name, source, work, count)
         for change, (method, changes) in ABLATIONS.items():
             shown.line(change)
-            result, _ = fidelity(ablated(name, work, method, changes), work / "ablations", Counted(shown))
-            found[change] = next(one.fidelity for one in result.sets if one.name == method)
+            result, _ = fidelity(ablated(name, work, method, changes), work / "ablations", count)
+            by_name = {one.name: one.fidelity for one in result.sets}
+            found[change] = by_name[method]
+            for task, groups in found[change].items():
+                shown.line(f"  {task}: " + told(groups["all"], KEY))
+        found["full log, other seeds: the noise ceiling"] = by_name[CEILING]
     text = TypeAdapter(Figures).dump_json(found)
     (RESULTS / f"ablations_{name}.json").write_text(text.decode() + "\n", encoding="utf-8")
 
@@ -99,7 +113,8 @@ def document() -> str:
     parts = [
         "# What each part is worth",
         "Written by `python benchmarks/ablations.py docs` from `benchmarks/results/{ablations,protocol}_*.json`. One change at a time; "
-        "candidates, seeds and measures are those of [fidelity.md](fidelity.md). Intervals are wide: with three seeds a change of a few "
+        "seeds and measures are those of [fidelity.md](fidelity.md), candidates half of its: "
+        f"{len(ANCHORS)} of the pool and a DNN without each of {DROPPED} fields. Intervals are wide: with three seeds a change of a few "
         "points of pairs on one log proves nothing by itself.",
     ]
     for name, about in LOGS.items():
@@ -117,14 +132,15 @@ def main() -> None:
     """Run the ablations on a log, or write the docs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=[*LOGS, "docs"])
+    parser.add_argument("--source", type=Path, help="the published files; Complete Journey comes as a package")
     parser.add_argument("--work", type=Path)
     options = parser.parse_args()
     if options.what == "docs":
         DOCS.write_text(document(), encoding="utf-8")
     elif options.work is None:
-        parser.error("--work: name the folder of published_logs.py")
+        parser.error("--work: say where the log and all that is trained may lie")
     else:
-        run(options.what, options.work)
+        run(options.what, options.source, options.work)
 
 
 if __name__ == "__main__":

@@ -138,19 +138,25 @@ def config(name: str, work: Path, seeds: int) -> FidelityConfig:
     )
 
 
-def run(name: str, source: Path | None, work: Path, seeds: int) -> None:
-    """Ingest the log unless that is done, run the bench, copy its figures to the results."""
+def ingested(name: str, source: Path | None, work: Path, count: Counted) -> None:
+    """Ingest the log, unless that is done."""
+    from diet_ray.ingest import ingest
+
     about = LOGS[name]
     reader = READERS[about.reader]
+    if not (work / "log").exists():
+        schema = load_yaml(Schema, PRESETS / about.schema)
+        prepared = reader.prepare(source, work / "prepared")
+        ingest(schema, prepared, work / "log", by=reader.by, blocks=about.blocks, on_progress=count)
+
+
+def run(name: str, source: Path | None, work: Path, seeds: int) -> None:
+    """Ingest the log, run the bench, copy its figures to the results."""
     with display(quiet=False) as shown, connect():
         from diet_ray.fidelity.bench import fidelity
-        from diet_ray.ingest import ingest
 
         count = Counted(shown)
-        if not (work / "log").exists():
-            schema = load_yaml(Schema, PRESETS / about.schema)
-            prepared = reader.prepare(source, work / "prepared")
-            ingest(schema, prepared, work / "log", by=reader.by, blocks=about.blocks, on_progress=count)
+        ingested(name, source, work, count)
         result, cost = fidelity(config(name, work, seeds), work / "report", count)
     RESULTS.mkdir(exist_ok=True)
     for kind, found in (("fidelity", result), ("cost", cost)):
