@@ -7,21 +7,22 @@ It writes the tables into docs/scaling.md from benchmarks/results alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean, median
 from typing import NamedTuple
 
-import scoring
+import scoring_figures
 import stream
 from published_logs import RESULTS, markdown
-from scoring import ScoringResult
+from scoring_figures import ScoringResult
 from stream import LATE, STEPS, StreamResult, among
-
-from diet_ray.settings import parse_json
+from tables import NOT_YET, filled, parsed
 
 PAGE = Path(__file__).parent.parent / "docs" / "scaling.md"
 COMMAND = "python benchmarks/scaling.py"
+
+WITH_UNITS = ("align", "fuse", "refine", "commit")
+"""Steps that touch all units; the others do not know them."""
 
 FITTED = slice(5, 50)
 """Stages of the growing run on which the model is fitted, from 0; it must foretell the last."""
@@ -44,12 +45,14 @@ def fetched(result: StreamResult, units: int) -> float:
 
 
 def moved(result: StreamResult, units: int) -> float:
-    """Bytes per stage that the leader sends the shards as gradients, at most: the active units that a window names."""
+    """Bytes per stage that the leader sends the shards as gradients: the active units that a window names, if no unit twice."""
     student, refine = result.config.student, result.config.refine
-    named = min(units, refine.active, refine.window * student.batch_size)
-    return (
-        refine.rounds * named * (unit_bytes(result.fields, result.config.reference.dim, result.tasks) - 4)
-    )  # no weight
+    active, size = min(refine.active, units), student.batch_size
+    # Where some units are not active, at least half of each batch is.
+    chosen = size if active == units else max(round(size * active / units), (size + 1) // 2)
+    named = min(active, refine.window * (chosen + (size - chosen) * active / units))
+    # A gradient has no weight.
+    return refine.rounds * named * (unit_bytes(result.fields, result.config.reference.dim, result.tasks) - 4)
 
 
 def measured_influence(result: StreamResult) -> float:
@@ -82,7 +85,8 @@ def foretold(result: StreamResult, fitted: slice = FITTED) -> list[list[str]]:
     rows, sums = [], [0.0] * 4
     early = result.grown[fitted] or result.grown
     for step in STEPS:
-        a, b = stream.line(early, step)
+        flat = median(one.steps[step] for one in early), 0.0
+        a, b = stream.line(early, step) if step in WITH_UNITS else flat
         values = []
         for stages in (result.cap, result.grown):
             late = among(stages, LATE)
@@ -193,9 +197,8 @@ def assumptions(on: Cluster, scores: ScoringResult) -> str:
     )
 
 
-def sections(scores: ScoringResult, result: StreamResult) -> Iterator[tuple[str, str]]:
-    """Name and text of each part of the page that is written here."""
-    yield "scoring", scoring.document(scores)
+def stream_part(result: StreamResult) -> str:
+    """What the stream of stages came to."""
     stages, config = len(result.cap), result.config
     lead = (
         f"{stages} blocks of {result.rows:,} rows, F = {result.fields}, d = {config.reference.dim}, {result.n_ids:,} ids, N = "
@@ -203,42 +206,36 @@ def sections(scores: ScoringResult, result: StreamResult) -> Iterator[tuple[str,
         f"{config.refine.rounds} rounds with a window of {config.refine.window}. Once under a cap of "
         f"{config.budget.cap:,} units, once under a ratio of {result.ratio:g}. {result.machine}."
     )
-    yield (
-        "stream",
-        "\n\n".join(
-            [lead, markdown(["ratio", "found", "aim"], stream.ratios(result)), markdown(*stream.steps_table(result))]
-        ),
-    )
-    yield (
-        "model",
-        "\n\n".join(
-            [
-                markdown(
-                    ["run", "units", "asked", "model, MB per stage", "counted", "counted / model"], network_rows(result)
-                ),
-                markdown(
-                    ["step", "cap: model, s", "measured", "ratio", "ratio: model, s", "measured", "ratio"],
-                    foretold(result),
-                ),
-            ]
-        ),
-    )
+    ratios = markdown(["ratio", "found", "aim"], stream.ratios(result))
+    return "\n\n".join([lead, ratios, markdown(*stream.steps_table(result))])
+
+
+def model_part(result: StreamResult) -> str:
+    """The model against the measurements: bytes, then seconds."""
+    network = ["run", "units", "asked", "model, MB per stage", "counted", "counted / model"]
+    seconds = ["step", "cap: model, s", "measured", "ratio", "ratio: model, s", "measured", "ratio"]
+    return f"{markdown(network, network_rows(result))}\n\n{markdown(seconds, foretold(result))}"
+
+
+def extrapolation_part(scores: ScoringResult, result: StreamResult) -> str:
+    """A day on a cluster that nobody has tried."""
     on = Cluster()
     table = markdown(["what", "bytes per day", "hours per day", "of the day"], extrapolated(scores, result, on))
-    yield "extrapolation", f"{assumptions(on, scores)}\n\n{table}"
+    return f"{assumptions(on, scores)}\n\n{table}"
 
 
-def document(text: str) -> str:
-    """The page with its parts between the marks as the figures have them."""
-    scores = parse_json(ScoringResult, RESULTS / "scoring.json")
-    result = parse_json(StreamResult, RESULTS / "stream.json")
-    for name, part in sections(scores, result):
-        begin, end = f"<!-- {name}: {COMMAND} -->", f"<!-- end of {name} -->"
-        before, found, rest = text.partition(begin)
-        _, closed, after = rest.partition(end)
-        if not (found and closed):
-            raise SystemExit(f"{PAGE}: the marks of part {name!r} are missing")
-        text = f"{before}{begin}\n\n{part}\n\n{end}{after}"
+def document(text: str, results: Path = RESULTS) -> str:
+    """The page with its parts between the marks as the figures have them, or the word that there are none."""
+    scores = parsed(ScoringResult, results / "scoring.json")
+    result = parsed(StreamResult, results / "stream.json")
+    parts = {
+        "scoring": scores and scoring_figures.document(scores),
+        "stream": result and stream_part(result),
+        "model": result and model_part(result),
+        "extrapolation": scores and result and extrapolation_part(scores, result),
+    }
+    for name, part in parts.items():
+        text = filled(text, name, COMMAND, part or NOT_YET)
     return text
 
 

@@ -24,8 +24,9 @@ import numpy as np
 import torch
 from machine import Machine, own_memory, watched
 from published_logs import RESULTS
+from repeated_log import write_block
 from scipy.stats import theilslopes
-from scoring import show, write_block
+from tables import show
 from torch import Tensor
 
 from diet_ray.appearing import appearing
@@ -54,6 +55,8 @@ class StageFigures(Settings):
     """In the memory afterwards."""
     seconds: float
     """Wall time."""
+    cpu: float
+    """CPU seconds of the process, which other work on the machine disturbs less."""
     peak: int
     """Bytes of the process at most, without mapped files."""
     steps: dict[str, float]
@@ -156,15 +159,16 @@ def distil(run: Path, log: Log, config: StreamConfig) -> list[StageFigures]:
     with watched(0.05, lambda: own_memory(os.getpid())) as watch:
         for block in log.blocks[: config.blocks]:
             shards.moved.clear()
-            began = time.time()
+            began, cpu = time.time(), time.process_time()
             run_stage(stream, block)
-            ended = time.time()
+            ended, cpu = time.time(), time.process_time() - cpu
             events, offset = read_events(run / "events.jsonl", offset)
             folder = run / "stages" / f"{block.index:04d}"
             found.append(
                 StageFigures(
                     units=len(engine.memory),
                     seconds=round(ended - began, 4),
+                    cpu=round(cpu, 4),
                     peak=watch.peak(began, ended),
                     steps={one["step"]: one["seconds"] for one in events if one["kind"] == "step"},
                     moved={name: n for name, n in sorted(shards.moved.items()) if n},
@@ -214,14 +218,9 @@ def among(stages: list[StageFigures], which: range) -> list[StageFigures]:
     return [stages[number - 1] for number in which if number <= len(stages)] or stages[-1:]
 
 
-def at(stages: list[StageFigures], which: range, step: str | None = None) -> float:
-    """Median seconds of some stages, whole or of one step."""
-    return median(one.seconds if step is None else one.steps[step] for one in among(stages, which))
-
-
-def peak_at(stages: list[StageFigures], which: range) -> float:
-    """Median peak of some stages, bytes."""
-    return median(one.peak for one in among(stages, which))
+def at(stages: list[StageFigures], which: range, what: str) -> float:
+    """Median of some stages' seconds of a step, or of their `seconds`, `cpu`, `peak` or `units`."""
+    return median(one.steps[what] if what in STEPS else getattr(one, what) for one in among(stages, which))
 
 
 def line(stages: list[StageFigures], step: str) -> tuple[float, float]:
@@ -236,32 +235,27 @@ def ratios(result: StreamResult) -> list[list[str]]:
     """What is asked, what was found, what was aimed at."""
     rows = []
     for name, stages in (("cap", result.cap), ("ratio", result.grown)):
-        aim = "0.9 to 1.1" if name == "cap" else ""
-        single = stages[min(10, len(stages)) - 1], stages[-1]
-        rows += [
-            [f"{name}: seconds, stages 96-100 over 8-12", f"{at(stages, LATE) / at(stages, EARLY):.2f}", aim],
-            [f"{name}: seconds, stage 100 over 10", f"{single[1].seconds / single[0].seconds:.2f}", aim],
-            [
-                f"{name}: peak memory, stages 96-100 over 8-12",
-                f"{peak_at(stages, LATE) / peak_at(stages, EARLY):.2f}",
-                aim,
-            ],
-            [f"{name}: peak memory, stage 100 over 10", f"{single[1].peak / single[0].peak:.2f}", aim],
-        ]
+        single = range(min(10, len(stages)), min(10, len(stages)) + 1), range(len(stages), len(stages) + 1)
+        for what, title in (("seconds", "seconds"), ("cpu", "CPU seconds"), ("peak", "peak memory")):
+            for (early, late), which in (((EARLY, LATE), "stages 96-100 over 8-12"), (single, "stage 100 over 10")):
+                found = at(stages, late, what) / at(stages, early, what)
+                rows.append([f"{name}: {title}, {which}", f"{found:.2f}", "0.9 to 1.1" if name == "cap" else ""])
     return rows
 
 
 def steps_table(result: StreamResult) -> tuple[list[str], list[list[str]]]:
     """Seconds of each step early and late, and what a unit adds."""
-    stages = "stages 8-12, s", "96-100, s"
-    columns = ["step", f"cap: {stages[0]}", stages[1], f"ratio: {stages[0]}", stages[1], "microseconds per unit"]
+    stages = "stages 8-12", "96-100"
+    columns = ["seconds", f"cap: {stages[0]}", stages[1], f"ratio: {stages[0]}", stages[1], "microseconds per unit"]
     runs = [(run, which) for run in (result.cap, result.grown) for which in (EARLY, LATE)]
-    rows = []
-    for step in STEPS:
-        both = [f"{at(run, which, step):.3f}" for run, which in runs]
-        rows.append([step, *both, f"{1e6 * line(result.grown, step)[1]:.2f}"])
-    rows.append(["whole stage", *(f"{at(run, which):.3f}" for run, which in runs), ""])
-    rows.append(["units", *(f"{median(one.units for one in among(run, which)):,.0f}" for run, which in runs), ""])
+    slopes = {step: f"{1e6 * line(result.grown, step)[1]:.2f}" for step in STEPS}
+    titles = {"seconds": "whole stage", "cpu": "whole stage, CPU"}
+    rows = [
+        [titles.get(what, what), *(f"{at(run, which, what):.3f}" for run, which in runs), slopes.get(what, "")]
+        for what in (*STEPS, "seconds", "cpu")
+    ]
+    rows.append(["peak, MiB", *(f"{at(run, which, 'peak') / 2**20:,.0f}" for run, which in runs), ""])
+    rows.append(["units", *(f"{at(run, which, 'units'):,.0f}" for run, which in runs), ""])
     return columns, rows
 
 
