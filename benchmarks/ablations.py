@@ -5,20 +5,20 @@
     python benchmarks/ablations.py docs
 
 WORK may be that of `published_logs.py`: the log and what is trained are shared. Run again, it goes on where it was interrupted. The figures
-go to benchmarks/results, from which the last command writes docs/ablations.md. Candidates are the anchors of `protocol.py` and a DNN
-without each of three fields, half of the bench's: there are many changes to try.
+go to benchmarks/results, from which the last command writes the tables of docs/ablations.md. Candidates are the anchors of `protocol.py`
+and a DNN without each of three fields, half of the bench's: there are many changes to try.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-from protocol import ANCHORS, chosen, of_anchors, told
+from protocol import chosen, of_anchors, told
 from published_logs import LOGS, RESULTS, ingested, markdown
 from pydantic import TypeAdapter
+from tables import NOT_YET, filled
 
 from diet_ray.cluster import connect
 from diet_ray.fidelity.config import DIET, FidelityConfig
@@ -30,6 +30,8 @@ from diet_ray.progress import Counted, display
 DOCS = Path(__file__).parent.parent / "docs" / "ablations.md"
 DROPPED = 3
 """Candidates with a field dropped."""
+
+COMMAND = "python benchmarks/ablations.py docs"
 
 KEY = ("auc_gap_mean", "auc_gap_max", "logloss_gap_mean", "spearman", "spread", "pairs_right", "top1_regret")
 METHOD = str(DIET)
@@ -108,24 +110,23 @@ def run(name: str, source: Path | None, work: Path) -> None:
     (RESULTS / f"ablations_{name}.json").write_text(text.decode() + "\n", encoding="utf-8")
 
 
-def document() -> str:
-    """docs/ablations.md, from the figures."""
-    parts = [
-        "# What each part is worth",
-        "Written by `python benchmarks/ablations.py docs` from `benchmarks/results/{ablations,protocol}_*.json`. One change at a time; "
-        "seeds and measures are those of [fidelity.md](fidelity.md), candidates half of its: "
-        f"{len(ANCHORS)} of the pool and a DNN without each of {DROPPED} fields. Intervals are wide: with three seeds a change of a few "
-        "points of pairs on one log proves nothing by itself.",
-    ]
+def tables() -> str:
+    """A table of all changes for each log and task that has been run."""
+    parts = []
     for name, about in LOGS.items():
         path = RESULTS / f"ablations_{name}.json"
         if not path.exists():
             continue
-        found = TypeAdapter(Figures).validate_python(json.loads(path.read_text(encoding="utf-8")))
+        found = TypeAdapter(Figures).validate_json(path.read_bytes())
         for task in next(iter(found.values())):
             rows = [[change, *cells(measured[task]["all"], KEY, " ")] for change, measured in found.items()]
-            parts += [f"## {about.title}: {task}", markdown(["change", *(MEASURES[one].title for one in KEY)], rows)]
-    return "\n\n".join([*parts, *chosen()]) + "\n"
+            parts += [f"### {about.title}: {task}", markdown(["change", *(MEASURES[one].title for one in KEY)], rows)]
+    return "\n\n".join(parts) or NOT_YET
+
+
+def document(text: str) -> str:
+    """The page with its tables between the marks as the figures have them."""
+    return filled(filled(text, "ablations", COMMAND, tables()), "protocol", COMMAND, chosen() or NOT_YET)
 
 
 def main() -> None:
@@ -136,7 +137,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path)
     options = parser.parse_args()
     if options.what == "docs":
-        DOCS.write_text(document(), encoding="utf-8")
+        DOCS.write_text(document(DOCS.read_text(encoding="utf-8")), encoding="utf-8")
     elif options.work is None:
         parser.error("--work: say where the log and all that is trained may lie")
     else:

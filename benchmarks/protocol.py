@@ -88,29 +88,24 @@ def told(measured: dict[str, Interval], keys: tuple[str, ...]) -> str:
     return ", ".join(f"{key} {measured[key].value:.4f}" for key in keys)
 
 
-def chosen() -> list[str]:
-    """The part of docs/ablations.md on the students' settings, from the figures."""
-    parts = [
-        "## How the students' settings were chosen",
-        "By `python benchmarks/protocol.py LOG --work WORK`, without a look at the blocks that judge above: on each log the last blocks "
-        "learned from were the judges, as many as judge above, what lay before them was learned from, and "
-        f"{len(ANCHORS)} anchors ({', '.join(ANCHORS)}) were to be ordered.",
-    ]
+def chosen() -> str:
+    """A table of all learning rates for each measure, from the figures; empty where there are none."""
     found = {
         name: TypeAdapter(Chosen).validate_json((RESULTS / f"protocol_{name}.json").read_bytes())
         for name in LOGS
         if (RESULTS / f"protocol_{name}.json").exists()
     }
     columns = [(name, task) for name, settings in found.items() for task in next(iter(settings.values()))]
-    titles = [f"{LOGS[name].title.partition(' ')[0]}: {task}" for name, task in columns]
-    for key in SHOWN:
+    titles = [f"{LOGS[name].title}: {task}" for name, task in columns]
+    parts = []
+    for key in SHOWN if found else ():
         rows = []
-        for one in next(iter(found.values()), {}):
+        for one in next(iter(found.values())):
             measured = [found[name][one][task][key] for name, task in columns]
             mean = float(np.mean([interval.value for interval in measured]))
             rows.append([one, *(cell(key, interval, " ") for interval in measured), f"{mean:.4f}"])
         parts += [f"### {MEASURES[key].title}", markdown(["students", *titles, "mean"], rows)]
-    return parts
+    return "\n\n".join(parts)
 
 
 def main() -> None:

@@ -180,7 +180,6 @@ class Schema(Settings):
             raise ValueError(
                 f"field {field.name!r}: is made of {of.name!r}, which must be a hashed or vocabulary field with one value"
             )
-
         if field.pool == "none" and len(places_of(field.name, self.field_names)) != field.length:
             raise ValueError(
                 f"field {field.name!r}: another field is called like a place of it; give one of them another name"
