@@ -53,7 +53,12 @@ class OwnedShards:
     def call(self, method: str, *arguments: Any, each: list[tuple[Any, ...]] | None = None) -> list[Any]:
         """See `Shards.call`: all owners work at once."""
         own = each if each is not None else [arguments] * self.size
-        calls = [owner.do.remote(method, given) for owner, given in zip(self.owners, own, strict=True)]
+        # Where a run begins, an owner that Ray is just restarting is waited for; other calls must not be done twice, and find no units.
+        retries = -1 if method == "begin" else 0
+        calls = [
+            owner.do.options(max_task_retries=retries).remote(method, given)
+            for owner, given in zip(self.owners, own, strict=True)
+        ]
         answers: list[Any] = ray.get(calls)
         return answers
 
