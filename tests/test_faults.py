@@ -1,10 +1,15 @@
-"""What a run survives without Ray: a disk that is full wherever it writes, a worker that outlives its driver, a line cut short."""
+"""What a run survives: full disks, dead workers and owners, a worker that outlives its driver, a line cut short.
+
+Here is what is quick; `test_fault_matrix.py` kills each kind of process at each point of a stage.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,13 +19,20 @@ from synthetic import write_log
 
 from diet_ray.blocks import open_log
 from diet_ray.config import StreamConfig
-from diet_ray.errors import ConfigError, LockedError
+from diet_ray.engine import distil
+from diet_ray.errors import BrokenOffError, ConfigError, LockedError
 from diet_ray.events import Events, read_events
 from diet_ray.local import LocalEngine
 from diet_ray.lock import locked
 from diet_ray.mishap import full
 from diet_ray.pipeline import run_stream
 from diet_ray.store import StageDraft, committed_stages, open_run
+from diet_ray.ticker import repeating
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+from killing import Kill
+from small_cluster import TITLES, parent, title
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +137,44 @@ def test_an_event_that_was_cut_short_is_passed_over(tmp_path: Path) -> None:
     events, offset = read_events(path)
     assert [event["kind"] for event in events] == ["stage", "committed"]
     assert offset == path.stat().st_size
+
+
+def kill_once(run: Path, kill: Kill) -> Callable[[], bool]:
+    """Something to call often: it kills a process of this test's cluster at the point, and returns False when it has."""
+    seen = 0
+
+    def look() -> bool:
+        nonlocal seen
+        events, seen = read_events(run / "events.jsonl", seen)
+        if any(kill.meets(event) for event in events):
+            pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+            ours = [
+                pid for pid in pids if title(pid).startswith(TITLES[kill.target]) and parent(parent(pid)) == os.getpid()
+            ]
+            os.kill(max(ours), signal.SIGKILL)
+            return False
+        return True
+
+    return look
+
+
+@pytest.mark.ray
+def test_a_dead_worker_ends_a_run_in_one_line_and_a_dead_owner_need_not_end_it(
+    ray_cluster: int, tmp_path: Path
+) -> None:
+    run, log = tmp_path / "run", write_log(tmp_path / "log", blocks=3, n=200)
+    killing = repeating(0.001, kill_once(run, Kill("worker", "start", "refine", 0)), "killer")
+    with killing, pytest.raises(BrokenOffError, match=r"a process of the run has died .* go on with --resume"):
+        distil(run, config(log))
+    assert committed_stages(run) == []
+    killing = repeating(0.001, kill_once(run, Kill("owner", "start", "refine", 1)), "killer")
+    with killing:
+        assert len(distil(run, config(log, max_failures=3), resume=True)) == 2
+    assert [event["stage"] for event in read_events(run / "events.jsonl")[0] if event["kind"] == "stage"] == [
+        0,
+        0,
+        1,
+        1,
+    ]
+    assert stage_bytes(run) == stage_bytes(local_run(tmp_path / "local", config(log)))
+    assert sorted(path.name for path in run.iterdir()) == ["events.jsonl", "run.json", "stages"]
