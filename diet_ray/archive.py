@@ -20,6 +20,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from diet_ray.archive_lock import archive_locked, check_held
+from diet_ray.archive_note import ArchiveNote, write_note
 from diet_ray.blocks import sha256
 from diet_ray.config import StreamConfig
 from diet_ray.errors import ConfigError, CorruptArtefactError, DietError, VersionError
@@ -243,29 +244,33 @@ def archived(
         with _sending(archive, run, on_trouble):
             yield
         if (run / "run.json").exists():
-            archive.push(run)
+            write_note(run, ArchiveNote(uri=archive.remote.uri, stages=archive.push(run)))
 
 
 @contextmanager
 def _sending(archive: Archive, run: Path, on_trouble: Callable[[str], None]) -> Iterator[None]:
-    """Push the stages of a run as they are committed, for the length of the body."""
+    """Push the stages of a run as they are committed, for the length of the body, and note in the run folder how far that is."""
     end = threading.Event()
 
     def work() -> None:
-        sent, said, pause = 0, "", POLL_SECONDS
+        pause, said, noted = POLL_SECONDS, "", None
+        note = ArchiveNote(uri=archive.remote.uri, stages=0)
         with suppress(Interrupted):
             while not end.wait(pause):
-                if not stage_manifest(run, sent).is_file():
-                    continue
-                try:
-                    sent, pause = archive.push(run), POLL_SECONDS
-                except DietError as error:
-                    if str(error) != said:
-                        said = str(error)
-                        on_trouble(said)
-                    if not isinstance(error, UnreachableError):
-                        return  # nothing that waiting mends
-                    pause = min(2 * pause, MOST_SECONDS)
+                mended_by_waiting = True
+                if stage_manifest(run, note.stages).is_file():
+                    try:
+                        note, pause = ArchiveNote(uri=note.uri, stages=archive.push(run)), POLL_SECONDS
+                    except DietError as error:
+                        note, pause = note.model_copy(update={"trouble": str(error)}), min(2 * pause, MOST_SECONDS)
+                        mended_by_waiting = isinstance(error, UnreachableError)
+                if note != noted and write_note(run, note):
+                    noted = note
+                if note.trouble and note.trouble != said:
+                    said = note.trouble
+                    on_trouble(said)
+                if not mended_by_waiting:
+                    return
 
     thread = threading.Thread(target=work, name="archive", daemon=True)
     thread.start()

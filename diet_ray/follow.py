@@ -7,14 +7,16 @@ stage of the block before it runs. The result is that of one run over the whole 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from diet_ray.blocks import LogManifest
 from diet_ray.config import StreamConfig
 from diet_ray.errors import ConfigError
+from diet_ray.lock import locked
 from diet_ray.settings import parse_json
-from diet_ray.stages import count_committed
+from diet_ray.stages import count_committed, waiting_folder
 
 POLL_SECONDS = 5.0
 """Seconds between two looks at the log."""
@@ -30,7 +32,8 @@ def follow_log(
 ) -> None:
     """Distil whatever the log holds and wait for more, until an exception (Ctrl-C, SIGTERM) ends it.
 
-    Nothing is kept between two stages but the run folder, so that a follower can be ended and started again at any time.
+    Nothing is kept between two stages but the run folder, so that a follower can be ended and started again at any time. While it waits
+    it holds a lock in `RUN/follow`, by which `diet-ray status` tells a run that waits from one that is finished.
 
     Args:
         run: the run folder.
@@ -42,19 +45,38 @@ def follow_log(
     Raises:
         ConfigError: the config asks for a fixed number of blocks.
         CorruptArtefactError: there is no log, or its manifest is damaged.
+        LockedError: another follower waits for the same run's next block.
     """
     if config.blocks is not None:
         raise ConfigError(
             "key 'blocks': a log that is followed has no fixed number of blocks; leave the key out, or do not follow"
         )
-    told = ""
     while True:
-        names = parse_json(LogManifest, config.log / "log.json").blocks
+        names = _blocks(config)
         done = count_committed(run)
         if done < len(names) - 1:
             distil((run / "run.json").exists())
             continue
-        if names and told != names[-1]:
-            told = names[-1]
-            on_wait(f"{done} blocks of {config.log} distilled; waiting for the block after {told}")
-        sleep(POLL_SECONDS)
+        if names:
+            on_wait(f"{done} blocks of {config.log} distilled; waiting for the block after {names[-1]}")
+        with _waiting(run):
+            while _blocks(config) == names:
+                sleep(POLL_SECONDS)
+
+
+def _blocks(config: StreamConfig) -> list[str]:
+    return parse_json(LogManifest, config.log / "log.json").blocks
+
+
+@contextmanager
+def _waiting(run: Path) -> Iterator[None]:
+    """Hold the lock of a follower that waits; before the run has begun there is nothing to hold it for."""
+    if not (run / "run.json").exists():
+        yield
+        return
+    try:
+        with locked(waiting_folder(run)):
+            yield
+    finally:
+        with suppress(OSError):  # another one waits
+            waiting_folder(run).rmdir()

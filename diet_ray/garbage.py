@@ -17,7 +17,7 @@ from diet_ray.archive import Archive
 from diet_ray.archive_lock import live_archive_lock
 from diet_ray.errors import ConfigError
 from diet_ray.lock import live_lock, locked, refusal
-from diet_ray.stages import stage_folder
+from diet_ray.stages import stage_folder, waiting_folder
 
 _IN_RUN: list[tuple[str, str]] = [
     (r"ray", "records of Ray Train"),
@@ -27,6 +27,7 @@ _IN_RUN: list[tuple[str, str]] = [
 """Names in a run folder that only an interrupted process leaves, and what each is."""
 
 DRAFT, NO_STAGE, UNNAMED = "stage that was never committed", "no stage of the run", "no manifest names it"
+WAITED = "lock of a follower that was killed"
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def _check(run: Path) -> None:
 def _list(run: Path) -> list[Leftover]:
     found = []
     for path in sorted(run.iterdir()):
-        what = _in_run(path.name)
+        what = WAITED if path == waiting_folder(run) and _forsaken(path) else _in_run(path.name)
         if what:
             found.append(Leftover(path, what, _size(path)))
     stages = run / "stages"
@@ -139,6 +140,13 @@ def _list(run: Path) -> list[Leftover]:
 
 def _in_run(name: str) -> str | None:
     return next((what for pattern, what in _IN_RUN if re.fullmatch(pattern, name)), None)
+
+
+def _forsaken(path: Path) -> bool:
+    """Whether a follower that is gone has left its lock there, and nobody has put anything beside it."""
+    if path.is_symlink() or not path.is_dir() or live_lock(path):
+        return False
+    return all(re.fullmatch(r"lock\.json|\.lock\..*", inside.name) for inside in path.iterdir())
 
 
 def _committed(path: Path) -> bool:

@@ -7,15 +7,20 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, ValidationError
 from pydantic import Field as Key
 
+from diet_ray.archive_note import ArchiveNote, read_note
 from diet_ray.errors import CorruptArtefactError
 from diet_ray.events import read_events
 from diet_ray.lock import live_lock
 from diet_ray.settings import Settings, parse_json
-from diet_ray.stages import count_committed, stage_manifest
+from diet_ray.stages import count_committed, is_uri, stage_manifest, waiting_folder
 from diet_ray.summary import duration, size, timings
+
+State = Literal["finished", "running", "waiting", "stopped"]
+"""`finished`: all blocks are committed; `running`: a process that lives holds the lock; `waiting`: a follower that lives waits for the
+log's next block; `stopped`: none of these."""
 
 
 class Part(Settings):
@@ -56,9 +61,9 @@ class RunStatus(Settings):
     """A run at one moment."""
 
     run: str
-    """The run folder."""
-    state: Literal["finished", "running", "stopped"]
-    """`finished`: all blocks are committed; `running`: a process that lives holds its lock; `stopped`: none does."""
+    """The run folder, or the URI of an archive."""
+    state: State
+    """What it does."""
     owner: str | None
     """Who holds the lock, in words."""
     blocks_done: int
@@ -89,6 +94,8 @@ class RunStatus(Settings):
     """Rows per wall second over the committed stages; None before the first."""
     eta: float | None
     """Seconds until the last block is done, at that rate; None where it does not run or the rows left are not known."""
+    archive: ArchiveNote | None = None
+    """The run's archive when its driver looked last; None where it has none."""
 
     def lines(self) -> list[str]:
         """The status as a person reads it."""
@@ -97,8 +104,15 @@ class RunStatus(Settings):
         if self.state != "finished":
             share = f" {self.done}/{self.total}" if self.total is not None else ""
             where = f"block {self.block}, {self.step or 'beginning'}{share}" if self.block else "between two stages"
-            lines.append(f"{'now' if self.owner else 'stopped at'}: {where}; last event {duration(self.silence)} ago")
-            lines.append(f"by: {self.owner}" if self.owner else "diet-ray distill --resume continues it")
+            if self.state == "waiting":
+                where = "waits for the log's next block"
+            if is_uri(self.run):
+                lines.append(f"last stage sent {duration(self.silence)} ago")
+            else:
+                when = "now" if self.owner else "stopped at"
+                lines.append(f"{when}: {where}; last event {duration(self.silence)} ago")
+            unknown = "" if self.blocks is not None else ", if its log, which is not here, has more blocks"
+            lines.append(f"by: {self.owner}" if self.owner else f"diet-ray distill --resume continues it{unknown}")
         rate = f", {self.rows_per_second:,.0f} rows/s" if self.rows_per_second is not None else ""
         left = f", {self.rows_left:,} left" if self.rows_left is not None else ""
         eta = f", done in {duration(self.eta)}" if self.eta is not None else ""
@@ -106,19 +120,29 @@ class RunStatus(Settings):
         lines.append(
             f"memory: {self.units:,} units, {size(self.memory_bytes)}; table and net beside it {size(self.table_bytes)}"
         )
+        if self.archive is not None:
+            has = "all stages"
+            if self.archive.stages < self.blocks_done:
+                why = f": {self.archive.trouble}" if self.archive.trouble else ""
+                has = f"{self.archive.stages} of {self.blocks_done} stages{why}"
+            lines.append(f"archive: {self.archive.uri} has {has}")
         return lines
 
 
-def status(run: Path, *, now: float | None = None) -> RunStatus:
+def status(place: str | Path, *, now: float | None = None) -> RunStatus:
     """Look at a run, whoever made it and whether or not it is at work.
 
     Args:
-        run: the run folder.
+        place: the run folder, or the URI of a run's archive, which knows nothing of what has not been sent yet, nor of times.
         now: seconds since the epoch; by default the clock's.
 
     Raises:
         CorruptArtefactError: the folder holds no run, or a manifest is damaged.
+        ConfigError: the archive holds no run, or cannot be reached.
     """
+    if is_uri(str(place)):
+        return _of_archive(str(place), time.time() if now is None else now)
+    run = Path(place)
     if not (run / "run.json").exists():
         raise CorruptArtefactError(f"{run / 'run.json'}: missing; point at the folder that distill was given as --out")
     config = parse_json(RunPart, run / "run.json").config
@@ -140,17 +164,17 @@ def status(run: Path, *, now: float | None = None) -> RunStatus:
             open_stage |= {"step": event["step"], "done": event.get("done"), "total": event.get("total")}
     last = events[-1]["time"] if events else (run / "run.json").stat().st_mtime
     silence = max(now - last, 0.0)
-    held = live_lock(run)
-    state: Literal["finished", "running", "stopped"] = "running" if held else "stopped"
-    if len(stages) == total:
-        state = "finished"
+    held, waits = live_lock(run), live_lock(waiting_folder(run))
+    state: State = "finished" if len(stages) == total else "running" if held else "stopped"
+    if waits and not held:
+        state = "waiting"
     eta = None
     if state == "running" and rate and rows_left is not None:
         eta = round(max(rows_left / rate - (now - open_stage.get("began", last)), 0.0), 1)
     return RunStatus(
         run=str(run),
         state=state,
-        owner=str(held) if held else None,
+        owner=str(held or waits) if held or waits else None,
         blocks_done=len(stages),
         blocks=total,
         rows_seen=seen[-1],
@@ -165,6 +189,48 @@ def status(run: Path, *, now: float | None = None) -> RunStatus:
         silence=round(silence, 1),
         rows_per_second=round(rate, 1) if rate else None,
         eta=eta,
+        archive=read_note(run),
+    )
+
+
+def _of_archive(uri: str, now: float) -> RunStatus:
+    # Here and not above: pyarrow takes longer to import than a run folder to be looked at.
+    from diet_ray.archive import Archive, manifest_name
+    from diet_ray.archive_lock import live_archive_lock
+
+    archive = Archive(uri)
+    archive.require_run()
+    remote, n, held = archive.remote, len(archive.stages()), live_archive_lock(archive.remote)
+    latest = manifest_name(n - 1) if n else "run.json"
+    try:
+        config = RunPart.model_validate_json(remote.read("run.json") or b"").config
+        stage = StagePart.model_validate_json(remote.read(latest) or b"") if n else None
+    except ValidationError as error:
+        raise CorruptArtefactError(
+            f"{remote.uri}: run.json or {latest} is missing or damaged; see diet-ray verify {remote.uri}"
+        ) from error
+    total, rows_left = _to_distil(config, n)
+    state: State = "running" if held else "stopped"
+    if n == total:
+        state = "waiting" if held else "finished"
+    return RunStatus(
+        run=remote.uri,
+        state=state,
+        owner=str(held) if held else None,
+        blocks_done=n,
+        blocks=total,
+        rows_seen=stage.rows_seen if stage else 0,
+        rows_left=rows_left,
+        units=stage.units if stage else 0,
+        memory_bytes=sum(entry.bytes for entry in stage.memory) if stage else 0,
+        table_bytes=stage.checkpoints[-1].bytes if stage else 0,
+        block=None,
+        step=None,
+        done=None,
+        total=None,
+        silence=round(max(now - (remote.modified(latest) or now), 0.0), 1),
+        rows_per_second=None,
+        eta=None,
     )
 
 

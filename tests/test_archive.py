@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 from diet_ray import archive as archive_module
 from diet_ray import archive_lock, engine, lock
 from diet_ray.archive import Archive, archived
+from diet_ray.archive_note import ArchiveNote
 from diet_ray.blocks import open_log, sha256
 from diet_ray.cli import app
 from diet_ray.config import StreamConfig
@@ -33,6 +34,7 @@ from diet_ray.lock import live_lock
 from diet_ray.pipeline import run_stream
 from diet_ray.remote import Remote, UnreachableError
 from diet_ray.stages import stage_folder
+from diet_ray.status import status
 from diet_ray.store import committed_stages, open_run
 from diet_ray.verify import verify
 
@@ -429,10 +431,12 @@ def test_an_archive_that_is_away_is_tried_again(
         while not said:
             assert time.monotonic() < until
             time.sleep(0.02)
+        assert status(run).archive == ArchiveNote(uri=folder, stages=0, trouble=said[0])
         time.sleep(0.3)
         away.clear()
     assert len(said) == 1
     assert objects(folder) == run_bytes(finished)
+    assert status(run).archive == ArchiveNote(uri=folder, stages=3)
     away.set()
     shutil.rmtree(run)
     with (
@@ -621,6 +625,42 @@ def test_verify_and_gc_of_an_archive(uri: str, finished: Path, log: Path) -> Non
     assert {one.path.as_posix() for one in collect_archive(Archive(uri))} == set(LEFT)
     assert objects(uri) == run_bytes(finished) | {"notes.md": b"mine"}
     assert verify(uri, log=log) == []
+
+
+def test_status_of_an_archive(uri: str, finished: Path, log: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no run"):
+        status(uri)
+    Archive(uri).push(shorter(finished, tmp_path / "run", 2))
+    here, there = status(tmp_path / "run"), status(f"{uri}?" if uri.startswith("s3") else uri)
+    same = ("state", "blocks_done", "blocks", "rows_seen", "rows_left", "units", "memory_bytes", "table_bytes")
+    assert {key: getattr(there, key) for key in same} == {key: getattr(here, key) for key in same}
+    assert (there.run, there.state, there.archive, there.eta) == (uri, "stopped", None, None)
+    assert 0 <= there.silence < 120
+    with Archive(uri).locked():
+        assert status(uri).state == "running"
+        assert f"by: process {os.getpid()} on " in "\n".join(status(uri).lines())
+        Archive(uri).push(finished)
+        assert status(uri).state == "waiting"
+    done = CliRunner().invoke(app, ["status", uri])
+    assert f"{uri}: finished, 3 of 3 blocks committed" in done.stdout
+    before = objects(uri)
+    refused = CliRunner().invoke(app, ["status", uri, "--out", str(tmp_path / "page.html")])
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert "--out: an archive has no times of steps" in refused.stderr
+    assert objects(uri) == before
+    write(uri, "stages/0002/manifest.json", b"{")
+    with pytest.raises(CorruptArtefactError, match=r"stages/0002/manifest\.json is missing or damaged; see diet-ray"):
+        status(uri)
+
+
+def test_status_of_an_archive_far_from_its_log(folder: str, finished: Path) -> None:
+    Archive(folder).push(finished)
+    begun = json.loads((finished / "run.json").read_bytes())
+    begun["config"]["log"] = "/nowhere"
+    write(folder, "run.json", json.dumps(begun).encode())
+    found = status(folder)
+    assert (found.state, found.blocks_done, found.blocks, found.rows_left) == ("stopped", 3, None, None)
+    assert "continues it, if its log, which is not here, has more blocks" in "\n".join(found.lines())
 
 
 def test_gc_leaves_a_damaged_stage_to_a_person(folder: str, finished: Path) -> None:

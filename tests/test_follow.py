@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,11 +17,14 @@ from small_run import config, local_run, stage_bytes
 from diet_ray import pipeline
 from diet_ray.blocks import open_log
 from diet_ray.config import StreamConfig
-from diet_ray.errors import ConfigError, CorruptArtefactError
+from diet_ray.errors import ConfigError, CorruptArtefactError, LockedError
 from diet_ray.events import Events
 from diet_ray.follow import follow_log
 from diet_ray.local import LocalEngine
+from diet_ray.lock import locked
 from diet_ray.pipeline import run_stream
+from diet_ray.stages import waiting_folder
+from diet_ray.status import status
 from diet_ray.store import committed_stages, open_run
 
 
@@ -118,10 +125,77 @@ def test_a_log_of_one_block_waits_for_the_second(growing: Path, tmp_path: Path) 
     assert waits[0] == f"0 blocks of {growing} distilled; waiting for the block after block-000"
 
 
-def test_what_cannot_be_followed_is_refused(growing: Path, tmp_path: Path) -> None:
-    def never(resume: bool) -> None:
-        raise AssertionError
+def never(resume: bool) -> None:
+    raise AssertionError
 
+
+def test_a_follower_that_waits_says_so_and_is_the_only_one(log: Path, finished: Path, tmp_path: Path) -> None:
+    run, stream = Path(shutil.copytree(finished, tmp_path / "run")), config(log)
+    refused: list[str] = []
+
+    def look(seconds: float) -> None:
+        found = status(run)
+        assert (found.state, found.blocks_done) == ("waiting", 3)
+        with pytest.raises(LockedError) as caught:
+            follow_log(run, stream, never, on_wait=lambda text: None, sleep=lambda s: pytest.fail("both wait"))
+        refused.append(str(caught.value))
+        with locked(run):  # as a driver does that runs one more stage by hand
+            assert status(run).owner is not None
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        follow_log(run, stream, never, on_wait=lambda text: None, sleep=look)
+    assert refused[0].startswith(f"{run}/follow: in use by process {os.getpid()} on ")
+    assert status(run).state == "finished"
+    assert not waiting_folder(run).exists()
+
+
+def test_a_killed_follower_is_known_to_be_gone_and_the_next_one_tidies_up(
+    log: Path, finished: Path, tmp_path: Path
+) -> None:
+    run, seen = Path(shutil.copytree(finished, tmp_path / "run")), list[str]()
+    with locked(waiting_folder(run)):
+        lock = (run / "follow" / "lock.json").read_text()
+    (run / "follow").mkdir()
+    (run / "follow" / "lock.json").write_text(lock.replace(f'"pid": {os.getpid()}', '"pid": 2147483646'))
+    assert status(run).state == "finished"
+
+    def look(seconds: float) -> None:
+        seen.append(status(run).state)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        follow_log(run, config(log), never, on_wait=lambda text: None, sleep=look)
+    assert seen == ["waiting"]
+    assert not waiting_folder(run).exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_wait_and_leaves_nothing(log: Path, finished: Path, tmp_path: Path, number: int) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    (tmp_path / "config.json").write_text(config(log).model_dump_json())
+    code = """
+import sys
+from pathlib import Path
+from diet_ray.cli.group import _terminable
+from diet_ray.config import StreamConfig
+from diet_ray.follow import follow_log
+config = StreamConfig.model_validate_json(Path(sys.argv[2]).read_bytes())
+with _terminable():
+    follow_log(Path(sys.argv[1]), config, None, on_wait=lambda text: None, sleep=lambda s: (print("waits", flush=True), input()))
+"""
+    command = [sys.executable, "-c", code, str(run), str(tmp_path / "config.json")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.readline() == b"waits\n"
+        assert status(run).state == "waiting"
+        process.send_signal(number)
+        assert process.stderr.read().endswith(b"KeyboardInterrupt\n")
+    assert sorted(path.name for path in run.iterdir()) == sorted(path.name for path in finished.iterdir())
+
+
+def test_what_cannot_be_followed_is_refused(growing: Path, tmp_path: Path) -> None:
     fixed = config(growing).model_copy(update={"blocks": 2})
     with pytest.raises(ConfigError, match="key 'blocks'"):
         follow_log(tmp_path / "run", fixed, never, on_wait=print)

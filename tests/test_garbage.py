@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from diet_ray.cli import app
 from diet_ray.errors import ConfigError, LockedError
 from diet_ray.garbage import collect, garbage
 from diet_ray.lock import locked
+from diet_ray.stages import waiting_folder
 
 LEFT = {
     ".lock.0123456789abcdef.claim": "left by a process that was taking the lock",
@@ -98,6 +100,25 @@ def test_a_run_in_use_is_refused(run: Path) -> None:
         with locked(run), pytest.raises(LockedError, match="in use by"):
             act(run)
     assert sorted(run.rglob("*")) == before
+
+
+def test_the_lock_of_a_killed_follower_goes_and_that_of_a_living_one_stays(run: Path) -> None:
+    collect(run)
+    (run / "archive.json").write_text("{}")
+    follow = waiting_folder(run)
+    with locked(follow):
+        lock = (follow / "lock.json").read_text()
+        assert garbage(run) == []
+    follow.mkdir()
+    (follow / "lock.json").write_text(lock.replace(f'"pid": {os.getpid()}', '"pid": 2147483646'))
+    (follow / ".lock.0123456789abcdef.tmp").touch()
+    assert [(one.path, one.what) for one in garbage(run)] == [(follow, "lock of a follower that was killed")]
+    (follow / "notes.md").write_text("mine")
+    assert garbage(run) == []
+    (follow / "notes.md").unlink()
+    assert [one.path for one in collect(run)] == [follow]
+    assert not follow.exists()
+    assert (run / "archive.json").exists()
 
 
 def test_what_cannot_be_removed_is_named(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from diet_ray.archive_note import ArchiveNote, write_note
 from diet_ray.cli import app
 from diet_ray.errors import CorruptArtefactError
 from diet_ray.lock import locked
+from diet_ray.stages import waiting_folder
 from diet_ray.status import status
 
 T0 = 1_000_000.0
@@ -135,6 +137,37 @@ def test_a_log_that_is_not_there_leaves_the_end_unknown(finished: Path, tmp_path
         found = status(run, now=T0 + 11)
     assert (found.state, found.blocks, found.rows_left, found.eta) == ("running", None, None, None)
     assert "2 blocks committed" in found.lines()[0]
+
+
+def test_a_run_that_is_followed_waits_and_a_driver_in_it_comes_first(finished: Path, tmp_path: Path) -> None:
+    run = cut_back(finished, tmp_path / "run", 2, stage_events(1, 0, seconds=10))
+    with locked(waiting_folder(run)):
+        found = status(run, now=T0 + 14)
+        with locked(run):
+            assert status(run).state == "running"
+    assert (found.state, found.blocks_done, found.eta) == ("waiting", 2, None)
+    text = "\n".join(found.lines())
+    assert "now: waits for the log's next block; last event 0:00:04 ago" in text
+    assert f"by: process {os.getpid()} on " in text
+    assert status(run).state == "stopped"
+
+
+def test_what_the_run_folder_notes_of_its_archive(finished: Path, tmp_path: Path) -> None:
+    assert status(finished).archive is None
+    assert not write_note(tmp_path / "nothing", ArchiveNote(uri="s3://b/run", stages=0))
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    for stages, trouble, said in [
+        (3, "", "archive: s3://b/run has all stages"),
+        (1, "", "archive: s3://b/run has 1 of 3 stages"),
+        (1, "s3://b/run: cannot be reached", "archive: s3://b/run has 1 of 3 stages: s3://b/run: cannot be reached"),
+    ]:
+        note = ArchiveNote(uri="s3://b/run", stages=stages, trouble=trouble)
+        assert write_note(run, note)
+        found = status(run)
+        assert found.archive == note
+        assert found.lines()[-1] == said
+    (run / "archive.json").write_text("{")
+    assert status(run).archive is None
 
 
 def test_what_is_no_run_is_refused(finished: Path, tmp_path: Path) -> None:

@@ -449,6 +449,10 @@ def test_a_sound_run_has_no_fault(finished: Path, log: Path, tmp_path: Path) -> 
     run = Path(shutil.copytree(finished, tmp_path / "run"))
     shutil.rmtree(stage_folder(run, 2))
     (run / "stages" / ".0002.tmp").mkdir()
+    # And neither is what a driver says of itself.
+    (run / "follow").mkdir()
+    text(run, "archive.json", "{")
+    text(run, "follow/lock.json", "{")
     assert verify(run) == []
 
 

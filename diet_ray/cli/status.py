@@ -14,7 +14,7 @@ from diet_ray.errors import ConfigError
 @app.command()
 def status(
     ctx: typer.Context,
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or the URI of a run's archive.")],
     out: Annotated[
         Path | None, typer.Option(metavar="PAGE.html", help="Write a page too: the time of each step of each stage.")
     ] = None,
@@ -24,15 +24,18 @@ def status(
     Example: diet-ray status runs/kuairand
     """
     options: Options = ctx.obj
+    from diet_ray.stages import is_uri
     from diet_ray.status import status as status_of
 
     if out is not None and out.is_dir():
         raise ConfigError(f"--out: {out} is a folder; name the page itself, such as {out / 'status.html'}")
+    if out is not None and is_uri(run):
+        raise ConfigError("--out: an archive has no times of steps; draw the page where the run folder is")
     found = status_of(run)
     readable = ["\n".join(found.lines())]
     if out is not None:
         from diet_ray.timeline import write_timeline
 
-        write_timeline(out, run, found)
+        write_timeline(out, Path(run), found)
         readable.append(f"Page: {out}")
     options.result(found, *readable)
