@@ -8,10 +8,13 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any
 
+PACKAGES = ("diet_ray", "torch", "ray", "numpy", "pyarrow", "safetensors")
+"""Those on which the bytes of a run folder's files depend."""
+
 
 @cache
 def versions() -> dict[str, str]:
-    """The packages on which the bytes of a result depend; found once, because every hash asks and it means parsing files."""
+    """The packages on which what a training finds depends; found once, because every hash asks and it means parsing files."""
     return {name: version(name) for name in ("diet_ray", "torch", "numpy")}
 
 

@@ -3,6 +3,8 @@
     RUN/run.json                          RunManifest, written when the run begins
     RUN/events.jsonl                      what happened when (`diet_ray.events`); not part of the result
     RUN/lock.json                         who works in the folder just now (`diet_ray.lock`); not part of the result
+    RUN/archive.json                      how far its archive is (`diet_ray.archive_note`); not part of the result
+    RUN/follow/lock.json                  who waits for the log's next block (`diet_ray.follow`); not part of the result
     RUN/stages/0003/manifest.json         StageManifest, written last inside a temporary folder that one rename makes visible
     RUN/stages/0003/memory-00.arrow       units of one memory shard, Arrow IPC
     RUN/stages/0003/checkpoint-0.safetensors   weights of phi_t along the pass; the last one is phi_t
@@ -27,6 +29,7 @@ from pydantic import Field as Key
 
 from diet_ray.blocks import sha256
 from diet_ray.config import StreamConfig
+from diet_ray.content import PACKAGES
 from diet_ray.errors import ConfigError, CorruptArtefactError, LockedError, VersionError
 from diet_ray.schema import Schema
 from diet_ray.settings import Metric, Settings, parse_json, write_json
@@ -131,9 +134,7 @@ def open_run(run: Path, config: StreamConfig, *, resume: bool) -> list[StageMani
         CorruptArtefactError: there is no run to resume, or a stage is damaged.
         VersionError: the run was begun under other package versions, so that its bytes could not be continued.
     """
-    manifest = RunManifest(
-        config=config, versions={name: version(name) for name in ("diet_ray", "torch", "ray", "numpy")}
-    )
+    manifest = RunManifest(config=config, versions={name: version(name) for name in PACKAGES})
     if not resume:
         if (run / "run.json").exists():
             raise ConfigError(f"{run}: already holds a run; continue it with --resume or choose another folder")
@@ -141,10 +142,11 @@ def open_run(run: Path, config: StreamConfig, *, resume: bool) -> list[StageMani
         write_json(run / "run.json", manifest)
         return []
     begun = parse_json(RunManifest, run / "run.json")
-    if begun.versions != manifest.versions:
-        raise VersionError(
-            f"{run}: begun with {begun.versions}, now {manifest.versions}; install those or start a new run"
-        )
+    # Of what an earlier release did not note nothing is known.
+    other = [name for name in begun.versions if begun.versions[name] != manifest.versions.get(name)]
+    if other:
+        had, has = (", ".join(f"{name} {v.get(name)}" for name in other) for v in (begun.versions, manifest.versions))
+        raise VersionError(f"{run}: begun with {had}, now {has}; install those or start a new run")
     # Compared as JSON, which is what the run folder holds: a tuple among `params` comes back as a list.
     before, now = begun.config.model_dump(mode="json"), config.model_dump(mode="json")
     differing = [name for name in before if name not in ("cluster", "log") and before[name] != now[name]]

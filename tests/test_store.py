@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -208,11 +209,22 @@ def test_the_cluster_may_change_on_resume(run: Path, log: Path) -> None:
     assert len(open_run(run, config(log, scorers=3), resume=True)) == 3
 
 
-def test_other_package_versions_stop_a_resume(run: Path, log: Path) -> None:
+@pytest.mark.parametrize("package", ["diet_ray", "torch", "ray", "numpy", "pyarrow", "safetensors"])
+def test_another_version_of_a_package_on_which_bytes_depend_stops_a_resume(run: Path, log: Path, package: str) -> None:
     versions = json.loads((run / "run.json").read_text())["versions"]
-    edit(run / "run.json", versions={**versions, "torch": "1.0"})
-    with pytest.raises(VersionError, match="torch"):
+    assert versions[package] == version(package)
+    edit(run / "run.json", versions={**versions, package: "1.0a"})
+    with pytest.raises(VersionError) as caught:
         open_run(run, config(log), resume=True)
+    said = f"{run}: begun with {package} 1.0a, now {package} {version(package)}; install those or start a new run"
+    assert str(caught.value) == said
+
+
+def test_a_run_begun_before_a_package_was_noted_goes_on(run: Path, log: Path) -> None:
+    versions = json.loads((run / "run.json").read_text())["versions"]
+    del versions["pyarrow"], versions["safetensors"]
+    edit(run / "run.json", versions=versions)
+    assert len(open_run(run, config(log), resume=True)) == 3
 
 
 def test_an_entry_says_what_lies_there(tmp_path: Path) -> None:

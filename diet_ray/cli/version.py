@@ -7,6 +7,7 @@ from importlib.metadata import version as version_of
 import typer
 
 from diet_ray.cli.group import Options, app
+from diet_ray.content import PACKAGES
 
 
 @app.command()
@@ -15,6 +16,6 @@ def version(ctx: typer.Context) -> None:
 
     Example: diet-ray --json version
     """
-    versions = {name: version_of(name) for name in ("diet_ray", "torch", "ray", "numpy", "pyarrow")}
+    versions = {name: version_of(name) for name in PACKAGES}
     options: Options = ctx.obj
     options.result(versions, "\n".join(f"{name} {number}" for name, number in versions.items()))
