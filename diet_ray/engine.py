@@ -27,7 +27,7 @@ from diet_ray.lock import locked
 from diet_ray.memory import ShardedMemory
 from diet_ray.mishap import explain
 from diet_ray.owners import OwnedShards
-from diet_ray.pipeline import blocks_to_distil, run_stream
+from diet_ray.pipeline import blocks_to_distil, check_nets, run_stream
 from diet_ray.scoring import ShardScorer
 from diet_ray.select import Sketch, merge
 from diet_ray.store import StageManifest, committed_stages, open_run
@@ -81,6 +81,7 @@ def distil(run: Path, config: StreamConfig, *, resume: bool = False) -> list[Sta
     run = run.resolve()
     config = config.model_copy(update={"log": config.log.resolve()})
     log = open_log(config.log)
+    check_nets(log.schema, config)
     n_blocks = len(blocks_to_distil(log, config))
     check_cluster(config.cluster)
     with locked(run):

@@ -19,6 +19,7 @@ from diet_ray.fuse import quota
 from diet_ray.memory import ShardedMemory
 from diet_ray.reference import Predictor, Reference, held_out, load_tensors, save_tensors, train_pass
 from diet_ray.refine import refine
+from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed
 from diet_ray.select import Sketch, choose
 from diet_ray.stages import stage_folder
@@ -70,10 +71,21 @@ def blocks_to_distil(log: Log, config: StreamConfig) -> list[BlockManifest]:
     return log.blocks[:n]
 
 
+def check_nets(schema: Schema, config: StreamConfig) -> None:
+    """Raise ConfigError where a net of the reference or of the proxies cannot see what it needs among a log's fields."""
+    for key, nets in (("reference.nets", config.reference.nets), ("refine.proxies", config.refine.proxies)):
+        for net in nets:
+            try:
+                net.kept_fields(schema.field_names)
+            except ConfigError as error:
+                raise ConfigError(f"key '{key}': {error}") from error
+
+
 def run_stream(
     run: Path, log: Log, config: StreamConfig, engine: Engine, events: Events, committed: list[StageManifest]
 ) -> None:
-    """Distil block after block, from behind the last committed stage on."""
+    """Distil block after block, from behind the last committed stage on. Raises ConfigError where log and config do not fit."""
+    check_nets(log.schema, config)
     torch.set_num_threads(config.cluster.threads_per_worker)
     stream = begin(run, log, config, engine, events, committed)
     for block in blocks_to_distil(log, config)[len(committed) :]:

@@ -27,6 +27,7 @@ from typer.testing import CliRunner
 from diet_ray.cli import app
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "diet-ray"
+DIN = {"target": "item", "sequence": "seen"}
 POOL = {"candidates": [{"name": "net", "arch": "dnn", "params": {"hidden": [8]}}, {"name": "fm", "arch": "fm"}]}
 
 
@@ -194,6 +195,28 @@ def test_a_bad_value_is_named(tmp_path: Path, log: Path) -> None:
     assert "key 'budget.ratio': Input should be less than or equal to 1 (got 2)" in error
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"refine": {**STREAM["refine"], "proxies": [{"name": "few", "arch": "fm", "drop_fields": ["itm"]}]}},
+            "key 'refine.proxies': candidate 'few', key 'drop_fields': the log has no field 'itm' (did you mean 'item'?)",
+        ),
+        (
+            {"reference": {"nets": [{"name": "din", "arch": "din", "params": DIN, "adapter": False}]}},
+            "key 'reference.nets': candidate 'din', params of 'din': sequence 'seen' is not among its fields; it sees user, item",
+        ),
+    ],
+)
+def test_a_net_that_does_not_fit_the_log_is_named_before_ray_starts(
+    tmp_path: Path, log: Path, changes: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diet_ray.cluster.connect", lambda *a: pytest.fail("started Ray"))
+    file = asked(tmp_path, log, **changes)
+    assert said in fails(tmp_path, "distill", "--config", file)
+    assert said in fails(tmp_path, "distill", "--config", file, "--follow", log)
+
+
 def test_a_missing_file_is_named(tmp_path: Path, log: Path) -> None:
     assert f"{tmp_path / 'none.yaml'}: cannot be read" in fails(tmp_path, "distill", "--config", tmp_path / "none.yaml")
     missing = tmp_path / "nowhere"
@@ -333,4 +356,4 @@ def test_each_command_shows_an_example() -> None:
 
 def test_versions_as_json() -> None:
     result = CliRunner().invoke(app, ["--json", "version"])
-    assert set(json.loads(result.stdout)) == {"diet_ray", "torch", "ray", "numpy", "pyarrow"}
+    assert set(json.loads(result.stdout)) == {"diet_ray", "torch", "ray", "numpy", "pyarrow", "safetensors"}

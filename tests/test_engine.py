@@ -126,5 +126,16 @@ def test_a_cluster_that_is_too_small_is_refused_at_once(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_net_that_does_not_fit_the_log_is_refused_before_the_cluster_is_asked(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diet_ray.engine.check_cluster", lambda cluster: pytest.fail("asked"))
+    stream = config(log)
+    stream.refine.proxies[0].drop_fields.append("usr")
+    with pytest.raises(ConfigError, match=r"key 'refine\.proxies': candidate 'dnn', key 'drop_fields': .*'usr'"):
+        distil(tmp_path / "run", stream)
+    assert not (tmp_path / "run").exists()
+
+
 def test_all_of_the_cluster_may_be_used(ray_cluster: int, log: Path) -> None:
     check_cluster(config(log, workers=7, cpus_per_worker=1, scorers=2, cpus_per_scorer=0.5).cluster)

@@ -176,6 +176,16 @@ def test_a_log_of_one_block_has_none_to_spare(tmp_path: Path) -> None:
     assert len(blocks_to_distil(open_log(one), changed(config(one), blocks=1))) == 1
 
 
+def test_a_net_that_lacks_a_field_is_refused_before_anything_is_written(log: Path, tmp_path: Path) -> None:
+    fm = {"name": "fm", "arch": "fm"}
+    stream = changed(config(log), refine={"rounds": 0, "proxies": [fm, {**fm, "drop_fields": ["usr"]}]})
+    with pytest.raises(
+        ConfigError, match=r"key 'refine\.proxies': candidate 'fm', key 'drop_fields': .* no field 'usr'"
+    ):
+        run_stream(tmp_path / "run", open_log(log), stream, LocalEngine(stream), Events(None), [])
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_block_that_is_held_out_whole_names_the_key(tmp_path: Path) -> None:
     tiny = config(write_log(tmp_path / "log", blocks=2, n=2))
     stream = changed(tiny, reference={**tiny.model_dump()["reference"], "holdout": 0.99})

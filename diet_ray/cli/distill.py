@@ -44,7 +44,7 @@ def distill(
     from diet_ray.blocks import open_log
     from diet_ray.follow import follow_log
     from diet_ray.launch import read_launch
-    from diet_ray.pipeline import blocks_to_distil
+    from diet_ray.pipeline import blocks_to_distil, check_nets
     from diet_ray.progress import follow
     from diet_ray.summary import summarise
 
@@ -52,9 +52,10 @@ def distill(
     archive = Archive(uri) if uri is not None else None
     if log is not None:
         stream = stream.model_copy(update={"log": log})
-        open_log(log)
-    else:
-        blocks_to_distil(open_log(stream.log), stream)
+    opened = open_log(stream.log)
+    check_nets(opened.schema, stream)
+    if log is None:
+        blocks_to_distil(opened, stream)
     with options.working() as shown:
         # Here and not above: what imports Ray must wait until `connect` has said how private it is to be.
         from diet_ray.engine import distil

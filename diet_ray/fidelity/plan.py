@@ -19,6 +19,7 @@ from diet_ray.errors import ConfigError
 from diet_ray.fidelity.config import DRAWN, FULL, MEMORIES, FidelityConfig, Method
 from diet_ray.fidelity.result import CEILING
 from diet_ray.fuse import quota
+from diet_ray.pipeline import check_nets
 from diet_ray.settings import Settings, load_yaml
 from diet_ray.store import FORMAT
 
@@ -66,9 +67,11 @@ class Bench:
         """Read what the config names.
 
         Raises:
-            ConfigError: the log has too few blocks, a candidate is given twice or drops an unknown field, or a name is unknown.
+            ConfigError: the log has too few blocks, a candidate is given twice or drops an unknown field, a net of the stream does not
+                fit the log, or a name is unknown.
         """
         log = open_log(config.stream.log)
+        check_nets(log.schema, config.stream)
         pool = (load_yaml(CandidateFile, config.candidates) if config.candidates else default_pool()).candidates
         pool = CandidateFile(candidates=[*pool, *config.more_candidates]).candidates
         for spec in pool:
