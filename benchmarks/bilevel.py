@@ -24,8 +24,7 @@ from typing import Any
 
 import torch
 from machine import Machine
-from rich.console import Console
-from rich.table import Table
+from tables import show
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -82,6 +81,17 @@ class Problem:
         )
         self.order = batch_order(UNITS, steps, batch_size, rng)
 
+    def examples(self) -> Examples:
+        """The units as a student sees them."""
+        return Examples(self.x, self.logit, self.weight)
+
+    def to(self, device: torch.device) -> Problem:
+        """Put all of it on a device, apart from the order; returns itself."""
+        self.module.to(device)
+        units = self.examples().to(device)
+        self.x, self.logit, self.weight, self.hard = units.x, units.logit, units.weight, self.hard.to(device)
+        return self
+
 
 Gradient = tuple[Tensor, Tensor]
 """`[M, F, d]` and `[M, T]`, zero for units that the window did not use."""
@@ -90,7 +100,7 @@ Gradient = tuple[Tensor, Tensor]
 def ours(problem: Problem, start: int, window: int) -> Gradient:
     """This package."""
     net = FlatNet(problem.module)
-    examples = Examples(problem.x, problem.logit, problem.weight)
+    examples = problem.examples()
     how: dict[str, Any] = {"rate": lambda step: LR, "draw": 0.0, "rng": torch.Generator()}
     found = meta_gradient(net, net.initial(), examples, problem.order, problem.hard, start=start, window=window, **how)
     by_x, by_logit = torch.zeros_like(problem.x), torch.zeros_like(problem.logit)
@@ -101,7 +111,7 @@ def ours(problem: Problem, start: int, window: int) -> Gradient:
 def autograd(problem: Problem, start: int, window: int) -> Gradient:
     """The window as one graph, Adam's arithmetic in it, differentiated at one go."""
     net = FlatNet(problem.module)
-    examples = Examples(problem.x, problem.logit, problem.weight)
+    examples = problem.examples()
     state = AdamState.start(net.initial())
     state = run_steps(net, state, examples, problem.order[:start], lambda step: LR, draw=0.0, rng=torch.Generator())
     x, logit = problem.x.clone().requires_grad_(), problem.logit.clone().requires_grad_()
@@ -186,39 +196,25 @@ def run(nets: list[str], windows: list[int], batch_size: int, steps: int, rounds
     return Result(machine=machine, batch_size=batch_size, steps=steps, figures=figures)
 
 
-def table(result: Result) -> Table:
-    """The figures, and how many times those of this package the others' are."""
-    shown = Table(
-        title=f"A round: F={FIELDS}, d={WIDTH}, batch {result.batch_size}, T={result.steps}. {result.machine}"
-    )
-    for column in (
-        "net",
-        "W",
-        "by",
-        "round, s",
-        "times ours",
-        "window alone, s",
-        "times ours",
-        "peak, MB",
-        "times ours",
-        "gradients apart",
-    ):
-        shown.add_column(column, justify="left" if column in ("net", "by") else "right")
+def table(result: Result) -> tuple[list[str], list[list[str]]]:
+    """The figures, and how many times those of this package the others' are: columns and rows."""
+    rows = []
     for one in result.figures:
         (base,) = [b for b in result.figures if (b.net, b.window, b.by) == (one.net, one.window, "diet_ray")]
-        shown.add_row(
-            one.net,
-            str(one.window),
-            one.by,
-            f"{one.seconds:.2f}",
-            f"{one.seconds / base.seconds:.2f}",
-            f"{one.window_seconds:.2f}",
-            f"{one.window_seconds / base.window_seconds:.2f}",
-            f"{one.peak / 1e6:.0f}",
-            f"{one.peak / max(base.peak, 1):.2f}",
-            f"{one.apart:.0e}",
-        )
-    return shown
+        pairs = [
+            (f"{one.seconds:.2f}", one.seconds / base.seconds),
+            (f"{one.window_seconds:.2f}", one.window_seconds / base.window_seconds),
+            (f"{one.peak / 1e6:.0f}", one.peak / max(base.peak, 1)),
+        ]
+        measured = [cell for value, ratio in pairs for cell in (value, f"{ratio:.2f}")]
+        rows.append([one.net, str(one.window), one.by, *measured, f"{one.apart:.0e}"])
+    columns = ["net", "W", "by", "round, s", "times ours", "window alone, s", "times ours", "peak, MB", "times ours"]
+    return [*columns, "gradients apart"], rows
+
+
+def title(result: Result) -> str:
+    """What a round is."""
+    return f"A round: F={FIELDS}, d={WIDTH}, batch {result.batch_size}, T={result.steps}. {result.machine}"
 
 
 def main() -> None:
@@ -238,7 +234,7 @@ def main() -> None:
         return
     result = run(options.nets, options.windows, options.batch_size, options.steps, options.rounds)
     options.out.write_text(result.model_dump_json() + "\n", encoding="utf-8")
-    Console(width=160).print(table(result))
+    show(*table(result), title(result))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def show(columns: list[str], rows: list[list[str]], title: str) -> None:
     table = Table(*columns, title=title, title_justify="left")
     for row in rows:
         table.add_row(*row)
-    Console(width=160).print(table)
+    Console(width=170).print(table)
 
 
 def parsed(kind: type[S], path: Path) -> S | None:
@@ -29,8 +29,8 @@ def parsed(kind: type[S], path: Path) -> S | None:
     return parse_json(kind, path) if path.exists() else None
 
 
-def filled(text: str, name: str, command: str, part: str) -> str:
-    """A page with a part between its two marks, of which the first names the command that writes it.
+def filled(text: str, name: str, command: str, part: str, *, gap: str = "\n\n") -> str:
+    """A page with a part between its two marks, of which the first names the command that writes it; `gap` is between mark and part.
 
     Raises:
         SystemExit: a mark is missing.
@@ -40,4 +40,4 @@ def filled(text: str, name: str, command: str, part: str) -> str:
     _, closed, after = rest.partition(end)
     if not (found and closed):
         raise SystemExit(f"the marks of part {name!r} are missing: {begin} and {end}")
-    return f"{before}{begin}\n\n{part}\n\n{end}{after}"
+    return f"{before}{begin}{gap}{part}{gap}{end}{after}"
