@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from diet_ray.device import put
 from diet_ray.student import AdamState, Examples, FlatNet, Rate, adam_step, adam_vjp, drawn, loss, run_steps
 
 
@@ -27,6 +28,10 @@ class HardTargets:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def to(self, device: torch.device) -> HardTargets:
+        """The same on a device."""
+        return HardTargets(put(self.x, device), put(self.labels, device))
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ def meta_gradient(
     rng: torch.Generator,
     of: int | None = None,
 ) -> MetaGradient:
-    """One truncated backpropagation through the proxy's training.
+    """One truncated backpropagation through the proxy's training, on the examples' device, where all but `order` must be.
 
     Args:
         net: the proxy.
@@ -72,6 +77,7 @@ def meta_gradient(
         rng: of those draws.
         of: size of the whole of B_hard where `hard` is a share of it; summed over the shares, losses and gradients are the whole's.
     """
+    order = put(order, examples.x.device)
     state = run_steps(net, AdamState.start(theta), examples, order[:start], rate, draw=draw, rng=rng)
     rows, position = torch.unique(order[start : start + window], return_inverse=True)
     x, weight, soft = examples.x[rows], examples.weight[rows], torch.sigmoid(examples.logit[rows])

@@ -15,6 +15,7 @@ from diet_ray.blocks import Rows
 from diet_ray.candidates import Candidate, CandidateSpec, build
 from diet_ray.config import StreamConfig
 from diet_ray.crew import Crew
+from diet_ray.device import draws_on, put
 from diet_ray.memory import ShardedMemory
 from diet_ray.reference import Predictor
 from diet_ray.schema import Schema
@@ -75,6 +76,7 @@ def refine(
         if on_round:
             on_round(number + 1)
 
+    guard = guard.to(crew.device)
     guard_before, guard_after = (refiner.guard_loss(guard, refined=refined) for refined in (False, True))
     report = RefineReport(
         skipped=refiner.skipped,
@@ -100,7 +102,11 @@ class Proxy:
 
 
 class Refiner:
-    """The rounds of one stage. Every worker runs the same ones and fetches the units that a round needs; the leader moves them."""
+    """The rounds of one stage. Every worker runs the same ones and fetches the units that a round needs; the leader moves them.
+
+    Proxies, hard targets and fetched units are on the worker's device. What is drawn of units and rows is drawn on the CPU, and what
+    workers sum and shards are told leaves from there.
+    """
 
     def __init__(
         self,
@@ -112,9 +118,9 @@ class Refiner:
         crew: Crew,
         seed: int,
     ) -> None:
-        self.memory, self.config, self.crew, self.seed, self.pool = memory, config, crew, seed, pool
+        self.memory, self.config, self.crew, self.seed, self.device = memory, config, crew, seed, crew.device
         self.schema = schema
-        self.pool_logits = checkpoints[-1].logits(pool.x)
+        self.pool, self.pool_logits = pool.to(self.device), put(checkpoints[-1].logits(pool.x), self.device)
         self.proxies = [self._proxy(spec, checkpoints) for spec in config.refine.proxies]
         self.clip = MetaClip()
         self.meta_loss: list[float] = []
@@ -126,32 +132,34 @@ class Refiner:
         """One bi-level step: address, unroll a proxy, move the active units against the gradient of the loss on B_hard."""
         config, rng = self.config, generator(self.seed, "round", number)
         proxy = self.proxies[int(torch.randint(len(self.proxies), (), generator=rng))]
-        random = FlatNet(self.fresh_proxy(proxy.spec, derive_seed(self.seed, "start", number))).initial()
+        random = put(
+            FlatNet(self.fresh_proxy(proxy.spec, derive_seed(self.seed, "start", number))).initial(), self.device
+        )
         if number % config.refine.address_every == 0:
             self.address(proxy, random, rng)
         chosen = draw_hard(self.reducible, config.refine.hard_batch, config.refine.uniform_share, rng)
-        mine = chosen[self.crew.rank :: self.crew.size]
+        mine = put(chosen[self.crew.rank :: self.crew.size], self.device)
         start = int(torch.randint(config.student.steps - config.refine.window + 1, (), generator=rng))
         theta = _initial(proxy, random, rng)
         rows, order = self._rows(round_order(len(self.memory), self.active, config, start=start, rng=rng))
         gradient = meta_gradient(
             proxy.net,
             theta,
-            self.memory.take(rows),
+            self.memory.take(rows).to(self.device),
             order,
             HardTargets(self.pool.x[mine], self.pool.labels[mine]),
             start=start,
             window=config.refine.window,
             rate=cosine(config.student, proxy.spec.lr_scale),
             draw=config.student.draw,
-            rng=rng,
+            rng=draws_on(self.device, rng),
             of=len(chosen),
         )
         self.meta_loss.append(float(self.crew.sum(torch.tensor([gradient.loss], dtype=torch.float64))))
-        used = rows[gradient.rows]
+        used = rows[gradient.rows.cpu()]
         changeable = torch.isin(used, self.active)
-        by_delta = self.crew.sum(gradient.delta[changeable])
-        by_logit = self.crew.sum(gradient.logit[changeable])
+        by_delta = self.crew.sum(gradient.delta.cpu()[changeable])
+        by_logit = self.crew.sum(gradient.logit.cpu()[changeable])
         factor = self.clip.factor(math.hypot(float(by_delta.double().norm()), float(by_logit.double().norm())))
         if factor is None:
             self.skipped += 1
@@ -164,23 +172,25 @@ class Refiner:
         """Measure with a fresh student where the memory fails (reducible loss) and which units have leverage on it (influence)."""
         student, n = self.config.student, min(self.config.refine.active, len(self.memory))
         rows, order = self._rows(batch_order(len(self.memory), student.steps, student.batch_size, rng))
-        rate, start = cosine(student, proxy.spec.lr_scale), AdamState.start(random)
-        theta = run_steps(proxy.net, start, self.memory.take(rows), order, rate, draw=student.draw, rng=rng).theta
+        rate, start, units = cosine(student, proxy.spec.lr_scale), AdamState.start(random), self.memory.take(rows)
+        draws = draws_on(self.device, rng)
+        theta = run_steps(proxy.net, start, units.to(self.device), order, rate, draw=student.draw, rng=draws).theta
         with torch.no_grad():
-            self.reducible = reducible_loss(proxy.net(theta, self.pool.x), self.pool_logits, self.pool.labels)
+            self.reducible = reducible_loss(proxy.net(theta, self.pool.x), self.pool_logits, self.pool.labels).cpu()
         self.active = torch.zeros(n, dtype=torch.int64)
         if self.crew.rank == 0:
-            self.active = self.memory.measure(proxy.spec, theta, direction(proxy.net, theta, self.pool), n)
+            along = direction(proxy.net, theta, self.pool)
+            self.active = self.memory.measure(proxy.spec, theta.cpu(), along.cpu(), n)
         self.active = self.crew.sum(self.active)  # the leader's
 
     def guard_loss(self, guard: HardTargets, *, refined: bool) -> float:
         """Mean logloss on the guard rows of one student per proxy, trained for the whole horizon from the same start and order."""
         losses = []
         for number, spec in enumerate(self.config.refine.proxies):
-            module = self.fresh_proxy(spec, derive_seed(self.seed, "guard", spec.name))
+            module = self.fresh_proxy(spec, derive_seed(self.seed, "guard", spec.name)).to(self.device)
             seed = derive_seed(self.seed, "guard", number)
             rows, order = self._rows(student_order(len(self.memory), self.config.student, seed))
-            units = self.memory.take(rows, refined=refined)
+            units = self.memory.take(rows, refined=refined).to(self.device)
             theta = train_student(module, units, self.config.student, seed=seed, lr_scale=spec.lr_scale, order=order)
             losses.append(float(example_losses(predict(module, theta, guard.x), guard.labels).mean()))
         return sum(losses) / len(losses)
@@ -205,15 +215,13 @@ class Refiner:
         ]
         # The reference has no adapter: its parameters stand behind the proxy's, which is the identity at the start.
         start = dict(net.module.named_parameters())
-        return Proxy(
-            spec,
-            net,
-            [
-                net.flatten({**start, **dict(part.members[number].named_parameters())})
-                for part in checkpoints
-                for number in alike
-            ],
-        )
+        references = [
+            put(net.flatten({**start, **dict(part.members[number].named_parameters())}), self.device)
+            for part in checkpoints
+            for number in alike
+        ]
+        net.module.to(self.device)
+        return Proxy(spec, net, references)
 
 
 def round_order(n: int, active: Tensor, config: StreamConfig, *, start: int, rng: torch.Generator) -> Tensor:

@@ -14,9 +14,9 @@ def derive_seed(seed: int, *purpose: str | int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def generator(seed: int, *purpose: str | int) -> torch.Generator:
-    """A torch generator (CPU) for one purpose."""
-    return torch.Generator().manual_seed(derive_seed(seed, *purpose))
+def generator(seed: int, *purpose: str | int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A torch generator for one purpose, of draws on a device: a GPU draws other numbers than the CPU."""
+    return torch.Generator(device).manual_seed(derive_seed(seed, *purpose))
 
 
 def uniform_by_id(ids: np.ndarray, seed: int) -> np.ndarray:

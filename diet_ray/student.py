@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from diet_ray.config import StudentConfig
+from diet_ray.device import forked, put
 from diet_ray.seeds import derive_seed, generator
 
 BETA1, BETA2 = 0.9, 0.999
@@ -45,6 +46,10 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def to(self, device: torch.device) -> Examples:
+        """The same on a device."""
+        return Examples(put(self.x, device), put(self.logit, device), put(self.weight, device))
 
 
 class FlatNet:
@@ -160,10 +165,10 @@ def run_steps(
         order: which examples each step sees.
         rate: Adam's learning rate.
         draw: share of the target that is drawn anew at each visit (`drawn`).
-        rng: of those draws.
+        rng: of those draws; like the net and the state it must be on the examples' device.
     """
     target = torch.sigmoid(examples.logit)
-    for batch in order:
+    for batch in put(order, examples.x.device):
         theta = state.theta.detach().requires_grad_()
         value = loss(net, theta, examples.x[batch], drawn(target[batch], draw, rng), examples.weight[batch])
         (gradient,) = torch.autograd.grad(value, theta)
@@ -189,18 +194,19 @@ def train_student(
     """Train a candidate from its own initial parameters for exactly `config.steps` steps; returns `theta [P]`.
 
     Args:
-        module: `[B, F, d]` -> `[B, T]`; its parameters are read, not changed.
+        module: `[B, F, d]` -> `[B, T]`, on the examples' device; its parameters are read, not changed.
         examples: what to learn from.
         config: the horizon.
         seed: of the batch order, of what is drawn of the labels, and of dropout.
         lr_scale: the candidate's factor on `config.lr`.
         order: the batches, where `examples` are only those of all that they name; by default the student's own (`student_order`).
     """
-    net, rng = FlatNet(module.train()), generator(seed, "labels")
+    device = examples.x.device
+    net, rng = FlatNet(module.train()), generator(seed, "labels", device=device)
     if order is None:
         order = student_order(len(examples), config, seed)
     rate = cosine(config, lr_scale)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=forked(device)):
         torch.manual_seed(derive_seed(seed, "dropout"))
         return run_steps(net, AdamState.start(net.initial()), examples, order, rate, draw=config.draw, rng=rng).theta
 

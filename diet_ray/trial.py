@@ -78,7 +78,7 @@ def run_trial(spec: CandidateSpec, seeds: list[int], task: Task, device: torch.d
 
     On the CPU a verdict is that of `judge`, whatever the reports in between; a GPU draws labels and dropout by other numbers.
     """
-    on = Examples(*(part.to(device) for part in (task.examples.x, task.examples.logit, task.examples.weight)))
+    on = task.examples.to(device)
     students = [_Paced(spec, on, task, seed, device) for seed in seeds]
     for step in task.steps:
         for student in students:

@@ -21,6 +21,7 @@ from diet_ray.bilevel import HardTargets, MetaGradient, meta_gradient
 from diet_ray.blocks import Rows
 from diet_ray.config import StreamConfig, StudentConfig
 from diet_ray.crew import Crew, Solo
+from diet_ray.device import gpu_fault
 from diet_ray.memory import ShardedMemory
 from diet_ray.reference import Predictor, Reference, train_pass
 from diet_ray.refine import GUARD_SHARE, Refiner, refine, round_order
@@ -466,3 +467,43 @@ def test_each_batch_of_the_window_has_its_share_of_active_units(
         placed = max(round(batch * len(active) / n), (batch + 1) // 2)
         turns = order[start:, :placed].flatten()[: len(active)]
         assert len(turns.unique()) == len(turns)
+
+
+def test_a_round_works_where_its_worker_is(
+    units: Units, checkpoints: list[Predictor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = torch.device("meta")  # stands for a GPU: it holds no numbers
+    refiner = refiner_of(units, checkpoints, config(rounds=2), crew=Solo(away))
+    refiner.active = torch.arange(len(units))
+    nets = [parameter for proxy in refiner.proxies for parameter in proxy.net.module.parameters()]
+    starts = [start for proxy in refiner.proxies for start in proxy.references]
+    assert {part.device for part in [*nets, *starts, refiner.pool.x, refiner.pool.labels, refiner.pool_logits]} == {
+        away
+    }
+    seen: list[set[torch.device]] = []
+
+    def unrolled(net: FlatNet, theta: Tensor, examples: Any, order: Tensor, hard: HardTargets, **how: Any) -> Any:
+        seen.append({part.device for part in (theta, *vars(examples).values(), *vars(hard).values())})
+        return MetaGradient(0.5, torch.arange(2), torch.ones(2, 4, 4), torch.ones(2, 1))
+
+    monkeypatch.setattr("diet_ray.refine.meta_gradient", unrolled)
+    refiner.round(1)
+    assert seen == [{away}]
+    moved = now(refiner.memory, units)
+    assert 0 < (moved.delta != units.delta).any(axis=(1, 2)).sum() <= 2
+
+
+@pytest.mark.skipif(gpu_fault("float32") is not None, reason="needs a GPU")
+def test_a_gpu_refines_as_the_cpu_does(units: Units, checkpoints: list[Predictor]) -> None:
+    stream = config()
+    stream = stream.model_copy(update={"student": stream.student.model_copy(update={"draw": 0.0})})
+    found = []
+    for device in ("cpu", "cuda"):
+        memory = memory_of(units, SCHEMA, stream, phi=checkpoints[-1])
+        found.append(refine(memory, checkpoints, HELD, SCHEMA, stream, Solo(torch.device(device)), seed=1))
+    here, there = found
+    assert here
+    assert there
+    assert there.meta_loss == pytest.approx(here.meta_loss, rel=1e-3)
+    assert there.guard_before == pytest.approx(here.guard_before, rel=1e-3)
+    assert there.guard_after == pytest.approx(here.guard_after, rel=1e-3)
