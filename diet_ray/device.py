@@ -66,6 +66,6 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
     Made for scoring: `bfloat16`, with its 8 significant bits, moves a probability by 0.004 in the mean and, of 99 in 100 rows, by at most
     0.02 (tested for all architectures). It is not for the inner loop of refinement, where rounding adds up along the window: over 20
-    steps of 256 units WuKong's meta-gradient was off by 0.74 of its length and a DNN's by 0.17, where 0.05 is the most that is allowed (tested).
+    steps of 256 units WuKong's meta-gradient was off by 0.74 of its length and a DNN's by 0.17; 0.05 is what would be allowed (tested).
     """
     return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
