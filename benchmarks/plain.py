@@ -13,6 +13,7 @@ horizons, in about 5 minutes. Figures go to benchmarks/results/plain.json.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -133,10 +134,10 @@ def prepare(name: str, source: Path | None, log: Path) -> None:
 
 def cli(*arguments: str) -> None:
     """Run `diet-ray` on two CPUs."""
-    call = "from diet_ray.cli import main; main()"
-    subprocess.run(
-        [sys.executable, "-c", call, "--quiet", "--cpus", "2", *arguments], check=True, stdout=subprocess.DEVNULL
-    )
+    # By default Ray makes its workers give way to other processes; the plain script does not.
+    environment = {"RAY_worker_niceness": "0", **os.environ}
+    call = [sys.executable, "-c", "from diet_ray.cli import main; main()", "--quiet", "--cpus", "2", *arguments]
+    subprocess.run(call, check=True, stdout=subprocess.DEVNULL, env=environment)
 
 
 def distil_plainly(config: Path, run: Path) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from diet_ray.blocks import Log, open_log
 from diet_ray.config import ClusterConfig, StreamConfig
-from diet_ray.device import CPU, autocast, device_of, gpu_fault, put
+from diet_ray.device import CPU, autocast, device_of, draws_on, forked, gpu_fault, put
 from diet_ray.errors import ConfigError, ResourceError
 from diet_ray.reference import Predictor, Reference, save_tensors
 from diet_ray.scoring import ShardScorer
@@ -59,6 +59,16 @@ def test_values_go_to_a_gpu_by_way_of_pinned_memory(monkeypatch: pytest.MonkeyPa
     assert calls == [(torch.device("cuda"), True)]
     values = torch.arange(3)
     assert put(values, CPU) is values
+
+
+def test_only_a_gpu_needs_draws_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda, rng, seeds = torch.device("cuda"), torch.Generator().manual_seed(1), []
+    assert draws_on(CPU, rng) is rng
+    made = SimpleNamespace(manual_seed=lambda seed: seeds.append(seed) or seed)
+    monkeypatch.setattr(torch, "Generator", lambda device: made)
+    assert draws_on(cuda, rng) != draws_on(cuda, rng)  # each seeded by the next number of the CPU's
+    assert len(set(seeds)) == 2
+    assert (forked(CPU), forked(cuda)) == ([], [cuda])
 
 
 def checkpoint_of(log: Log, stream: StreamConfig, seed: int = 0) -> dict[str, Tensor]:
