@@ -136,8 +136,9 @@ class ClusterConfig(Settings):
     the CPU. A share lets workers have one together."""
     threads_per_worker: int = Key(default=1, ge=1)
     """torch threads of each worker; part of what determines the bytes of the result."""
-    scorers: int = Key(default=1, ge=1)
-    """Ray Data actors that score shards."""
+    scorers: int = Key(default=1, ge=0)
+    """Ray Data actors that score shards. With 0 the first worker scores them itself, one after the other: where blocks are small, that is
+    quicker than starting an actor for each block."""
     cpus_per_scorer: float = Key(default=0.5, gt=0, allow_inf_nan=False)
     """Logical CPUs of each scorer."""
     gpus_per_scorer: float = Key(default=0, ge=0, allow_inf_nan=False)
@@ -155,6 +156,8 @@ class ClusterConfig(Settings):
         for name, gpus in (("gpus_per_worker", self.gpus_per_worker), ("gpus_per_scorer", self.gpus_per_scorer)):
             if gpus > 1 and gpus != int(gpus):
                 raise ValueError(f"cluster.{name}: {gpus} is neither a share of one GPU nor a whole number of them")
+        if self.gpus_per_scorer and not self.scorers:
+            raise ValueError("cluster.gpus_per_scorer: there are no scorers; set cluster.scorers to 1 or more")
         return self
 
     @model_serializer(mode="wrap")

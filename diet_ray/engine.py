@@ -28,7 +28,7 @@ from diet_ray.memory import ShardedMemory
 from diet_ray.mishap import explain
 from diet_ray.owners import OwnedShards
 from diet_ray.pipeline import blocks_to_distil, check_nets, run_stream
-from diet_ray.scoring import ShardScorer
+from diet_ray.scoring import ShardScorer, score_alone
 from diet_ray.select import Sketch, merge
 from diet_ray.store import StageManifest, committed_stages, open_run
 
@@ -43,6 +43,8 @@ class RayEngine:
         self, log: Log, block: BlockManifest, checkpoints: list[Path], config: StreamConfig, keep: int, seed: int
     ) -> Sketch:
         """See `Engine.score`: Ray Data streams the shards through a pool of actors, a sketch comes back of each."""
+        if config.cluster.scorers == 0:
+            return score_alone(log, block, checkpoints, config, keep, seed)
         sketches = fan_out(
             _sketcher,
             [shard.model_dump_json() for shard in block.shards],

@@ -8,8 +8,8 @@ from diet_ray.blocks import BlockManifest, Log
 from diet_ray.config import StreamConfig
 from diet_ray.crew import Crew, Solo
 from diet_ray.memory import LocalShards, ShardedMemory
-from diet_ray.scoring import ShardScorer
-from diet_ray.select import Sketch, merge
+from diet_ray.scoring import score_alone
+from diet_ray.select import Sketch
 
 
 class LocalEngine:
@@ -23,5 +23,4 @@ class LocalEngine:
         self, log: Log, block: BlockManifest, checkpoints: list[Path], config: StreamConfig, keep: int, seed: int
     ) -> Sketch:
         """See `Engine.score`."""
-        scorer = ShardScorer(log, checkpoints, config, keep=keep, seed=seed)
-        return merge([scorer.sketch(block, shard) for shard in block.shards], keep=keep)
+        return score_alone(log, block, checkpoints, config, keep, seed)

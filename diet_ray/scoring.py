@@ -11,7 +11,7 @@ from diet_ray.config import StreamConfig
 from diet_ray.device import CPU
 from diet_ray.reference import Predictor, load_tensors
 from diet_ray.score import el2n, mean_probability
-from diet_ray.select import Scored, Sketch, sketch
+from diet_ray.select import Scored, Sketch, merge, sketch
 
 
 class ShardScorer:
@@ -43,3 +43,14 @@ class ShardScorer:
         """What selection needs to know of a shard."""
         rows = read_shard(self.log.shard_path(block, shard), shard, self.log.schema)
         return sketch(self.score(rows), self.config.select, keep=self.keep, seed=self.seed)
+
+
+def score_alone(
+    log: Log, block: BlockManifest, checkpoints: list[Path], config: StreamConfig, keep: int, seed: int
+) -> Sketch:
+    """`Engine.score` in this process, on its CPUs, a shard after the other; two sketches are held at most."""
+    scorer = ShardScorer(log, checkpoints, config, keep=keep, seed=seed)
+    whole = scorer.sketch(block, block.shards[0])
+    for shard in block.shards[1:]:
+        whole = merge([whole, scorer.sketch(block, shard)], keep=keep)
+    return whole
