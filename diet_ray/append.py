@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from diet_ray.blocks import Log, LogManifest, open_log
 from diet_ray.cut import By, Cut, cut
-from diet_ray.encode import COUNTS, VOCABULARY, build_vocabulary, count_ids
+from diet_ray.encode import COUNTS, VOCABULARY, build_vocabulary, count_ids, read_vocabulary
 from diet_ray.errors import ConfigError, CorruptArtefactError, SchemaError
 from diet_ray.ingest import SHARD_ROWS, Progress, encode, partition, survey, write_manifests
 from diet_ray.lock import locked
@@ -174,13 +174,12 @@ def grow_vocabulary(path: Path, log: Log, counts: pa.Table) -> pa.Table:
     """
     file, schema = path / "vocabulary.parquet", log.schema
     try:
-        known = pq.read_table(file)
-    except (OSError, pa.ArrowInvalid) as error:
+        found = pq.read_schema(file)
+        if not found.equals(VOCABULARY):
+            raise CorruptArtefactError(f"{file}: has the columns {found.names}, must be {VOCABULARY.names}; {_REMEDY}")
+        known = read_vocabulary(file)
+    except (OSError, pa.ArrowException) as error:
         raise CorruptArtefactError(f"{file}: cannot be read ({error}); {_REMEDY}") from error
-    if not known.schema.equals(VOCABULARY):
-        raise CorruptArtefactError(
-            f"{file}: has the columns {known.column_names}, must be {VOCABULARY.names}; {_REMEDY}"
-        )
     known = known.filter(pc.less(known["block"], len(log.blocks)))  # an interrupted append may have written more
     index = pc.index_in(known["field"], pa.array(schema.field_names))
     least = pa.array([field.min_count for field in schema.declared], pa.int64()).take(index.combine_chunks())

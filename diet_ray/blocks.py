@@ -26,6 +26,7 @@ from pydantic import Field as Key
 
 from diet_ray.arrays import column_of, values_of
 from diet_ray.errors import CorruptArtefactError
+from diet_ray.parquet import check_whole
 from diet_ray.schema import Schema
 from diet_ray.settings import Settings, parse_json
 
@@ -214,6 +215,7 @@ def read_shard(path: Path, shard: Shard, schema: Schema) -> Rows:
                 raise CorruptArtefactError(
                     f"{path}: {file.metadata.num_rows} rows, its manifest says {shard.rows}; ingest the log again"
                 )
+            check_whole(path, file, row_bytes(schema))
             _check_columns(file.schema_arrow, schema, path)
             table = file.read()
         table.validate(full=True)
@@ -221,6 +223,12 @@ def read_shard(path: Path, shard: Shard, schema: Schema) -> Rows:
     except (pa.ArrowException, OSError, MemoryError, ValueError) as error:
         raise CorruptArtefactError(f"{path}: not a readable shard ({error}); ingest the log again") from error
     return Rows(**columns)
+
+
+def row_bytes(schema: Schema) -> int:
+    """Bytes of a row in memory."""
+    widths = {"ids": schema.n_slots, "labels": schema.n_tasks}
+    return sum(np.dtype(kind).itemsize * widths.get(name, 1) for name, kind in DTYPES.items())
 
 
 def _check_columns(found: pa.Schema, schema: Schema, path: Path) -> None:

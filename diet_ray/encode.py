@@ -9,6 +9,7 @@ its empty places are padding.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ import pyarrow.compute as pc
 
 from diet_ray.blocks import Rows
 from diet_ray.errors import SchemaError
+from diet_ray.parquet import BombError, batches
 from diet_ray.schema import MAX_IDS, Field, Schema
 from diet_ray.settings import Settings
 
@@ -24,6 +26,21 @@ COUNTS = pa.schema([("block", pa.int32()), ("field", pa.int32()), ("value", pa.s
 
 VOCABULARY = pa.schema([("field", pa.string()), ("value", pa.string()), ("id", pa.int32()), ("block", pa.int32())])
 """Every vocabulary value, in id order: its field's name, its canonical text, its id, the block that brought it."""
+
+
+MOST_PER_BYTE = 1000
+"""What a vocabulary's file may unpack to, as a multiple of its size: its values are all different."""
+
+
+def read_vocabulary(path: Path) -> pa.Table:
+    """A log's vocabulary, schema `VOCABULARY`, which the file must have. Raises pa.ArrowException or OSError where it cannot be read."""
+    parts, n_bytes, most = [], 0, MOST_PER_BYTE * path.stat().st_size
+    for batch in batches(path, VOCABULARY.names):
+        parts.append(batch)
+        n_bytes += batch.nbytes
+        if n_bytes > most:
+            raise BombError(f"unpacks to more than {MOST_PER_BYTE} times its size")
+    return pa.Table.from_batches(parts, VOCABULARY)
 
 
 class Edges(Settings):

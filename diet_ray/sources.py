@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 
 from diet_ray.blocks import sha256
 from diet_ray.errors import BadInputError
+from diet_ray.parquet import BombError, batches
 from diet_ray.settings import Settings
 
-BATCH_ROWS = 131_072
-"""Rows that a reader holds at a time, at most."""
-BATCH_BYTES = 256 << 20
-"""Bytes of a Parquet file, as its footer counts them, that a reader holds at a time: rows may hold long lists."""
+MOST_CSV_COLUMNS = 16_384
+"""Columns that a CSV file may have, whether they are asked for or not."""
 
 _CSV_BYTES = 16 << 20
+_CSV_HEADER_BYTES = 1 << 20
 
 _UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
 """What pyarrow raises of a file that is not what it claims to be."""
@@ -79,19 +79,13 @@ def read_piece(piece: Piece, columns: list[str]) -> Iterator[tuple[int, pa.Table
         if piece.row_group is None:
             yield from _placed(_csv_batches(path, columns), columns, position)
         else:
-            with pq.ParquetFile(path) as file:
-                group = file.metadata.row_group(piece.row_group)
-                rows = BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1)
-                batches = file.iter_batches(
-                    max(1, min(BATCH_ROWS, rows)), row_groups=[piece.row_group], columns=columns
-                )
-                yield from _placed(batches, columns, position)
+            yield from _placed(batches(path, columns, piece.row_group), columns, position)
     except _UNREADABLE as error:
         raise _damaged(path, error, piece.row_group) from error
 
 
-def _placed(batches: Iterable[pa.RecordBatch], columns: list[str], position: int) -> Iterator[tuple[int, pa.Table]]:
-    for batch in batches:
+def _placed(parts: Iterable[pa.RecordBatch], columns: list[str], position: int) -> Iterator[tuple[int, pa.Table]]:
+    for batch in parts:
         if batch.num_rows:
             yield position, pa.Table.from_batches([batch]).select(columns)
         position += batch.num_rows
@@ -170,6 +164,14 @@ def _require(path: Path, names: list[str], columns: list[str]) -> None:
 
 def _csv_header(path: Path) -> list[str]:
     try:
+        with pa.input_stream(str(path)) as stream:
+            n_columns = stream.read(_CSV_HEADER_BYTES).partition(b"\n")[0].count(b",") + 1
+        if n_columns > MOST_CSV_COLUMNS:  # Arrow takes minutes and gigabytes for a million of them
+            raise BadInputError(
+                path,
+                f"its header has more than {MOST_CSV_COLUMNS} columns",
+                remedy="leave out those that are not needed",
+            )
         with pa_csv.open_csv(path) as reader:
             return list(reader.schema.names)
     except _UNREADABLE as error:
@@ -204,5 +206,8 @@ def _damaged(path: Path, error: Exception, row_group: int | None = None) -> BadI
     return BadInputError(
         path,
         f"{what}cannot be read: {reason[0] if reason else type(error).__name__}",
-        remedy="truncated or damaged? fetch or export it again",
+        remedy=_DIVIDE if isinstance(error, BombError) else "truncated or damaged? fetch or export it again",
     )
+
+
+_DIVIDE = "damaged, or made to exhaust memory? if it is sound, write it anew with smaller pages and row groups"

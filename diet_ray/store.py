@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import pyarrow as pa
-import pyarrow.dataset
 from pydantic import Field as Key
 
 from diet_ray.blocks import sha256
+from diet_ray.buffers import read_table
 from diet_ray.config import StreamConfig
 from diet_ray.content import PACKAGES
 from diet_ray.errors import ConfigError, CorruptArtefactError, LockedError, VersionError
@@ -261,14 +261,7 @@ def write_units(path: Path, units: Units) -> FileEntry:
 def read_units(path: Path) -> Units:
     """Read what `write_units` wrote. Raises CorruptArtefactError where the file cannot be read."""
     try:
-        with pa.OSFile(str(path)) as source:
-            reader = pa.ipc.open_file(source)
-            check_columns(reader.schema, str(path))
-            # By the footer alone, which costs nothing however many rows it claims.
-            n_units, n_bytes = pyarrow.dataset.dataset(path, format="ipc").count_rows(), source.size()
-            if n_units > n_bytes:
-                raise CorruptArtefactError(f"{path}: claims {n_units} units in {n_bytes} bytes; restore it from a copy")
-            table = reader.read_all()
+        table = read_table(path, lambda schema: check_columns(schema, str(path)))
         table.validate(full=True)
     except (OSError, MemoryError, ValueError, pa.ArrowException) as error:
         raise CorruptArtefactError(f"{path}: not a readable Arrow file ({error}); restore it from a copy") from error

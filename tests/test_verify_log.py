@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from diet_ray.blocks import BlockManifest, LogManifest, Rows, Shard, read_shard, sha256, write_shard
 from diet_ray.cli import app
 from diet_ray.encode import VOCABULARY
+from diet_ray.quarantine import FILE, QUARANTINE
 from diet_ray.settings import parse_json
 from diet_ray.verify import verify
 
@@ -123,6 +124,20 @@ def vocabulary(log: Path, ids: list[int]) -> None:
     columns = [["user"] * n, [str(k) for k in range(n)], ids, [0] * n]
     arrays = [pa.array(values, kind) for values, kind in zip(columns, VOCABULARY.types, strict=True)]
     pq.write_table(pa.Table.from_arrays(arrays, schema=VOCABULARY), log / "vocabulary.parquet")
+
+
+def quarantine(log: Path, changes: dict[str, list[Any]] | None = None, *, schema: pa.Schema = QUARANTINE) -> None:
+    """Three rows that were left out, two of them of block 1, and manifests that fit; then columns of the list are changed."""
+    sound = {
+        "file": ["a.parquet", "a.parquet", "b.parquet"],
+        "row": [3, 7, 0],
+        "column": ["label_0", "time", "label_0"],
+        "reason": ["label 5, which is not 0/1", "no time", "no label"],
+        "time": [86_400_007, None, 86_400_900],
+        "block": ["block-001", None, "block-001"],
+    }
+    edit(log / MANIFEST, quarantined=2)
+    pq.write_table(pa.table({**sound, **(changes or {})}, schema=schema), log / FILE)
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], Any], str, str]] = {
@@ -250,6 +265,48 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str, str]] = {
         "vocabulary.parquet",
         "not a readable Parquet file",
     ),
+    "quarantine missing": (
+        lambda log: edit(log / MANIFEST, quarantined=2),
+        FILE,
+        "missing, though 2 rows were left out of the blocks",
+    ),
+    "quarantine is a link": (lambda log: quarantine(log) or link(log / FILE, log / "x"), FILE, "is a link"),
+    "quarantine cut": (lambda log: quarantine(log) or cut(log / FILE), FILE, "not a readable Parquet file"),
+    "quarantine without a column": (
+        lambda log: quarantine(log, schema=QUARANTINE.remove(4)),
+        FILE,
+        "its columns are ['file', 'row', 'column', 'reason', 'block'], must be",
+    ),
+    "quarantine without a reason": (
+        lambda log: quarantine(log, {"reason": ["x", None, "y"]}),
+        f"{FILE}, column 'reason'",
+        "has missing values",
+    ),
+    "quarantine names a row twice": (
+        lambda log: quarantine(log, {"row": [7, 7, 0]}),
+        f"{FILE}, column 'row'",
+        "1 are below 0 or not above the one before, the first is 7 of a.parquet",
+    ),
+    "quarantine of a strange column": (
+        lambda log: quarantine(log, {"column": ["label_0", "x", "time"]}),
+        f"{FILE}, column 'column'",
+        "names 'x', which the schema does not have",
+    ),
+    "quarantine of a strange block": (
+        lambda log: quarantine(log, {"block": ["block-009", None, "block-001"]}),
+        f"{FILE}, column 'block'",
+        "names block 'block-009', which the log does not have",
+    ),
+    "quarantine lacks a row of a block": (
+        lambda log: quarantine(log, {"block": [None, None, "block-001"]}),
+        f"{FILE}, column 'block'",
+        "names 1 rows of block 'block-001', its manifest says 2",
+    ),
+    "quarantine at another time": (
+        lambda log: quarantine(log, {"time": [None, None, 86_400_000 * 2]}),
+        f"{FILE}, column 'time'",
+        "2 of 2 rows of block 'block-001': outside its times",
+    ),
     "no edges": (lambda log: fields(log, "numeric"), "edges.json", "missing"),
     "edges of another field": (
         lambda log: fields(log, "numeric") or write(log / "edges.json", '{"edges": {"x": [1.0]}}'),
@@ -269,7 +326,12 @@ def test_the_forger_of_these_tests_leaves_no_trace(log: Path) -> None:
     rows(log, lambda old: old)
     parquet(log, lambda table: table)
     vocabulary(log, list(range(58, N_IDS)))
+    quarantine(log)
     assert verify(log) == []
+
+
+def test_the_damages_are_many() -> None:
+    assert len(DAMAGES) >= 50
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -281,7 +281,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str, str]] = {
     "file changed": (lambda run: flip(run / OPTIMISER), OPTIMISER, "sha256"),
     "file is a link": (lambda run: link(run / SHARD), SHARD, "is a link"),
     "no Arrow file": (lambda run: (text(run, SHARD, "no arrow"), follow(run)), SHARD, "not a readable Arrow file"),
-    "claims more units than it can hold": (zeros, SHARD, "claims 400000 units in"),
+    "claims more units than it can hold": (zeros, SHARD, "claims 400000 rows in"),
     "column missing": (
         lambda run: arrow(run, lambda table: table.drop_columns(["influence"])),
         f"{SHARD}, column 'influence'",

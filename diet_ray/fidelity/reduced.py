@@ -24,6 +24,7 @@ from diet_ray.errors import BadInputError
 from diet_ray.fidelity.config import MEMORIES
 from diet_ray.fidelity.plan import Bench, TrainingSet
 from diet_ray.local import LocalEngine
+from diet_ray.parquet import batches
 from diet_ray.reference import Predictor, load_tensors
 from diet_ray.seeds import derive_seed, uniform_by_id
 from diet_ray.select import Scored, choose, sketch
@@ -137,22 +138,14 @@ def _latest(bench: Bench, one: TrainingSet, n: int) -> Rows:
 
 def _given(bench: Bench, one: TrainingSet, path: Path) -> Rows:
     """The rows that a file names, with the labels that it gives them."""
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise BadInputError(
-            path, f"not a readable Parquet file ({error})", remedy="name it under key 'given'"
-        ) from error
-    tasks = bench.log.schema.tasks
-    if "row_id" not in table.column_names:
-        raise BadInputError(path, "missing", column="row_id", remedy="one int64 id of a row of the log per line")
+    table = _read_given(path, bench.log.schema.tasks, sum(block.rows for block in bench.seen(one)))
     ids = table["row_id"].to_numpy()
     order = np.argsort(ids, kind="stable")
     rows = rows_of(bench, one, ids)
     if len(rows) != len(ids):
         problem = f"{len(ids)} rows are given, {len(rows)} distinct ones are in the blocks learned from"
-        raise BadInputError(path, problem, column="row_id", remedy="name each row once, and no row of a test block")
-    labels = rows.labels.astype(np.float32)
+        raise BadInputError(path, problem, column="row_id", remedy=_EACH_ONCE)
+    labels, tasks = rows.labels.astype(np.float32), bench.log.schema.tasks
     for number, task in enumerate(tasks):
         if task in table.column_names:
             labels[:, number] = table[task].to_numpy()[order]
@@ -161,3 +154,28 @@ def _given(bench: Bench, one: TrainingSet, path: Path) -> Rows:
             path, "a label is not within [0, 1]", remedy=f"give {', '.join(tasks)} as labels or probabilities"
         )
     return replace(rows, labels=labels)
+
+
+_EACH_ONCE = "name each row once, and no row of a test block"
+
+
+def _read_given(path: Path, tasks: list[str], most: int) -> pa.Table:
+    """The row ids and labels of a file that may not have more rows than `most`."""
+    parts, n_rows = [], 0
+    try:
+        names = pq.read_schema(path).names
+        if "row_id" not in names:
+            raise BadInputError(path, "missing", column="row_id", remedy="one int64 id of a row of the log per line")
+        for batch in batches(path, ["row_id", *(task for task in tasks if task in names)]):
+            parts.append(batch)
+            n_rows += len(batch)
+            if n_rows > most:
+                problem = f"more rows are given than the {most} of the blocks learned from"
+                raise BadInputError(path, problem, column="row_id", remedy=_EACH_ONCE)
+    except (OSError, pa.ArrowException) as error:
+        raise BadInputError(
+            path, f"not a readable Parquet file ({error})", remedy="name it under key 'given'"
+        ) from error
+    if not n_rows:
+        raise BadInputError(path, "holds no rows", remedy="give at least one")
+    return pa.Table.from_batches(parts)

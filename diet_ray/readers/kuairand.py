@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from diet_ray.errors import BadInputError, ConfigError
+from diet_ray.parquet import batches
 from diet_ray.readers.lookup import Lookup
 from diet_ray.readers.published import read_rows, write_rows
 from diet_ray.readers.spill import Spill
@@ -160,11 +161,11 @@ def _batches(path: Path, types: dict[str, pa.DataType]) -> Iterator[pa.Table]:
         return
     schema = pa.schema(list(types.items()))
     try:
-        with pq.ParquetFile(path) as file:
-            missing = [name for name in types if name not in file.schema_arrow.names]
-            if missing:
-                raise BadInputError(path, "column is missing", column=missing[0], remedy=_REMEDY)
-            for batch in file.iter_batches(columns=list(types)):
-                yield pa.Table.from_batches([batch]).select(list(types)).cast(schema)
+        found = pq.read_schema(path).names
+        missing = [name for name in types if name not in found]
+        if missing:
+            raise BadInputError(path, "column is missing", column=missing[0], remedy=_REMEDY)
+        for batch in batches(path, list(types)):
+            yield pa.Table.from_batches([batch]).select(list(types)).cast(schema)
     except (OSError, pa.ArrowException) as error:
         raise BadInputError(path, f"cannot be read: {error}", remedy=_REMEDY) from error

@@ -16,9 +16,6 @@ from diet_ray.settings import Settings, parse_json
 
 S = TypeVar("S", bound=Settings)
 
-ROWS_PER_BYTE = 8
-"""More rows than this in a byte of a table's file are not believed: every row has an id of its own, which takes more than a bit."""
-
 Columns = dict[str, tuple[Any, int | None]]
 """numpy type of each column of a table, and the length of its lists; None for plain values."""
 

@@ -9,10 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from diet_ray.blocks import DTYPES, BlockManifest, LogManifest, Rows, Shard, contradictions
-from diet_ray.encode import VOCABULARY, Edges
+from diet_ray.blocks import DTYPES, BlockManifest, LogManifest, Rows, Shard, contradictions, row_bytes
+from diet_ray.encode import VOCABULARY, Edges, read_vocabulary
+from diet_ray.parquet import check_whole
 from diet_ray.schema import Schema
-from diet_ray.verify.faults import ROWS_PER_BYTE, Columns, Faults, few
+from diet_ray.verify.faults import Columns, Faults, few
+from diet_ray.verify.quarantine import check_quarantine
 
 REMEDY = "restore it from a copy or ingest the log again"
 STRAY = "remove it by hand"
@@ -48,6 +50,7 @@ def check_log(path: Path, faults: Faults) -> None:
     twice = np.unique(whole[1:][whole[1:] == whole[:-1]])
     if len(twice):
         faults.add(path / "log.json", f"{len(twice)} row ids occur twice in the log, the first is {int(twice[0])}")
+    check_quarantine(path, schema, blocks, faults)
     n_ids = max((block.n_ids for block in blocks if block is not None), default=None)
     if n_ids is not None:
         _check_encoding(path, schema, n_ids, faults)
@@ -75,9 +78,7 @@ def read_rows(path: Path, shard: Shard, schema: Schema, faults: Faults) -> Rows 
             n_rows = file.metadata.num_rows
             if n_rows != shard.rows:
                 faults.add(path, f"has {n_rows} rows, the manifest says {shard.rows}")
-            if n_rows > shard.bytes * ROWS_PER_BYTE:
-                faults.add(path, f"claims {n_rows} rows in {shard.bytes} bytes")
-                return None
+            check_whole(path, file, row_bytes(schema))
             if not faults.columns(path, file.schema_arrow, wanted):
                 return None
             columns = faults.arrays(path, file.read(), wanted)
@@ -158,7 +159,7 @@ def _check_encoding(path: Path, schema: Schema, n_ids: int, faults: Faults) -> N
                     file, f"its columns are {opened.schema_arrow.names}, must be {VOCABULARY.names} in their types"
                 )
                 return
-            ids = opened.read(["id"])["id"].to_numpy()
+        ids = read_vocabulary(file)["id"].to_numpy()
     except (OSError, MemoryError, pa.ArrowException) as error:
         faults.add(file, f"not a readable Parquet file ({error})")
         return

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset
 import torch
 from safetensors import SafetensorError, safe_open
 
+from diet_ray.buffers import read_table
 from diet_ray.reference import Committee
 from diet_ray.store import FileEntry, StageManifest, memory_path
 from diet_ray.units import COLUMNS, Units, shard_of
-from diet_ray.verify.faults import ROWS_PER_BYTE, Columns, Faults, few
+from diet_ray.verify.faults import Columns, Faults, few
 
 Shapes = dict[str, tuple[str, list[int]]]
 """safetensors dtype and shape of each tensor of a file."""
@@ -73,23 +73,15 @@ def _check_shard(path: Path, index: int, entry: FileEntry, stage: StageManifest,
     widths = {"ids": schema.n_slots, "delta": schema.n_fields * dim, "logit": n_tasks, "label": n_tasks}
     wanted: Columns = {name: (kind, widths.get(name)) for name, (kind, _) in COLUMNS.items()}
     try:
-        with pa.OSFile(str(path)) as source:
-            reader = pa.ipc.open_file(source)
-            # By the footer alone, which costs nothing however many rows it claims.
-            n_rows = pyarrow.dataset.dataset(path, format="ipc").count_rows()
-            if n_rows > entry.bytes * ROWS_PER_BYTE:
-                faults.add(path, f"claims {n_rows} units in {entry.bytes} bytes")
-                return None
-            meta = reader.schema.metadata or {}
-            said = [meta.get(key, b"?").decode(errors="replace") for key in (b"n_fields", b"dim")]
-            if said != [str(schema.n_fields), str(dim)]:
-                faults.add(path, f"says {said[0]} fields of width {said[1]}, the run has {schema.n_fields} of {dim}")
-            if not faults.columns(path, reader.schema, wanted):
-                return None
-            columns = faults.arrays(path, reader.read_all(), wanted)
+        table = read_table(path)
     except (OSError, MemoryError, pa.ArrowException) as error:
         faults.add(path, f"not a readable Arrow file ({error})")
         return None
+    meta = table.schema.metadata or {}
+    said = [meta.get(key, b"?").decode(errors="replace") for key in (b"n_fields", b"dim")]
+    if said != [str(schema.n_fields), str(dim)]:
+        faults.add(path, f"says {said[0]} fields of width {said[1]}, the run has {schema.n_fields} of {dim}")
+    columns = faults.arrays(path, table, wanted) if faults.columns(path, table.schema, wanted) else None
     if columns is None:
         return None
     columns["delta"] = columns["delta"].reshape(-1, schema.n_fields, dim)

@@ -1,0 +1,189 @@
+"""Parquet files read within bounds: what a file claims is looked at before anything is unpacked or allocated.
+
+A few kilobytes can stand for many gigabytes: pages that unpack to no end, long values that a dictionary repeats, lists without an end,
+rows that take no bits at all. An honest file of any size passes, because its rows are read in batches; a limit there is only on what
+cannot be divided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from diet_ray.pages import Chunk, PageError, read_chunk
+
+BATCH_ROWS = 131_072
+"""Rows that a reader holds at a time, at most."""
+BATCH_BYTES = 256 << 20
+"""Bytes that a reader holds at a time, about: rows may hold long lists. No single row's text may take more."""
+PAGE_BYTES = 1 << 30
+"""Bytes that the largest pages of all columns may unpack to, where that is more than `PAGE_BYTES_PER_COLUMN` for each."""
+PAGE_BYTES_PER_COLUMN = 4 << 20
+LIST_VALUES = 1 << 28
+"""Values that a list column may have in one row group: all of them may be one row's."""
+ROWS_PER_BYTE = 8
+"""Rows in a byte of a file of ours, at most: every row has an id of its own, which takes more than a bit."""
+MANY_ROWS = 1 << 24
+"""Rows that a file from elsewhere may have whatever its size, and, where it has more of them, how many there may be in a byte."""
+MANY_ROWS_PER_BYTE = 1000
+
+
+class BombError(pa.ArrowInvalid):  # type: ignore[misc]  # pyarrow is without types
+    """A file would unpack to more than it may; an error of Arrow's kind, so that whoever expects those names the file."""
+
+
+def batches(path: Path, columns: list[str], row_group: int | None = None) -> Iterator[pa.RecordBatch]:
+    """The columns of a Parquet file, or of one of its row groups, in batches that fit in memory; text comes as plain text.
+
+    Raises:
+        pa.ArrowException, OSError: it cannot be read, or `BombError`.
+    """
+    with pq.ParquetFile(path) as file:
+        about = file.metadata
+        groups = range(about.num_row_groups) if row_group is None else [row_group]
+        leaves = [leaf for leaf in range(about.num_columns) if _belongs(file.schema.column(leaf).path, columns)]
+        texts = [file.schema.column(leaf).path for leaf in leaves if _is_text(file, leaf)]
+        _check_rows(path, about)
+    # Text as codes and a dictionary, which takes no more than its pages, however often they repeat a value.
+    with pq.ParquetFile(path, metadata=about, read_dictionary=texts) as file:
+        for group in groups:
+            n = _rows_at_a_time(path, file, group, leaves)
+            for batch in file.iter_batches(n, row_groups=[group], columns=columns):
+                yield from _plain(batch)
+
+
+def check_whole(path: Path, file: pq.ParquetFile, row_bytes: int) -> None:
+    """Whether a file of ours, whose rows have no text and take `row_bytes` each, may be read at once.
+
+    Raises:
+        BombError: it claims more rows than its size can stand for, or its pages unpack to more than its rows take.
+    """
+    about, n_bytes = file.metadata, path.stat().st_size
+    n_rows = about.num_rows
+    if sum(about.row_group(group).num_rows for group in range(about.num_row_groups)) != n_rows:
+        raise BombError(f"its row groups do not add up to its {n_rows} rows")
+    if n_rows > n_bytes * ROWS_PER_BYTE:
+        raise BombError(f"claims {n_rows} rows in {n_bytes} bytes")
+    for group in range(about.num_row_groups):
+        for chunk in _chunks(path, about, group, range(about.num_columns)):
+            # What takes a byte in memory may take four in a page.
+            if chunk.values > n_rows * row_bytes or _at_once(chunk) > 4 * n_rows * row_bytes + (1 << 20):
+                raise BombError(f"its pages unpack to more than {n_rows} rows of {row_bytes} bytes can need")
+
+
+def _check_rows(path: Path, about: pq.FileMetaData) -> None:
+    n_rows = sum(about.row_group(group).num_rows for group in range(about.num_row_groups))
+    n_bytes = path.stat().st_size
+    if n_rows > max(MANY_ROWS, n_bytes * MANY_ROWS_PER_BYTE):
+        raise BombError(f"claims {n_rows} rows in {n_bytes} bytes")
+
+
+def _rows_at_a_time(path: Path, file: pq.ParquetFile, group: int, leaves: list[int]) -> int:
+    """How many rows of a row group to read at a time."""
+    chunks = _chunks(path, file.metadata, group, leaves)
+    n_rows, at_once = file.metadata.row_group(group).num_rows, sum(map(_at_once, chunks))
+    if at_once > max(PAGE_BYTES, PAGE_BYTES_PER_COLUMN * len(leaves)):
+        raise BombError(f"its pages unpack to {at_once} bytes at a time")
+    row_bytes, text_bytes, text_total = 0.0, 0.0, 0
+    for leaf, chunk in zip(leaves, chunks, strict=True):
+        about, per_row = file.schema.column(leaf), 1.0
+        if about.max_repetition_level:
+            if chunk.values > LIST_VALUES:
+                raise BombError(
+                    f"column {about.path!r} has {chunk.values} values in lists, at most {LIST_VALUES} can be read"
+                )
+            per_row = chunk.values / max(n_rows, 1)
+        width = {"BYTE_ARRAY": 4, "FIXED_LEN_BYTE_ARRAY": about.length, "INT96": 12}.get(about.physical_type, 8)
+        row_bytes += per_row * width
+        if about.physical_type == "BYTE_ARRAY":
+            text_bytes += per_row * (chunk.largest if chunk.prefixed else chunk.densest)
+            text_total += chunk.values * chunk.largest if chunk.prefixed else chunk.total
+    if text_total > BATCH_BYTES:
+        row_bytes += text_bytes
+    return max(1, min(BATCH_ROWS, int(BATCH_BYTES / max(row_bytes, 1))))
+
+
+def _chunks(path: Path, about: pq.FileMetaData, group: int, leaves: Iterable[int]) -> list[Chunk]:
+    with path.open("rb") as file:
+        columns = [about.row_group(group).column(leaf) for leaf in leaves]
+        try:
+            return [read_chunk(file, _start(column), column.num_values) for column in columns]
+        except PageError as error:
+            raise BombError(str(error)) from error
+
+
+def _start(column: pq.ColumnChunkMetaData) -> int:
+    """Where Arrow looks for the first page."""
+    first, dictionary = column.data_page_offset, column.dictionary_page_offset
+    return int(dictionary if column.has_dictionary_page and 0 < dictionary < first else first)
+
+
+def _at_once(chunk: Chunk) -> int:
+    return chunk.dictionary + chunk.largest
+
+
+def _belongs(path: str, columns: list[str]) -> bool:
+    """Whether a leaf of the schema is a column, or a part of one."""
+    return any(path == column or path.startswith(f"{column}.") for column in columns)
+
+
+def _is_text(file: pq.ParquetFile, leaf: int) -> bool:
+    return bool(file.schema.column(leaf).physical_type == "BYTE_ARRAY")
+
+
+# --- text as codes
+
+
+def _plain(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """A batch with its text written out, in parts where that is much."""
+    sizes = np.zeros(batch.num_rows, np.int64)
+    for column in batch.columns:
+        sizes += _text_bytes(column)
+    if sizes.max(initial=0) > BATCH_BYTES:
+        raise BombError(f"the text of a single row takes {sizes.max()} bytes, at most {BATCH_BYTES} can be read")
+    part = np.cumsum(sizes) // BATCH_BYTES
+    bounds = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), batch.num_rows]
+    for begin, end in pairwise(bounds):
+        rows = batch.slice(begin, end - begin)
+        yield pa.RecordBatch.from_arrays([_written_out(column) for column in rows.columns], batch.schema.names)
+
+
+def _text_bytes(column: pa.Array) -> np.ndarray | int:
+    """Bytes of each row's text, `[N]` int64."""
+    if _is_coded(column.type):
+        return _lengths(column)
+    if not _is_list_of_codes(column.type):
+        return 0
+    column = column.cast(pa.list_(column.type.value_type))
+    before = np.concatenate([[0], np.cumsum(_lengths(column.values))])
+    return np.asarray(np.diff(before[column.offsets.to_numpy()]))
+
+
+def _lengths(column: pa.DictionaryArray) -> np.ndarray:
+    lengths = pc.binary_length(column.dictionary).cast(pa.int64())
+    return np.asarray(lengths.take(column.indices).fill_null(0).to_numpy(zero_copy_only=False), np.int64)
+
+
+def _written_out(column: pa.Array) -> pa.Array:
+    if _is_coded(column.type):
+        return column.dictionary_decode()
+    return column.cast(pa.list_(column.type.value_type.value_type)) if _is_list_of_codes(column.type) else column
+
+
+def _is_coded(kind: pa.DataType) -> bool:
+    return pa.types.is_dictionary(kind) and bool(
+        pa.types.is_string(kind.value_type)
+        or pa.types.is_binary(kind.value_type)
+        or pa.types.is_large_string(kind.value_type)
+    )
+
+
+def _is_list_of_codes(kind: pa.DataType) -> bool:
+    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return bool(lists and _is_coded(kind.value_type))

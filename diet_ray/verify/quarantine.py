@@ -1,0 +1,97 @@
+"""What can be wrong with a log's list of the rows that were left out of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from diet_ray.blocks import BlockManifest
+from diet_ray.parquet import batches
+from diet_ray.quarantine import FILE, QUARANTINE
+from diet_ray.schema import Schema
+from diet_ray.verify.faults import Faults
+
+_ALWAYS = ("file", "row", "column", "reason")
+"""Columns without nulls."""
+
+
+def check_quarantine(path: Path, schema: Schema, blocks: Sequence[BlockManifest | None], faults: Faults) -> None:
+    """Note all that is wrong with the quarantine of the log in the folder `path`, whose blocks have these manifests. Read in batches."""
+    file = path / FILE
+    said = {block.name: block.quarantined for block in blocks if block is not None}
+    if file.is_symlink() or (file.exists() and not file.is_file()):
+        faults.add(file, "is a link, or no file")
+        return
+    if not file.exists():
+        if any(said.values()):
+            faults.add(file, f"missing, though {sum(said.values())} rows were left out of the blocks")
+        return
+    found: Counter[str] = Counter()
+    last: tuple[str, int] | None = None
+    try:
+        columns = pq.read_schema(file)
+        if not columns.equals(QUARANTINE):
+            faults.add(file, f"its columns are {columns.names}, must be {QUARANTINE.names} in their types")
+            return
+        for batch in batches(file, QUARANTINE.names):
+            empty = [name for name in _ALWAYS if batch[name].null_count]
+            for name in empty:
+                faults.add(file, "has missing values", part=f"column {name!r}")
+            if empty:
+                return
+            last = _check_order(file, batch, last, faults)
+            _check_columns(file, batch, schema, faults)
+            _check_times(file, batch, blocks, faults)
+            found.update(batch["block"].drop_null().to_pylist())
+    except (OSError, MemoryError, pa.ArrowException) as error:
+        faults.add(file, f"not a readable Parquet file ({error})")
+        return
+    for name in sorted(found.keys() - said.keys()) if None not in blocks else []:
+        faults.add(file, f"names block {name!r}, which the log does not have", part="column 'block'")
+    for name in said:
+        if found[name] != said[name]:
+            problem = f"names {found[name]} rows of block {name!r}, its manifest says {said[name]}"
+            faults.add(file, problem, part="column 'block'")
+
+
+def _check_order(
+    file: Path, batch: pa.RecordBatch, last: tuple[str, int] | None, faults: Faults
+) -> tuple[str, int] | None:
+    """Whether each row of a file is named once: they come in order. Returns the last one."""
+    if not len(batch):
+        return last
+    # One more in front, so that the first is compared with the batch before.
+    names = pa.concat_arrays([pa.array([last[0] if last else None], pa.string()), batch["file"]])
+    rows = np.concatenate([[last[1] if last else -1], batch["row"].to_numpy()])
+    same = pc.equal(names[1:], names[:-1]).fill_null(False).to_numpy(zero_copy_only=False)
+    bad = (rows[1:] < 0) | (same & (rows[1:] <= rows[:-1]))
+    if bad.any():
+        at = int(np.flatnonzero(bad)[0])
+        problem = f"{int(bad.sum())} are below 0 or not above the one before, the first is {int(rows[1 + at])}"
+        faults.add(file, f"{problem} of {names[1 + at].as_py()}", part="column 'row'")
+    return names[-1].as_py(), int(rows[-1])
+
+
+def _check_columns(file: Path, batch: pa.RecordBatch, schema: Schema, faults: Faults) -> None:
+    for name in sorted(set(pc.unique(batch["column"]).to_pylist()) - set(schema.columns)):
+        faults.add(file, f"names {name[:100]!r}, which the schema does not have", part="column 'column'")
+
+
+def _check_times(file: Path, batch: pa.RecordBatch, blocks: Sequence[BlockManifest | None], faults: Faults) -> None:
+    """Whether the rows said to be of a block have a time within it: from its first second up to that of the next."""
+    for block, after in zip(blocks, [*blocks[1:], None], strict=True):
+        if block is None:
+            continue
+        own = batch.filter(pc.equal(batch["block"], block.name))
+        end = after.time_min // 1000 if after else block.time_max // 1000 + 1
+        second = pc.fill_null(own["time"], -(2**62)).to_numpy() // 1000
+        bad = (second < block.time_min // 1000) | (second >= end)
+        if bad.any():
+            problem = f"{int(bad.sum())} of {len(own)} rows of block {block.name!r}: outside its times"
+            faults.add(file, problem, part="column 'time'")
