@@ -90,7 +90,7 @@ def of_stages(result: StreamResult) -> Iterator[Claim]:
 def of_ways(result: PlainResult) -> Iterator[Claim]:
     """`diet-ray distill`, beside the plain script, and a candidate, beside a pass over the full log."""
     for number, case in enumerate(result.cases):
-        what = f"`diet-ray distill` on {case.rows:,} rows of KuaiRand, {case.case} config, over a script without Ray: seconds"
+        what = f"`diet-ray distill` on {case.rows:,} rows of KuaiRand ({case.case}), over a script without Ray: seconds"
         yield Claim(what, f"{case.best():.2f}", f"<= {TARGET}", result.machine, first=number == 0)
     if result.costs:
         horizons = sorted({one.steps for one in result.costs}, reverse=True)
@@ -122,7 +122,7 @@ def behind(results: Path) -> Iterator[str]:
         for case in ways.cases:
             lead = f"{case.rows:,} rows to {case.units:,} units. {ways.machine}."
             table = markdown(*plain.case_table(case))
-            yield f"### With and without Ray, {case.case} config\n\n{lead}\n\n{table}"
+            yield f"### With and without Ray: {case.case}\n\n{lead}\n\n{table}"
         if ways.costs:
             table = markdown(*plain.cost_table(ways.costs))
             yield f"### A candidate on the full log and on a memory of 1 %\n\nComplete Journey. {ways.machine}.\n\n{table}"

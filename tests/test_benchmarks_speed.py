@@ -67,7 +67,7 @@ def test_claims_are_ratios_of_what_was_measured(speed: ModuleType, tmp_path: Pat
     readme = speed.readme(speed.README.read_text(encoding="utf-8"), tmp_path)
     page = speed.page(speed.PAGE.read_text(encoding="utf-8"), tmp_path)
     assert readme.count(machine.processor) >= 3
-    assert "### With and without Ray, default config" in page
+    assert "### With and without Ray: default\n" in page
     assert "| autograd | 4.00 | 4.00 |" in page
     assert "### GPU" not in page
 
