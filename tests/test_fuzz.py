@@ -1,6 +1,6 @@
 """Hypothesis against the loaders: whatever a file holds, they give a sound object or a DietError, and soon.
 
-`DIET_RAY_FUZZ_EXAMPLES=10000 pytest tests/test_fuzz.py --timeout=0` for the long run: so many examples for each loader.
+`DIET_RAY_FUZZ_EXAMPLES=6000 pytest tests/test_fuzz.py --timeout=0` for the long run: so many examples for each loader, more than 10^5.
 """
 
 from __future__ import annotations
@@ -28,13 +28,17 @@ from diet_ray.cells import BadRows, Origin
 from diet_ray.columns import canonical
 from diet_ray.config import StreamConfig
 from diet_ray.dataset import load_memory
+from diet_ray.encode import VOCABULARY
 from diet_ray.errors import BadInputError, ConfigError, CorruptArtefactError, DietError, VersionError
 from diet_ray.export import ExportManifest, export_memory
-from diet_ray.quarantine import sift
+from diet_ray.quarantine import FILE, QUARANTINE, sift
 from diet_ray.schema import Schema
 from diet_ray.settings import Settings, load_yaml, parse_json
 from diet_ray.sources import find_pieces, read_piece
 from diet_ray.store import RunManifest, StageManifest, read_units
+from diet_ray.verify.faults import Faults
+from diet_ray.verify.log import check_encoding
+from diet_ray.verify.quarantine import check_quarantine
 
 EXAMPLES = int(os.environ.get("DIET_RAY_FUZZ_EXAMPLES", "20"))
 GIB = 1 << 30
@@ -397,6 +401,36 @@ def test_log_with_damage(log: Path, place: Path) -> None:
         opened = open_log(folder)
         rows = outcome(lambda: opened.read_block(opened.blocks[2]), CorruptArtefactError)
         assert isinstance(rows, CorruptArtefactError) or len(rows) == opened.blocks[2].rows
+
+    run()
+
+
+@pytest.mark.parametrize("name", [FILE, "vocabulary.parquet"])
+def test_verify_with_damage_that_no_checksum_shows(name: str, log: Path, place: Path) -> None:
+    """Both are named by no manifest, so that what is in them is all that there is to tell."""
+    folder = Path(shutil.copytree(log, place / f"verified-{name}"))
+    content = json.loads((folder / "log.json").read_text())
+    content["log_schema"]["fields"][0] = {"name": "user", "kind": "vocabulary"}
+    (folder / "log.json").write_text(json.dumps(content))
+    ids, path = range(100, 160), folder / name
+    rows = {"file": "a", "row": 3, "column": "user", "reason": "no user", "time": None, "block": None}
+    values = [{"field": "user", "value": f"v{k}", "id": k, "block": 0} for k in ids]
+    quarantine = name == FILE
+    table = pa.Table.from_pylist([rows] if quarantine else values, QUARANTINE if quarantine else VOCABULARY)
+    pq.write_table(table, path, compression="zstd")
+    manifests = [parse_json(BlockManifest, one) for one in sorted((folder / "blocks").glob("*/manifest.json"))]
+    schema = parse_json(LogManifest, folder / "log.json").log_schema
+
+    @fuzz
+    @given(damaged(path.read_bytes()))
+    def run(data: bytes) -> None:
+        path.write_bytes(data)
+        faults = Faults(folder, "mend it")
+        if quarantine:
+            check_quarantine(folder, schema, manifests, faults)
+        else:
+            check_encoding(folder, schema, 160, faults)
+        assert all(fault.where.startswith(name) and 0 < len(fault.what) < 5000 for fault in faults.found)
 
     run()
 

@@ -53,7 +53,7 @@ def check_log(path: Path, faults: Faults) -> None:
     check_quarantine(path, schema, blocks, faults)
     n_ids = max((block.n_ids for block in blocks if block is not None), default=None)
     if n_ids is not None:
-        _check_encoding(path, schema, n_ids, faults)
+        check_encoding(path, schema, n_ids, faults)
 
 
 def read_blocks(path: Path, manifest: LogManifest, faults: Faults) -> list[BlockManifest | None]:
@@ -138,8 +138,8 @@ def _check_rows(path: Path, rows: Rows, shard: Shard, block: BlockManifest, seen
     seen.ids.append(rows.row_id)
 
 
-def _check_encoding(path: Path, schema: Schema, n_ids: int, faults: Faults) -> None:
-    """The vocabulary and the bucket edges, where the schema has fields that need them."""
+def check_encoding(path: Path, schema: Schema, n_ids: int, faults: Faults) -> None:
+    """Note what is wrong with the vocabulary and the bucket edges, where the schema has fields that need them."""
     kinds = {one.kind for one in schema.fields}
     if "numeric" in kinds:
         edges = faults.manifest(Edges, path / "edges.json")
