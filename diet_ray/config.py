@@ -136,9 +136,9 @@ class ClusterConfig(Settings):
     the CPU. A share lets workers have one together."""
     threads_per_worker: int = Key(default=1, ge=1)
     """torch threads of each worker; part of what determines the bytes of the result."""
-    scorers: int = Key(default=1, ge=0)
-    """Ray Data actors that score shards. With 0 the first worker scores them itself, one after the other: where blocks are small, that is
-    quicker than starting an actor for each block."""
+    scorers: int = Key(default=0, ge=0)
+    """Ray Data actors that score shards, started anew for each block. With 0 the first worker scores them itself, one after the other: as
+    fast as one scorer, and quicker than starting several where blocks are small."""
     cpus_per_scorer: float = Key(default=0.5, gt=0, allow_inf_nan=False)
     """Logical CPUs of each scorer."""
     gpus_per_scorer: float = Key(default=0, ge=0, allow_inf_nan=False)

@@ -128,7 +128,7 @@ def test_keys_that_change_nothing_are_not_written() -> None:
         "memory_shards",
         "max_failures",
     }
-    changed = ClusterConfig(precision="bfloat16", gpus_per_scorer=0.5)
+    changed = ClusterConfig(precision="bfloat16", scorers=1, gpus_per_scorer=0.5)
     assert changed.model_dump()["precision"] == "bfloat16"
     assert ClusterConfig.model_validate_json(changed.model_dump_json()) == changed
     assert ClusterConfig.model_validate_json(ClusterConfig().model_dump_json()) == ClusterConfig()
@@ -141,6 +141,7 @@ def test_keys_that_change_nothing_are_not_written() -> None:
         ({"gpus_per_worker": 1.5}, "cluster.gpus_per_worker: 1.5 is neither a share of one GPU nor a whole number"),
         ({"gpus_per_scorer": 2.5}, "cluster.gpus_per_scorer: 2.5 is neither"),
         ({"gpus_per_scorer": -1}, "cluster.gpus_per_scorer"),
+        ({"gpus_per_scorer": 1}, "cluster.gpus_per_scorer: there are no scorers"),
     ],
 )
 def test_bad_keys_are_named(tmp_path: Path, cluster: dict[str, Any], said: str) -> None:
@@ -177,7 +178,7 @@ class Rays:
             r"need 1 GPUs, the cluster has 0: set cluster\.gpus_per_worker and gpus_per_scorer to 0",
         ),
         ({"gpus_per_scorer": 0.5, "scorers": 3}, 1, r"3 scorers x 0\.5 GPUs need 1\.5 GPUs, the cluster has 1: lower"),
-        ({"gpus_per_worker": 1, "gpus_per_scorer": 0.5}, 1, r"need 1\.5 GPUs, the cluster has 1: lower"),
+        ({"gpus_per_worker": 1, "scorers": 1, "gpus_per_scorer": 0.5}, 1, r"need 1\.5 GPUs, the cluster has 1: lower"),
     ],
 )
 def test_a_cluster_without_enough_gpus_is_refused(

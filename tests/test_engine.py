@@ -113,7 +113,7 @@ def test_one_worker_names_a_truncated_shard(ray_cluster: int, log: Path, tmp_pat
 @pytest.mark.parametrize(
     ("cluster", "said"),
     [
-        ({"workers": 9, "cpus_per_worker": 1}, "need 9.5 CPUs, the cluster has 8"),
+        ({"workers": 9, "cpus_per_worker": 1}, "need 9 CPUs, the cluster has 8"),
         ({"workers": 7, "cpus_per_worker": 1, "scorers": 3, "cpus_per_scorer": 0.5}, "need 8.5 CPUs"),
         ({"gpus_per_worker": 1}, "need 1 GPUs, the cluster has 0"),
     ],
