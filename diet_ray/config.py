@@ -132,8 +132,8 @@ class ClusterConfig(Settings):
     cpus_per_worker: float = Key(default=0.5, gt=0, allow_inf_nan=False)
     """Logical CPUs of each worker."""
     gpus_per_worker: float = Key(default=0, ge=0, allow_inf_nan=False)
-    """GPUs of each worker, on which its reference then trains and its proxies are unrolled; units are kept, aligned, measured and moved on
-    the CPU. A share lets workers have one together."""
+    """GPUs of each worker, on which its reference then trains, its proxies are unrolled and, where it scores, it scores; units are kept,
+    aligned, measured and moved on the CPU. A share lets workers have one together."""
     threads_per_worker: int = Key(default=1, ge=1)
     """torch threads of each worker; part of what determines the bytes of the result."""
     scorers: int = Key(default=0, ge=0)

@@ -44,7 +44,7 @@ class RayEngine:
     ) -> Sketch:
         """See `Engine.score`: Ray Data streams the shards through a pool of actors, a sketch comes back of each."""
         if config.cluster.scorers == 0:
-            return score_alone(log, block, checkpoints, config, keep, seed)
+            return score_alone(log, block, checkpoints, config, keep, seed, device=self.crew.device)
         sketches = fan_out(
             _sketcher,
             [shard.model_dump_json() for shard in block.shards],

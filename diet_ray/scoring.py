@@ -46,10 +46,17 @@ class ShardScorer:
 
 
 def score_alone(
-    log: Log, block: BlockManifest, checkpoints: list[Path], config: StreamConfig, keep: int, seed: int
+    log: Log,
+    block: BlockManifest,
+    checkpoints: list[Path],
+    config: StreamConfig,
+    keep: int,
+    seed: int,
+    *,
+    device: torch.device = CPU,
 ) -> Sketch:
-    """`Engine.score` in this process, on its CPUs, a shard after the other; two sketches are held at most."""
-    scorer = ShardScorer(log, checkpoints, config, keep=keep, seed=seed)
+    """`Engine.score` in this process and on its device, a shard after the other; two sketches are held at most."""
+    scorer = ShardScorer(log, checkpoints, config, keep=keep, seed=seed, device=device)
     whole = scorer.sketch(block, block.shards[0])
     for shard in block.shards[1:]:
         whole = merge([whole, scorer.sketch(block, shard)], keep=keep)

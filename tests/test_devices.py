@@ -116,6 +116,26 @@ def test_scores_in_bfloat16_choose_nearly_the_same_rows(tmp_path: Path) -> None:
     assert len(best[0] & best[1]) >= 95
 
 
+def test_a_worker_that_scores_does_so_on_its_device(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from diet_ray import engine, scoring
+
+    seen: list[torch.device] = []
+
+    class Seen(Exception):
+        pass
+
+    def scorer(*arguments: Any, device: torch.device, **more: Any) -> None:
+        seen.append(device)
+        raise Seen
+
+    monkeypatch.setattr(scoring, "ShardScorer", scorer)
+    opened = open_log(log)
+    for device in (CPU, META):
+        with pytest.raises(Seen):
+            engine.RayEngine(engine.Solo(device), None).score(opened, opened.blocks[0], [], config(log), 10, 0)  # type: ignore[arg-type]
+    assert seen == [CPU, META]
+
+
 def test_keys_that_change_nothing_are_not_written() -> None:
     """What was kept under the hash of a config before these keys existed is still found."""
     assert set(ClusterConfig().model_dump()) == {
@@ -198,7 +218,7 @@ def test_torch_is_asked_where_the_gpu_is(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(engine, "ray", rays)
     monkeypatch.setattr(engine, "gpu_fault", lambda precision: f"no {precision} there")
     with pytest.raises(ResourceError, match="no bfloat16 there"):
-        engine.check_cluster(ClusterConfig(gpus_per_worker=1, gpus_per_scorer=0.25, precision="bfloat16"))
+        engine.check_cluster(ClusterConfig(gpus_per_worker=1, scorers=1, gpus_per_scorer=0.25, precision="bfloat16"))
     assert rays.asked == [{"num_cpus": 0, "num_gpus": 0.25}]
     monkeypatch.setattr(engine, "gpu_fault", lambda precision: None)
     engine.check_cluster(ClusterConfig(gpus_per_worker=1))
