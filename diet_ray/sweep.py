@@ -181,8 +181,6 @@ def _run(config: SweepConfig, task: Task, seeds: int, watch: Watch, out: Path) -
         concurrent=search.concurrent,
         tolerant=True,
     )
-    if watch.done < watch.total:  # Tune answers Ctrl-C by coming back early
-        raise KeyboardInterrupt
     return [Work.model_validate(work) for work in suggest.works] if searcher else works
 
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+import signal
+import threading
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +51,12 @@ def run_trials(
 
     Raises:
         DietError: a trial failed twice, unless `tolerant`.
+        KeyboardInterrupt: Ctrl-C came before all trials had ended.
     """
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's own tables, which verbose=0 alone does not silence
     logging.getLogger("ray.tune").setLevel(logging.WARNING)
-    results = tune.Tuner(
+    ended, asked = _Ended(), samples * math.prod(len(values) for values in grid.values())
+    tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": cpus, **({"gpu": gpus} if gpus else {})}),
         param_space={key: tune.grid_search(values) for key, values in grid.items()},
         tune_config=tune.TuneConfig(
@@ -63,10 +70,43 @@ def run_trials(
             name=f"{name}-{uuid.uuid4().hex[:8]}",
             storage_path=str(storage.resolve()),
             verbose=0,
-            callbacks=[callback],
+            callbacks=[callback, ended],
             failure_config=tune.FailureConfig(max_failures=1),
         ),
-    ).fit()
+    )
+    with _own_signals():
+        results = tuner.fit()
+    if ended.count < asked:  # Tune answers Ctrl-C by coming back early, and calls what it stopped terminated
+        raise KeyboardInterrupt
     if results.errors and not tolerant:
         raise DietError(f"{len(results.errors)} of {len(results)} trials failed, the first with: {results.errors[0]}")
     return [results[number].metrics or {} for number in range(len(results))]
+
+
+class _Ended(tune.Callback):
+    """Counts the trials that ended by themselves, or by their scheduler."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Tune calls this in the driver, as it does the other."""
+        self.count += 1
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """It failed once more than it may."""
+        self.count += 1
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Put back the handlers that were there: Tune leaves its own, which would swallow the first Ctrl-C after it has ended."""
+    if threading.current_thread() is not threading.main_thread():  # there Tune sets none
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)

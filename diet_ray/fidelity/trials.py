@@ -46,6 +46,7 @@ def do_all(bench: Bench, scratch: Path, on_progress: OnProgress) -> None:
 
     Raises:
         DietError: the log, the config, a given file or something in the cache is at fault.
+        KeyboardInterrupt: Ctrl-C came before all was done; what is done is kept.
     """
     bench.cache.mkdir(parents=True, exist_ok=True)
     todo = [training for training in bench.trainings() if not bench.verdict_path(training).is_file()]
