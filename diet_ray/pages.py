@@ -51,10 +51,10 @@ def read_chunk(file: BinaryIO, start: int, n_values: int) -> Chunk:
         kind, size, stored = (_number(header, key) for key in (1, 2, 3))
         if kind == _DICTIONARY:
             dictionary += size
+            if _number(_body(header, 7, start), 1) > size:
+                raise PageError(f"the dictionary at byte {start} claims more values than it has bytes")
         elif kind in (_DATA, _DATA_V2):
-            body = header.get(5 if kind == _DATA else 8)
-            if not isinstance(body, dict):
-                raise PageError(f"the page at byte {start} does not say what it holds")
+            body = _body(header, 5 if kind == _DATA else 8, start)
             n = _number(body, 1)
             values, total, largest = values + n, total + size, max(largest, size)
             densest = max(densest, -(-size // max(n, 1)))
@@ -75,6 +75,13 @@ def _header(file: BinaryIO, start: int) -> tuple[dict[int, Any], int]:
             if len(data) < n or n >= _MOST_HEADER:
                 raise PageError(f"no page's header at byte {start}") from None
             n *= 8
+
+
+def _body(header: dict[int, Any], key: int, start: int) -> dict[int, Any]:
+    body = header.get(key)
+    if not isinstance(body, dict):
+        raise PageError(f"the page at byte {start} does not say what it holds")
+    return body
 
 
 def _number(fields: dict[int, Any], key: int) -> int:

@@ -27,7 +27,7 @@ from diet_ray.cells import BadRows, Origin
 from diet_ray.columns import canonical
 from diet_ray.encode import COUNTS, VOCABULARY
 from diet_ray.errors import BadInputError, CorruptArtefactError
-from diet_ray.pages import read_chunk
+from diet_ray.pages import PageError, read_chunk
 from diet_ray.quarantine import FILE, QUARANTINE
 from diet_ray.settings import parse_json
 from diet_ray.sources import find_pieces, read_piece
@@ -178,6 +178,18 @@ def test_what_is_no_page_is_named(garbage: bytes, tmp_path: Path) -> None:
     with pytest.raises(BadInputError) as caught:
         read(path, ["a"])
     assert caught.value.file == str(path)
+
+
+def test_a_dictionary_of_more_values_than_bytes() -> None:
+    def dictionary(n_values: int) -> io.BytesIO:
+        sizes = b"\x15" + number(2) + b"\x15" + number(8) + b"\x15" + number(8)
+        return io.BytesIO(
+            sizes + b"\x4c\x15" + number(n_values) + b"\x15" + number(0) + b"\x00\x00" + bytes(8) + page(5, 60)
+        )
+
+    assert read_chunk(dictionary(2), 0, 5).dictionary == 8
+    with pytest.raises(PageError, match="dictionary at byte 0 claims more values than it has bytes"):
+        read_chunk(dictionary(2**31 - 1), 0, 5)
 
 
 # --- Parquet from elsewhere
