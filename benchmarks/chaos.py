@@ -1,6 +1,6 @@
 """Random kills: runs of `diet-ray distill` on three nodes lose drivers, workers, scorers, owners, controllers and nodes at random moments.
 
-    python benchmarks/chaos.py run --kills 100     # a quarter of an hour on two idle cores
+    python benchmarks/chaos.py run --kills 100     # writes benchmarks/results/chaos.json
     python benchmarks/chaos.py docs                # its tables into docs/faults.md
 
 The result is written after each run; run again, it goes on. A run ends by itself, or with exit code 2 and one line, and then goes on with
@@ -22,7 +22,7 @@ from typing import Any
 from killing import Kill, bytes_of, ended, strike
 from published_logs import markdown
 from small_cluster import Driver, Place, Stuck
-from tables import filled
+from tables import NOT_YET, filled
 
 from diet_ray.events import read_events
 
@@ -145,9 +145,10 @@ def document(result: dict[str, Any]) -> str:
     )
 
 
-def page(text: str, result: dict[str, Any]) -> str:
-    """docs/faults.md with the tables of a result."""
-    return filled(text, "figures", "python benchmarks/chaos.py docs", document(result))
+def page(text: str, path: Path = RESULT) -> str:
+    """docs/faults.md with the tables of a result, or word that there is none."""
+    part = document(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else NOT_YET
+    return filled(text, "figures", "python benchmarks/chaos.py docs", part)
 
 
 def main() -> None:
@@ -162,8 +163,7 @@ def main() -> None:
         with Place() as place:
             Chaos(place, asked.kills, asked.seed, asked.out).all()
     else:
-        result = json.loads(asked.out.read_text(encoding="utf-8"))
-        PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), result), encoding="utf-8")
+        PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), asked.out), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Two hundred stages in one run: does anything grow that should not? Object store, file descriptors, threads, actors, memory of processes.
 
-    python benchmarks/leaks.py run --stages 200    # writes benchmarks/results/leaks.json; a quarter of an hour on two idle cores
+    python benchmarks/leaks.py run --stages 200    # writes benchmarks/results/leaks.json
     python benchmarks/leaks.py docs                # its table into docs/faults.md
 
 The blocks are alike and the memory is capped, so that all stages do the same. Each is measured when it is committed. What grows is told by
@@ -21,7 +21,7 @@ from killing import ended
 from published_logs import markdown
 from scipy.stats import theilslopes
 from small_cluster import PATIENCE, Driver, Place, Stuck, parent, title
-from tables import filled
+from tables import NOT_YET, filled
 
 ROOT = Path(__file__).parents[1]
 RESULT, PAGE = ROOT / "benchmarks" / "results" / "leaks.json", ROOT / "docs" / "faults.md"
@@ -169,9 +169,10 @@ def document(result: dict[str, Any]) -> str:
     return text + markdown(["what", "then", "at the end", "growth per stage (95 % interval)"], rows)
 
 
-def page(text: str, result: dict[str, Any]) -> str:
-    """docs/faults.md with the table of a result."""
-    return filled(text, "figures", "python benchmarks/leaks.py docs", document(result))
+def page(text: str, path: Path = RESULT) -> str:
+    """docs/faults.md with the table of a result, or word that there is none."""
+    part = document(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else NOT_YET
+    return filled(text, "figures", "python benchmarks/leaks.py docs", part)
 
 
 def main() -> None:
@@ -184,8 +185,7 @@ def main() -> None:
     if asked.do == "run":
         asked.out.write_text(json.dumps(measure(asked.stages), indent=1) + "\n", encoding="utf-8")
     else:
-        result = json.loads(asked.out.read_text(encoding="utf-8"))
-        PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), result), encoding="utf-8")
+        PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), asked.out), encoding="utf-8")
 
 
 def _status(pid: int, name: str) -> float:

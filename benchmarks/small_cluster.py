@@ -165,7 +165,9 @@ class Place:
     def distil(self, run: Path, log: Path, *, resume: bool = False, **cluster: Any) -> Driver:
         """Start `diet-ray distill` with these keys of `cluster`."""
         config = self.folder / "run.yaml"
-        config.write_text(yaml.safe_dump({"log": str(log), **STREAM, "cluster": {"scorers": 1, **cluster}}), encoding="utf-8")
+        config.write_text(
+            yaml.safe_dump({"log": str(log), **STREAM, "cluster": {"scorers": 1, **cluster}}), encoding="utf-8"
+        )
         words = ["distill", "--config", str(config), "--out", str(run), *(["--resume"] if resume else [])]
         started = Driver(run, [str(COMMAND), "--quiet", "--address", self.cluster.address, *words], self.environment)
         self.drivers.append(started)

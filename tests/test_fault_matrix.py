@@ -1,6 +1,6 @@
 """Who may die when: each kind of process at each point of a stage, and the bytes of the run that nobody disturbed.
 
-Not run by default: `pytest -m faults`, half an hour on two cores. `benchmarks/chaos.py` does the same at random.
+Not run by default, for it takes long: `pytest -m faults`. `benchmarks/chaos.py` does the same at random.
 """
 
 from __future__ import annotations
