@@ -22,8 +22,10 @@ from diet_ray.progress import Counted, Display, follow
 from diet_ray.readers import READERS
 from diet_ray.report import Section, picture, plot_stages, plot_standings, standings_rows, write_page
 from diet_ray.settings import Settings, write_json
+from diet_ray.status import status
 from diet_ray.summary import RunSummary, summarise
 from diet_ray.sweep import leaderboard_table, sweep
+from diet_ray.timeline import write_timeline
 
 SEEDS = 2
 CANDIDATES = ("lr", "fm", "dnn", "dnn-small", "deepfm", "dcnv2", "autoint", "wukong")
@@ -55,7 +57,7 @@ def demo(out: Path, *, weeks: int, seed: int, shown: Display) -> DemoResult:
     """Ingest Complete Journey, distil all weeks but the last to 1 %, judge candidates on the last one; needs a connected Ray.
 
     Args:
-        out: folder to make, which must not exist; holds `log`, `run`, `sweep`, `demo.json`, `demo.html` and the plots.
+        out: folder to make, which must not exist; holds `log`, `run`, `sweep`, `demo.json`, `demo.html`, `timeline.html` and the plots.
         weeks: weekly blocks to use, the last of which judges.
         seed: seed of everything random.
         shown: where progress goes.
@@ -127,7 +129,8 @@ def parts_to_print(out: Path, result: DemoResult) -> list[str | Table]:
         result.compression.table(),
         f"CPU time of training, full log / memory: {ratios}",
         f"Wall time: {parts}; in all {sum(result.seconds.values()):.0f} s\n",
-        f"Page of plots: {out / 'demo.html'}\nTables:        {out / 'demo.json'}\nMemory:        {out / 'run'}\n",
+        f"Page of plots: {out / 'demo.html'}\nTime of steps: {out / 'timeline.html'}\n"
+        f"Tables:        {out / 'demo.json'}\nMemory:        {out / 'run'}\n",
         "Try next: your own candidates   diet-ray sweep --memory "
         f"{out / 'run'} --candidates my_candidates.yaml --out {out / 'sweep2'}\n"
         "          your own log          diet-ray ingest my_schema.yaml --from events/ --out logs/mine --by day",
@@ -187,7 +190,13 @@ def _write_report(out: Path, result: DemoResult, summary: RunSummary) -> None:
             + ", ".join(f"{name} {ratio:.0f}x" for name, ratio in result.cost_ratio.items())
             + ".",
         ),
-        Section("The stream, stage by stage", picture(plot_stages(summary), out / "stages.png")),
+        Section(
+            "The stream, stage by stage",
+            picture(plot_stages(summary), out / "stages.png"),
+            link="timeline.html",
+            link_text="Time of each step of each stage",
+        ),
     ]
     lead = f"{small.rows:,} purchases distilled to {small.units:,} units; judged on the next, unseen week."
     write_page(out / "demo.html", "diet-ray demo: Complete Journey", lead, sections)
+    write_timeline(out / "timeline.html", out / "run", status(out / "run"))

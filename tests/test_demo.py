@@ -30,6 +30,8 @@ def test_demo_writes_what_it_says(ray_cluster: None, tmp_path: Path) -> None:
     assert json.loads((out / "demo.json").read_text())["block"] == result.block
     html = (out / "demo.html").read_text()
     assert html.count("data:image/png;base64,") == 3
+    assert html.count('href="timeline.html"') == 1
+    assert "1 of 1 blocks committed" in (out / "timeline.html").read_text()
     assert "http://" not in html
     assert "https://" not in html
     assert sorted(path.name for path in out.iterdir()) == [
@@ -41,6 +43,8 @@ def test_demo_writes_what_it_says(ray_cluster: None, tmp_path: Path) -> None:
         "run",
         "stages.png",
         "sweep",
+        "timeline.html",
+        "timeline.png",
     ]
-    said = parts_to_print(out, result)
-    assert any(isinstance(part, str) and str(out / "run") in part for part in said)
+    said = "\n".join(part for part in parts_to_print(out, result) if isinstance(part, str))
+    assert all(str(out / name) in said for name in ("demo.html", "timeline.html", "demo.json", "run"))
