@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import tomllib
 from collections.abc import Iterator
 from importlib.resources import files
@@ -283,6 +284,37 @@ def test_each_job_shows_how_it_is_submitted(path: Path) -> None:
     assert f"python /home/ray/diet_ray/jobs/{path.name}" in text
     shown = set(re.findall(r"--[a-z-]+", text)) - {"--address", "--working-dir"}  # those of `ray job submit` itself
     assert shown <= options_of(path.stem)
+
+
+def test_the_readme_leads_from_daily_files_to_a_leaderboard() -> None:
+    import typer
+
+    from diet_ray.cli import app
+    from diet_ray.launch import LaunchConfig
+
+    readme = (CLUSTER / "README.md").read_text()
+    section = readme.split("## The jobs: from daily files to a leaderboard\n")[1].split("\n## ")[0]
+    asked, script = re.findall(r"```\n(.*?)```", section, flags=re.S)
+    launch = LaunchConfig.model_validate(yaml.safe_load(asked))
+    commands: dict[str, Any] = {}
+    for line in script.replace("\\\n", " ").splitlines():
+        before, job = shlex.split(line)[:5], shlex.split(line)[5:]
+        assert before == ["ray", "job", "submit", "--", "python"]
+        name = Path(job[0]).stem
+        assert job[0] == f"/home/ray/diet_ray/jobs/{name}.py"
+        assert (ROOT / "jobs" / f"{name}.py").is_file()
+        # Parsed, not run: an option that is unknown or missing is an error.
+        command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+        commands[name] = command.make_context(name, job[1:]).params
+    assert list(commands) == ["ingest", "distill", "sweep"]
+    assert Path(commands["ingest"]["out"]) == launch.log
+    assert Path(commands["sweep"]["memory"]) == launch.out
+    cluster, group = launch.cluster, load("raycluster.yaml")["spec"]["workerGroupSpecs"][0]
+    have = group["minReplicas"] * int(group["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"])
+    assert cluster.workers * cluster.cpus_per_worker + cluster.scorers * cluster.cpus_per_scorer <= have
+    places = {*re.findall(r"/mnt/diet-ray/configs/(\S+)", script)}
+    assert places == {"schema.yaml", "distill.yaml", "candidates.yaml"}
+    assert all(f"`{place}`" in section for place in places)
 
 
 def closed(schema: Any) -> Any:
