@@ -26,6 +26,8 @@ from small_run import STREAM, config, local_run, stage_bytes
 from synthetic import schema, write_log
 from test_cli import write_raw
 
+from diet_ray.status import status
+
 RAY = Path(sysconfig.get_path("scripts")) / "ray"
 JOBS = Path(__file__).parents[1] / "jobs"
 PORTS = (
@@ -175,10 +177,11 @@ def test_a_log_that_grows_is_followed_until_the_job_is_stopped(head: Head, tmp_p
     assert scraped("ray_diet_ray_blocks_waiting") == {0.0}
     assert scraped("ray_diet_ray_memory_units") == {30.0}
     wait_for(lambda: "waiting for the block after 1970-01-03" in told(), told)
+    wait_for(lambda: status(run).state == "waiting", told)
 
     assert head.job("stop", job).returncode == 0
     assert "was stopped" in head.job("status", job).stdout
-    assert not (run / "lock.json").exists()
+    assert not {"lock.json", "follow"} & {path.name for path in run.iterdir()}
     assert stage_bytes(run) == stage_bytes(local_run(tmp_path / "local", config(log)))
 
 
