@@ -2,42 +2,42 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
 
-import pytest
+from pydantic import TypeAdapter
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import ablations
+import published_logs
 
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("published_logs", ROOT / "benchmarks" / "published_logs.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where its dataclasses look for themselves
-    spec.loader.exec_module(module)
-    return module
+def test_the_docs_are_written_from_the_results() -> None:
+    assert (ROOT / "docs" / "fidelity.md").read_text(encoding="utf-8") == published_logs.document()
 
 
-def test_the_docs_are_written_from_the_results(benchmark: ModuleType) -> None:
-    assert (ROOT / "docs" / "fidelity.md").read_text(encoding="utf-8") == benchmark.document()
+def test_so_are_the_ablations() -> None:
+    page = (ROOT / "docs" / "ablations.md").read_text(encoding="utf-8")
+    assert page == ablations.document(page)
+    for path in (ROOT / "benchmarks" / "results").glob("ablations_*.json"):
+        found = TypeAdapter(ablations.Figures).validate_json(path.read_bytes())
+        assert {ablations.CEILING_TITLE, *ablations.ABLATIONS} >= set(found) >= {ablations.CEILING_TITLE, "as it is"}
 
 
-def test_so_is_the_readmes_table(benchmark: ModuleType) -> None:
+def test_so_is_the_readmes_table() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert text == benchmark.readme(text)
-    assert text.count(benchmark.BEGIN) == text.count(benchmark.END) == 1
+    assert text == published_logs.readme(text)
+    assert text.count(published_logs.BEGIN) == text.count(published_logs.END) == 1
     assert "random/soft/shared" in text
 
 
-def test_the_results_are_what_is_claimed(benchmark: ModuleType) -> None:
+def test_the_results_are_what_is_claimed() -> None:
     """At least three seeds, twenty candidates and both ceilings; as many units everywhere."""
-    assert benchmark.figures()
-    for result, cost in benchmark.figures().values():
+    assert published_logs.figures()
+    for result, cost in published_logs.figures().values():
         assert result.seeds >= 3
         assert len(result.candidates) >= 20
         names = {one.name for one in result.sets}
