@@ -176,5 +176,5 @@ def test_a_dead_worker_ends_a_run_in_one_line_and_a_dead_owner_need_not_end_it(
         1,
         1,
     ]
-    assert stage_bytes(run) == stage_bytes(local_run(tmp_path / "local", config(log)))
+    assert stage_bytes(run) == stage_bytes(local_run(tmp_path / "local", config(log, max_failures=3)))
     assert sorted(path.name for path in run.iterdir()) == ["events.jsonl", "run.json", "stages"]
