@@ -59,8 +59,8 @@ def test_claims_are_ratios_of_what_was_measured(speed: ModuleType, tmp_path: Pat
 
     found = speed.claims(tmp_path)
     assert [(one.found, one.aim, one.first) for one in found] == [
-        ("0.50, 0.75", "", True),
-        ("0.50, 0.75", "", False),
+        ("0.50, 0.75", "<= 0.25, <= 0.33", True),
+        ("0.50, 0.75", "<= 0.25, <= 0.33", False),
         ("1.40", "<= 1.5", True),
         ("4 to 4 (-0.0100 to -0.0100) at 200 steps; 40 to 40 (-0.0100 to -0.0100) at 20 steps", ">= 60", True),
     ]
