@@ -39,7 +39,7 @@ from diet_ray.crew import Solo
 from diet_ray.memory import LocalShards
 from diet_ray.reference import Reference, save_tensors
 from diet_ray.scoring import ShardScorer
-from diet_ray.select import Sketch, merge
+from diet_ray.select import Sketch, merge, merge_as_they_come
 
 CHECKPOINTS = 3
 SHARE = 0.01
@@ -99,9 +99,8 @@ def measure_parts(log: Log, block: BlockManifest, checkpoints: list[Path], units
     score, _ = _seconds(lambda: scorer.score(rows))
     both, sketch = _seconds(lambda: scorer.sketch(block, shard))
     send, data = _seconds(lambda: sketch.to_ipc())
-    whole = sketch
-    for other in block.shards[1:3]:
-        whole = merge([whole, scorer.sketch(block, other)], keep=units)
+    others = (scorer.sketch(block, other) for other in block.shards[1:3])
+    whole = merge_as_they_come([sketch, *others], keep=units)
     merging, _ = _seconds(lambda: merge([whole, Sketch.from_ipc(data)], keep=units))
     parts = {"read": read, "score": score, "sketch": max(0.0, both - read - score), "send": send, "merge": merging}
     return Parts(**{name: seconds / shard.rows for name, seconds in parts.items()}), len(data)

@@ -29,7 +29,7 @@ from diet_ray.mishap import explain
 from diet_ray.owners import OwnedShards
 from diet_ray.pipeline import blocks_to_distil, check_nets, run_stream
 from diet_ray.scoring import ShardScorer, score_alone
-from diet_ray.select import Sketch, merge
+from diet_ray.select import Sketch, merge_as_they_come
 from diet_ray.store import StageManifest, committed_stages, open_run
 
 
@@ -60,12 +60,7 @@ class RayEngine:
             keep=keep,
             seed=seed,
         )
-        whole: Sketch | None = None
-        for data in sketches:  # merged as they come, so that the leader holds two sketches at most
-            part = Sketch.from_ipc(data)
-            whole = part if whole is None else merge([whole, part], keep=keep)
-        assert whole is not None, "a block has at least one shard"
-        return whole
+        return merge_as_they_come(map(Sketch.from_ipc, sketches), keep=keep)
 
 
 def distil(run: Path, config: StreamConfig, *, resume: bool = False) -> list[StageManifest]:

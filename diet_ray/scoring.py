@@ -11,7 +11,7 @@ from diet_ray.config import StreamConfig
 from diet_ray.device import CPU
 from diet_ray.reference import Predictor, load_tensors
 from diet_ray.score import el2n, mean_probability
-from diet_ray.select import Scored, Sketch, merge, sketch
+from diet_ray.select import Scored, Sketch, merge_as_they_come, sketch
 
 
 class ShardScorer:
@@ -57,7 +57,4 @@ def score_alone(
 ) -> Sketch:
     """`Engine.score` in this process and on its device, a shard after the other; two sketches are held at most."""
     scorer = ShardScorer(log, checkpoints, config, keep=keep, seed=seed, device=device)
-    whole = scorer.sketch(block, block.shards[0])
-    for shard in block.shards[1:]:
-        whole = merge([whole, scorer.sketch(block, shard)], keep=keep)
-    return whole
+    return merge_as_they_come((scorer.sketch(block, shard) for shard in block.shards), keep=keep)

@@ -14,7 +14,9 @@ that depends on the row alone, so that merging sketches in any grouping gives wh
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import pyarrow as pa
@@ -137,6 +139,11 @@ def merge(sketches: list[Sketch], *, keep: int) -> Sketch:
     scored = Scored.concat([part.scored for part in sketches])
     best = _best(cell * counts.shape[1] + stratum, key, scored.rows.row_id, keep)
     return Sketch(counts, cell[best], stratum[best], key[best], scored.take(best))
+
+
+def merge_as_they_come(sketches: Iterable[Sketch], *, keep: int) -> Sketch:
+    """`merge` of at least one sketch, of which two are held at a time."""
+    return reduce(lambda whole, part: merge([whole, part], keep=keep), sketches)
 
 
 def choose(whole: Sketch, config: SelectConfig, *, n: int) -> Scored:
