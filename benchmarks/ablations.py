@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from protocol import chosen, of_anchors, told
-from published_logs import LOGS, RESULTS, ingested, markdown
+from published_logs import LOGS, RESULTS, ingested
 from pydantic import TypeAdapter
-from tables import NOT_YET, filled
+from tables import NOT_YET, filled, markdown
 
 from diet_ray.cluster import connect
 from diet_ray.fidelity.config import DIET, FidelityConfig

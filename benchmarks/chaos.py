@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from killing import Kill, bytes_of, ended, strike
-from published_logs import markdown
 from small_cluster import Driver, Place, Stuck
-from tables import NOT_YET, filled
+from tables import NOT_YET, filled, markdown
 
 from diet_ray.events import read_events
 

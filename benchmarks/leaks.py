@@ -18,10 +18,9 @@ from typing import Any
 
 import numpy as np
 from killing import ended
-from published_logs import markdown
 from scipy.stats import theilslopes
 from small_cluster import PATIENCE, Driver, Place, Stuck, parent, title
-from tables import NOT_YET, filled
+from tables import NOT_YET, filled, markdown
 
 ROOT = Path(__file__).parents[1]
 RESULT, PAGE = ROOT / "benchmarks" / "results" / "leaks.json", ROOT / "docs" / "faults.md"

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 import yaml
-from published_logs import LOGS, RESULTS, config, ingested, markdown
+from published_logs import LOGS, RESULTS, config, ingested
 from pydantic import TypeAdapter
+from tables import markdown
 
 from diet_ray.candidates import default_pool
 from diet_ray.cluster import connect

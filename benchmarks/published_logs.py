@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
+from tables import filled, markdown
 
 from diet_ray.cluster import connect
 from diet_ray.fidelity.config import DIET, FidelityConfig, Method
@@ -46,7 +47,7 @@ KEY = (
 SHORT = ("auc_gap_mean", "spearman", "pairs_right", "top1_regret")
 """Those of the README's."""
 
-BEGIN, END = "<!-- figures: python benchmarks/published_logs.py docs -->", "<!-- end of figures -->"
+COMMAND = "python benchmarks/published_logs.py docs"
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -179,8 +180,6 @@ def figures() -> dict[str, tuple[FidelityResult, CostResult]]:
 
 def readme(text: str) -> str:
     """The README with its short table as the figures have it, between the two marks."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
     rows = []
     for name, (result, cost) in figures().items():
         shown = {CEILING, "random/hard/own", "random/soft/shared", str(DIET), cost.memory_set}
@@ -190,7 +189,7 @@ def readme(text: str) -> str:
                     where = f"{LOGS[name].title.partition(',')[0]}, {task}"
                     rows.append([where, one.name, f"{one.units:,}", *cells(one.fidelity[task]["all"], SHORT, " ")])
     table = markdown(["log, task", "trained on", "units", *(MEASURES[name].title for name in SHORT)], rows)
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+    return filled(text, "figures", COMMAND, table, gap="\n")
 
 
 def document() -> str:
@@ -288,12 +287,6 @@ def _line(title: str, one: SetResult, task: str, group: str) -> list[str]:
 
 def _titles() -> list[str]:
     return [MEASURES[name].title for name in KEY]
-
-
-def markdown(columns: list[str], rows: list[list[str]]) -> str:
-    """A table in Markdown."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def main() -> None:

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import scoring_figures
 import stream
-from published_logs import RESULTS, markdown
+from published_logs import RESULTS
 from scoring_figures import ScoringResult
 from stream import LATE, STEPS, StreamResult, among
-from tables import NOT_YET, filled, parsed
+from tables import NOT_YET, filled, markdown, parsed
 
 PAGE = Path(__file__).parent.parent / "docs" / "scaling.md"
 COMMAND = "python benchmarks/scaling.py"

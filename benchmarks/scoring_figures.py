@@ -6,7 +6,7 @@ from statistics import median
 from typing import Literal
 
 from machine import Machine
-from published_logs import markdown
+from tables import markdown
 
 from diet_ray.settings import Settings
 

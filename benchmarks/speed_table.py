@@ -17,10 +17,10 @@ import gpu
 import plain
 from machine import Machine
 from plain import TARGET, PlainResult
-from published_logs import README, RESULTS, markdown
+from published_logs import README, RESULTS
 from scoring_figures import Figures, ScoringResult
 from stream import EARLY, LATE, StreamResult, at
-from tables import NOT_YET, filled, parsed
+from tables import NOT_YET, filled, markdown, parsed
 
 PAGE = README.parent / "docs" / "results.md"
 COMMAND = "python benchmarks/speed_table.py"

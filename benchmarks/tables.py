@@ -24,6 +24,12 @@ def show(columns: list[str], rows: list[list[str]], title: str) -> None:
     Console(width=170).print(table)
 
 
+def markdown(columns: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
 def parsed(kind: type[S], path: Path) -> S | None:
     """The figures in a file, or None where it has not been made. Raises CorruptArtefactError where it is damaged."""
     return parse_json(kind, path) if path.exists() else None

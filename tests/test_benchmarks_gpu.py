@@ -4,45 +4,31 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from types import ModuleType
 
+import gpu
 import pytest
 import torch
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
-@pytest.fixture(scope="module")
-def gpu() -> ModuleType:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import gpu
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-    return gpu
-
-
-def call(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     monkeypatch.setattr(sys, "argv", ["gpu.py", *arguments])
     gpu.main()
 
 
-def test_without_a_gpu_it_says_so(
-    gpu: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit) as ended:
-        call(gpu, monkeypatch)
+        call(monkeypatch)
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "sees no CUDA GPU here" in line
     assert line.endswith("--cpu-only")
 
 
-def test_the_cpus_side(
-    gpu: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    call(gpu, monkeypatch, "--cpu-only", "--out", str(tmp_path / "gpu.json"))
+def test_the_cpus_side(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call(monkeypatch, "--cpu-only", "--out", str(tmp_path / "gpu.json"))
     result = gpu.GpuResult.model_validate_json((tmp_path / "gpu.json").read_bytes())
     assert result.gpu is None
     exact = [one for one in result.parts if one.precision == "float32"]
@@ -59,7 +45,7 @@ def test_the_cpus_side(
     assert "no GPU" in gpu.title(result) in capsys.readouterr().out.replace("\n", " ")
 
 
-def test_works_begin_on_the_device_that_they_are_put_on(gpu: ModuleType) -> None:
+def test_works_begin_on_the_device_that_they_are_put_on() -> None:
     meta = torch.device("meta")
     problem = gpu.Problem("wukong", 8, 4).to(meta)
     parts = [*problem.examples().__dict__.values(), *problem.hard.__dict__.values(), *problem.module.parameters()]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
+import plain
 import pytest
 import torch
 import yaml
@@ -19,16 +19,6 @@ from diet_ray.blocks import Log, open_log
 from diet_ray.dataset import load_memory
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-
-
-@pytest.fixture(scope="module")
-def plain() -> ModuleType:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import plain
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-    return plain
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +33,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Log, Path]:
     return open_log(log), folder / "run"
 
 
-def test_a_run_is_timed_step_by_step(plain: ModuleType, made: tuple[Log, Path]) -> None:
+def test_a_run_is_timed_step_by_step(made: tuple[Log, Path]) -> None:
     timing = plain.timing("plain", 99.0, made[1], made[1])
     assert set(timing.steps) == set(plain.STEPS)
     assert 0 < sum(timing.steps.values()) <= timing.stages < timing.wall == 99.0
@@ -51,14 +41,14 @@ def test_a_run_is_timed_step_by_step(plain: ModuleType, made: tuple[Log, Path]) 
     assert timing.difference == 0
 
 
-def test_memories_are_told_apart(plain: ModuleType, made: tuple[Log, Path]) -> None:
+def test_memories_are_told_apart(made: tuple[Log, Path]) -> None:
     units = load_memory(made[1]).units
     assert plain.difference(units, units.updated(logit=units.logit + np.float32(0.25))) == pytest.approx(0.25)
     assert plain.difference(units, units.take(np.arange(len(units) - 1))) == float("inf")
     assert plain.difference(units, units.updated(ids=units.ids + 1)) == float("inf")
 
 
-def test_candidates_cost_what_their_steps_cost(plain: ModuleType, made: tuple[Log, Path]) -> None:
+def test_candidates_cost_what_their_steps_cost(made: tuple[Log, Path]) -> None:
     threads = torch.get_num_threads()
     try:
         found = plain.costs(*made, horizons=(2, 100), seeds=1)
@@ -74,7 +64,7 @@ def test_candidates_cost_what_their_steps_cost(plain: ModuleType, made: tuple[Lo
     assert {len(row) for row in rows} == {len(columns)}
 
 
-def timings(plain: ModuleType, *walls: float) -> list[Any]:
+def timings(*walls: float) -> list[Any]:
     steps = dict.fromkeys(plain.STEPS, 1.0)
     return [
         plain.Timing(way=way, wall=wall, steps=steps, stages=8.0, same_bytes=True, difference=0.0)
@@ -82,8 +72,8 @@ def timings(plain: ModuleType, *walls: float) -> list[Any]:
     ]
 
 
-def test_the_faster_way_with_ray_is_held_against_the_plain_one(plain: ModuleType) -> None:
-    case = plain.Case(case="default", rows=1000, units=10, timings=timings(plain, 10.0, 18.0, 14.0))
+def test_the_faster_way_with_ray_is_held_against_the_plain_one() -> None:
+    case = plain.Case(case="default", rows=1000, units=10, timings=timings(10.0, 18.0, 14.0))
     assert [case.ratio(one) for one in case.timings] == pytest.approx([1.0, 1.8, 1.4])
     assert case.best() == pytest.approx(1.4)
     columns, rows = plain.case_table(case)
@@ -92,8 +82,8 @@ def test_the_faster_way_with_ray_is_held_against_the_plain_one(plain: ModuleType
     assert rows[1][columns.index("start, end")] == "10.0"
 
 
-def test_one_part_leaves_the_other(plain: ModuleType, tmp_path: Path) -> None:
-    case = plain.Case(case="default", rows=1000, units=10, timings=timings(plain, 10.0, 18.0, 14.0))
+def test_one_part_leaves_the_other(tmp_path: Path) -> None:
+    case = plain.Case(case="default", rows=1000, units=10, timings=timings(10.0, 18.0, 14.0))
     cost = plain.Cost(candidate="fm", steps=20, full_cpu=6.0, memory_cpu=0.1, full_auc=0.8, memory_auc=0.7)
     machine = plain.Machine.here()
     plain.keep(tmp_path / "plain.json", machine, cases=[case])

@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from types import ModuleType
 
-import pytest
+import speed_table as speed
 
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def speed() -> ModuleType:
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        import speed_table
-    finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
-    return speed_table
-
-
-def test_the_pages_are_written_from_the_results(speed: ModuleType) -> None:
+def test_the_pages_are_written_from_the_results() -> None:
     for path, write in ((speed.README, speed.readme), (speed.PAGE, speed.page)):
         text = path.read_text(encoding="utf-8")
         assert text == write(text)
         assert text.count("<!-- speed: ") == text.count("<!-- end of speed -->") == 1
 
 
-def test_without_results_the_pages_say_so(speed: ModuleType, tmp_path: Path) -> None:
+def test_without_results_the_pages_say_so(tmp_path: Path) -> None:
     for path, write in ((speed.README, speed.readme), (speed.PAGE, speed.page)):
         assert "Not measured yet." in write(path.read_text(encoding="utf-8"), tmp_path)
     assert speed.claims(tmp_path) == []
 
 
-def test_claims_are_ratios_of_what_was_measured(speed: ModuleType, tmp_path: Path) -> None:
+def test_claims_are_ratios_of_what_was_measured(tmp_path: Path) -> None:
     machine = speed.Machine.here()
     figures = [
         speed.bilevel.Figures(net="dnn", window=window, by=by, seconds=seconds, window_seconds=1, peak=peak, apart=0)
@@ -72,7 +60,7 @@ def test_claims_are_ratios_of_what_was_measured(speed: ModuleType, tmp_path: Pat
     assert "### GPU" not in page
 
 
-def test_a_gpu_is_held_against_the_cpu_of_its_machine(speed: ModuleType) -> None:
+def test_a_gpu_is_held_against_the_cpu_of_its_machine() -> None:
     def part(device: str, precision: str, seconds: float) -> object:
         return speed.gpu.Part(
             what="score", device=device, precision=precision, seconds=seconds, rows=10, apart=0, measure="x"

@@ -18,9 +18,6 @@ from typing import Any
 
 import pytest
 import yaml
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-
 from killing import Kill, bytes_of, ended, finish, strike
 from small_cluster import PATIENCE, Driver, Place
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from killing import Kill
+from small_cluster import TITLES, parent, title
 from small_run import config, local_run, stage_bytes
 from synthetic import write_log
 
@@ -28,11 +29,6 @@ from diet_ray.mishap import full
 from diet_ray.pipeline import run_stream
 from diet_ray.store import StageDraft, committed_stages, open_run
 from diet_ray.ticker import repeating
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-
-from killing import Kill
-from small_cluster import TITLES, parent, title
 
 
 @pytest.fixture(scope="module")

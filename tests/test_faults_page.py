@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-
 import chaos
 import leaks
+import numpy as np
+import pytest
 
 ROOT = Path(__file__).parents[1]
 

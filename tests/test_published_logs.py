@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-
-from pydantic import TypeAdapter
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import ablations
 import published_logs
+from pydantic import TypeAdapter
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,7 +26,7 @@ def test_so_are_the_ablations() -> None:
 def test_so_is_the_readmes_table() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert text == published_logs.readme(text)
-    assert text.count(published_logs.BEGIN) == text.count(published_logs.END) == 1
+    assert text.count(f"<!-- figures: {published_logs.COMMAND} -->") == text.count("<!-- end of figures -->") == 1
     assert "random/soft/shared" in text
 
 
