@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -20,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from private_ray import environment
 from small_run import STREAM, stage_bytes
 from synthetic import rows, schema, write_log
 from typer.testing import CliRunner
@@ -54,8 +54,7 @@ class Shell:
     """Runs the installed command in a process of its own, in a clean environment, with a private Ray of 4 CPUs."""
 
     def __init__(self, temporary: Path) -> None:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        self.env = {**kept, "HOME": str(temporary), "RAY_TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"}
+        self.env = environment(temporary)
 
     def __call__(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         command = [str(COMMAND), "--json", "--cpus", "4", *map(str, arguments)]

@@ -23,6 +23,7 @@ import typer
 import yaml
 from markdown_it import MarkdownIt
 from nbclient import NotebookClient
+from private_ray import environment
 from pydantic import BaseModel
 from typer.testing import CliRunner
 
@@ -83,9 +84,8 @@ class Reader:
         self.folder = folder
         if not (folder / "examples").exists():
             (folder / "examples").symlink_to(ROOT / "examples")
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        path = f"{sysconfig.get_path('scripts')}{os.pathsep}{kept['PATH']}"
-        self.env = {**kept, "HOME": str(home), "RAY_TMPDIR": str(home), "OMP_NUM_THREADS": "1", "PATH": path}
+        path = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"
+        self.env = environment(home) | {"PATH": path}
 
     def do(self, page: str) -> None:
         """Run the blocks of a page."""
@@ -149,10 +149,11 @@ def test_the_tutorial_on_the_real_log(kuairand_dir: Path, home: Path, tmp_path: 
 def test_a_notebook_runs_from_top_to_bottom(
     path: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in Reader(tmp_path, home).env.items():
-        monkeypatch.setenv(name, value)
-    for name in [name for name in os.environ if name.startswith("RAY_") and name != "RAY_TMPDIR"]:
+    wanted = Reader(tmp_path, home).env
+    for name in [name for name in os.environ if name not in wanted]:
         monkeypatch.delenv(name)
+    for name, value in wanted.items():
+        monkeypatch.setenv(name, value)
     notebook = nbformat.read(path, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), f"{path}: clear the outputs before you commit"
     NotebookClient(

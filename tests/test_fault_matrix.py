@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 import yaml
 from killing import Kill, bytes_of, ended, finish, strike
+from private_ray import environment
 from small_cluster import PATIENCE, Driver, Place
 
 # Both marks, so that `-m 'not ray'` leaves them out as well.
@@ -208,9 +210,8 @@ def test_an_object_store_that_is_too_small_spills(tmp_path: Path) -> None:
     }
     stream = StreamConfig.model_validate(raw)
     (tmp_path / "stream.json").write_text(stream.model_dump_json())
-    temporary = Path("/tmp") / f"dr-{os.getpid()}"
-    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    env |= {"RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0", "HOME": str(tmp_path)}
+    temporary = Path(tempfile.mkdtemp(prefix="dr-"))
+    env = environment(temporary) | {"RAY_AUTH_MODE": "disabled"}
     try:
         done = subprocess.run(
             [sys.executable, "-c", SPILLING, str(tmp_path / "stream.json"), str(tmp_path / "run"), str(temporary)],

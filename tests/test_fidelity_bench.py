@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from private_ray import environment
 from small_bench import bench_config, do_all_here
 from small_run import STREAM
 from synthetic import write_log
@@ -191,8 +192,7 @@ def test_a_killed_bench_goes_on_and_ends_alike(log: Path, tmp_path: Path) -> Non
     bench = Bench.open(config.absolute(), tmp_path / "killed" / "cache")
     total = len(bench.trainings())
     temporary = Path(tempfile.mkdtemp(prefix="dr-"))  # short: it becomes part of socket paths
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    env = {**kept, "HOME": str(temporary), "RAY_TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"}
+    env = environment(temporary)
     command = [str(COMMAND), "--quiet", "--cpus", "2", "fidelity", "--config", str(tmp_path / "bench.yaml"), "--out"]
 
     def done() -> int:

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from private_ray import environment
 from small_run import STREAM, config, local_run, stage_bytes
 from synthetic import schema, write_log
 from test_cli import write_raw
@@ -85,11 +86,7 @@ def free_ports(n: int) -> list[int]:
 @pytest.fixture(scope="module")
 def head() -> Iterator[Head]:
     temporary = Path(tempfile.mkdtemp(prefix="dr-"))  # short: it becomes part of socket paths
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    env = {
-        **kept,
-        "HOME": str(temporary),
-        "OMP_NUM_THREADS": "1",
+    env = environment(temporary) | {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",

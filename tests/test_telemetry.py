@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from private_ray import environment
 
 from diet_ray import telemetry
 from diet_ray.events import read_events
@@ -147,9 +147,8 @@ def test_the_dashboard_can_be_imported() -> None:
 def test_a_scrape_of_a_private_ray_sees_every_figure(finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished, run)
-    home = tempfile.mkdtemp(prefix="dr-")  # short: it becomes part of socket paths
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    env = {**kept, "HOME": home, "RAY_TMPDIR": home, "OMP_NUM_THREADS": "1", "RAY_metrics_report_interval_ms": "500"}
+    home = Path(tempfile.mkdtemp(prefix="dr-"))  # short: it becomes part of socket paths
+    env = environment(home) | {"RAY_metrics_report_interval_ms": "500"}
     events = read_events(finished / "events.jsonl")[0]
     late = "".join(
         json.dumps({**event, "time": event["time"] + 1e6}) + "\n" for event in events
