@@ -17,14 +17,15 @@ from diet_ray.config import RefineConfig, StreamConfig
 from diet_ray.engine import distil
 from diet_ray.ingest import ingest
 from diet_ray.judge import Standing, Verdict, standings
+from diet_ray.leaderboard import leaderboard_table, standings_rows
 from diet_ray.pipeline import blocks_to_distil
 from diet_ray.progress import Counted, Display, follow
 from diet_ray.readers import READERS
-from diet_ray.report import Section, picture, plot_stages, plot_standings, standings_rows, write_page
+from diet_ray.report import Section, picture, plot_stages, plot_standings, write_page
 from diet_ray.settings import Settings, write_json
 from diet_ray.status import status
 from diet_ray.summary import RunSummary, summarise
-from diet_ray.sweep import leaderboard_table, sweep
+from diet_ray.sweep import sweep
 from diet_ray.timeline import write_timeline
 
 SEEDS = 2

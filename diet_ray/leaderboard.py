@@ -16,7 +16,6 @@ from rich.table import Column, Table
 from diet_ray.config import StudentConfig
 from diet_ray.errors import DietError
 from diet_ray.judge import Standing, Verdict
-from diet_ray.report import standings_rows
 from diet_ray.settings import Metric, Settings
 
 METRICS = ("auc", "logloss", "gauc", "calibration")
@@ -112,6 +111,29 @@ def leaderboard_table(title: str, lines: list[Standing], tasks: list[str]) -> Ta
     for place, cells in enumerate(rows, start=1):
         table.add_row(str(place), *cells)
     return table
+
+
+def standings_rows(lines: list[Standing], tasks: list[str]) -> tuple[list[str], list[list[str]]]:
+    """Column headings and cells of standings, mean +- sd over seeds; where a metric is undefined, why."""
+    columns = ["candidate", "trained on"]
+    prefixes = [f"{task} " for task in tasks] if len(tasks) > 1 else [""]
+    columns += [prefix + metric for prefix in prefixes for metric in ("AUC", "LogLoss", "GAUC")] + ["CPU s"]
+    rows = []
+    for line in lines:
+        cells = [
+            f"undefined\n{why}"
+            if (why := line.undefined.get(task, {}).get(metric))
+            else mean_sd(line.mean[task][metric], line.sd[task][metric])
+            for task in tasks
+            for metric in ("auc", "logloss", "gauc")
+        ]
+        rows.append([line.candidate, line.trained_on, *cells, f"{line.train_seconds:.2f}"])
+    return columns, rows
+
+
+def mean_sd(mean: float, sd: float) -> str:
+    """`0.7123 ± 0.0004`, the mean alone where there is one seed."""
+    return f"{mean:.4f}" if sd != sd else f"{mean:.4f} ± {sd:.4f}"
 
 
 def write_tables(out: Path, board: Leaderboard) -> None:

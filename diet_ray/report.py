@@ -150,26 +150,3 @@ def plot_stages(summary: RunSummary) -> Figure:
     below.tick_params(axis="x", rotation=45)
     figure.legend(*below.get_legend_handles_labels(), loc="outside lower center", ncols=7, frameon=False)
     return figure
-
-
-def standings_rows(lines: list[Standing], tasks: list[str]) -> tuple[list[str], list[list[str]]]:
-    """Column headings and cells of standings, mean +- sd over seeds; where a metric is undefined, why."""
-    columns = ["candidate", "trained on"]
-    prefixes = [f"{task} " for task in tasks] if len(tasks) > 1 else [""]
-    columns += [prefix + metric for prefix in prefixes for metric in ("AUC", "LogLoss", "GAUC")] + ["CPU s"]
-    rows = []
-    for line in lines:
-        cells = [
-            f"undefined\n{why}"
-            if (why := line.undefined.get(task, {}).get(metric))
-            else mean_sd(line.mean[task][metric], line.sd[task][metric])
-            for task in tasks
-            for metric in ("auc", "logloss", "gauc")
-        ]
-        rows.append([line.candidate, line.trained_on, *cells, f"{line.train_seconds:.2f}"])
-    return columns, rows
-
-
-def mean_sd(mean: float, sd: float) -> str:
-    """`0.7123 ± 0.0004`, the mean alone where there is one seed."""
-    return f"{mean:.4f}" if sd != sd else f"{mean:.4f} ± {sd:.4f}"

@@ -24,7 +24,7 @@ os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"  # the coming default; un
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[int]:
-    """One Ray cluster of 8 logical CPUs for the whole run; gives that number. Shut down, with all it wrote, at the end."""
+    """One Ray cluster of 4 logical CPUs for the whole run; gives that number. Shut down, with all it wrote, at the end."""
     import ray
     from ray.data import DataContext
 
@@ -33,7 +33,7 @@ def ray_cluster() -> Iterator[int]:
     os.environ["HOME"] = str(home)
     ray.init(
         address="local",
-        num_cpus=8,
+        num_cpus=4,
         object_store_memory=512 << 20,
         include_dashboard=False,
         log_to_driver=False,
@@ -45,7 +45,7 @@ def ray_cluster() -> Iterator[int]:
     context.print_on_execution_start = False
     for name in ("ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    yield 8
+    yield 4
     ray.shutdown()
     if before is None:
         del os.environ["HOME"]

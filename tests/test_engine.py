@@ -113,8 +113,8 @@ def test_one_worker_names_a_truncated_shard(ray_cluster: int, log: Path, tmp_pat
 @pytest.mark.parametrize(
     ("cluster", "said"),
     [
-        ({"workers": 9, "cpus_per_worker": 1}, "need 9 CPUs, the cluster has 8"),
-        ({"workers": 7, "cpus_per_worker": 1, "scorers": 3, "cpus_per_scorer": 0.5}, "need 8.5 CPUs"),
+        ({"workers": 5, "cpus_per_worker": 1}, "need 5 CPUs, the cluster has 4"),
+        ({"workers": 3, "cpus_per_worker": 1, "scorers": 3, "cpus_per_scorer": 0.5}, "need 4.5 CPUs"),
         ({"gpus_per_worker": 1}, "need 1 GPUs, the cluster has 0"),
     ],
 )
@@ -138,4 +138,4 @@ def test_a_net_that_does_not_fit_the_log_is_refused_before_the_cluster_is_asked(
 
 
 def test_all_of_the_cluster_may_be_used(ray_cluster: int, log: Path) -> None:
-    check_cluster(config(log, workers=7, cpus_per_worker=1, scorers=2, cpus_per_scorer=0.5).cluster)
+    check_cluster(config(log, workers=3, cpus_per_worker=1, scorers=2, cpus_per_scorer=0.5).cluster)

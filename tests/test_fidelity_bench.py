@@ -184,7 +184,7 @@ def test_costs_are_means_of_what_was_measured(log: Path, tmp_path: Path) -> None
     assert net.parameters == 4 * 4 * 8 + 8 + 8 + 1
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_a_killed_bench_goes_on_and_ends_alike(log: Path, tmp_path: Path) -> None:
     """Killed without warning with half of the trainings done, and run again: the same bytes as in one go."""
     config = bench_config(log, tmp_path, stages={"candidates": ["lr"], "methods": ["full/hard/own"]}, cpus_per_trial=1)
@@ -202,7 +202,7 @@ def test_a_killed_bench_goes_on_and_ends_alike(log: Path, tmp_path: Path) -> Non
         process = subprocess.Popen(
             [*command, str(tmp_path / "killed")], env=env, stderr=subprocess.DEVNULL, start_new_session=True
         )
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while done() < total // 3 and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
         os.killpg(process.pid, signal.SIGKILL)
@@ -211,7 +211,7 @@ def test_a_killed_bench_goes_on_and_ends_alike(log: Path, tmp_path: Path) -> Non
         assert total // 3 <= before < total, "killed too late or too early to prove anything"
         assert not (tmp_path / "killed" / "fidelity.json").exists()
         again = subprocess.run(
-            [*command, str(tmp_path / "killed")], env=env, capture_output=True, text=True, timeout=180
+            [*command, str(tmp_path / "killed")], env=env, capture_output=True, text=True, timeout=400
         )
         assert again.returncode == 0, again.stderr
     finally:

@@ -23,8 +23,9 @@ from diet_ray.config import SelectConfig, StreamConfig
 from diet_ray.dataset import load_memory
 from diet_ray.errors import ConfigError
 from diet_ray.judge import Verdict, judge, standings
+from diet_ray.leaderboard import standings_rows
 from diet_ray.metrics import ONE_CLASS, evaluate, undefined
-from diet_ray.report import plot_stages, plot_standings, standings_rows
+from diet_ray.report import plot_stages, plot_standings
 from diet_ray.select import Scored, sketch
 from diet_ray.student import Examples, FlatNet
 from diet_ray.summary import RunSummary, summarise

@@ -13,7 +13,8 @@ import matplotlib.pyplot as plt
 import pytest
 
 from diet_ray.judge import Standing
-from diet_ray.report import Section, mean_sd, picture, plot_stages, plot_standings, standings_rows, write_page
+from diet_ray.leaderboard import mean_sd, standings_rows
+from diet_ray.report import Section, picture, plot_stages, plot_standings, write_page
 from diet_ray.summary import RunSummary, StageSummary
 
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -379,7 +379,7 @@ def test_optuna_repeats_itself_and_goes_on_where_it_was(ray_cluster: int, run: P
 def test_more_than_the_cluster_has_is_refused_before_anything_runs(ray_cluster: int, run: Path, tmp_path: Path) -> None:
     for resources, said in (
         ({"gpus": 0.5}, r"key 'resources\.gpus': a trial asks for 0\.5, the cluster has 0"),
-        ({"cpus": 9}, r"key 'resources\.cpus': a trial asks for 9, the cluster has 8"),
+        ({"cpus": 5}, r"key 'resources\.cpus': a trial asks for 5, the cluster has 4"),
     ):
         config = SweepConfig.model_validate({"candidates": [{"name": "fm", "arch": "fm"}], "resources": resources})
         with pytest.raises(ResourceError, match=said):
