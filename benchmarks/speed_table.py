@@ -91,7 +91,7 @@ def of_ways(result: PlainResult) -> Iterator[Claim]:
     """`diet-ray distill`, beside the plain script, and a candidate, beside a pass over the full log."""
     for number, case in enumerate(result.cases):
         what = f"`diet-ray distill` on {case.rows:,} rows of KuaiRand ({case.case}), over a script without Ray: seconds"
-        yield Claim(what, f"{case.best():.2f}", f"<= {TARGET}", result.machine, first=number == 0)
+        yield Claim(what, f"{case.ratio(case.timings[-1]):.2f}", f"<= {TARGET}", result.machine, first=number == 0)
     if result.costs:
         horizons = sorted({one.steps for one in result.costs}, reverse=True)
         found = "; ".join(_cost(result, steps) for steps in dict.fromkeys(horizons[:1] + horizons[-1:]))
