@@ -113,8 +113,8 @@ class Cost(Settings):
 class PlainResult(Settings):
     """All that this benchmark has found."""
 
-    machine: Machine
-    """Where the latest part was measured."""
+    machines: dict[str, Machine]
+    """Where each of the two parts below was measured."""
     cases: list[Case]
     costs: list[Cost]
 
@@ -248,8 +248,9 @@ def cost_table(found: list[Cost]) -> tuple[list[str], list[list[str]]]:
 
 def keep(result: Path, machine: Machine, **parts: object) -> None:
     """Write what was found; the other part stays as it was."""
-    before = parse_json(PlainResult, result) if result.exists() else PlainResult(machine=machine, cases=[], costs=[])
-    write_json(result, before.model_copy(update={"machine": machine, **parts}))
+    before = parse_json(PlainResult, result) if result.exists() else PlainResult(machines={}, cases=[], costs=[])
+    machines = before.machines | dict.fromkeys(parts, machine)
+    write_json(result, before.model_copy(update={"machines": machines, **parts}))
 
 
 def main() -> None:

@@ -91,12 +91,14 @@ def of_ways(result: PlainResult) -> Iterator[Claim]:
     """`diet-ray distill`, beside the plain script, and a candidate, beside a pass over the full log."""
     for number, case in enumerate(result.cases):
         what = f"`diet-ray distill` on {case.rows:,} rows of KuaiRand ({case.case}), over a script without Ray: seconds"
-        yield Claim(what, f"{case.ratio(case.timings[-1]):.2f}", f"<= {TARGET}", result.machine, first=number == 0)
+        yield Claim(
+            what, f"{case.ratio(case.timings[-1]):.2f}", f"<= {TARGET}", result.machines["cases"], first=number == 0
+        )
     if result.costs:
         horizons = sorted({one.steps for one in result.costs}, reverse=True)
         found = "; ".join(_cost(result, steps) for steps in dict.fromkeys(horizons[:1] + horizons[-1:]))
         what = "a candidate on all of Complete Journey over one on a memory of 1 %: CPU seconds (AUC won)"
-        yield Claim(what, found, ">= 60", result.machine, first=True)
+        yield Claim(what, found, ">= 60", result.machines["costs"], first=True)
 
 
 def _cost(result: PlainResult, steps: int) -> str:
@@ -120,12 +122,12 @@ def behind(results: Path) -> Iterator[str]:
         yield f"### A bi-level round\n\n{bilevel.title(rounds)}.\n\n{markdown(*bilevel.table(rounds))}"
     if ways := parsed(PlainResult, results / "plain.json"):
         for case in ways.cases:
-            lead = f"{case.rows:,} rows to {case.units:,} units. {ways.machine}."
+            lead = f"{case.rows:,} rows to {case.units:,} units. {ways.machines['cases']}."
             table = markdown(*plain.case_table(case))
             yield f"### With and without Ray: {case.case}\n\n{lead}\n\n{table}"
         if ways.costs:
             table = markdown(*plain.cost_table(ways.costs))
-            yield f"### A candidate on the full log and on a memory of 1 %\n\nComplete Journey. {ways.machine}.\n\n{table}"
+            yield f"### A candidate on the full log and on a memory of 1 %\n\nComplete Journey. {ways.machines['costs']}.\n\n{table}"
     if devices := parsed(gpu.GpuResult, results / "gpu.json"):
         yield f"### GPU\n\n{gpu.title(devices)}.\n\n{markdown(*gpu.table(devices))}"
 

@@ -88,5 +88,5 @@ def test_one_part_leaves_the_other(tmp_path: Path) -> None:
     plain.keep(tmp_path / "plain.json", machine, cases=[case])
     plain.keep(tmp_path / "plain.json", machine, costs=[cost])
     kept = plain.parse_json(plain.PlainResult, tmp_path / "plain.json")
-    assert (kept.cases, kept.costs) == ([case], [cost])
+    assert (kept.cases, kept.costs, set(kept.machines)) == ([case], [cost], {"cases", "costs"})
     assert cost.ratio() == pytest.approx(60)

@@ -42,7 +42,7 @@ def test_claims_are_ratios_of_what_was_measured(tmp_path: Path) -> None:
         for n in (20, 50, 200)
     ]
     case = speed.plain.Case(case="default", rows=1000, units=10, timings=timings)
-    ways = speed.PlainResult(machine=machine, cases=[case], costs=costs)
+    ways = speed.PlainResult(machines={"cases": machine, "costs": machine}, cases=[case], costs=costs)
     (tmp_path / "plain.json").write_text(ways.model_dump_json(), encoding="utf-8")
 
     found = speed.claims(tmp_path)
