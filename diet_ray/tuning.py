@@ -55,6 +55,9 @@ def run_trials(
     """
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's own tables, which verbose=0 alone does not silence
     logging.getLogger("ray.tune").setLevel(logging.WARNING)
+    # After Ctrl-C these two advise Tune's own way to go on, and list what each trial lacks.
+    for teller in ("ray.tune.tune", "ray.tune.analysis"):
+        logging.getLogger(teller).setLevel(logging.ERROR)
     ended, asked = _Ended(), samples * math.prod(len(values) for values in grid.values())
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": cpus, **({"gpu": gpus} if gpus else {})}),
