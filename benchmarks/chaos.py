@@ -14,12 +14,13 @@ import argparse
 import json
 import os
 import random
+import shutil
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from killing import Kill, bytes_of, ended, strike
+from killing import Kill, bytes_of, ended, strike, undisturbed
 from small_cluster import Driver, Place, Stuck
 from tables import NOT_YET, filled, markdown
 
@@ -36,6 +37,9 @@ BLOCKS = 6
 
 CLUSTER: dict[str, Any] = {"workers": 2, "memory_shards": 2}
 
+FAILURES = (0, 50)
+"""`cluster.max_failures` of the runs, in turn."""
+
 RUN_FILES = {"events.jsonl", "run.json", "stages", "summary.json"}
 """What a finished run folder holds."""
 
@@ -51,9 +55,6 @@ class Chaos:
             before = json.loads(out.read_text(encoding="utf-8"))
             if {**before, "runs": []} == self.result and made(before) < kills:
                 self.result = before
-        driver = self.place.distil(place.folder / "undisturbed", self.log, **CLUSTER)
-        assert ended(driver) == 0
-        self.expected = bytes_of(driver.run)
 
     def all(self) -> None:
         """Kill until there were as many as asked for, run after run."""
@@ -74,14 +75,15 @@ class Chaos:
             self.place.folder / f"run-{number}",
             time.time(),
         )
+        # Ray Train restarts the workers, or it does not: a run must end well with both.
+        cluster = {**CLUSTER, "max_failures": FAILURES[number % len(FAILURES)]}
+        whole = undisturbed(self.place, self.log, **cluster)
         kills: list[dict[str, Any]] = []
         codes: list[int] = []
         while not codes or codes[-1]:
             if len(codes) > 60:
                 raise Stuck(f"run {number} does not come to an end: {codes}")
-            # Ray Train restarts the workers, or it does not: a run must end well with both.
-            failures = rng.choice([0, 50])
-            driver = self.place.distil(run, self.log, resume=bool(codes), **CLUSTER, max_failures=failures)
+            driver = self.place.distil(run, self.log, resume=bool(codes), **cluster)
             while driver.process.poll() is None and len(kills) < most:
                 self.kill(driver, draw(rng), number, kills)
             codes.append(ended(driver))
@@ -90,9 +92,23 @@ class Chaos:
             moment = kill.pop("time")
             kill["seconds"] = next((round(at - moment, 1) for at in committed if at > moment), None)
         left = sorted({path.name for path in run.iterdir()} - RUN_FILES)
-        assert bytes_of(run) == self.expected, f"run {number} has other bytes than the undisturbed one: {run}"
+        self.compare(run, whole)
         assert not left, f"run {number} has left {left}"
         return {"kills": kills, "exit_codes": codes, "seconds": round(time.time() - began, 1)}
+
+    def compare(self, run: Path, whole: Path) -> None:
+        """See that a run has the files of the undisturbed one.
+
+        Raises:
+            AssertionError: it has not; both runs are kept beside the result, for the cluster's folder goes.
+        """
+        found, expected = bytes_of(run), bytes_of(whole)
+        names = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+        if names:
+            kept = self.out.with_suffix(".differs")
+            for one in (run, whole):
+                shutil.copytree(one, kept / one.name, dirs_exist_ok=True)
+            raise AssertionError(f"{run.name} differs from the undisturbed run in {names}; both are in {kept}")
 
     def kill(self, driver: Driver, kill: Kill, number: int, kills: list[dict[str, Any]]) -> None:
         """Do a kill, if its point comes and somebody is there, and note it."""

@@ -127,6 +127,14 @@ def finish(driver: Driver, again: Callable[[], Driver], tries: int = 4) -> list[
     return codes
 
 
+def undisturbed(place: Place, log: Path, **cluster: Any) -> Path:
+    """A run that nobody disturbs, made when first asked for: one per config, for a stage's manifest tells that, `max_failures` with it."""
+    run = place.folder / "-".join(["undisturbed", *(f"{key}-{value}" for key, value in sorted(cluster.items()))])
+    if not run.exists():
+        assert ended(place.distil(run, log, **cluster)) == 0
+    return run
+
+
 def bytes_of(run: Path) -> dict[str, str]:
     """Checksum of each file of each stage of a run, and of what else lies beside them: there must be nothing."""
     stages = run / "stages"

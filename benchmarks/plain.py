@@ -278,8 +278,8 @@ def main() -> None:
         keep(options.out, machine, cases=cases)
         for case in cases:
             show(*case_table(case), f"{case.rows:,} rows to {case.units:,} units, config: {case.case}")
-        found = ", ".join(f"{case.ratio(case.timings[-1]):.2f}x ({case.case})" for case in cases)
-        print(f"wanted: at most {TARGET}x; found: {found}; {machine}")
+        ratios = ", ".join(f"{case.ratio(case.timings[-1]):.2f}x ({case.case})" for case in cases)
+        print(f"wanted: at most {TARGET}x; found: {ratios}; {machine}")
     else:
         run = work / f"memory-{time.strftime('%Y%m%dT%H%M%S')}"
         stream = {"log": str(log.resolve()), "blocks": options.blocks or 13, "refine": {"rounds": 0}}

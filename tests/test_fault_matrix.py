@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
-from killing import Kill, bytes_of, ended, finish, strike
+from killing import Kill, bytes_of, ended, finish, strike, undisturbed
 from private_ray import environment
 from small_cluster import PATIENCE, Driver, Place
 
@@ -54,10 +54,7 @@ def log(place: Place) -> Path:
 @pytest.fixture(scope="module")
 def whole(place: Place, log: Path) -> Path:
     """The run that nobody disturbs."""
-    run = place.folder / "whole"
-    driver = place.distil(run, log, **CLUSTER)
-    assert ended(driver) == 0
-    return run
+    return undisturbed(place, log, **CLUSTER, max_failures=0)
 
 
 def check(run: Path, whole: Path) -> None:
@@ -87,13 +84,12 @@ def disturbed(place: Place, log: Path, run: Path, kills: list[Kill], **cluster: 
     ("target", "restarts"),
     [("driver", False), *((target, restarts) for target in ("worker", "owner", "node") for restarts in (False, True))],
 )
-def test_who_dies_in_a_stage_costs_that_stage_alone(
-    place: Place, log: Path, whole: Path, target: str, restarts: bool
-) -> None:
+def test_who_dies_in_a_stage_costs_that_stage_alone(place: Place, log: Path, target: str, restarts: bool) -> None:
     kills = [Kill(target, kind, step, stage) for stage, (kind, step) in enumerate(POINTS)]
     run = place.folder / f"{target}-{restarts}"
-    hit, codes = disturbed(place, log, run, kills, max_failures=50 if restarts else 0)
-    check(run, whole)
+    failures = 50 if restarts else 0
+    hit, codes = disturbed(place, log, run, kills, max_failures=failures)
+    check(run, undisturbed(place, log, **CLUSTER, max_failures=failures))
     assert len(hit) == len(POINTS)
     if not restarts:
         assert codes == [-9 if target == "driver" else 2] * len(POINTS) + [0]
