@@ -102,8 +102,7 @@ class Chaos:
         Raises:
             AssertionError: it has not; both runs are kept beside the result, for the cluster's folder goes.
         """
-        found, expected = bytes_of(run), bytes_of(whole)
-        names = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+        names = sorted({name for name, _ in bytes_of(run).items() ^ bytes_of(whole).items()})
         if names:
             kept = self.out.with_suffix(".differs")
             for one in (run, whole):

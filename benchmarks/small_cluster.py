@@ -17,6 +17,7 @@ from typing import Any
 from unittest.mock import patch
 
 import yaml
+from private_ray import environment
 
 from diet_ray.events import read_events
 from diet_ray.simulate import simulate
@@ -37,8 +38,6 @@ ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_worker_niceness": "0",
-    "OMP_NUM_THREADS": "1",
     # A dead worker is noticed after 0.2 s and a dead node after about 2, not after 2 and 15: nothing else depends on it.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_health_check_initial_delay_ms": "1000",
@@ -89,8 +88,7 @@ class Place:
     def __init__(self, nodes: int = 2, cpus: int = 2, object_store: int = 96 << 20) -> None:
         self.cpus, self.object_store, self.size = cpus, object_store, nodes
         self.folder = Path(tempfile.mkdtemp(prefix="dr-"))  # short: it becomes part of socket paths
-        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        self.environment |= {**ENVIRONMENT, "HOME": str(self.folder), "RAY_TMPDIR": str(self.folder)}
+        self.environment = environment(self.folder) | ENVIRONMENT
         self.drivers: list[Driver] = []
 
     def __enter__(self) -> Place:
