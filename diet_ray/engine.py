@@ -32,6 +32,9 @@ from diet_ray.scoring import ShardScorer, score_alone
 from diet_ray.select import Sketch, merge_as_they_come
 from diet_ray.store import StageManifest, committed_stages, open_run
 
+RECORDS = "ray"
+"""Folder in a run folder where Ray Train keeps its own record of the worker group, for as long as it lives."""
+
 
 class RayEngine:
     """The engine as one Ray Train worker sees it."""
@@ -82,8 +85,12 @@ def distil(run: Path, config: StreamConfig, *, resume: bool = False) -> list[Sta
     n_blocks = len(blocks_to_distil(log, config))
     check_cluster(config.cluster)
     with locked(run):
-        if len(open_run(run, config, resume=resume)) < n_blocks:
-            _train(run, config)
+        left = n_blocks - len(open_run(run, config, resume=resume))
+        try:
+            if left > 0:
+                _train(run, config)
+        finally:  # also those of a driver that was killed behind its last commit
+            shutil.rmtree(run / RECORDS, ignore_errors=True)
         return committed_stages(run)
 
 
@@ -100,9 +107,9 @@ def _train(run: Path, config: StreamConfig) -> None:
         ),
         torch_config=TorchConfig(backend="gloo"),  # also from GPU to GPU: nccl has no sum of sparse gradients
         run_config=RunConfig(
-            # Ray's own record of the worker group; the state of the stream is in the run folder alone, so the name only must be new.
+            # The state of the stream is in the run folder alone, so the name only must be new.
             name=f"train-{uuid.uuid4().hex[:12]}",
-            storage_path=str(run / "ray"),
+            storage_path=str(run / RECORDS),
             failure_config=FailureConfig(max_failures=config.cluster.max_failures),
         ),
     )
@@ -112,7 +119,6 @@ def _train(run: Path, config: StreamConfig) -> None:
         raise explain(error, run) or error from error
     finally:
         shards.close()
-        shutil.rmtree(run / "ray", ignore_errors=True)
     failure = result.return_value  # type: ignore[attr-defined]
     if failure:
         raise restore(json.loads(str(failure)))

@@ -99,7 +99,9 @@ def test_a_run_of_two_workers_stops_at_a_truncated_shard_and_resumes_to_the_same
         distil(run, stream.model_copy(update={"seed": 4}), resume=True)
     assert len(distil(run, stream, resume=True)) == 2
     assert stage_bytes(run) == expected
+    (run / "ray" / "train-0").mkdir(parents=True)  # by a driver that was killed behind its last commit
     assert len(distil(run, stream, resume=True)) == 2  # nothing is left to do
+    assert not (run / "ray").exists()
 
 
 def test_one_worker_names_a_truncated_shard(ray_cluster: int, log: Path, tmp_path: Path) -> None:
