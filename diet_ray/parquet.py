@@ -142,6 +142,9 @@ def _is_text(file: pq.ParquetFile, leaf: int) -> bool:
 
 def _plain(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     """A batch with its text written out, in parts where that is much."""
+    if not batch.num_columns:  # Arrow forgets the number of rows of a slice without columns
+        yield batch
+        return
     sizes = np.zeros(batch.num_rows, np.int64)
     for column in batch.columns:
         sizes += _text_bytes(column)

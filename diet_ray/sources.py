@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
+from pydantic import Field
 
 from diet_ray.blocks import sha256
 from diet_ray.errors import BadInputError
+from diet_ray.folders import Found, found_files
 from diet_ray.parquet import BombError, batches
 from diet_ray.settings import Settings
 
@@ -25,9 +28,6 @@ _CSV_HEADER_BYTES = 1 << 20
 _UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
 """What pyarrow raises of a file that is not what it claims to be."""
 
-SUFFIXES = (".parquet", ".csv", ".csv.gz")
-"""The kinds of file that are read."""
-
 
 class Piece(Settings):
     """What one task reads: a row group of a Parquet file, or a whole CSV file."""
@@ -38,114 +38,91 @@ class Piece(Settings):
     """Which row group of it; None for CSV."""
     first_row: int = 0
     """Position of the piece's first row in the file, from 0; for messages."""
+    given: dict[str, str | None] = Field(default_factory=dict)
+    """Columns that the file does not have and its folder gives all rows, as text; see `diet_ray.folders`."""
 
 
 def find_pieces(sources: list[Path], columns: list[str]) -> list[Piece]:
-    """Everything to read, in the order given; a folder stands for the files in and below it, sorted by path.
+    """Everything to read, in the order of `found_files`.
 
     Raises:
         BadInputError: a source is missing, of an unknown kind, damaged, given twice (under another name, too), or lacks one of
             `columns`.
+        ResourceError: it is a Delta table, and the extra that reads them is not installed.
     """
     pieces: list[Piece] = []
-    files = _files(sources)
-    for path in files:
+    files = found_files(sources)
+    for one in files:
+        path = one.path
         if path.suffix != ".parquet":
-            _require(path, _csv_header(path), columns)
-            pieces.append(Piece(path=str(path)))
+            pieces.append(Piece(path=str(path), given=_lacking(one, _csv_header(path), columns)))
             continue
         try:
             with pq.ParquetFile(path) as file:
                 names, groups = file.schema_arrow.names, file.metadata
         except _UNREADABLE as error:
             raise _damaged(path, error) from error
-        _require(path, names, columns)
-        first = 0
+        given, first = _lacking(one, names, columns), 0
         for group in range(groups.num_row_groups):
-            pieces.append(Piece(path=str(path), row_group=group, first_row=first))
+            pieces.append(Piece(path=str(path), row_group=group, first_row=first, given=given))
             first += groups.row_group(group).num_rows
     _refuse_copies(files, columns)
     return pieces
 
 
 def read_piece(piece: Piece, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
-    """The rows of a piece as (position of the first row in the file, table of `columns`). CSV columns come as text, empty as null.
+    """The rows of a piece as (position of the first row in the file, table of `columns`). Text in CSV files, where empty is null.
 
     Raises:
         BadInputError: the file turns out to be damaged.
     """
     path, position = Path(piece.path), piece.first_row
+    own = [name for name in columns if name not in piece.given]
     try:
-        if piece.row_group is None:
-            yield from _placed(_csv_batches(path, columns), columns, position)
-        else:
-            yield from _placed(batches(path, columns, piece.row_group), columns, position)
+        parts = _csv_batches(path, own) if piece.row_group is None else batches(path, own, piece.row_group)
+        for batch in parts:
+            if batch.num_rows:
+                yield position, pa.table({name: _column(batch, name, piece.given) for name in columns})
+            position += batch.num_rows
     except _UNREADABLE as error:
         raise _damaged(path, error, piece.row_group) from error
 
 
-def _placed(parts: Iterable[pa.RecordBatch], columns: list[str], position: int) -> Iterator[tuple[int, pa.Table]]:
-    for batch in parts:
-        if batch.num_rows:
-            yield position, pa.Table.from_batches([batch]).select(columns)
-        position += batch.num_rows
+def _column(batch: pa.RecordBatch, name: str, given: dict[str, str | None]) -> pa.Array:
+    if name in given:
+        return pa.repeat(pa.scalar(given[name], pa.string()), batch.num_rows)
+    return batch.column(name)
 
 
-def _files(sources: list[Path]) -> list[Path]:
-    files: list[Path] = []
-    for source in sources:
-        if source.is_dir():
-            # Names that begin so are markers and half-written files, by the custom of those who write such folders.
-            inside = sorted(
-                path
-                for path in source.rglob("*")
-                if path.name.endswith(SUFFIXES) and not path.name.startswith((".", "_"))
-            )
-            if not inside:
-                raise BadInputError(
-                    source,
-                    "folder without any Parquet or CSV file",
-                    remedy="give the files, or the folder that holds them",
-                )
-            files += inside
-        elif not source.exists():
-            raise BadInputError(source, "no such file or folder", remedy="correct the path")
-        elif not source.name.endswith(SUFFIXES):
-            raise BadInputError(
-                source, "neither Parquet nor CSV by its name", remedy=f"name it one of {', '.join(SUFFIXES)}"
-            )
-        else:
-            files.append(source)
-    seen: set[Path] = set()
-    for path in files:
-        if not path.is_file():  # a pipe would be waited for without end
-            raise BadInputError(
-                path, "is a link that leads nowhere, or no file at all", remedy="remove it, or put the file there"
-            )
-        if path.resolve() in seen:
-            raise BadInputError(path, "is given twice", remedy="its rows would count twice; name it once")
-        seen.add(path.resolve())
-    return files
+def _lacking(one: Found, names: list[str], columns: list[str]) -> dict[str, str | None]:
+    """Those of `columns` that the folder gives and the file, whose columns are `names`, does not have."""
+    given = {name: value for name, value in one.given.items() if name in columns and name not in names}
+    _require(one.path, [*names, *given], columns)
+    return given
 
 
-def _refuse_copies(files: list[Path], columns: list[str]) -> None:
+def _refuse_copies(files: list[Found], columns: list[str]) -> None:
     """Refuse a file with the very bytes of another one, unless it is without rows. Only files of equal size are read for it."""
-    by_size = sorted(files, key=lambda path: path.stat().st_size)
-    equal = {path for pair in pairwise(by_size) if len({one.stat().st_size for one in pair}) == 1 for path in pair}
-    seen: dict[str, Path] = {}
-    for path in (path for path in files if path in equal):
-        first = seen.setdefault(sha256(path), path)
-        if first is not path and _has_rows(path, columns):
+    by_size = sorted(files, key=lambda one: one.path.stat().st_size)
+    equal = {
+        one.path for pair in pairwise(by_size) if len({one.path.stat().st_size for one in pair}) == 1 for one in pair
+    }
+    seen: dict[tuple[Any, ...], Path] = {}
+    for one in (one for one in files if one.path in equal):
+        # Partitions may hold equal files: with the partition's own value, they are other rows.
+        told = (one.given.get(name) for name in columns)
+        first = seen.setdefault((sha256(one.path), *told), one.path)
+        if first is not one.path and _has_rows(one.path):
             raise BadInputError(
-                path, f"has the very bytes of {first}", remedy="its rows would count twice; give one of the two"
+                one.path, f"has the very bytes of {first}", remedy="its rows would count twice; give one of the two"
             )
 
 
-def _has_rows(path: Path, columns: list[str]) -> bool:
+def _has_rows(path: Path) -> bool:
     if path.suffix == ".parquet":
         with pq.ParquetFile(path) as file:
             return bool(file.metadata.num_rows)
-    return any(True for _ in read_piece(Piece(path=str(path)), columns))
+    return any(batch.num_rows for batch in _csv_batches(path, []))
 
 
 def _require(path: Path, names: list[str], columns: list[str]) -> None:
@@ -179,6 +156,7 @@ def _csv_header(path: Path) -> list[str]:
 
 
 def _csv_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    columns = columns or _csv_header(path)[:1]  # to Arrow none means all
     # As text: a type guessed from the first megabytes may not fit the rest, and "007" must not become 7.
     convert = pa_csv.ConvertOptions(
         include_columns=columns,

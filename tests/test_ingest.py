@@ -6,9 +6,11 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
+from deltalake import write_deltalake
 from small_run import bytes_of
 
 from diet_ray import ingest as ingest_module
@@ -160,6 +162,27 @@ def test_csv_and_parquet_give_the_same_log(tmp_path: Path, monkeypatch: pytest.M
     for name, files in (("p", paths), ("c", csv)):
         ingest(make_schema(), files, tmp_path / name, by="day", shard_rows=100)
     assert bytes_of(tmp_path / "p") == bytes_of(tmp_path / "c")
+
+
+@pytest.mark.usefixtures("inline")
+@pytest.mark.parametrize("column", ["user", "item", "price", "buy", "ts"])
+def test_partitions_and_delta_tables_give_the_same_log(tmp_path: Path, column: str) -> None:
+    table, schema = make_table(500), make_schema()
+    table = table.set_column(0, "ts", pc.add(table["ts"], table["order"]))
+    if column == "ts":  # as the day of all its rows
+        schema = make_schema(time={"column": "ts", "unit": "timestamp", "timezone": ZONE})
+        table = (
+            table.set_column(0, "ts", pc.strftime(table["ts"].cast(pa.timestamp("ms", ZONE)), "%Y-%m-%d"))
+            .group_by("ts", use_threads=False)
+            .aggregate([(name, "first") for name in ("user", "item", "price", "tags", "buy", "order")])
+        )
+        table = table.rename_columns([name.removesuffix("_first") for name in table.column_names])
+    paths = write(table, tmp_path / "in")
+    pq.write_to_dataset(table, tmp_path / "hive", partition_cols=[column])
+    write_deltalake(tmp_path / "delta", table, partition_by=[column])
+    for name, files in (("p", paths), ("h", [tmp_path / "hive"]), ("d", [tmp_path / "delta"])):
+        ingest(schema, files, tmp_path / name, by="day", shard_rows=100)
+    assert bytes_of(tmp_path / "p") == bytes_of(tmp_path / "h") == bytes_of(tmp_path / "d")
 
 
 @pytest.mark.usefixtures("inline")

@@ -1,0 +1,166 @@
+"""Which files a source stands for, and what their folders say of them: plain folders, partitions (`day=2024-03-04/`), Delta tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+
+from diet_ray.errors import BadInputError, ResourceError
+
+SUFFIXES = (".parquet", ".csv", ".csv.gz")
+"""The kinds of file that are read."""
+
+_LOG = "_delta_log"
+
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+"""Name of the partition of rows that have no value, by the custom of Hive and Spark."""
+
+_FEATURES = {
+    "columnMapping", "deletionVectors", "timestampNtz", "typeWidening", "v2Checkpoint", "vacuumProtocolCheck",
+}  # fmt: skip
+"""What a Delta table may ask of its readers: the first two are looked at, the others change nothing for us."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file to read."""
+
+    path: Path
+    given: dict[str, str | None] = field(default_factory=dict)
+    """Columns that hold for all of its rows where it has none of that name, as text; None is a missing value."""
+
+
+def found_files(sources: list[Path]) -> list[Found]:
+    """The files that sources stand for, in the order given; a folder stands for the files in and below it, sorted by path.
+
+    A folder named `NAME=VALUE` on the way to a file gives all of its rows that value, as Hive and Spark write partitions. A Delta table, or
+    a folder or file in one, stands for the files that its latest version consists of (needs the extra `delta`).
+
+    Raises:
+        BadInputError: a source is missing, of an unknown kind, or given twice (under another name, too), or is a Delta table whose files
+            do not say by themselves what its rows are.
+        ResourceError: it is a Delta table, and the extra is not installed.
+    """
+    files = [one for source in sources for one in _below(source)]
+    seen: set[Path] = set()
+    for path in (one.path for one in files):
+        if not path.is_file():  # a pipe would be waited for without end
+            raise BadInputError(
+                path, "is a link that leads nowhere, or no file at all", remedy="remove it, or put the file there"
+            )
+        if path.resolve() in seen:
+            raise BadInputError(path, "is given twice", remedy="its rows would count twice; name it once")
+        seen.add(path.resolve())
+    return files
+
+
+def _below(source: Path) -> list[Found]:
+    if not source.exists():
+        raise BadInputError(source, "no such file or folder", remedy="correct the path")
+    table = next((folder for folder in _upwards(source) if (folder / _LOG).is_dir()), None)
+    if table is not None:
+        return sorted(_live(table, source.absolute()), key=lambda one: one.path)
+    if not source.is_dir():
+        if not source.name.endswith(SUFFIXES):
+            raise BadInputError(
+                source, "neither Parquet nor CSV by its name", remedy=f"name it one of {', '.join(SUFFIXES)}"
+            )
+        return [Found(source, _partition(source))]
+    inside = sorted(_inside(source))
+    if not inside:
+        raise BadInputError(
+            source, "folder without any Parquet or CSV file", remedy="give the files, or the folder that holds them"
+        )
+    return [Found(path, _partition(path)) for path in inside]
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    for path in folder.rglob("*"):
+        # Names that begin so are markers and half-written files, by the custom of those who write such folders.
+        names = path.relative_to(folder).parts
+        if path.name == _LOG:
+            raise BadInputError(path.parent, "is a Delta table within the folder", remedy="give the tables by name")
+        hidden = any(name.startswith((".", "_")) and "=" not in name for name in names)
+        if path.name.endswith(SUFFIXES) and not hidden:
+            yield path
+
+
+def _upwards(path: Path) -> list[Path]:
+    return [path.absolute(), *path.absolute().parents]
+
+
+def _partition(path: Path) -> dict[str, str | None]:
+    """What the folders above a file say, the nearest last."""
+    pairs = [name.split("=", 1) for name in path.parts[:-1] if "=" in name]
+    return {name: None if value == _NO_VALUE else unquote(value) for name, value in pairs}
+
+
+# --- Delta
+
+
+def _live(table: Path, below: Path) -> Iterator[Found]:
+    """The files of a Delta table's latest version that lie at or below a path."""
+    try:
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
+    except ImportError as error:
+        raise ResourceError(f"{table} is a Delta table: pip install 'diet_ray[delta]'") from error
+    try:
+        version = DeltaTable(str(table))
+        _check(table, version)
+        files = pa.table(version.get_add_actions(flatten=True)).to_pylist()
+        columns: dict[str, str | None] = dict.fromkeys(one.name for one in version.schema().fields)
+    except DeltaError as error:
+        raise BadInputError(
+            table, f"Delta table that cannot be read: {str(error).splitlines()[0]}", remedy="see what its writer says"
+        ) from error
+    found = [Found(_place(table, file["path"]), columns | _values(file)) for file in files]
+    mine = [one for one in found if below in _upwards(one.path)]
+    if not mine:
+        raise BadInputError(
+            below, f"no file of the latest version of the Delta table {table} is here", remedy="give the table itself"
+        )
+    yield from mine
+
+
+def _check(table: Path, version: Any) -> None:
+    """Refuse what the files alone do not tell: a reader that does not know of it would learn from rows that are no longer there."""
+    asked = set(version.protocol().reader_features or ())
+    if asked - _FEATURES:
+        raise BadInputError(
+            table,
+            f"Delta table that asks its readers for {', '.join(sorted(asked - _FEATURES))}, which we do not have",
+            remedy="write it as Parquet, or drop the feature",
+        )
+    if version.metadata().configuration.get("delta.columnMapping.mode", "none") != "none":
+        raise BadInputError(
+            table, "Delta table whose columns have other names in its files", remedy="drop its column mapping"
+        )
+    if pa.table(version.deletion_vectors()).num_rows:
+        raise BadInputError(
+            table, "Delta table with deleted rows in its files", remedy="rewrite those: REORG TABLE ... APPLY (PURGE)"
+        )
+
+
+def _place(table: Path, name: str) -> Path:
+    path = Path(unquote(name))
+    if "://" in name or path.is_absolute() or ".." in path.parts:
+        raise BadInputError(
+            table, f"Delta table with a file elsewhere, {name!r}", remedy="copy it whole; a shallow clone is not enough"
+        )
+    return table / path
+
+
+def _values(file: dict[str, Any]) -> dict[str, str | None]:
+    """The partition of a file."""
+    start = "partition."
+    return {
+        name.removeprefix(start): None if value is None else str(value)
+        for name, value in file.items()
+        if name.startswith(start)
+    }
