@@ -111,6 +111,7 @@ def ingest(
     Raises:
         ConfigError: `out` exists already, or an argument is out of range.
         BadInputError: a source is missing or damaged, or holds more values that must not be learned from than are allowed.
+        ResourceError: a source is a Delta table, and the extra `delta` is not installed.
         SchemaError: the schema does not fit the log.
     """
     for name, value in (("by", by), ("shard_rows", shard_rows), ("blocks", blocks)):

@@ -32,7 +32,7 @@ def ingest(
         list[Path] | None,
         typer.Option(
             "--from",
-            help="Parquet or CSV file, or a folder of them; may be given again. A published log may not need it.",
+            help="Parquet or CSV file, a folder of them, or a Delta table; may be given again. A published log may not need it.",
         ),
     ] = None,
     by: Annotated[
