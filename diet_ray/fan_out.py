@@ -63,7 +63,8 @@ def fan_out(
             num_cpus=pool.num_cpus,
             num_gpus=pool.num_gpus or None,
         )
-    batches: Iterable[Any] = work.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    # One ahead, and not none: Ray 2.60 starts a thread for it in any case, and stops it only if it had something to do.
+    batches: Iterable[Any] = work.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
     for batch in batches:
         for result, failure in zip(batch["result"].to_pylist(), batch["failure"].to_pylist(), strict=True):
             if failure is not None:
