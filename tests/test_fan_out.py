@@ -1,5 +1,7 @@
 import os
 import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -46,3 +48,18 @@ def test_the_work_of_a_killed_worker_is_done_again(ray_cluster: int, tmp_path: P
     todo = [str(i) for i in range(8)]
     assert [result.decode() for result in fan_out(die_once, todo, marks=str(tmp_path))] == todo
     assert (tmp_path / "3").exists()
+
+
+@pytest.mark.ray
+def test_no_thread_is_left(ray_cluster: int) -> None:
+    def extra() -> set[threading.Thread]:
+        return set(threading.enumerate()) - before
+
+    list(fan_out(work, ["0"], sign=""))  # Ray's own, which stay
+    before = set(threading.enumerate())
+    for i in range(3):
+        list(fan_out(work, [str(i), "x"], sign=""))
+    until = time.monotonic() + 60
+    while extra() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not extra()
