@@ -122,7 +122,7 @@ def _has_rows(path: Path) -> bool:
     if path.suffix == ".parquet":
         with pq.ParquetFile(path) as file:
             return bool(file.metadata.num_rows)
-    return any(batch.num_rows for batch in _csv_batches(path, []))
+    return any(True for _ in read_piece(Piece(path=str(path)), []))
 
 
 def _require(path: Path, names: list[str], columns: list[str]) -> None:

@@ -114,6 +114,13 @@ def test_damage_inside_a_parquet_file(parquet: Path) -> None:
         everything([parquet], ["a"])
 
 
+def test_equal_files_that_are_damaged_are_named_as_such(tmp_path: Path) -> None:
+    for name in ("0.csv", "1.csv"):
+        (tmp_path / name).write_text("a,b\n" + "1,2\n" * 400_000 + "1,2,3\n")  # behind what is read for the header
+    with pytest.raises(BadInputError, match=r"1\.csv: cannot be read"):
+        find_pieces([tmp_path], ["a"])
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"a,b\n1,2\n1,2,3\n", b"a,b\n1,\xff\xfe\n"], ids=["empty", "ragged", "not UTF-8"]
 )
