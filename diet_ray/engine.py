@@ -30,10 +30,8 @@ from diet_ray.owners import OwnedShards
 from diet_ray.pipeline import blocks_to_distil, check_nets, run_stream
 from diet_ray.scoring import ShardScorer, score_alone
 from diet_ray.select import Sketch, merge_as_they_come
+from diet_ray.stages import RECORDS
 from diet_ray.store import StageManifest, committed_stages, open_run
-
-RECORDS = "ray"
-"""Folder in a run folder where Ray Train keeps its own record of the worker group, for as long as it lives."""
 
 
 class RayEngine:

@@ -62,9 +62,10 @@ def found_files(sources: list[Path]) -> list[Found]:
 def _below(source: Path) -> list[Found]:
     if not source.exists():
         raise BadInputError(source, "no such file or folder", remedy="correct the path")
-    table = next((folder for folder in _upwards(source) if (folder / _LOG).is_dir()), None)
+    place = source.absolute()
+    table = next((folder for folder in (place, *place.parents) if (folder / _LOG).is_dir()), None)
     if table is not None:
-        return sorted(_live(table, source.absolute()), key=lambda one: one.path)
+        return _live(table, place)
     if not source.is_dir():
         if not source.name.endswith(SUFFIXES):
             raise BadInputError(
@@ -90,10 +91,6 @@ def _inside(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _upwards(path: Path) -> list[Path]:
-    return [path.absolute(), *path.absolute().parents]
-
-
 def _partition(path: Path) -> dict[str, str | None]:
     """What the folders above a file say, the nearest last."""
     pairs = [name.split("=", 1) for name in path.parts[:-1] if "=" in name]
@@ -103,8 +100,8 @@ def _partition(path: Path) -> dict[str, str | None]:
 # --- Delta
 
 
-def _live(table: Path, below: Path) -> Iterator[Found]:
-    """The files of a Delta table's latest version that lie at or below a path."""
+def _live(table: Path, below: Path) -> list[Found]:
+    """The files of a Delta table's latest version that lie at or below a path, sorted by path."""
     try:
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError
@@ -120,12 +117,12 @@ def _live(table: Path, below: Path) -> Iterator[Found]:
             table, f"Delta table that cannot be read: {str(error).splitlines()[0]}", remedy="see what its writer says"
         ) from error
     found = [Found(_place(table, file["path"]), columns | _values(file)) for file in files]
-    mine = [one for one in found if below in _upwards(one.path)]
+    mine = [one for one in found if one.path.is_relative_to(below)]
     if not mine:
         raise BadInputError(
             below, f"no file of the latest version of the Delta table {table} is here", remedy="give the table itself"
         )
-    yield from mine
+    return sorted(mine, key=lambda one: one.path)
 
 
 def _check(table: Path, version: Any) -> None:

@@ -17,10 +17,10 @@ from diet_ray.archive import Archive
 from diet_ray.archive_lock import live_archive_lock
 from diet_ray.errors import ConfigError
 from diet_ray.lock import live_lock, locked, refusal
-from diet_ray.stages import stage_folder, waiting_folder
+from diet_ray.stages import RECORDS, stage_folder, waiting_folder
 
 _IN_RUN: list[tuple[str, str]] = [
-    (r"ray", "records of Ray Train"),
+    (RECORDS, "records of Ray Train"),
     (r"\.[a-z]+\.json\.tmp", "half-written manifest"),
     (r"\.lock\.[0-9a-f]{16}\.(claim|tmp|probe)", "left by a process that was taking the lock"),
 ]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+RECORDS = "ray"
+"""Folder in a run folder where Ray Train keeps its own record of the worker group, for as long as it lives."""
+
 
 def is_uri(place: str) -> bool:
     """Whether a place is given as a URI and not as a path."""

@@ -1,4 +1,5 @@
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,6 @@ def test_a_damaged_log_is_named(table: Path) -> None:
 
 
 def test_without_the_extra(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "deltalake", None)
+    monkeypatch.setitem(sys.modules, "deltalake", None)
     with pytest.raises(ResourceError, match=r"pip install 'diet_ray\[delta\]'"):
         found_files([table])
