@@ -174,7 +174,7 @@ def timing(way: str, wall: float, run: Path, plain: Path) -> Timing:
     return Timing(
         way=way,
         wall=round(wall, 2),
-        steps={name: round(sum(stage.steps.get(name, 0.0) for stage in summary.stages), 2) for name in STEPS},
+        steps={name: round(sum(stage.steps.get(name, 0.0) for stage in summary.stages), 4) for name in STEPS},
         stages=summary.seconds,
         same_bytes=[entry.sha256 for entry in mine.stage.memory] == [entry.sha256 for entry in its.stage.memory],
         difference=difference(mine.units, its.units),
