@@ -25,8 +25,9 @@ from diet_ray.blocks import Log, LogManifest, open_log
 from diet_ray.cut import By, Cut, cut
 from diet_ray.encode import COUNTS, VOCABULARY, build_vocabulary, count_ids, read_vocabulary
 from diet_ray.errors import ConfigError, CorruptArtefactError, SchemaError
-from diet_ray.ingest import SHARD_ROWS, Progress, encode, partition, survey, write_manifests
+from diet_ray.ingest import SHARD_ROWS, write_manifests
 from diet_ray.lock import locked
+from diet_ray.passes import Progress, encode, partition, survey
 from diet_ray.schema import Schema
 from diet_ray.settings import Settings, write_json
 from diet_ray.sources import find_pieces
@@ -94,7 +95,7 @@ def append(
         _check(log, schema, by)
         report = on_progress or (lambda stage, done, total, rows: None)
         pieces = find_pieces(sources, schema.columns)
-        seconds, rows = survey(pieces, schema, report)
+        seconds, rows, _ = survey(pieces, schema, report)
         plan, before = plan_blocks(seconds, rows, log, by=by, now=now, shard_rows=shard_rows, blocks=blocks)
         if plan is None:
             left = int(rows.sum()) - before

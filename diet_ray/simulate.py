@@ -16,7 +16,8 @@ from pathlib import Path
 from diet_ray.appearing import appearing
 from diet_ray.blocks import LogManifest, write_shard
 from diet_ray.fan_out import fan_out
-from diet_ray.ingest import Progress, ShardDone, block_manifest
+from diet_ray.ingest import block_manifest
+from diet_ray.passes import Progress, ShardDone
 from diet_ray.settings import Settings, write_json
 from diet_ray.truth import FIRST_DAY, draw
 from diet_ray.world import SimulateConfig

@@ -13,8 +13,7 @@ import pytest
 from deltalake import write_deltalake
 from small_run import bytes_of
 
-from diet_ray import ingest as ingest_module
-from diet_ray import sources
+from diet_ray import passes, sources
 from diet_ray.blocks import open_log
 from diet_ray.encode import Edges
 from diet_ray.errors import BadInputError, ConfigError, SchemaError
@@ -127,9 +126,7 @@ def test_ray_gives_the_bytes_of_a_plain_loop(tmp_path: Path, ray_cluster: int, m
     paths, schema = write(make_table(), tmp_path / "in"), make_schema()
     seen: list[tuple[str, int, int, int]] = []
     ingest(schema, paths, tmp_path / "ray", by="day", shard_rows=300, on_progress=lambda *step: seen.append(step))
-    monkeypatch.setattr(
-        ingest_module, "fan_out", lambda function, todo, **shared: (function(x, **shared) for x in todo)
-    )
+    monkeypatch.setattr(passes, "fan_out", lambda function, todo, **shared: (function(x, **shared) for x in todo))
     ingest(schema, paths, tmp_path / "plain", by="day", shard_rows=300)
     assert bytes_of(tmp_path / "ray") == bytes_of(tmp_path / "plain")
     assert {stage: (done, total, rows) for stage, done, total, rows in seen} == {

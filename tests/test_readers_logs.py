@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from diet_ray import ingest as ingest_module
+from diet_ray import passes
 from diet_ray.blocks import open_log
 from diet_ray.errors import BadInputError
 from diet_ray.fan_out import fan_out
@@ -350,7 +350,7 @@ def test_kuairand_27k_in_parts(tmp_path: Path) -> None:
 def test_ingest_of_a_published_log_on_the_cluster(
     tmp_path: Path, ray_cluster: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingest_module, "fan_out", fan_out)
+    monkeypatch.setattr(passes, "fan_out", fan_out)
     (tmp_path / "train.txt").write_text("\n".join(criteo_lines(700)))
     frame = prepared("criteo-kaggle", tmp_path, tmp_path / "out", [f"1970-01-0{day}" for day in range(1, 8)])
     log = open_log(tmp_path / "log")

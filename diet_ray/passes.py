@@ -1,0 +1,266 @@
+"""The three passes of an ingest, each one Ray task per piece or shard, none of them a global shuffle.
+
+    survey      per piece: check the times, count rows per second         -> where blocks and shards begin
+    partition   per piece: check all columns, split the rows by shard     -> temporary files, vocabulary counts
+    encode      per shard: gather its rows, sort by time, encode, write   -> Parquet shards
+
+With an allowance for rows that break a rule (`diet_ray.quarantine`) the survey checks all columns: those rows must be known before the
+blocks are cut.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from diet_ray.blocks import Shard, write_shard
+from diet_ray.cells import Origin
+from diet_ray.columns import canonical, pick
+from diet_ray.cut import Cut
+from diet_ray.encode import COUNTS, Edges, Encoder, count_values, first_slots, fit_edges, merge_counts
+from diet_ray.fan_out import fan_out
+from diet_ray.quarantine import REFUSED, check_allowance, sift
+from diet_ray.schema import Schema
+from diet_ray.settings import Settings
+from diet_ray.sources import Piece, read_piece
+from diet_ray.times import read_time
+
+Progress = Callable[[str, int, int, int], None]
+"""Called as `on_progress(stage, done, total, rows)` after each piece or shard; rows is the sum so far in this stage."""
+
+
+class ShardPlan(Settings):
+    """What the encode pass does for one shard."""
+
+    folder: str
+    """Folder of the block."""
+    name: str
+    """File name of the shard."""
+    block: int
+    """Index of the block."""
+    first_row_id: int
+    """Row id of the shard's first row."""
+    batches: list[tuple[str, int]]
+    """The temporary batches that hold its rows, in source order: Arrow file, position in it."""
+
+
+class ShardDone(Settings):
+    """What the encode pass reports of one shard."""
+
+    shard: Shard
+    """Its manifest entry."""
+    time_min: int
+    """Time of its first row, ms."""
+    time_max: int
+    """Time of its last row, ms."""
+
+
+def survey(
+    pieces: list[Piece], schema: Schema, report: Progress, allowed: int = 0
+) -> tuple[np.ndarray, np.ndarray, pa.Table]:
+    """Which seconds have how many rows.
+
+    Returns:
+        The seconds of the rows that break no rule, `[M]` int64 ascending; how many rows each has; and the rows that break one (schema
+        `REFUSED`), as many as are allowed.
+    """
+    seconds, rows, refused = np.zeros(0, np.int64), np.zeros(0, np.int64), REFUSED.empty_table()
+    results = fan_out(survey_piece, [piece.model_dump_json() for piece in pieces], schema=schema, allowed=allowed)
+    for done, result in enumerate(results, start=1):
+        table, bad = (_from_bytes(part) for part in _from_bytes(result)["part"].to_pylist())
+        refused = pa.concat_tables([refused, bad])
+        check_allowance(refused, allowed)
+        seconds, rows = _add(seconds, rows, table["second"].to_numpy(), table["rows"].to_numpy())
+        report("survey", done, len(pieces), int(rows.sum()))
+    return seconds, rows, refused
+
+
+def survey_piece(description: str, schema: Schema, allowed: int) -> bytes:
+    """Ray task: count the rows of a `Piece` per second; where rows may be left out, find those, too."""
+    piece = Piece.model_validate_json(description)
+    seconds, rows, refused = np.zeros(0, np.int64), np.zeros(0, np.int64), REFUSED.empty_table()
+    for first, table in read_piece(piece, schema.columns if allowed else [schema.time.column]):
+        origin = _origin(piece, first, len(table))
+        if allowed:
+            stamp, bad = sift(table, schema, origin)
+            refused = pa.concat_tables([refused, bad])
+        else:
+            stamp = read_time(table, schema.time, origin)
+        seconds, rows = _add(seconds, rows, stamp // 1000, np.ones(len(stamp), np.int64))
+        if len(refused) > allowed:
+            break
+    counts = pa.table({"second": seconds, "rows": rows})
+    return _to_bytes(pa.table({"part": pa.array([_to_bytes(counts), _to_bytes(refused)], pa.binary())}))
+
+
+def partition(
+    pieces: list[Piece],
+    schema: Schema,
+    plan: Cut,
+    work: Path,
+    report: Progress,
+    refused: pa.Table = REFUSED.empty_table(),
+) -> tuple[list[list[tuple[str, int]]], pa.Table]:
+    """Per shard the temporary batches that hold its rows, in source order; and the vocabulary counts of the whole log."""
+    batches: list[list[tuple[str, int]]] = [[] for _ in plan.rows]
+    counts, waiting, total = COUNTS.empty_table(), [], 0
+    left_out: dict[str, list[int]] = {}
+    for file, row in zip(refused["file"].to_pylist(), refused["row"].to_pylist(), strict=True):
+        left_out.setdefault(file, []).append(row)
+    todo = [piece.model_dump_json() for piece in pieces]
+    results = fan_out(partition_piece, todo, schema=schema, plan=plan, left_out=left_out, work=str(work))
+    for done, result in enumerate(results, start=1):
+        table = _from_bytes(result)
+        meta = table.schema.metadata
+        for position, shard in enumerate(np.frombuffer(meta[b"shards"], np.int64)):
+            batches[shard].append((meta[b"file"].decode(), position))
+        waiting.append(table.replace_schema_metadata(None))
+        if sum(map(len, waiting)) > max(len(counts), 1_000_000):  # so that merging costs a constant per count
+            counts, waiting = merge_counts([counts, *waiting]), []
+        total += int(meta[b"rows"])
+        report("partition", done, len(pieces), total)
+    return batches, merge_counts([counts, *waiting])
+
+
+def partition_piece(description: str, schema: Schema, plan: Cut, left_out: dict[str, list[int]], work: str) -> bytes:
+    """Ray task: bring a `Piece` to canonical form and split it by shard into one Arrow file, one batch per shard and batch read.
+
+    `left_out` has, per file, the rows that are not to be in the log.
+    """
+    piece = Piece.model_validate_json(description)
+    name = Path(piece.path).name if piece.row_group is None else f"{Path(piece.path).name}.{piece.row_group}"
+    file = (
+        Path(work) / f"{secrets.token_hex(8)}.{name}.arrow"
+    )  # random: a task that runs again must not write into its own remains
+    shards: list[int] = []
+    counts: list[pa.Table] = [COUNTS.empty_table()]
+    kept = 0
+    writer: pa.RecordBatchFileWriter | None = None
+    for first, table in read_piece(piece, schema.columns):
+        origin = _origin(piece, first, len(table))
+        if piece.path in left_out:
+            good = np.flatnonzero(~np.isin(origin.rows, left_out[piece.path]))
+            table, origin = pick(table, good, origin)
+        shard = plan.shard_of(read_time(table, schema.time, origin))
+        inside = np.flatnonzero(shard >= 0)
+        order = inside[np.argsort(shard[inside], kind="stable")]
+        if not len(order):
+            continue
+        shard = shard[order]
+        table, origin = pick(table, order, origin)
+        rows = canonical(table, schema, origin).combine_chunks()
+        counts.append(count_values(rows, schema, plan.block[shard]))
+        if writer is None:
+            writer = pa.ipc.new_file(str(file), rows.schema, options=pa.ipc.IpcWriteOptions(compression="lz4"))
+        for begin, end in _runs(shard):
+            writer.write_batch(rows.slice(begin, end - begin).combine_chunks().to_batches()[0])
+            shards.append(int(shard[begin]))
+        kept += len(order)
+    if writer is not None:
+        writer.close()
+    meta = {b"file": str(file).encode(), b"shards": np.array(shards, np.int64).tobytes(), b"rows": str(kept).encode()}
+    return _to_bytes(merge_counts(counts).replace_schema_metadata(meta))
+
+
+def fit(schema: Schema, plan: Cut, batches: list[list[tuple[str, int]]]) -> Edges:
+    """Fit the numeric fields on the first block, one column in memory at a time."""
+    edges = {}
+    for field, slot in zip(schema.declared, first_slots(schema), strict=True):
+        if field.kind == "numeric":
+            parts = [np.zeros(0)]
+            for shard in np.flatnonzero(plan.block == 0):
+                for batch in _read_batches(batches[shard], f"slot.{slot}"):
+                    parts.append(batch.column(0).drop_null().to_numpy(zero_copy_only=False))
+            edges[field.name] = fit_edges(np.concatenate(parts), field)
+    return Edges(edges=edges)
+
+
+def encode(
+    schema: Schema, plan: Cut, batches: list[list[tuple[str, int]]], folder: Path, report: Progress
+) -> list[ShardDone]:
+    """Write all shards; their manifest entries, in order."""
+    todo = []
+    opens = np.searchsorted(plan.block, plan.block)
+    for shard, (block, position) in enumerate(zip(plan.block.tolist(), plan.first_row.tolist(), strict=True)):
+        place = folder / "blocks" / plan.names[block]
+        place.mkdir(parents=True, exist_ok=True)
+        step = ShardPlan(
+            folder=str(place),
+            name=f"shard-{shard - opens[shard]:05d}.parquet",
+            block=block,
+            first_row_id=(block << 32) + position,
+            batches=batches[shard],
+        )
+        todo.append(step.model_dump_json())
+    done: list[ShardDone] = []
+    rows = 0
+    for result in fan_out(encode_shard, todo, schema=schema, folder=str(folder)):
+        done.append(ShardDone.model_validate_json(result))
+        rows += done[-1].shard.rows
+        report("encode", len(done), len(todo), rows)
+    return done
+
+
+def encode_shard(description: str, schema: Schema, folder: str) -> bytes:
+    """Ray task: gather, sort, encode and write the shard of a `ShardPlan`."""
+    step = ShardPlan.model_validate_json(description)
+    encoder = _encoder(folder, step.block, schema.model_dump_json())
+    rows = encoder.encode(pa.Table.from_batches(_read_batches(step.batches)), step.first_row_id)
+    shard = write_shard(Path(step.folder) / step.name, rows)
+    done = ShardDone(shard=shard, time_min=int(rows.time[0]), time_max=int(rows.time[-1]))
+    return done.model_dump_json().encode()
+
+
+@lru_cache(maxsize=1)
+def _encoder(folder: str, block: int, schema: str) -> Encoder:
+    """A worker's encoder: the shards of a block follow one another, and a big vocabulary takes longer to load than a shard to encode."""
+    vocabulary = pq.read_table(Path(folder) / "vocabulary.parquet")
+    edges = Edges.model_validate_json((Path(folder) / "edges.json").read_bytes())
+    return Encoder.at(block, Schema.model_validate_json(schema), vocabulary, edges)
+
+
+def _read_batches(batches: list[tuple[str, int]], column: str | None = None) -> Iterator[pa.RecordBatch]:
+    """The temporary batches named, one file open at a time; one column of them, or all."""
+    name, reader = "", None
+    for file, position in batches:
+        if file != name or reader is None:
+            source = pa.memory_map(file)
+            fields = None if column is None else [pa.ipc.open_file(source).schema.get_field_index(column)]
+            name, reader = file, pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=fields))
+        yield reader.get_batch(position)
+
+
+def _origin(piece: Piece, first: int, rows: int) -> Origin:
+    return Origin(piece.path, np.arange(first, first + rows))
+
+
+def _add(
+    seconds: np.ndarray, rows: np.ndarray, more_seconds: np.ndarray, more_rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    merged, at = np.unique(np.concatenate([seconds, more_seconds]), return_inverse=True)
+    return merged, np.bincount(at, np.concatenate([rows, more_rows]), len(merged)).astype(np.int64)
+
+
+def _runs(shard: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Begin and end of each run of equal numbers."""
+    bounds = [0, *(np.flatnonzero(np.diff(shard)) + 1).tolist(), len(shard)]
+    yield from pairwise(bounds)
+
+
+def _to_bytes(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def _from_bytes(data: bytes) -> pa.Table:
+    with pa.ipc.open_stream(data) as reader:
+        return reader.read_all()
