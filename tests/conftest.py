@@ -79,7 +79,7 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> None:
     def loop(function: Callable[..., bytes], descriptions: Sequence[str], **shared: Any) -> Iterator[bytes]:
         return (function(description, **shared) for description in descriptions)
 
-    for module in ("ingest", "simulate"):
+    for module in ("passes", "simulate"):
         monkeypatch.setattr(f"diet_ray.{module}.fan_out", loop)
 
 
