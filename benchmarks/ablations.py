@@ -58,6 +58,7 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "labels: the rows' own": ("memory/hard/shared+adapter", {}),
     "students: no adapter": ("memory/drawn/shared", {}),
     "students: two, averaged": (METHOD, {"students": 2}),
+    "students: lr 2.5e-3": (METHOD, _stream("student", lr=2.5e-3)),
     "students: lr 5e-3": (METHOD, _stream("student", lr=5e-3)),
     "students: lr 2e-2": (METHOD, _stream("student", lr=2e-2)),
     "students: 50 steps": (METHOD, _stream("student", steps=50)),
