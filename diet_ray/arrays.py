@@ -1,6 +1,10 @@
-"""numpy arrays of one or two dimensions as Arrow columns and back: `[N]` as a plain column, `[N, W]` as fixed-size lists of W."""
+"""Between numpy, Arrow and bytes: arrays of one or two dimensions as columns, `[N]` plain and `[N, W]` as fixed-size lists of W; tables as
+Arrow IPC streams, to travel between processes."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -21,3 +25,22 @@ def values_of(column: pa.ChunkedArray) -> np.ndarray:
         width: int = chunk.type.list_size
         return np.asarray(chunk.flatten().to_numpy()).reshape(len(chunk), width)
     return np.asarray(chunk.to_numpy())
+
+
+def runs(values: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Begin and end of each run of equal numbers in `values [N]`; of no numbers the one empty run."""
+    yield from pairwise([0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)])
+
+
+def to_ipc(table: pa.Table) -> bytes:
+    """A table, with its schema's metadata, as an Arrow IPC stream."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def from_ipc(data: bytes) -> pa.Table:
+    """Inverse of `to_ipc`; the table shares the memory of `data`."""
+    with pa.ipc.open_stream(data) as reader:
+        return reader.read_all()

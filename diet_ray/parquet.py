@@ -8,7 +8,6 @@ cannot be divided.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from diet_ray.arrays import runs
 from diet_ray.pages import Chunk, PageError, read_chunk
 
 BATCH_ROWS = 131_072
@@ -151,8 +151,7 @@ def _plain(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     if sizes.max(initial=0) > BATCH_BYTES:
         raise BombError(f"the text of a single row takes {sizes.max()} bytes, at most {BATCH_BYTES} can be read")
     part = np.cumsum(sizes) // BATCH_BYTES
-    bounds = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), batch.num_rows]
-    for begin, end in pairwise(bounds):
+    for begin, end in runs(part):
         rows = batch.slice(begin, end - begin)
         yield pa.RecordBatch.from_arrays([_written_out(column) for column in rows.columns], batch.schema.names)
 

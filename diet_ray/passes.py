@@ -13,13 +13,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from diet_ray.arrays import from_ipc, runs, to_ipc
 from diet_ray.blocks import Shard, write_shard
 from diet_ray.cells import Origin
 from diet_ray.columns import canonical, pick
@@ -74,7 +74,7 @@ def survey(
     seconds, rows, refused = np.zeros(0, np.int64), np.zeros(0, np.int64), REFUSED.empty_table()
     results = fan_out(survey_piece, [piece.model_dump_json() for piece in pieces], schema=schema, allowed=allowed)
     for done, result in enumerate(results, start=1):
-        table, bad = (_from_bytes(part) for part in _from_bytes(result)["part"].to_pylist())
+        table, bad = (from_ipc(part) for part in from_ipc(result)["part"].to_pylist())
         refused = pa.concat_tables([refused, bad])
         check_allowance(refused, allowed)
         seconds, rows = _add(seconds, rows, table["second"].to_numpy(), table["rows"].to_numpy())
@@ -97,7 +97,7 @@ def survey_piece(description: str, schema: Schema, allowed: int) -> bytes:
         if len(refused) > allowed:
             break
     counts = pa.table({"second": seconds, "rows": rows})
-    return _to_bytes(pa.table({"part": pa.array([_to_bytes(counts), _to_bytes(refused)], pa.binary())}))
+    return to_ipc(pa.table({"part": pa.array([to_ipc(counts), to_ipc(refused)], pa.binary())}))
 
 
 def partition(
@@ -117,7 +117,7 @@ def partition(
     todo = [piece.model_dump_json() for piece in pieces]
     results = fan_out(partition_piece, todo, schema=schema, plan=plan, left_out=left_out, work=str(work))
     for done, result in enumerate(results, start=1):
-        table = _from_bytes(result)
+        table = from_ipc(result)
         meta = table.schema.metadata
         for position, shard in enumerate(np.frombuffer(meta[b"shards"], np.int64)):
             batches[shard].append((meta[b"file"].decode(), position))
@@ -159,14 +159,14 @@ def partition_piece(description: str, schema: Schema, plan: Cut, left_out: dict[
         counts.append(count_values(rows, schema, plan.block[shard]))
         if writer is None:
             writer = pa.ipc.new_file(str(file), rows.schema, options=pa.ipc.IpcWriteOptions(compression="lz4"))
-        for begin, end in _runs(shard):
+        for begin, end in runs(shard):
             writer.write_batch(rows.slice(begin, end - begin).combine_chunks().to_batches()[0])
             shards.append(int(shard[begin]))
         kept += len(order)
     if writer is not None:
         writer.close()
     meta = {b"file": str(file).encode(), b"shards": np.array(shards, np.int64).tobytes(), b"rows": str(kept).encode()}
-    return _to_bytes(merge_counts(counts).replace_schema_metadata(meta))
+    return to_ipc(merge_counts(counts).replace_schema_metadata(meta))
 
 
 def fit(schema: Schema, plan: Cut, batches: list[list[tuple[str, int]]]) -> Edges:
@@ -246,21 +246,3 @@ def _add(
 ) -> tuple[np.ndarray, np.ndarray]:
     merged, at = np.unique(np.concatenate([seconds, more_seconds]), return_inverse=True)
     return merged, np.bincount(at, np.concatenate([rows, more_rows]), len(merged)).astype(np.int64)
-
-
-def _runs(shard: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Begin and end of each run of equal numbers."""
-    bounds = [0, *(np.flatnonzero(np.diff(shard)) + 1).tolist(), len(shard)]
-    yield from pairwise(bounds)
-
-
-def _to_bytes(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())
-
-
-def _from_bytes(data: bytes) -> pa.Table:
-    with pa.ipc.open_stream(data) as reader:
-        return reader.read_all()

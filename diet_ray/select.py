@@ -21,7 +21,7 @@ from functools import reduce
 import numpy as np
 import pyarrow as pa
 
-from diet_ray.arrays import column_of, values_of
+from diet_ray.arrays import column_of, from_ipc, to_ipc, values_of
 from diet_ray.blocks import Rows
 from diet_ray.config import SelectConfig
 from diet_ray.errors import ConfigError
@@ -85,15 +85,12 @@ class Sketch:
         }
         table = pa.table({name: column_of(values) for name, values in columns.items()})
         table = table.replace_schema_metadata({"counts": json.dumps(self.counts.tolist())})
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
-        return bytes(sink.getvalue())
+        return to_ipc(table)
 
     @staticmethod
     def from_ipc(data: bytes) -> Sketch:
         """Inverse of `to_ipc`."""
-        table = pa.ipc.open_stream(data).read_all()
+        table = from_ipc(data)
         columns = {name: values_of(table[name]) for name in table.column_names}
         rows = Rows(**{name: columns[name] for name in ("row_id", "time", "user", "ids", "labels")})
         counts = np.array(json.loads(table.schema.metadata[b"counts"]), dtype=np.int64)
