@@ -46,22 +46,10 @@ class RayEngine:
         """See `Engine.score`: Ray Data streams the shards through a pool of actors, a sketch comes back of each."""
         if config.cluster.scorers == 0:
             return score_alone(log, block, checkpoints, config, keep, seed, device=self.crew.device)
-        sketches = fan_out(
-            _sketcher,
-            [shard.model_dump_json() for shard in block.shards],
-            pool=Pool(
-                min(config.cluster.scorers, len(block.shards)),
-                config.cluster.cpus_per_scorer,
-                config.cluster.gpus_per_scorer,
-            ),
-            log=log,
-            block=block,
-            checkpoints=checkpoints,
-            config=config,
-            keep=keep,
-            seed=seed,
-        )
-        return merge_as_they_come(map(Sketch.from_ipc, sketches), keep=keep)
+        sketch, failure = ray.get(_score.remote(log, block, checkpoints, config, keep, seed))
+        if failure is not None:
+            raise restore(json.loads(failure))
+        return Sketch.from_ipc(sketch)
 
 
 def distil(run: Path, config: StreamConfig, *, resume: bool = False) -> list[StageManifest]:
@@ -174,6 +162,31 @@ def _work(task: dict[Any, Any]) -> Any:
             raise  # the others wait for this one in a collective: only the end of the group frees them
         return json.dumps(describe(error))
     return None
+
+
+# Ray Data keeps something of each of its executions, most of it outside Python, for as long as the process lives that has started it. A
+# worker lives for thousands of blocks; the process of this task makes room for another after each 50.
+@ray.remote(num_cpus=0, max_calls=50)
+def _score(
+    log: Log, block: BlockManifest, checkpoints: list[Path], config: StreamConfig, keep: int, seed: int
+) -> tuple[bytes, str | None]:
+    """The sketch of a block as IPC bytes, or the user's error as JSON: raised, it would come back wrapped."""
+    cluster = config.cluster
+    sketches = fan_out(
+        _sketcher,
+        [shard.model_dump_json() for shard in block.shards],
+        pool=Pool(min(cluster.scorers, len(block.shards)), cluster.cpus_per_scorer, cluster.gpus_per_scorer),
+        log=log,
+        block=block,
+        checkpoints=checkpoints,
+        config=config,
+        keep=keep,
+        seed=seed,
+    )
+    try:
+        return merge_as_they_come(map(Sketch.from_ipc, sketches), keep=keep).to_ipc(), None
+    except DietError as error:
+        return b"", json.dumps(describe(error))
 
 
 def _sketcher(**shared: Any) -> Any:
