@@ -15,9 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.actor import _ActorClassMethodMetadata
 from ray.data import ActorPoolStrategy, DataContext
-from ray.data._internal.remote_fn import CACHED_FUNCTIONS
 
 from diet_ray.errors import DietError, describe, restore
 
@@ -67,14 +65,11 @@ def fan_out(
         )
     # One ahead, and not none: Ray 2.60 starts a thread for it in any case, and stops it only if it had something to do.
     batches: Iterable[Any] = work.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
-    try:
-        for batch in batches:
-            for result, failure in zip(batch["result"].to_pylist(), batch["failure"].to_pylist(), strict=True):
-                if failure is not None:
-                    raise restore(json.loads(failure))
-                yield result
-    finally:
-        _forget()
+    for batch in batches:
+        for result, failure in zip(batch["result"].to_pylist(), batch["failure"].to_pylist(), strict=True):
+            if failure is not None:
+                raise restore(json.loads(failure))
+            yield result
 
 
 def quiet() -> DataContext:
@@ -86,13 +81,6 @@ def quiet() -> DataContext:
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # it warns that the bars are off
     return context
-
-
-def _forget() -> None:
-    # For every execution Ray 2.60 makes a remote function and actor classes anew and caches them under keys that no other execution
-    # asks for. A worker lives for thousands of blocks, and would keep them all.
-    CACHED_FUNCTIONS.clear()
-    _ActorClassMethodMetadata.reset_cache()
 
 
 class _Caller:

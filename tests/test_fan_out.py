@@ -1,4 +1,3 @@
-import gc
 import os
 import signal
 import threading
@@ -6,8 +5,6 @@ import time
 from pathlib import Path
 
 import pytest
-from ray.actor import ActorClass
-from ray.remote_function import RemoteFunction
 
 from diet_ray.errors import BadInputError
 from diet_ray.fan_out import fan_out
@@ -66,16 +63,3 @@ def test_no_thread_is_left(ray_cluster: int) -> None:
     while extra() and time.monotonic() < until:
         time.sleep(0.05)
     assert not extra()
-
-
-@pytest.mark.ray
-def test_ray_remembers_no_execution(ray_cluster: int) -> None:
-    def kept() -> int:
-        gc.collect()
-        return sum(issubclass(type(thing), ActorClass | RemoteFunction) for thing in gc.get_objects())
-
-    list(fan_out(work, ["0"], sign=""))
-    before = kept()
-    for i in range(3):
-        list(fan_out(work, [str(i), "x"], sign=""))
-    assert kept() <= before
