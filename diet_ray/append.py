@@ -27,7 +27,7 @@ from diet_ray.encode import COUNTS, VOCABULARY, build_vocabulary, count_ids, rea
 from diet_ray.errors import ConfigError, CorruptArtefactError, SchemaError
 from diet_ray.ingest import SHARD_ROWS, write_manifests
 from diet_ray.lock import locked
-from diet_ray.passes import Progress, encode, partition, survey
+from diet_ray.passes import Progress, encode, partition, survey, untold
 from diet_ray.schema import Schema
 from diet_ray.settings import Settings, write_json
 from diet_ray.sources import find_pieces
@@ -68,7 +68,7 @@ def append(
     now: float,
     shard_rows: int = SHARD_ROWS,
     blocks: int | None = None,
-    on_progress: Progress | None = None,
+    on_progress: Progress = untold,
 ) -> Appended:
     """Add the blocks that follow a log's last one. Ray must be initialised; every node must see the same paths.
 
@@ -93,9 +93,8 @@ def append(
     with locked(path):
         log = open_log(path)
         _check(log, schema, by)
-        report = on_progress or (lambda stage, done, total, rows: None)
         pieces = find_pieces(sources, schema.columns)
-        seconds, rows, _ = survey(pieces, schema, report)
+        seconds, rows, _ = survey(pieces, schema, on_progress)
         plan, before = plan_blocks(seconds, rows, log, by=by, now=now, shard_rows=shard_rows, blocks=blocks)
         if plan is None:
             left = int(rows.sum()) - before
@@ -105,11 +104,11 @@ def append(
         try:
             work = folder / "work"
             work.mkdir(parents=True)
-            batches, counts = partition(pieces, schema, plan, work, report)
+            batches, counts = partition(pieces, schema, plan, work, on_progress)
             vocabulary = grow_vocabulary(path, log, counts)
             pq.write_table(vocabulary, folder / "vocabulary.parquet", compression="zstd")
             shutil.copyfile(path / "edges.json", folder / "edges.json")
-            done = encode(schema, plan, batches, folder, report)
+            done = encode(schema, plan, batches, folder, on_progress)
             new = plan.names[len(log.blocks) :]
             write_manifests(folder, schema, plan, done, vocabulary)
             for name in new:

@@ -19,7 +19,7 @@ from diet_ray.blocks import BlockManifest, LogManifest
 from diet_ray.cut import By, Cut, cut
 from diet_ray.encode import build_vocabulary, count_ids
 from diet_ray.errors import BadInputError, ConfigError
-from diet_ray.passes import Progress, ShardDone, encode, fit, partition, survey
+from diet_ray.passes import Progress, ShardDone, encode, fit, partition, survey, untold
 from diet_ray.quarantine import FILE, assign
 from diet_ray.schema import Schema
 from diet_ray.settings import write_json
@@ -38,7 +38,7 @@ def ingest(
     shard_rows: int = SHARD_ROWS,
     blocks: int | None = None,
     max_quarantined_rows: int = 0,
-    on_progress: Progress | None = None,
+    on_progress: Progress = untold,
 ) -> LogManifest:
     """Turn files into a log at `out`. Ray must be initialised; every node must see the same paths.
 
@@ -68,12 +68,11 @@ def ingest(
         raise ConfigError(f"ingest: by must be 'day', 'week' or a number of rows, not {by!r}")
     if not sources:
         raise ConfigError("ingest: no source given; name Parquet or CSV files, or folders of them")
-    report = on_progress or (lambda stage, done, total, rows: None)
     pieces = find_pieces(sources, schema.columns)
     with appearing(out, "log") as folder:
         work = folder / "work"
         work.mkdir()
-        seconds, rows, refused = survey(pieces, schema, report, max_quarantined_rows)
+        seconds, rows, refused = survey(pieces, schema, on_progress, max_quarantined_rows)
         if not len(seconds):
             raise BadInputError(
                 ", ".join(map(str, sources)),
@@ -86,11 +85,11 @@ def ingest(
         quarantine, quarantined = assign(refused, plan)
         if len(quarantine):
             pq.write_table(quarantine, folder / FILE, compression="zstd")
-        batches, counts = partition(pieces, schema, plan, work, report, refused)
+        batches, counts = partition(pieces, schema, plan, work, on_progress, refused)
         vocabulary = build_vocabulary(counts, schema)
         pq.write_table(vocabulary, folder / "vocabulary.parquet", compression="zstd")
         write_json(folder / "edges.json", fit(schema, plan, batches))
-        done = encode(schema, plan, batches, folder, report)
+        done = encode(schema, plan, batches, folder, on_progress)
         write_manifests(folder, schema, plan, done, vocabulary, quarantined)
         shutil.rmtree(work)
         manifest = LogManifest(log_schema=schema, blocks=plan.names)

@@ -36,6 +36,10 @@ Progress = Callable[[str, int, int, int], None]
 """Called as `on_progress(stage, done, total, rows)` after each piece or shard; rows is the sum so far in this stage."""
 
 
+def untold(stage: str, done: int, total: int, rows: int) -> None:
+    """The progress of which nobody wants to hear."""
+
+
 class ShardPlan(Settings):
     """What the encode pass does for one shard."""
 

@@ -17,7 +17,7 @@ from diet_ray.appearing import appearing
 from diet_ray.blocks import LogManifest, write_shard
 from diet_ray.fan_out import fan_out
 from diet_ray.ingest import block_manifest
-from diet_ray.passes import Progress, ShardDone
+from diet_ray.passes import Progress, ShardDone, untold
 from diet_ray.settings import Settings, write_json
 from diet_ray.truth import FIRST_DAY, draw
 from diet_ray.world import SimulateConfig
@@ -36,7 +36,7 @@ class ShardToDraw(Settings):
     """Number of rows."""
 
 
-def simulate(config: SimulateConfig, out: Path, *, on_progress: Progress | None = None) -> LogManifest:
+def simulate(config: SimulateConfig, out: Path, *, on_progress: Progress = untold) -> LogManifest:
     """Write a simulated log to `out`. Ray must be initialised; every node must see the same path.
 
     The same config gives the same bytes. A longer log, of the same config but for `blocks`, begins with the same blocks.
@@ -49,7 +49,6 @@ def simulate(config: SimulateConfig, out: Path, *, on_progress: Progress | None 
     Raises:
         ConfigError: `out` exists already, or cannot be made.
     """
-    report = on_progress or (lambda stage, done, total, rows: None)
     names = [str(FIRST_DAY + block) for block in range(config.blocks)]
     per_block, n_ids = -(-config.rows // config.shard_rows), int(config.log_schema.first_static_id[-1])
     with appearing(out, "log") as folder:
@@ -64,7 +63,7 @@ def simulate(config: SimulateConfig, out: Path, *, on_progress: Progress | None 
             for done in islice(results, per_block):
                 members.append(ShardDone.model_validate_json(done))
                 rows += members[-1].shard.rows
-                report("simulate", block * per_block + len(members), len(todo), rows)
+                on_progress("simulate", block * per_block + len(members), len(todo), rows)
             write_json(folder / "blocks" / name / "manifest.json", block_manifest(name, block, members, n_ids))
         manifest = LogManifest(log_schema=config.log_schema, blocks=names)
         write_json(folder / "log.json", manifest)
