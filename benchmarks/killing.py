@@ -66,8 +66,8 @@ def strike(place: Place, driver: Driver, kill: Kill, seconds: float = PATIENCE) 
 
 def _strike(place: Place, driver: Driver, kill: Kill) -> bool:
     until = time.monotonic() + 60
-    if kill.target == "scorer":  # it takes its time to start, and is there for a part of a step alone
-        while not place.processes("scorer"):
+    if kill.target in ("scorer", "scoring"):  # they take their time to start, and are there for a part of a step alone
+        while not place.processes(kill.target):
             if driver.news() or time.monotonic() > until or driver.process.poll() is not None:
                 return False
             time.sleep(0.005)

@@ -28,6 +28,7 @@ COMMAND = Path(sysconfig.get_path("scripts")) / "diet-ray"
 TITLES = {
     "worker": "ray::RayTrainWorker",
     "scorer": "ray::MapWorker",
+    "scoring": "ray::_score",
     "owner": "ray::ShardOwner",
     "controller": "ray::TrainController",
     "trial": "ray::ImplicitFunc",

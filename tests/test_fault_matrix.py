@@ -21,7 +21,7 @@ import pytest
 import yaml
 from killing import Kill, bytes_of, ended, finish, strike, undisturbed
 from private_ray import environment
-from small_cluster import PATIENCE, Driver, Place
+from small_cluster import COMMAND, PATIENCE, Driver, Place
 
 # Both marks, so that `-m 'not ray'` leaves them out as well.
 pytestmark = [pytest.mark.faults, pytest.mark.ray, pytest.mark.timeout(4 * PATIENCE)]
@@ -103,9 +103,11 @@ def test_the_controller_of_the_workers_dies(place: Place, log: Path, whole: Path
     assert codes == [2] * len(POINTS) + [0]
 
 
-def test_a_scorer_that_dies_is_replaced_and_nobody_notices(place: Place, log: Path, whole: Path) -> None:
-    kills = [Kill("scorer", "start", "score", stage, delay=delay) for stage, delay in enumerate([0, 0.5, 1, 1.5, 2])]
-    run = place.folder / "scorer"
+@pytest.mark.parametrize("target", ["scorer", "scoring"])
+def test_a_scorer_that_dies_is_replaced_and_nobody_notices(place: Place, log: Path, whole: Path, target: str) -> None:
+    """Or the process that hands them their shards."""
+    kills = [Kill(target, "start", "score", stage, delay=delay) for stage, delay in enumerate([0, 0.5, 1, 1.5, 2])]
+    run = place.folder / target
     driver = place.distil(run, log, **CLUSTER)
     hit = [strike(place, driver, kill) for kill in kills]
     assert ended(driver) == 0
@@ -235,7 +237,7 @@ def test_a_trial_that_dies_is_run_again(place: Place, log: Path, whole: Path) ->
 
     def sweep(out: Path, *more: str) -> subprocess.Popen[bytes]:
         words = ["sweep", "--memory", str(whole), "--candidates", str(place.folder / "pool.yaml"), "--seeds", "1"]
-        command = [shutil.which("diet-ray"), "--quiet", "--address", place.cluster.address, *words, "--out", str(out)]
+        command = [COMMAND, "--quiet", "--address", place.cluster.address, *words, "--out", str(out)]
         return subprocess.Popen([*map(str, command), *more], env=place.environment)
 
     def board(out: Path) -> Any:
