@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from killing import ended
 from scipy.stats import theilslopes
-from small_cluster import PATIENCE, Driver, Place, Stuck, parent, title
+from small_cluster import PATIENCE, TITLES, Driver, Place, Stuck, parent, title
 from tables import NOT_YET, filled, markdown
 
 ROOT = Path(__file__).parents[1]
@@ -30,9 +30,9 @@ WARM = 0.25
 
 PARTS = {
     "driver": "",
-    "worker": "ray::RayTrainWorker",
-    "owners": "ray::ShardOwner",
-    "controller": "ray::TrainController",
+    "worker": TITLES["worker"],
+    "owners": TITLES["owner"],
+    "controller": TITLES["controller"],
 }
 """The processes of a run that live as long as it does, by the titles that Ray gives them."""
 
@@ -50,7 +50,7 @@ def sample(place: Place, driver: Driver) -> dict[str, float]:
     titles = [title(pid) for pid in of_part(place, "")]
     found["Ray processes"] = len(titles)
     # A scorer that is just ending is none that has leaked.
-    busy = [name for name in titles if not name.startswith(("ray::IDLE", "ray::MapWorker"))]
+    busy = [name for name in titles if not name.startswith(("ray::IDLE", TITLES["scorer"]))]
     found["Ray actors"] = len([name for name in busy if name.startswith("ray::")])
     found["GCS MB"] = megabytes(place.gcs())
     found["raylets MB"] = sum(megabytes(pid) for pid in place.raylets())

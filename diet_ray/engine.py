@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import uuid
 from functools import partial
@@ -48,7 +47,7 @@ class RayEngine:
             return score_alone(log, block, checkpoints, config, keep, seed, device=self.crew.device)
         sketch, failure = ray.get(_score.remote(log, block, checkpoints, config, keep, seed))
         if failure is not None:
-            raise restore(json.loads(failure))
+            raise restore(failure)
         return Sketch.from_ipc(sketch)
 
 
@@ -107,7 +106,7 @@ def _train(run: Path, config: StreamConfig) -> None:
         shards.close()
     failure = result.return_value  # type: ignore[attr-defined]
     if failure:
-        raise restore(json.loads(str(failure)))
+        raise restore(str(failure))
 
 
 def check_cluster(cluster: ClusterConfig) -> None:
@@ -160,7 +159,7 @@ def _work(task: dict[Any, Any]) -> Any:
     except DietError as error:
         if config.cluster.workers > 1:
             raise  # the others wait for this one in a collective: only the end of the group frees them
-        return json.dumps(describe(error))
+        return describe(error)
     return None
 
 
@@ -186,7 +185,7 @@ def _score(
     try:
         return merge_as_they_come(map(Sketch.from_ipc, sketches), keep=keep).to_ipc(), None
     except DietError as error:
-        return b"", json.dumps(describe(error))
+        return b"", describe(error)
 
 
 def _sketcher(**shared: Any) -> Any:

@@ -6,6 +6,7 @@ without a traceback and exits with `exit_code`; anything that is not a `DietErro
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -69,22 +70,24 @@ class LockedError(DietError):
     """Another process works in the run folder."""
 
 
-def describe(error: DietError) -> dict[str, Any]:
-    """An error as plain data, for a worker to hand over as a result: an exception that crosses Ray comes back wrapped."""
+def describe(error: DietError) -> str:
+    """An error as JSON, for a worker to hand over as a result: an exception that crosses Ray comes back wrapped."""
+    description: dict[str, Any] = {"type": type(error).__name__, "args": [str(error)]}
     if isinstance(error, BadInputError):
-        return {
+        description = {
             "type": "BadInputError",
             "args": [error.file, error.problem],
             "column": error.column,
             "remedy": error.remedy,
         }
-    return {"type": type(error).__name__, "args": [str(error)]}
+    return json.dumps(description)
 
 
-def restore(description: dict[str, Any]) -> DietError:
+def restore(description: str) -> DietError:
     """The error that `describe` described."""
+    found = json.loads(description)
     subclasses: list[Any] = DietError.__subclasses__()
     kinds = {kind.__name__: kind for kind in subclasses}
-    extra = {key: description[key] for key in ("column", "remedy") if key in description}
-    error: DietError = kinds.get(description["type"], DietError)(*description["args"], **extra)
+    extra = {key: found[key] for key in ("column", "remedy") if key in found}
+    error: DietError = kinds.get(found["type"], DietError)(*found["args"], **extra)
     return error

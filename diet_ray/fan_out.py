@@ -6,7 +6,6 @@ how files split.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -68,7 +67,7 @@ def fan_out(
     for batch in batches:
         for result, failure in zip(batch["result"].to_pylist(), batch["failure"].to_pylist(), strict=True):
             if failure is not None:
-                raise restore(json.loads(failure))
+                raise restore(failure)
             yield result
 
 
@@ -110,5 +109,5 @@ def _call(batch: Any, call: Callable[[str], bytes]) -> pa.Table:
             failures.append(None)
         except DietError as error:
             results.append(None)
-            failures.append(json.dumps(describe(error)))
+            failures.append(describe(error))
     return pa.table({"result": pa.array(results, pa.binary()), "failure": pa.array(failures, pa.string())})

@@ -108,7 +108,7 @@ def _train(bench: Bench, todo: list[Training], scratch: Path, on_progress: OnPro
         shutil.rmtree(scratch, ignore_errors=True)
     for metrics in found:
         if metrics.get("failure"):
-            raise restore(json.loads(metrics["failure"]))
+            raise restore(metrics["failure"])
 
 
 class _Counter(tune.Callback):
@@ -132,7 +132,7 @@ def _trial(trial: dict[str, Any], *, config: str, cache: str, groups: list[list[
         tune.report({"done": done, "failure": None})
     except DietError as error:
         # As an exception it would come back as a traceback in a string.
-        tune.report({"done": 0, "failure": json.dumps(describe(error))})
+        tune.report({"done": 0, "failure": describe(error)})
 
 
 def _distil(description: str) -> bytes:
