@@ -29,9 +29,9 @@ from torch import Tensor
 
 from diet_ray.blocks import Rows
 from diet_ray.candidates import CandidateSpec, build
-from diet_ray.config import ReferenceConfig, StudentConfig
+from diet_ray.config import Precision, ReferenceConfig, StudentConfig
 from diet_ray.crew import Solo
-from diet_ray.device import CPU, Precision, autocast, gpu_fault
+from diet_ray.device import CPU, autocast, gpu_fault
 from diet_ray.reference import Predictor, Reference, train_pass
 from diet_ray.score import el2n
 from diet_ray.settings import Settings

@@ -30,11 +30,10 @@ from tables import show
 from diet_ray.baselines import full_log
 from diet_ray.blocks import Log, open_log
 from diet_ray.candidates import CandidateSpec
-from diet_ray.config import StudentConfig
+from diet_ray.config import StudentConfig, read_launch
 from diet_ray.dataset import load_memory
 from diet_ray.events import Events
 from diet_ray.judge import Verdict, judge
-from diet_ray.launch import read_launch
 from diet_ray.local import LocalEngine
 from diet_ray.pipeline import run_stream
 from diet_ray.settings import Settings, parse_json, write_json

@@ -27,7 +27,8 @@ from diet_ray.encode import COUNTS, VOCABULARY, build_vocabulary, count_ids, rea
 from diet_ray.errors import ConfigError, CorruptArtefactError, SchemaError
 from diet_ray.ingest import SHARD_ROWS, write_manifests
 from diet_ray.lock import locked
-from diet_ray.passes import Progress, encode, partition, survey, untold
+from diet_ray.mapper import Progress, no_progress
+from diet_ray.passes import encode, partition, survey
 from diet_ray.schema import Schema
 from diet_ray.settings import Settings, write_json
 from diet_ray.sources import find_pieces
@@ -68,7 +69,7 @@ def append(
     now: float,
     shard_rows: int = SHARD_ROWS,
     blocks: int | None = None,
-    on_progress: Progress = untold,
+    on_progress: Progress = no_progress,
 ) -> Appended:
     """Add the blocks that follow a log's last one. Ray must be initialised; every node must see the same paths.
 

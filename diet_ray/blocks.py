@@ -12,6 +12,7 @@ fixed_size_list<uint8>[T].
 """
 
 from __future__ import annotations
+from diet_ray.content import sha256
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -252,7 +253,3 @@ def block_sha256(log: Log, block: BlockManifest) -> str:
     return sha256(log.path / "blocks" / block.name / "manifest.json")
 
 
-def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

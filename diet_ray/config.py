@@ -9,8 +9,11 @@ from pydantic import Field as Key
 from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from diet_ray.candidates import CandidateSpec
-from diet_ray.device import Precision
-from diet_ray.settings import Settings
+from diet_ray.errors import ConfigError
+from diet_ray.settings import Settings, load_yaml
+
+Precision = Literal["float32", "bfloat16"]
+"""Of matrix products. Inputs, weights, sums over rows and everything that is kept are float32 in either case."""
 
 
 class ReferenceConfig(Settings):
@@ -195,3 +198,27 @@ class StreamConfig(Settings):
                 "refine.rounds needs reference.holdout > 0: hard targets must be rows that the reference has not seen"
             )
         return self
+
+
+class LaunchConfig(StreamConfig):
+    """A run's config with its place. The place is no part of what the run computes, so it stays out of the run's manifests."""
+
+    out: Path | None = None
+    """Run folder; `--out` on the command line wins."""
+    archive: str | None = None
+    """URI of a durable copy of every committed stage: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or file:///FOLDER. `--resume` fetches from
+    there what the run folder lacks. Another endpoint than Amazon's stands in AWS_ENDPOINT_URL, or behind the URI, as in
+    `s3://BUCKET/PREFIX?endpoint_override=HOST:PORT&scheme=http`."""
+
+
+def read_launch(path: Path, out: Path | None) -> tuple[Path, StreamConfig, str | None]:
+    """The run folder, the config and the archive that a file asks for, `out` before the file's own.
+
+    Raises:
+        ConfigError: the file cannot be read or has a bad key, or nobody names the run folder.
+    """
+    launch = load_yaml(LaunchConfig, path)
+    place = out or launch.out
+    if place is None:
+        raise ConfigError(f"{path}: missing key 'out': say where the run goes, there or with --out")
+    return place, StreamConfig.model_validate(launch.model_dump(exclude={"out", "archive"})), launch.archive

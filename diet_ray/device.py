@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from diet_ray.config import Precision
 from diet_ray.errors import ResourceError
 
 CPU = torch.device("cpu")
-
-Precision = Literal["float32", "bfloat16"]
-"""Of matrix products. Inputs, weights, sums over rows and everything that is kept are float32 in either case."""
 
 
 def gpu_fault(precision: Precision) -> str | None:

@@ -19,7 +19,8 @@ from diet_ray.blocks import BlockManifest, LogManifest
 from diet_ray.cut import By, Cut, cut
 from diet_ray.encode import build_vocabulary, count_ids
 from diet_ray.errors import BadInputError, ConfigError
-from diet_ray.passes import Progress, ShardDone, encode, fit, partition, survey, untold
+from diet_ray.mapper import Progress, no_progress
+from diet_ray.passes import ShardDone, encode, fit, partition, survey
 from diet_ray.quarantine import FILE, assign
 from diet_ray.schema import Schema
 from diet_ray.settings import write_json
@@ -38,7 +39,7 @@ def ingest(
     shard_rows: int = SHARD_ROWS,
     blocks: int | None = None,
     max_quarantined_rows: int = 0,
-    on_progress: Progress = untold,
+    on_progress: Progress = no_progress,
 ) -> LogManifest:
     """Turn files into a log at `out`. Ray must be initialised; every node must see the same paths.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -10,9 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.table import Column, Table
 
+from diet_ray.figures import formatted, size
 from diet_ray.inspection import BINS, Inspection, Spread
 from diet_ray.report import Panel, Section, panel, write_page
-from diet_ray.summary import size
 
 COLOURS = ("#7f8fa6", "#d1603d")
 """Of label 0 and label 1."""
@@ -33,7 +32,7 @@ def sections(found: Inspection) -> list[Section]:
                     f"{part.units:,}",
                     f"{part.share:.1%}",
                     *(f"{part.positives[task]:,} ({part.positives[task] / part.units:.0%})" for task in found.tasks),
-                    _number(part.influence, ".2e"),
+                    formatted(part.influence, ".2e"),
                 ]
                 for part in found.blocks
             ],
@@ -64,13 +63,13 @@ def sections(found: Inspection) -> list[Section]:
                 [
                     part.field,
                     f"{part.ids:,}",
-                    _number(part.embedding_norm, ".4f"),
-                    _number(part.delta_norm.median, ".2e"),
-                    _number(part.delta_norm.high, ".2e"),
+                    formatted(part.embedding_norm, ".4f"),
+                    formatted(part.delta_norm.median, ".2e"),
+                    formatted(part.delta_norm.high, ".2e"),
                     f"{part.moved:.0%}",
                     f"{part.drift_ids:,}",
-                    _number(part.cosine, ".4f"),
-                    _number(part.drift, ".1%"),
+                    formatted(part.cosine, ".4f"),
+                    formatted(part.drift, ".1%"),
                 ]
                 for part in found.fields
             ],
@@ -82,7 +81,10 @@ def sections(found: Inspection) -> list[Section]:
             "Weight and influence",
             columns=["", "mean", "least", "5 %", "median", "95 %", "largest"],
             rows=[
-                [name, *(_number(value, form) for value in (one.mean, one.low, one.q05, one.median, one.q95, one.high))]
+                [
+                    name,
+                    *(formatted(value, form) for value in (one.mean, one.low, one.q05, one.median, one.q95, one.high)),
+                ]
                 for name, one, form in (("weight", weight, ".4f"), ("influence", influence, ".2e"))
             ],
             note="Influence is the last measured effect of a step on the unit on the loss of held-out rows; positive helps. It is positive "
@@ -95,7 +97,7 @@ def sections(found: Inspection) -> list[Section]:
                 [
                     str(line.unit_id),
                     names[line.block],
-                    _number(line.influence, "+.2e"),
+                    formatted(line.influence, "+.2e"),
                     *(f"{line.labels[task]}, {line.soft_labels[task]:.3f}" for task in found.tasks),
                     ", ".join(f"{name} {'+'.join(map(str, ids)) or '-'}" for name, ids in line.ids.items()),
                 ]
@@ -111,7 +113,7 @@ def lead(found: Inspection) -> str:
     guard = ""
     if found.refined is not None:
         verdict = "was kept" if found.refined else "was not kept"
-        before, after = _number(found.guard_before, ".4f"), _number(found.guard_after, ".4f")
+        before, after = formatted(found.guard_before, ".4f"), formatted(found.guard_after, ".4f")
         guard = f" Refinement of the last stage {verdict} (guard loss {before} before, {after} after)."
     return (
         f"{found.units:,} units for {found.rows_seen:,} rows of {found.log}, up to block {found.block} (stage {found.stage}): "
@@ -216,8 +218,4 @@ def plot_fields(found: Inspection) -> Figure:
 
 
 def _middle(one: Spread) -> list[str]:
-    return [_number(value, ".3f") for value in (one.mean, one.q05, one.median, one.q95)]
-
-
-def _number(value: float, form: str) -> str:
-    return format(value, form) if math.isfinite(value) else "-"
+    return [formatted(value, ".3f") for value in (one.mean, one.q05, one.median, one.q95)]

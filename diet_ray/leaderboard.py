@@ -15,6 +15,7 @@ from rich.table import Column, Table
 
 from diet_ray.config import StudentConfig
 from diet_ray.errors import DietError
+from diet_ray.figures import mean_sd
 from diet_ray.judge import Standing, Verdict
 from diet_ray.settings import Metric, Settings
 
@@ -129,11 +130,6 @@ def standings_rows(lines: list[Standing], tasks: list[str]) -> tuple[list[str], 
         ]
         rows.append([line.candidate, line.trained_on, *cells, f"{line.train_seconds:.2f}"])
     return columns, rows
-
-
-def mean_sd(mean: float, sd: float) -> str:
-    """`0.7123 ± 0.0004`, the mean alone where there is one seed."""
-    return f"{mean:.4f}" if sd != sd else f"{mean:.4f} ± {sd:.4f}"
 
 
 def write_tables(out: Path, board: Leaderboard) -> None:

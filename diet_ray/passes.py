@@ -11,7 +11,7 @@ blocks are cut.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -26,18 +26,12 @@ from diet_ray.columns import canonical, pick
 from diet_ray.cut import Cut
 from diet_ray.encode import COUNTS, Edges, Encoder, count_values, first_slots, fit_edges, merge_counts
 from diet_ray.fan_out import fan_out
+from diet_ray.mapper import Progress
 from diet_ray.quarantine import REFUSED, check_allowance, sift
 from diet_ray.schema import Schema
 from diet_ray.settings import Settings
 from diet_ray.sources import Piece, read_piece
 from diet_ray.times import read_time
-
-Progress = Callable[[str, int, int, int], None]
-"""Called as `on_progress(stage, done, total, rows)` after each piece or shard; rows is the sum so far in this stage."""
-
-
-def untold(stage: str, done: int, total: int, rows: int) -> None:
-    """The progress of which nobody wants to hear."""
 
 
 class ShardPlan(Settings):

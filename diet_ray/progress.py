@@ -20,8 +20,8 @@ from rich.live import Live
 from rich.spinner import Spinner
 
 from diet_ray.events import read_events
+from diet_ray.figures import duration, size
 from diet_ray.stages import count_committed, stage_manifest
-from diet_ray.summary import duration, size
 from diet_ray.ticker import repeating
 
 POLL_SECONDS = 0.25

@@ -17,7 +17,8 @@ from diet_ray.appearing import appearing
 from diet_ray.blocks import LogManifest, write_shard
 from diet_ray.fan_out import fan_out
 from diet_ray.ingest import block_manifest
-from diet_ray.passes import Progress, ShardDone, untold
+from diet_ray.mapper import Progress, no_progress
+from diet_ray.passes import ShardDone
 from diet_ray.settings import Settings, write_json
 from diet_ray.truth import FIRST_DAY, draw
 from diet_ray.world import SimulateConfig
@@ -36,7 +37,7 @@ class ShardToDraw(Settings):
     """Number of rows."""
 
 
-def simulate(config: SimulateConfig, out: Path, *, on_progress: Progress = untold) -> LogManifest:
+def simulate(config: SimulateConfig, out: Path, *, on_progress: Progress = no_progress) -> LogManifest:
     """Write a simulated log to `out`. Ray must be initialised; every node must see the same path.
 
     The same config gives the same bytes. A longer log, of the same config but for `blocks`, begins with the same blocks.

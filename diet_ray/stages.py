@@ -8,9 +8,6 @@ RECORDS = "ray"
 """Folder in a run folder where Ray Train keeps its own record of the worker group, for as long as it lives."""
 
 
-def is_uri(place: str) -> bool:
-    """Whether a place is given as a URI and not as a path."""
-    return "://" in place
 
 
 def stage_folder(run: Path, index: int) -> Path:

@@ -13,10 +13,11 @@ from pydantic import Field as Key
 from diet_ray.archive_note import ArchiveNote, read_note
 from diet_ray.errors import CorruptArtefactError
 from diet_ray.events import read_events
+from diet_ray.figures import duration, size
 from diet_ray.lock import live_lock
 from diet_ray.settings import Settings, parse_json
 from diet_ray.stages import count_committed, is_uri, stage_manifest, waiting_folder
-from diet_ray.summary import duration, size, timings
+from diet_ray.summary import timings
 
 State = Literal["finished", "running", "waiting", "stopped"]
 """`finished`: all blocks are committed; `running`: a process that lives holds the lock; `waiting`: a follower that lives waits for the

@@ -14,6 +14,10 @@ The same log, config and seed give the same bytes in every file of a stage.
 """
 
 from __future__ import annotations
+from diet_ray.storage.entries import check_file
+from diet_ray.storage.entries import file_entry
+from diet_ray.storage.entries import FileEntry
+from diet_ray.storage.entries import Count
 
 import errno
 import os
@@ -40,8 +44,6 @@ FORMAT: Final = 2
 """Version of the run folder's layout; a reader refuses any other."""
 
 
-Count = Annotated[int, Key(ge=0, lt=2**63)]
-"""A number of things; a damaged manifest may say anything."""
 
 
 class RunManifest(Settings):
@@ -55,15 +57,6 @@ class RunManifest(Settings):
     """Versions of the packages on which the bytes of the result depend."""
 
 
-class FileEntry(Settings):
-    """One file of a stage."""
-
-    path: str = Key(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=128)
-    """Name inside the stage's folder."""
-    bytes: Count
-    """Size."""
-    sha256: str
-    """Checksum, hexadecimal."""
 
 
 class RefineReport(Settings):
@@ -226,22 +219,8 @@ class StageDraft:
         _fsync(self.run / "stages")
 
 
-def file_entry(path: Path) -> FileEntry:
-    """The manifest entry of a finished file."""
-    return FileEntry(path=path.name, bytes=path.stat().st_size, sha256=sha256(path))
 
 
-def check_file(folder: Path, entry: FileEntry) -> Path:
-    """The file of a manifest entry. Raises CorruptArtefactError where it is missing or not the one that was committed."""
-    path = folder / entry.path
-    if path.is_symlink() or not path.is_file():
-        what = "a link" if path.is_symlink() else "missing"
-        raise CorruptArtefactError(f"{path}: {what}, though the stage's manifest names it; restore it from a copy")
-    if path.stat().st_size != entry.bytes or sha256(path) != entry.sha256:
-        raise CorruptArtefactError(
-            f"{path}: not the file that was committed (size or sha256 differ); restore it from a copy"
-        )
-    return path
 
 
 def memory_path(folder: Path, index: int) -> Path:

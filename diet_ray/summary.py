@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from pydantic import Field as Key
 from rich.table import Table
 
 from diet_ray.events import read_events
+from diet_ray.figures import size
 from diet_ray.settings import Settings, write_json
 from diet_ray.stages import count_committed, stage_manifest
 
@@ -200,17 +200,3 @@ def timings(events: list[dict[str, Any]]) -> dict[int, tuple[dict[str, float], f
             began, steps = begun[stage]
             done[stage] = (steps, round(event["time"] - began, 3))
     return done
-
-
-def duration(seconds: float) -> str:
-    """`0:01:30`."""
-    return str(timedelta(seconds=round(seconds)))
-
-
-def size(n_bytes: float) -> str:
-    """`1.5 MB`."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.0f} B" if unit == "B" else f"{n_bytes:.1f} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:.1f} TB"

@@ -24,11 +24,10 @@ from diet_ray.archive import Archive, archived
 from diet_ray.archive_note import ArchiveNote
 from diet_ray.blocks import open_log, sha256
 from diet_ray.cli import app
-from diet_ray.config import StreamConfig
+from diet_ray.config import StreamConfig, read_launch
 from diet_ray.errors import ConfigError, CorruptArtefactError, LockedError, VersionError
 from diet_ray.events import Events
 from diet_ray.garbage import archive_garbage, collect_archive
-from diet_ray.launch import read_launch
 from diet_ray.local import LocalEngine
 from diet_ray.lock import live_lock
 from diet_ray.pipeline import run_stream

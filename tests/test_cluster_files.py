@@ -290,7 +290,7 @@ def test_the_readme_leads_from_daily_files_to_a_leaderboard() -> None:
     import typer
 
     from diet_ray.cli import app
-    from diet_ray.launch import LaunchConfig
+    from diet_ray.config import LaunchConfig
 
     readme = (CLUSTER / "README.md").read_text()
     section = readme.split("## The jobs: from daily files to a leaderboard\n")[1].split("\n## ")[0]

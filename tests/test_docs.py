@@ -28,8 +28,8 @@ from pydantic import BaseModel
 from typer.testing import CliRunner
 
 from diet_ray.cli import app
+from diet_ray.config import LaunchConfig
 from diet_ray.fidelity.config import FidelityConfig
-from diet_ray.launch import LaunchConfig
 from diet_ray.schema import Schema
 from diet_ray.search import SearchedSpec, SweepConfig
 from diet_ray.world import SimulateConfig

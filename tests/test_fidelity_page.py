@@ -44,7 +44,8 @@ from diet_ray.fidelity.result import (
     SetResult,
     StagePoint,
 )
-from diet_ray.fidelity.words import cell, lead, number
+from diet_ray.fidelity.words import cell, lead
+from diet_ray.figures import number
 
 TASKS = ["is_click", "long_view"]
 POOL = (

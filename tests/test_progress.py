@@ -14,8 +14,9 @@ from small_run import config, local_run
 from synthetic import write_log
 
 from diet_ray.events import Events
+from diet_ray.figures import duration, size
 from diet_ray.progress import Counted, Lines, Silent, StreamState, display, follow
-from diet_ray.summary import duration, size, summarise, timings
+from diet_ray.summary import summarise, timings
 
 BLOCKS = [("mon", 1000), ("tue", 3000), ("wed", 2000)]
 

@@ -12,8 +12,9 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pytest
 
+from diet_ray.figures import mean_sd
 from diet_ray.judge import Standing
-from diet_ray.leaderboard import mean_sd, standings_rows
+from diet_ray.leaderboard import standings_rows
 from diet_ray.report import Section, picture, plot_stages, plot_standings, write_page
 from diet_ray.summary import RunSummary, StageSummary
 

@@ -40,9 +40,9 @@ def export(
     """
     options: Options = ctx.obj
     from diet_ray.export import export_memory
+    from diet_ray.figures import size
     from diet_ray.progress import display
     from diet_ray.stages import is_uri
-    from diet_ray.summary import size
 
     with display(quiet=options.quiet or not is_uri(memory)) as shown:
         made = export_memory(

@@ -26,9 +26,9 @@ def gc(
     from rich.table import Table
 
     from diet_ray.archive import Archive
+    from diet_ray.figures import size
     from diet_ray.garbage import archive_garbage, collect, collect_archive, garbage
     from diet_ray.stages import is_uri
-    from diet_ray.summary import size
 
     if is_uri(run):
         archive = Archive(run)

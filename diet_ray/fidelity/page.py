@@ -12,7 +12,8 @@ from diet_ray.fidelity.measures import MEASURES
 from diet_ray.fidelity.panels import Pictures
 from diet_ray.fidelity.plots import mean_and_sd
 from diet_ray.fidelity.result import CEILING, CostResult, FidelityResult
-from diet_ray.fidelity.words import KEY, MEANINGS, NEXT, at_own_ratio, cells, lead, number, protocol, times
+from diet_ray.fidelity.words import KEY, MEANINGS, NEXT, at_own_ratio, cells, lead, protocol, times
+from diet_ray.figures import mean_sd, number
 from diet_ray.report import Section, write_page
 
 THEMES = {
@@ -183,7 +184,7 @@ def _every_candidate(pictures: Pictures) -> list[Section]:
                 mean_and_sd(part) for part in (pictures.full[task, metric], pictures.scores(memory, task, metric))
             )
             for row, a, a_sd, b, b_sd in zip(rows, full, full_sd, small, small_sd, strict=True):
-                row += [_with_sd(a, a_sd), _with_sd(b, b_sd), number(b - a, 4, signed=True)]
+                row += [mean_sd(a, a_sd, NEXT), mean_sd(b, b_sd, NEXT), number(b - a, 4, signed=True)]
         auc = mean_and_sd(pictures.full[task, "auc"])[0]
         order = np.argsort(-np.nan_to_num(auc, nan=-1.0), kind="stable")
         sections.append(Section(f"{task}: candidates", columns=columns, rows=[rows[place] for place in order], level=3))
@@ -192,7 +193,3 @@ def _every_candidate(pictures: Pictures) -> list[Section]:
 
 def _titles(names: tuple[str, ...]) -> list[str]:
     return [MEASURES[name].title for name in names]
-
-
-def _with_sd(mean: float, sd: float) -> str:
-    return number(mean, 4) + (f"\n± {sd:.4f}" if math.isfinite(sd) else "")

@@ -22,7 +22,8 @@ from diet_ray.fidelity.plots import (
     pool_mean,
 )
 from diet_ray.fidelity.result import CEILING, CostResult, FidelityResult, SetResult
-from diet_ray.fidelity.words import cell, compared, number, times
+from diet_ray.fidelity.words import cell, compared, times
+from diet_ray.figures import number
 from diet_ray.report import Panel, Section, panel
 
 

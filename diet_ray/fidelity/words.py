@@ -8,6 +8,7 @@ from statistics import median
 from diet_ray.fidelity.config import MEMORIES
 from diet_ray.fidelity.measures import Interval
 from diet_ray.fidelity.result import CEILING, CostResult, Difference, FidelityResult, SetResult
+from diet_ray.figures import number
 
 NEXT = "\n"
 """Between a value and what stands small under it."""
@@ -33,14 +34,6 @@ MEANINGS = [
     ("noise ceiling", f"{CEILING}: the full log against itself. No set can be expected to predict it better."),
 ]  # fmt: skip
 """Name and meaning of what the tables hold."""
-
-
-def number(value: float, digits: int, *, signed: bool = False) -> str:
-    """A figure, a dash where it is undefined; what rounds to zero has no sign."""
-    if not math.isfinite(value):
-        return "-"
-    text = f"{value:{'+' if signed else ''}.{digits}f}"
-    return text.lstrip("+-") if float(text) == 0 else text
 
 
 def cell(name: str, found: Interval, separator: str = NEXT, *, signed: bool = False) -> str:

@@ -23,8 +23,8 @@ from pydantic import Field as Key
 from pydantic import ValidationError
 
 from diet_ray.errors import ConfigError, LockedError
+from diet_ray.figures import duration
 from diet_ray.settings import Settings
-from diet_ray.summary import duration
 from diet_ray.ticker import repeating
 
 HEARTBEAT_SECONDS = 15.0

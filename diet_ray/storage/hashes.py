@@ -1,6 +1,19 @@
 """Content hashes: a result is kept under the hash of all on which it depends, so that no other is ever taken for it."""
 
 from __future__ import annotations
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Final, Literal
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field as Key
+from diet_ray.arrays import column_of, values_of
+from diet_ray.errors import CorruptArtefactError
+from diet_ray.parquet import check_whole
+from diet_ray.schema import Schema
+from diet_ray.settings import Settings, parse_json
 
 import hashlib
 import json
@@ -21,3 +34,9 @@ def versions() -> dict[str, str]:
 def content_hash(what: Any) -> str:
     """SHA-256 of plain data, hexadecimal; the order of keys does not matter."""
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,41 @@
+"""One function over many descriptions of work: the contract that lets a pass run in this process or on a cluster.
+
+A pass such as `ingest` takes a `Mapper`. `in_turn` is the one that needs nothing; the cluster's is `diet_ray.engine.fan_out`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+Progress = Callable[[str, int, int, int], None]
+"""Called as `on_progress(stage, done, total, rows)` after each piece or shard; rows is the sum so far in this stage."""
+
+
+def no_progress(stage: str, done: int, total: int, rows: int) -> None:
+    """Report progress to nobody."""
+
+
+class Mapper(Protocol):
+    """Calls one function for each of many descriptions."""
+
+    def __call__(
+        self, function: Callable[..., bytes], descriptions: Sequence[str], /, **shared: Any
+    ) -> Iterator[bytes]:
+        """Yield `function(description, **shared)` for each description, in order.
+
+        Args:
+            function: importable by its module's name. A lost call runs again, so it has no effect but on files that it alone writes.
+            descriptions: what each call is to do, such as JSON that names a file.
+            shared: arguments that are the same for all calls.
+
+        Raises:
+            DietError: the first one, in the order of `descriptions`, that a call raised.
+        """
+        ...
+
+
+def in_turn(function: Callable[..., bytes], descriptions: Sequence[str], /, **shared: Any) -> Iterator[bytes]:
+    """The `Mapper` of this process: one call after another, each when its result is asked for."""
+    for description in descriptions:
+        yield function(description, **shared)
