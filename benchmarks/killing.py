@@ -15,7 +15,7 @@ from typing import Any
 
 from small_cluster import PATIENCE, Driver, Place, Stuck, kill_process
 
-from diet_ray.blocks import sha256
+from diet_ray.storage.hashes import sha256
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from diet_ray.settings import Settings
-from diet_ray.ticker import repeating
+from diet_ray.storage.background import repeating
 
 PROC = Path("/proc")
 

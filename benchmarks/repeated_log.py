@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from diet_ray.appearing import appearing
 from diet_ray.blocks import BlockManifest, Log, LogManifest, Rows, open_log, write_shard
 from diet_ray.ingest import ingest
 from diet_ray.settings import write_json
+from diet_ray.storage.whole_folder import appearing
 
 SHARD_ROWS = 31_250
 FEW = 64

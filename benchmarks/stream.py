@@ -29,7 +29,6 @@ from scipy.stats import theilslopes
 from tables import show
 from torch import Tensor
 
-from diet_ray.appearing import appearing
 from diet_ray.blocks import Log, LogManifest, open_log
 from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import BudgetConfig, RefineConfig, StreamConfig, StudentConfig
@@ -38,6 +37,7 @@ from diet_ray.local import LocalEngine
 from diet_ray.memory import LocalShards, ShardedMemory
 from diet_ray.pipeline import begin, run_stage
 from diet_ray.settings import Settings, write_json
+from diet_ray.storage.whole_folder import appearing
 from diet_ray.store import open_run
 from diet_ray.truth import FIRST_DAY, draw
 from diet_ray.units import Units

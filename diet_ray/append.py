@@ -26,12 +26,12 @@ from diet_ray.cut import By, Cut, cut
 from diet_ray.encode import COUNTS, VOCABULARY, build_vocabulary, count_ids, read_vocabulary
 from diet_ray.errors import ConfigError, CorruptArtefactError, SchemaError
 from diet_ray.ingest import SHARD_ROWS, write_manifests
-from diet_ray.lock import locked
 from diet_ray.mapper import Progress, no_progress
 from diet_ray.passes import encode, partition, survey
 from diet_ray.schema import Schema
 from diet_ray.settings import Settings, write_json
 from diet_ray.sources import find_pieces
+from diet_ray.storage.lock import locked
 
 _NAMES = {"day": r"\d{4}-\d\d-\d\d", "week": r"\d{4}-W\d\d"}
 """What the blocks of a calendar are called."""

@@ -1,7 +1,7 @@
 """A durable copy of a run's committed stages in an object store, laid out as the run folder is. No Ray here.
 
     URI/run.json                       sent first
-    URI/lock.json                      which driver works with the archive just now (`diet_ray.archive_lock`)
+    URI/lock.json                      which driver works with the archive just now (`diet_ray.storage.remote_lock`)
     URI/stages/0003/memory-00.arrow    the files of a stage, in any order
     URI/stages/0003/manifest.json      sent last: a stage without it does not exist
 
@@ -19,16 +19,17 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from diet_ray.archive_lock import archive_locked, check_held
 from diet_ray.archive_note import ArchiveNote, write_note
-from diet_ray.blocks import sha256
 from diet_ray.config import StreamConfig
 from diet_ray.errors import ConfigError, CorruptArtefactError, DietError, VersionError
-from diet_ray.lock import Owner, locked
-from diet_ray.remote import Interrupted, Remote, UnreachableError
 from diet_ray.settings import parse_json, write_whole
 from diet_ray.stages import count_committed, stage_folder, stage_manifest
-from diet_ray.store import FileEntry, StageDraft, StageManifest, committed_stages, open_run
+from diet_ray.storage.entries import FileEntry
+from diet_ray.storage.hashes import sha256
+from diet_ray.storage.lock import Owner, locked
+from diet_ray.storage.remote import Interrupted, Remote, UnreachableError
+from diet_ray.storage.remote_lock import archive_locked, check_held
+from diet_ray.store import StageDraft, StageManifest, committed_stages, open_run
 
 POLL_SECONDS = 2.0
 """Seconds between two looks for a stage that was committed."""

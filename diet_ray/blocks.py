@@ -12,9 +12,7 @@ fixed_size_list<uint8>[T].
 """
 
 from __future__ import annotations
-from diet_ray.content import sha256
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -25,11 +23,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field as Key
 
-from diet_ray.arrays import column_of, values_of
 from diet_ray.errors import CorruptArtefactError
-from diet_ray.parquet import check_whole
 from diet_ray.schema import Schema
 from diet_ray.settings import Settings, parse_json
+from diet_ray.storage.arrays import column_of, values_of
+from diet_ray.storage.hashes import sha256
+from diet_ray.storage.parquet import check_whole
 
 DTYPES = {"row_id": np.int64, "time": np.int64, "user": np.int64, "ids": np.int32, "labels": np.uint8}
 """The columns of a shard, as they are described above."""
@@ -251,5 +250,3 @@ def _check_columns(found: pa.Schema, schema: Schema, path: Path) -> None:
 def block_sha256(log: Log, block: BlockManifest) -> str:
     """Checksum of a block's manifest, and by it of all its rows."""
     return sha256(log.path / "blocks" / block.name / "manifest.json")
-
-

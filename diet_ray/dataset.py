@@ -12,10 +12,11 @@ from torch.utils.data import Dataset
 from diet_ray.embedding import lookup
 from diet_ray.errors import CorruptArtefactError
 from diet_ray.fetched import fetched
-from diet_ray.reference import load_tensors
 from diet_ray.settings import parse_json
 from diet_ray.stages import stage_folder
-from diet_ray.store import StageManifest, check_file, committed_stages, read_units
+from diet_ray.storage.entries import check_file
+from diet_ray.storage.tensors import load_tensors
+from diet_ray.store import StageManifest, committed_stages, read_units
 from diet_ray.student import Examples
 from diet_ray.units import Units
 

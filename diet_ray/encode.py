@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 
 from diet_ray.blocks import Rows
 from diet_ray.errors import SchemaError
-from diet_ray.parquet import BombError, batches
 from diet_ray.schema import MAX_IDS, Field, Schema
 from diet_ray.settings import Settings
+from diet_ray.storage.parquet import BombError, batches
 
 COUNTS = pa.schema([("block", pa.int32()), ("field", pa.int32()), ("value", pa.string()), ("rows", pa.int64())])
 """Rows of a block that hold a value of a vocabulary field; counts of the same value may come in several parts."""

@@ -22,7 +22,6 @@ from diet_ray.device import device_of, gpu_fault
 from diet_ray.errors import DietError, ResourceError, describe, restore
 from diet_ray.events import Events
 from diet_ray.fan_out import Pool, fan_out
-from diet_ray.lock import locked
 from diet_ray.memory import ShardedMemory
 from diet_ray.mishap import explain
 from diet_ray.owners import OwnedShards
@@ -30,6 +29,7 @@ from diet_ray.pipeline import blocks_to_distil, check_nets, run_stream
 from diet_ray.scoring import ShardScorer, score_alone
 from diet_ray.select import Sketch, merge_as_they_come
 from diet_ray.stages import RECORDS
+from diet_ray.storage.lock import locked
 from diet_ray.store import StageManifest, committed_stages, open_run
 
 

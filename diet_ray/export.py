@@ -19,9 +19,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field as Key
 
-from diet_ray.appearing import appearing
-from diet_ray.arrays import column_of
-from diet_ray.blocks import sha256
 from diet_ray.card import card
 from diet_ray.config import StudentConfig
 from diet_ray.dataset import Memory
@@ -29,10 +26,13 @@ from diet_ray.errors import ConfigError
 from diet_ray.fetched import OnFetch, fetched
 from diet_ray.fidelity.result import FidelityResult
 from diet_ray.lineage import trace
-from diet_ray.reference import save_tensors
 from diet_ray.seeds import derive_seed, uniform_by_id
 from diet_ray.settings import Settings, parse_json, write_json
-from diet_ray.store import FileEntry, file_entry
+from diet_ray.storage.arrays import column_of
+from diet_ray.storage.entries import FileEntry, file_entry
+from diet_ray.storage.hashes import sha256
+from diet_ray.storage.tensors import save_tensors
+from diet_ray.storage.whole_folder import appearing
 from diet_ray.student import BETA1, BETA2, EPSILON
 from diet_ray.units import Units
 

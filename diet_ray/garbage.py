@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diet_ray.archive import Archive
-from diet_ray.archive_lock import live_archive_lock
 from diet_ray.errors import ConfigError
-from diet_ray.lock import live_lock, locked, refusal
 from diet_ray.stages import RECORDS, stage_folder, waiting_folder
+from diet_ray.storage.lock import live_lock, locked, refusal
+from diet_ray.storage.remote_lock import live_archive_lock
 
 _IN_RUN: list[tuple[str, str]] = [
     (RECORDS, "records of Ray Train"),

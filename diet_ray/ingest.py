@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from diet_ray.appearing import appearing
 from diet_ray.blocks import BlockManifest, LogManifest
 from diet_ray.cut import By, Cut, cut
 from diet_ray.encode import build_vocabulary, count_ids
@@ -25,6 +24,7 @@ from diet_ray.quarantine import FILE, assign
 from diet_ray.schema import Schema
 from diet_ray.settings import write_json
 from diet_ray.sources import find_pieces
+from diet_ray.storage.whole_folder import appearing
 
 SHARD_ROWS = 16_384
 """Default rows per shard: large enough that a task's overhead is small, small enough that a day of a modest log feeds two workers."""

@@ -19,7 +19,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from diet_ray.arrays import from_ipc, runs, to_ipc
 from diet_ray.blocks import Shard, write_shard
 from diet_ray.cells import Origin
 from diet_ray.columns import canonical, pick
@@ -31,6 +30,7 @@ from diet_ray.quarantine import REFUSED, check_allowance, sift
 from diet_ray.schema import Schema
 from diet_ray.settings import Settings
 from diet_ray.sources import Piece, read_piece
+from diet_ray.storage.arrays import from_ipc, runs, to_ipc
 from diet_ray.times import read_time
 
 

@@ -10,20 +10,23 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from diet_ray.blocks import BlockManifest, Log, Rows, block_sha256, sha256
+from diet_ray.blocks import BlockManifest, Log, Rows, block_sha256
 from diet_ray.config import StreamConfig
 from diet_ray.crew import Crew
 from diet_ray.errors import ConfigError
 from diet_ray.events import Events
 from diet_ray.fuse import quota
 from diet_ray.memory import ShardedMemory
-from diet_ray.reference import Predictor, Reference, held_out, load_tensors, save_tensors, train_pass
+from diet_ray.reference import Predictor, Reference, held_out, train_pass
 from diet_ray.refine import refine
 from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed
 from diet_ray.select import Sketch, choose
 from diet_ray.stages import stage_folder
-from diet_ray.store import StageDraft, StageManifest, check_file, file_entry, read_stage
+from diet_ray.storage.entries import check_file, file_entry
+from diet_ray.storage.hashes import sha256
+from diet_ray.storage.tensors import load_tensors, save_tensors
+from diet_ray.store import StageDraft, StageManifest, read_stage
 from diet_ray.units import convert
 
 

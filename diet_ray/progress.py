@@ -22,7 +22,7 @@ from rich.spinner import Spinner
 from diet_ray.events import read_events
 from diet_ray.figures import duration, size
 from diet_ray.stages import count_committed, stage_manifest
-from diet_ray.ticker import repeating
+from diet_ray.storage.background import repeating
 
 POLL_SECONDS = 0.25
 """Seconds between two looks at the events file."""

@@ -6,12 +6,9 @@ The same pass trains a candidate on the full log with embeddings of its own (`di
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -21,7 +18,6 @@ from diet_ray.config import Precision, ReferenceConfig
 from diet_ray.crew import Crew
 from diet_ray.device import CPU, autocast, put
 from diet_ray.embedding import Embedding, lookup
-from diet_ray.errors import CorruptArtefactError
 from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed, uniform_by_id
 
@@ -246,7 +242,3 @@ class Predictor:
         """`[N, S]` ids to `[N, T]` logits, a batch at a time."""
         starts = range(0, len(ids), batch_size)
         return torch.cat([self.logits(self.embed(ids[start : start + batch_size])) for start in starts])
-
-
-
-

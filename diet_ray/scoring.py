@@ -9,9 +9,10 @@ import torch
 from diet_ray.blocks import BlockManifest, Log, Rows, Shard, read_shard
 from diet_ray.config import StreamConfig
 from diet_ray.device import CPU
-from diet_ray.reference import Predictor, load_tensors
+from diet_ray.reference import Predictor
 from diet_ray.score import el2n, mean_probability
 from diet_ray.select import Scored, Sketch, merge_as_they_come, sketch
+from diet_ray.storage.tensors import load_tensors
 
 
 class ShardScorer:

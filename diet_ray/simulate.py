@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from diet_ray.appearing import appearing
 from diet_ray.blocks import LogManifest, write_shard
 from diet_ray.fan_out import fan_out
 from diet_ray.ingest import block_manifest
 from diet_ray.mapper import Progress, no_progress
 from diet_ray.passes import ShardDone
 from diet_ray.settings import Settings, write_json
+from diet_ray.storage.whole_folder import appearing
 from diet_ray.truth import FIRST_DAY, draw
 from diet_ray.world import SimulateConfig
 

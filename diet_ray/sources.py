@@ -13,11 +13,11 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from diet_ray.blocks import sha256
 from diet_ray.errors import BadInputError
 from diet_ray.folders import Found, found_files
-from diet_ray.parquet import BombError, batches
 from diet_ray.settings import Settings
+from diet_ray.storage.hashes import sha256
+from diet_ray.storage.parquet import BombError, batches
 
 MOST_CSV_COLUMNS = 16_384
 """Columns that a CSV file may have, whether they are asked for or not."""

@@ -8,8 +8,6 @@ RECORDS = "ray"
 """Folder in a run folder where Ray Train keeps its own record of the worker group, for as long as it lives."""
 
 
-
-
 def stage_folder(run: Path, index: int) -> Path:
     """Where a committed stage lies."""
     return run / "stages" / f"{index:04d}"

@@ -2,7 +2,7 @@
 
     RUN/run.json                          RunManifest, written when the run begins
     RUN/events.jsonl                      what happened when (`diet_ray.events`); not part of the result
-    RUN/lock.json                         who works in the folder just now (`diet_ray.lock`); not part of the result
+    RUN/lock.json                         who works in the folder just now (`diet_ray.storage.lock`); not part of the result
     RUN/archive.json                      how far its archive is (`diet_ray.archive_note`); not part of the result
     RUN/follow/lock.json                  who waits for the log's next block (`diet_ray.follow`); not part of the result
     RUN/stages/0003/manifest.json         StageManifest, written last inside a temporary folder that one rename makes visible
@@ -14,10 +14,6 @@ The same log, config and seed give the same bytes in every file of a stage.
 """
 
 from __future__ import annotations
-from diet_ray.storage.entries import check_file
-from diet_ray.storage.entries import file_entry
-from diet_ray.storage.entries import FileEntry
-from diet_ray.storage.entries import Count
 
 import errno
 import os
@@ -25,25 +21,23 @@ import secrets
 import shutil
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
 import pyarrow as pa
 from pydantic import Field as Key
 
-from diet_ray.blocks import sha256
-from diet_ray.buffers import read_table
 from diet_ray.config import StreamConfig
-from diet_ray.content import PACKAGES
 from diet_ray.errors import ConfigError, CorruptArtefactError, LockedError, VersionError
 from diet_ray.schema import Schema
 from diet_ray.settings import Metric, Settings, parse_json, write_json
 from diet_ray.stages import stage_folder
+from diet_ray.storage.arrow_files import read_table
+from diet_ray.storage.entries import Count, FileEntry, file_entry
+from diet_ray.storage.hashes import PACKAGES, sha256
 from diet_ray.units import Units, check_columns, from_arrow, to_arrow
 
 FORMAT: Final = 2
 """Version of the run folder's layout; a reader refuses any other."""
-
-
 
 
 class RunManifest(Settings):
@@ -55,8 +49,6 @@ class RunManifest(Settings):
     """The whole config, defaults filled in."""
     versions: dict[str, str]
     """Versions of the packages on which the bytes of the result depend."""
-
-
 
 
 class RefineReport(Settings):
@@ -217,10 +209,6 @@ class StageDraft:
                 "with --resume"
             ) from error
         _fsync(self.run / "stages")
-
-
-
-
 
 
 def memory_path(folder: Path, index: int) -> Path:

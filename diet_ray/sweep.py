@@ -23,10 +23,10 @@ from diet_ray.errors import ConfigError, DietError, ResourceError
 from diet_ray.fetched import OnFetch, fetched, name_of
 from diet_ray.judge import Verdict, standings
 from diet_ray.leaderboard import Failed, Leaderboard, Stopped, leaderboard_table, write_tables
-from diet_ray.lock import locked
 from diet_ray.search import REDUCTION, RUNGS, Suggest, SweepConfig, rungs
 from diet_ray.seeds import derive_seed
 from diet_ray.settings import parse, write_json
+from diet_ray.storage.lock import locked
 from diet_ray.trackers import open_trackers
 from diet_ray.trial import Outcome, Task, held_rows, run_trial
 from diet_ray.tuning import run_trials

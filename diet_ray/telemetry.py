@@ -18,7 +18,7 @@ from ray.util.metrics import Counter, Gauge
 
 from diet_ray.progress import Hear, StreamState
 from diet_ray.stages import stage_manifest
-from diet_ray.ticker import repeating
+from diet_ray.storage.background import repeating
 
 REPEAT_SECONDS = 1.0
 """Seconds between two sayings of the gauges; Ray reports no more often."""

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 
 from diet_ray.candidates import CandidateFile
 from diet_ray.config import StreamConfig
-from diet_ray.reference import load_tensors, save_tensors
 from diet_ray.schema import Schema
 from diet_ray.settings import YAML_BYTES, Settings
+from diet_ray.storage.tensors import load_tensors, save_tensors
 from diet_ray.store import read_units, write_units
 from diet_ray.units import to_arrow
 
@@ -406,7 +406,7 @@ def _pipe(path: Path) -> None:
 
 def forge(manifest: Path, path: Path) -> None:
     """Make a manifest fit the file as it is now, as a forger would."""
-    from diet_ray.blocks import sha256
+    from diet_ray.storage.hashes import sha256
 
     about = json.loads(manifest.read_text())
     files = about.get("shards") or [*about["memory"], *about["checkpoints"]]

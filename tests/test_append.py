@@ -18,7 +18,7 @@ from diet_ray.append import Appended, append
 from diet_ray.blocks import open_log
 from diet_ray.errors import BadInputError, ConfigError, CorruptArtefactError, LockedError, SchemaError
 from diet_ray.ingest import ingest
-from diet_ray.lock import locked
+from diet_ray.storage.lock import locked
 from diet_ray.verify import verify
 
 pytestmark = pytest.mark.usefixtures("inline")

@@ -19,21 +19,24 @@ from small_run import config, local_run
 from typer.testing import CliRunner
 
 from diet_ray import archive as archive_module
-from diet_ray import archive_lock, engine, lock
+from diet_ray import engine
 from diet_ray.archive import Archive, archived
 from diet_ray.archive_note import ArchiveNote
-from diet_ray.blocks import open_log, sha256
+from diet_ray.blocks import open_log
 from diet_ray.cli import app
 from diet_ray.config import StreamConfig, read_launch
 from diet_ray.errors import ConfigError, CorruptArtefactError, LockedError, VersionError
 from diet_ray.events import Events
 from diet_ray.garbage import archive_garbage, collect_archive
 from diet_ray.local import LocalEngine
-from diet_ray.lock import live_lock
 from diet_ray.pipeline import run_stream
-from diet_ray.remote import Remote, UnreachableError
 from diet_ray.stages import stage_folder
 from diet_ray.status import status
+from diet_ray.storage import lock
+from diet_ray.storage import remote_lock as archive_lock
+from diet_ray.storage.hashes import sha256
+from diet_ray.storage.lock import live_lock
+from diet_ray.storage.remote import Remote, UnreachableError
 from diet_ray.store import committed_stages, open_run
 from diet_ray.verify import verify
 
@@ -703,7 +706,7 @@ def test_the_key_stays_out_of_the_run(log: Path, tmp_path: Path) -> None:
 
 
 def test_a_large_file_travels_in_pieces(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diet_ray.remote.CHUNK", 1 << 20)
+    monkeypatch.setattr("diet_ray.storage.remote.CHUNK", 1 << 20)
     path = tmp_path / "large"
     path.write_bytes(os.urandom(12 << 20))
     remote = Remote(bucket)

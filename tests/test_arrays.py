@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diet_ray.arrays import column_of, values_of
+from diet_ray.storage.arrays import column_of, values_of
 
 KINDS = ["int32", "int64", "uint8", "float32", "float64"]
 

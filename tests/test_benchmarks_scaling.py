@@ -19,7 +19,7 @@ from synthetic import write_log
 
 from diet_ray.blocks import Rows, open_log
 from diet_ray.local import LocalEngine
-from diet_ray.reference import load_tensors
+from diet_ray.storage.tensors import load_tensors
 
 ROOT = Path(__file__).parents[1]
 

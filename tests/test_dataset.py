@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 
 from diet_ray.dataset import load_memory
 from diet_ray.errors import CorruptArtefactError
-from diet_ray.reference import load_tensors
 from diet_ray.stages import stage_folder
+from diet_ray.storage.tensors import load_tensors
 
 NO_RAY = """
 import sys

@@ -24,11 +24,11 @@ from diet_ray.engine import distil
 from diet_ray.errors import BrokenOffError, ConfigError, LockedError
 from diet_ray.events import Events, read_events
 from diet_ray.local import LocalEngine
-from diet_ray.lock import locked
 from diet_ray.mishap import full
 from diet_ray.pipeline import run_stream
+from diet_ray.storage.background import repeating
+from diet_ray.storage.lock import locked
 from diet_ray.store import StageDraft, committed_stages, open_run
-from diet_ray.ticker import repeating
 
 
 @pytest.fixture(scope="module")

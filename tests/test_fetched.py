@@ -20,8 +20,8 @@ from diet_ray.errors import ConfigError, CorruptArtefactError, DietError, Versio
 from diet_ray.export import export_memory
 from diet_ray.fetched import cache_folder, fetched, name_of
 from diet_ray.inspection import inspect
-from diet_ray.remote import Remote, UnreachableError
 from diet_ray.stages import stage_folder
+from diet_ray.storage.remote import Remote, UnreachableError
 
 NEEDED = {"manifest.json", "memory-00.arrow", "memory-01.arrow", "checkpoint-1.safetensors"}
 """What `load_memory` reads of a stage."""

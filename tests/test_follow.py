@@ -21,10 +21,10 @@ from diet_ray.errors import ConfigError, CorruptArtefactError, LockedError
 from diet_ray.events import Events
 from diet_ray.follow import follow_log
 from diet_ray.local import LocalEngine
-from diet_ray.lock import locked
 from diet_ray.pipeline import run_stream
 from diet_ray.stages import waiting_folder
 from diet_ray.status import status
+from diet_ray.storage.lock import locked
 from diet_ray.store import committed_stages, open_run
 
 

@@ -35,8 +35,8 @@ from diet_ray.quarantine import FILE, QUARANTINE, sift
 from diet_ray.schema import Schema
 from diet_ray.settings import Settings, load_yaml, parse_json
 from diet_ray.sources import find_pieces, read_piece
+from diet_ray.storage.faults import Faults
 from diet_ray.store import RunManifest, StageManifest, read_units
-from diet_ray.verify.faults import Faults
 from diet_ray.verify.log import check_encoding
 from diet_ray.verify.quarantine import check_quarantine
 

@@ -12,8 +12,8 @@ import torch
 from diet_ray.dataset import load_memory
 from diet_ray.errors import CorruptArtefactError
 from diet_ray.lineage import trace
-from diet_ray.reference import load_tensors
 from diet_ray.stages import stage_folder
+from diet_ray.storage.tensors import load_tensors
 
 
 def test_a_run_is_traced_to_its_first_stage(finished: Path) -> None:

@@ -21,7 +21,8 @@ from diet_ray.blocks import Rows
 from diet_ray.candidates import CandidateSpec
 from diet_ray.config import ReferenceConfig
 from diet_ray.crew import Group, Solo
-from diet_ray.reference import Predictor, Reference, batches, held_out, load_tensors, save_tensors, train_pass
+from diet_ray.reference import Predictor, Reference, batches, held_out, train_pass
+from diet_ray.storage.tensors import load_tensors, save_tensors
 
 NET = CandidateSpec(name="reference", arch="dnn", params={"hidden": [8]}, adapter=False)
 CONFIG = ReferenceConfig(nets=[NET], dim=4, batch_size=50, checkpoints=3)

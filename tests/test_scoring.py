@@ -7,8 +7,9 @@ from small_run import config
 from synthetic import write_log
 
 from diet_ray.blocks import open_log
-from diet_ray.reference import Predictor, Reference, load_tensors, save_tensors
+from diet_ray.reference import Predictor, Reference
 from diet_ray.scoring import ShardScorer
+from diet_ray.storage.tensors import load_tensors, save_tensors
 
 
 def test_scores_are_el2n_over_the_checkpoints_and_sketches_see_every_row(tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ import yaml
 from small_run import bytes_of
 from typer.testing import CliRunner
 
-from diet_ray import appearing as appearing_module
 from diet_ray.blocks import open_log
 from diet_ray.cli import app
 from diet_ray.errors import ConfigError, CorruptArtefactError
 from diet_ray.settings import parse_json
 from diet_ray.simulate import simulate
+from diet_ray.storage import whole_folder as appearing_module
 from diet_ray.truth import true_probability
 from diet_ray.world import SimulateConfig
 

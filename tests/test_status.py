@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 from diet_ray.archive_note import ArchiveNote, write_note
 from diet_ray.cli import app
 from diet_ray.errors import CorruptArtefactError
-from diet_ray.lock import locked
 from diet_ray.stages import waiting_folder
 from diet_ray.status import status
+from diet_ray.storage.lock import locked
 
 T0 = 1_000_000.0
 STEPS = ("reference", "score", "refine")

@@ -20,10 +20,11 @@ from diet_ray.dataset import load_memory
 from diet_ray.errors import ConfigError, CorruptArtefactError, VersionError
 from diet_ray.events import Events
 from diet_ray.local import LocalEngine
-from diet_ray.reference import load_tensors, save_tensors
 from diet_ray.select import Scored
 from diet_ray.stages import stage_folder
-from diet_ray.store import StageDraft, check_file, committed_stages, file_entry, open_run, read_units, write_units
+from diet_ray.storage.entries import check_file, file_entry
+from diet_ray.storage.tensors import load_tensors, save_tensors
+from diet_ray.store import StageDraft, committed_stages, open_run, read_units, write_units
 from diet_ray.units import Units, convert
 
 

@@ -42,7 +42,7 @@ def export(
     from diet_ray.export import export_memory
     from diet_ray.figures import size
     from diet_ray.progress import display
-    from diet_ray.stages import is_uri
+    from diet_ray.storage.places import is_uri
 
     with display(quiet=options.quiet or not is_uri(memory)) as shown:
         made = export_memory(

@@ -28,7 +28,7 @@ def gc(
     from diet_ray.archive import Archive
     from diet_ray.figures import size
     from diet_ray.garbage import archive_garbage, collect, collect_archive, garbage
-    from diet_ray.stages import is_uri
+    from diet_ray.storage.places import is_uri
 
     if is_uri(run):
         archive = Archive(run)

@@ -31,7 +31,7 @@ def inspect(
     from diet_ray.inspection import inspect as inspect_memory
     from diet_ray.inspection_page import tables_to_print, write_inspection
     from diet_ray.progress import display
-    from diet_ray.stages import is_uri
+    from diet_ray.storage.places import is_uri
 
     if out is not None and out.is_dir():
         raise ConfigError(f"--out: {out} is a folder; name the page itself, such as {out / 'memory.html'}")

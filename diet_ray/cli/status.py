@@ -24,8 +24,8 @@ def status(
     Example: diet-ray status runs/kuairand
     """
     options: Options = ctx.obj
-    from diet_ray.stages import is_uri
     from diet_ray.status import status as status_of
+    from diet_ray.storage.places import is_uri
 
     if out is not None and out.is_dir():
         raise ConfigError(f"--out: {out} is a folder; name the page itself, such as {out / 'status.html'}")

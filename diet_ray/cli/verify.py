@@ -32,8 +32,8 @@ def verify(
     options: Options = ctx.obj
     from rich.table import Table
 
-    from diet_ray.remote import Remote
-    from diet_ray.stages import is_uri
+    from diet_ray.storage.places import is_uri
+    from diet_ray.storage.remote import Remote
     from diet_ray.verify import is_log, log_of
     from diet_ray.verify import verify as look
 

@@ -7,7 +7,7 @@ from importlib.metadata import version as version_of
 import typer
 
 from diet_ray.cli.group import Options, app
-from diet_ray.content import PACKAGES
+from diet_ray.storage.hashes import PACKAGES
 
 
 @app.command()

@@ -9,7 +9,6 @@ from functools import partial
 import numpy as np
 
 from diet_ray.candidates import CandidateSpec
-from diet_ray.content import versions
 from diet_ray.fidelity.config import FULL, MEMORIES, Method
 from diet_ray.fidelity.measures import (
     Bootstrap,
@@ -38,6 +37,7 @@ from diet_ray.fidelity.result import (
 )
 from diet_ray.fidelity.training import read_verdict
 from diet_ray.judge import Verdict
+from diet_ray.storage.hashes import versions
 from diet_ray.store import read_stage
 from diet_ray.summary import summarise
 

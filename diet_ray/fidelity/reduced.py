@@ -24,12 +24,14 @@ from diet_ray.errors import BadInputError
 from diet_ray.fidelity.config import MEMORIES
 from diet_ray.fidelity.plan import Bench, TrainingSet
 from diet_ray.local import LocalEngine
-from diet_ray.parquet import batches
-from diet_ray.reference import Predictor, load_tensors
+from diet_ray.reference import Predictor
 from diet_ray.seeds import derive_seed, uniform_by_id
 from diet_ray.select import Scored, choose, sketch
 from diet_ray.stages import stage_folder
-from diet_ray.store import check_file, read_stage
+from diet_ray.storage.entries import check_file
+from diet_ray.storage.parquet import batches
+from diet_ray.storage.tensors import load_tensors
+from diet_ray.store import read_stage
 from diet_ray.student import Examples
 
 BY_SCORE = {"top-el2n": "top", "ccs": "ccs"}

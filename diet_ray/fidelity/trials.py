@@ -26,9 +26,9 @@ from diet_ray.fidelity.plan import Bench, Training, TrainingSet
 from diet_ray.fidelity.reduced import select_rows
 from diet_ray.fidelity.training import train_set
 from diet_ray.local import LocalEngine
-from diet_ray.lock import locked
 from diet_ray.pipeline import run_stream
 from diet_ray.stages import stage_folder
+from diet_ray.storage.lock import locked
 from diet_ray.store import open_run
 from diet_ray.tuning import run_trials
 

@@ -17,10 +17,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from diet_ray.errors import BadInputError, ConfigError
-from diet_ray.parquet import batches
 from diet_ray.readers.lookup import Lookup
 from diet_ray.readers.published import read_rows, write_rows
 from diet_ray.readers.spill import Spill
+from diet_ray.storage.parquet import batches
 
 ZONE = "Asia/Shanghai"
 """The zone of the log's dates and hours."""

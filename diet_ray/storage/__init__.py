@@ -1,1 +1,1 @@
-"""."""
+"""Bytes that are whole, bounded and locked."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from diet_ray.parquet import BombError
+from diet_ray.storage.parquet import BombError
 
 MOST_BYTES = 1 << 30
 """Bytes that a file may unpack to whatever its size."""

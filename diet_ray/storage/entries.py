@@ -1,25 +1,15 @@
-"""."""
+"""A file as a manifest names it: its size and its checksum, and the check that the file is still that one."""
 
 from __future__ import annotations
-import errno
-import os
-import secrets
-import shutil
-from importlib.metadata import version
-from pathlib import Path
-from typing import Annotated, Final, Literal
-import pyarrow as pa
-from pydantic import Field as Key
-from diet_ray.blocks import sha256
-from diet_ray.buffers import read_table
-from diet_ray.config import StreamConfig
-from diet_ray.content import PACKAGES
-from diet_ray.errors import ConfigError, CorruptArtefactError, LockedError, VersionError
-from diet_ray.schema import Schema
-from diet_ray.settings import Metric, Settings, parse_json, write_json
-from diet_ray.stages import stage_folder
-from diet_ray.units import Units, check_columns, from_arrow, to_arrow
 
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field as Key
+
+from diet_ray.errors import CorruptArtefactError
+from diet_ray.settings import Settings
+from diet_ray.storage.hashes import sha256
 
 Count = Annotated[int, Key(ge=0, lt=2**63)]
 """A number of things; a damaged manifest may say anything."""

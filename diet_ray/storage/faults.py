@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from diet_ray.arrays import values_of
-from diet_ray.blocks import sha256
 from diet_ray.errors import CorruptArtefactError, VersionError
 from diet_ray.settings import Settings, parse_json
+from diet_ray.storage.arrays import values_of
+from diet_ray.storage.hashes import sha256
 
 S = TypeVar("S", bound=Settings)
 

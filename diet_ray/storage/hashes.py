@@ -1,24 +1,13 @@
-"""Content hashes: a result is kept under the hash of all on which it depends, so that no other is ever taken for it."""
+"""Checksums of files, and content hashes: a result is kept under the hash of all on which it depends, so that no other is ever
+taken for it."""
 
 from __future__ import annotations
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Annotated, Final, Literal
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from pydantic import Field as Key
-from diet_ray.arrays import column_of, values_of
-from diet_ray.errors import CorruptArtefactError
-from diet_ray.parquet import check_whole
-from diet_ray.schema import Schema
-from diet_ray.settings import Settings, parse_json
 
 import hashlib
 import json
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 PACKAGES = ("diet_ray", "torch", "ray", "numpy", "pyarrow", "safetensors")

@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from diet_ray.errors import ConfigError, LockedError
 from diet_ray.figures import duration
 from diet_ray.settings import Settings
-from diet_ray.ticker import repeating
+from diet_ray.storage.background import repeating
 
 HEARTBEAT_SECONDS = 15.0
 """How often an owner touches its lock."""

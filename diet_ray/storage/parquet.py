@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from diet_ray.arrays import runs
-from diet_ray.pages import Chunk, PageError, read_chunk
+from diet_ray.storage.arrays import runs
+from diet_ray.storage.parquet_pages import Chunk, PageError, read_chunk
 
 BATCH_ROWS = 131_072
 """Rows that a reader holds at a time, at most."""

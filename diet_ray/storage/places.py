@@ -1,7 +1,6 @@
-"""."""
+"""Where something lies: a path or the URI of an object store."""
 
 from __future__ import annotations
-from pathlib import Path
 
 
 def is_uri(place: str) -> bool:

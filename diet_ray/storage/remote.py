@@ -20,7 +20,7 @@ from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, SubTreeFile
 
 from diet_ray.errors import ConfigError, CorruptArtefactError
 from diet_ray.settings import JSON_BYTES
-from diet_ray.stages import is_uri
+from diet_ray.storage.places import is_uri
 
 CHUNK = 8 << 20
 """Bytes that are held in memory of a file on its way."""

@@ -1,4 +1,4 @@
-"""One driver at a time at an archive: `lock.json` there says who, as in a run folder (`diet_ray.lock`). No Ray here.
+"""One driver at a time at an archive: `lock.json` there says who, as in a run folder (`diet_ray.storage.lock`). No Ray here.
 
 An object store, as pyarrow reaches it, has no write that fails where something is there. So a taker looks, writes, waits
 `SETTLE_SECONDS` and reads back: of several that find no lock, the one that wrote last has it and the others are refused. What is left is a
@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 
-from diet_ray.lock import Held, Owner, beating, found, refusal, taken_away, this_process
-from diet_ray.remote import Remote, UnreachableError
+from diet_ray.storage.lock import Held, Owner, beating, found, refusal, taken_away, this_process
+from diet_ray.storage.remote import Remote, UnreachableError
 
 SETTLE_SECONDS = 2.0
 """How long a taker waits before it believes that the lock is its own."""

@@ -1,23 +1,14 @@
-"""."""
+"""Tensors in files, without pickle: safetensors, the same bytes for the same tensors."""
 
 from __future__ import annotations
-from collections.abc import Callable, Iterable, Iterator
+
 from pathlib import Path
-import numpy as np
-import torch
+
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
-from diet_ray.blocks import Rows
-from diet_ray.candidates import CandidateSpec, build
-from diet_ray.config import Precision, ReferenceConfig
-from diet_ray.crew import Crew
-from diet_ray.device import CPU, autocast, put
-from diet_ray.embedding import Embedding, lookup
+from torch import Tensor
+
 from diet_ray.errors import CorruptArtefactError
-from diet_ray.schema import Schema
-from diet_ray.seeds import derive_seed, uniform_by_id
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:

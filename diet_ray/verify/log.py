@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 
 from diet_ray.blocks import DTYPES, BlockManifest, LogManifest, Rows, Shard, contradictions, row_bytes
 from diet_ray.encode import VOCABULARY, Edges, read_vocabulary
-from diet_ray.parquet import check_whole
 from diet_ray.schema import Schema
-from diet_ray.verify.faults import Columns, Faults, few
+from diet_ray.storage.faults import Columns, Faults, few
+from diet_ray.storage.parquet import check_whole
 from diet_ray.verify.quarantine import check_quarantine
 
 REMEDY = "restore it from a copy or ingest the log again"

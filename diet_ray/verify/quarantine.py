@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from diet_ray.blocks import BlockManifest
-from diet_ray.parquet import batches
 from diet_ray.quarantine import FILE, QUARANTINE
 from diet_ray.schema import Schema
-from diet_ray.verify.faults import Faults
+from diet_ray.storage.faults import Faults
+from diet_ray.storage.parquet import batches
 
 _ALWAYS = ("file", "row", "column", "reason")
 """Columns without nulls."""

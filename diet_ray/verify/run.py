@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from diet_ray.blocks import BlockManifest, LogManifest, sha256
+from diet_ray.blocks import BlockManifest, LogManifest
 from diet_ray.config import StreamConfig
 from diet_ray.schema import Schema
 from diet_ray.stages import stage_folder
+from diet_ray.storage.faults import Faults, few
+from diet_ray.storage.hashes import sha256
 from diet_ray.store import RunManifest, StageManifest
 from diet_ray.units import Units
-from diet_ray.verify.faults import Faults, few
 from diet_ray.verify.log import read_blocks, read_rows
 from diet_ray.verify.stage import check_stage
 
