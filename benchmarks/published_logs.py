@@ -25,8 +25,8 @@ from diet_ray.fidelity.measures import MEASURES, pooled_pearson
 from diet_ray.fidelity.page import tables_to_print
 from diet_ray.fidelity.result import CEILING, GROUPS, CostResult, FidelityResult, Scores, SetResult
 from diet_ray.fidelity.words import MEANINGS, at_own_ratio, cells, lead, protocol
+from diet_ray.logs.readers import READERS
 from diet_ray.progress import Counted, display
-from diet_ray.readers import READERS
 from diet_ray.schema import Schema
 from diet_ray.settings import load_yaml, parse, parse_json
 
@@ -141,7 +141,7 @@ def config(name: str, work: Path, seeds: int) -> FidelityConfig:
 
 def ingested(name: str, source: Path | None, work: Path, count: Counted) -> None:
     """Ingest the log, unless that is done."""
-    from diet_ray.ingest import ingest
+    from diet_ray.logs.ingestion.ingest import ingest
 
     about = LOGS[name]
     reader = READERS[about.reader]

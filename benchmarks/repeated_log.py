@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from diet_ray.blocks import BlockManifest, Log, LogManifest, Rows, open_log, write_shard
-from diet_ray.ingest import ingest
+from diet_ray.logs.blocks import BlockManifest, Log, LogManifest, Rows, open_log, write_shard
+from diet_ray.logs.ingestion.ingest import ingest
 from diet_ray.settings import write_json
 from diet_ray.storage.whole_folder import appearing
 
@@ -19,10 +19,10 @@ FEW = 64
 
 
 def source_log(name: str, source: Path | None, work: Path) -> Log:
-    """The log that is repeated, ingested or simulated unless that is done. Ray must be initialised."""
-    from diet_ray.readers import READERS
-    from diet_ray.simulate import simulate
-    from diet_ray.world import SimulateConfig
+    """The log that is repeated, ingested or simulated unless that is done."""
+    from diet_ray.logs.readers import READERS
+    from diet_ray.logs.simulation.config import SimulateConfig
+    from diet_ray.logs.simulation.simulate import simulate
 
     out = work / name
     if not out.exists():

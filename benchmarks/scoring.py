@@ -31,11 +31,11 @@ from safetensors.torch import load_file
 from scoring_figures import Contender, Figures, Parts, Run, ScoringResult
 from tables import show
 
-from diet_ray.blocks import BlockManifest, Log, Shard, read_shard
 from diet_ray.candidates import CandidateSpec
 from diet_ray.cluster import connect
 from diet_ray.config import BudgetConfig, ClusterConfig, ReferenceConfig, StreamConfig
 from diet_ray.crew import Solo
+from diet_ray.logs.blocks import BlockManifest, Log, Shard, read_shard
 from diet_ray.memory import LocalShards
 from diet_ray.reference import Reference
 from diet_ray.scoring import ShardScorer

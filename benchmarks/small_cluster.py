@@ -11,17 +11,15 @@ import signal
 import subprocess
 import sysconfig
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import yaml
 from private_ray import environment
 
 from diet_ray.events import read_events
-from diet_ray.simulate import simulate
-from diet_ray.world import SimulateConfig
+from diet_ray.logs.simulation.config import SimulateConfig
+from diet_ray.logs.simulation.simulate import simulate
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "diet-ray"
 
@@ -157,8 +155,7 @@ class Place:
         path = self.folder / f"log-{blocks}"
         if not path.exists():
             # Without Ray, which would take longer over it than over all else until the first kill.
-            with patch("diet_ray.simulate.fan_out", _one_by_one):
-                simulate(SimulateConfig(**WORLD, blocks=blocks + 1), path)
+            simulate(SimulateConfig(**WORLD, blocks=blocks + 1), path)
         return path
 
     def distil(self, run: Path, log: Path, *, resume: bool = False, **cluster: Any) -> Driver:
@@ -209,10 +206,6 @@ class Driver:
     def errors(self) -> str:
         """What it has said on standard error."""
         return self.said.read_text(encoding="utf-8", errors="replace").strip()
-
-
-def _one_by_one(function: Callable[..., bytes], descriptions: Iterable[str], **shared: Any) -> Iterator[bytes]:
-    return (function(description, **shared) for description in descriptions)
 
 
 def parent(pid: int) -> int:

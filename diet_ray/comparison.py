@@ -11,10 +11,10 @@ import torch
 from rich.table import Table
 
 from diet_ray.baselines import FULL, HARD_OWN, SOFT, as_examples, full_log, random_rows, sample_own
-from diet_ray.blocks import Log, open_log
 from diet_ray.candidates import CandidateSpec
 from diet_ray.dataset import load_memory
 from diet_ray.judge import Verdict, judge
+from diet_ray.logs.blocks import Log, open_log
 from diet_ray.reference import Predictor
 from diet_ray.seeds import derive_seed
 from diet_ray.settings import Settings

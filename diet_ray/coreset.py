@@ -14,8 +14,8 @@ from scipy.spatial.distance import cdist
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from diet_ray.blocks import Rows
 from diet_ray.errors import DietError
+from diet_ray.logs.blocks import Rows
 from diet_ray.select import cell_quotas
 
 Method = Literal["herding", "k_center"]

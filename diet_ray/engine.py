@@ -15,13 +15,13 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2.api.exceptions import TrainingFailedError
 
-from diet_ray.blocks import BlockManifest, Log, Shard, open_log
 from diet_ray.config import ClusterConfig, StreamConfig
 from diet_ray.crew import Crew, Group, Solo
 from diet_ray.device import device_of, gpu_fault
 from diet_ray.errors import DietError, ResourceError, describe, restore
 from diet_ray.events import Events
 from diet_ray.fan_out import Pool, fan_out
+from diet_ray.logs.blocks import BlockManifest, Log, Shard, open_log
 from diet_ray.memory import ShardedMemory
 from diet_ray.mishap import explain
 from diet_ray.owners import OwnedShards

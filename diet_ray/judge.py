@@ -10,10 +10,10 @@ import torch
 from pydantic import Field as Key
 from torch import Tensor, nn
 
-from diet_ray.blocks import Rows
 from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import StudentConfig
 from diet_ray.embedding import lookup
+from diet_ray.logs.blocks import Rows
 from diet_ray.metrics import ONE_CLASS, evaluate, undefined
 from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed

@@ -10,12 +10,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from diet_ray.blocks import BlockManifest, Log, Rows, block_sha256
 from diet_ray.config import StreamConfig
 from diet_ray.crew import Crew
 from diet_ray.errors import ConfigError
 from diet_ray.events import Events
 from diet_ray.fuse import quota
+from diet_ray.logs.blocks import BlockManifest, Log, Rows, block_sha256
 from diet_ray.memory import ShardedMemory
 from diet_ray.reference import Predictor, Reference, held_out, train_pass
 from diet_ray.refine import refine

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from diet_ray.blocks import Rows
 from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import Precision, ReferenceConfig
 from diet_ray.crew import Crew
 from diet_ray.device import CPU, autocast, put
 from diet_ray.embedding import Embedding, lookup
+from diet_ray.logs.blocks import Rows
 from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed, uniform_by_id
 

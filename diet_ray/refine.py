@@ -11,11 +11,11 @@ from torch import Tensor
 
 from diet_ray.address import direction, draw_hard, example_losses, reducible_loss
 from diet_ray.bilevel import HardTargets, MetaClip, meta_gradient, mix_initial
-from diet_ray.blocks import Rows
 from diet_ray.candidates import Candidate, CandidateSpec, build
 from diet_ray.config import StreamConfig
 from diet_ray.crew import Crew
 from diet_ray.device import draws_on, put
+from diet_ray.logs.blocks import Rows
 from diet_ray.memory import ShardedMemory
 from diet_ray.reference import Predictor
 from diet_ray.schema import Schema

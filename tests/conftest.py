@@ -5,9 +5,8 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -70,17 +69,6 @@ def kuairand_dir(data_dir: Path) -> Path:
     if not folder.is_dir():
         pytest.skip(f"no KuaiRand log: {folder} is no folder")
     return folder
-
-
-@pytest.fixture
-def inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the tasks of `ingest` and `simulate` in this process, one after another."""
-
-    def loop(function: Callable[..., bytes], descriptions: Sequence[str], **shared: Any) -> Iterator[bytes]:
-        return (function(description, **shared) for description in descriptions)
-
-    for module in ("passes", "simulate"):
-        monkeypatch.setattr(f"diet_ray.{module}.fan_out", loop)
 
 
 @pytest.fixture

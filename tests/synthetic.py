@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diet_ray.blocks import BlockManifest, LogManifest, Rows, write_shard
+from diet_ray.logs.blocks import BlockManifest, LogManifest, Rows, write_shard
 from diet_ray.schema import Schema
 from diet_ray.settings import write_json
 

@@ -13,15 +13,13 @@ import pytest
 from small_run import bytes_of
 from test_ingest import ZONE, make_schema, make_table
 
-from diet_ray import append as append_module
-from diet_ray.append import Appended, append
-from diet_ray.blocks import open_log
 from diet_ray.errors import BadInputError, ConfigError, CorruptArtefactError, LockedError, SchemaError
-from diet_ray.ingest import ingest
+from diet_ray.logs.blocks import open_log
+from diet_ray.logs.ingestion import append as append_module
+from diet_ray.logs.ingestion.append import Appended, append
+from diet_ray.logs.ingestion.ingest import ingest
 from diet_ray.storage.lock import locked
 from diet_ray.verify import verify
-
-pytestmark = pytest.mark.usefixtures("inline")
 
 LATER = 4e9
 

@@ -22,13 +22,13 @@ from diet_ray import archive as archive_module
 from diet_ray import engine
 from diet_ray.archive import Archive, archived
 from diet_ray.archive_note import ArchiveNote
-from diet_ray.blocks import open_log
 from diet_ray.cli import app
 from diet_ray.config import StreamConfig, read_launch
 from diet_ray.errors import ConfigError, CorruptArtefactError, LockedError, VersionError
 from diet_ray.events import Events
 from diet_ray.garbage import archive_garbage, collect_archive
 from diet_ray.local import LocalEngine
+from diet_ray.logs.blocks import open_log
 from diet_ray.pipeline import run_stream
 from diet_ray.stages import stage_folder
 from diet_ray.status import status

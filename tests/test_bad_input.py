@@ -27,15 +27,15 @@ from corpus import (
     log_schema,
 )
 
-from diet_ray.blocks import open_log
-from diet_ray.cells import Origin
-from diet_ray.columns import canonical
 from diet_ray.dataset import load_memory
 from diet_ray.errors import BadInputError, ConfigError, CorruptArtefactError, VersionError
-from diet_ray.ingest import ingest
-from diet_ray.quarantine import sift
+from diet_ray.logs.blocks import open_log
+from diet_ray.logs.ingestion.canonical import canonical
+from diet_ray.logs.ingestion.checks import Origin
+from diet_ray.logs.ingestion.ingest import ingest
+from diet_ray.logs.ingestion.quarantine import sift
+from diet_ray.logs.ingestion.sources import find_pieces, read_piece
 from diet_ray.settings import load_yaml
-from diet_ray.sources import find_pieces, read_piece
 
 REMEDY = r"restore|ingest the log again|make it again|put the block itself"
 
@@ -72,7 +72,6 @@ def test_columns(case: Column, tmp_path: Path) -> None:
     assert str(caught.value).split(": ", 1)[1].startswith(refused["reason"].to_pylist()[0])
 
 
-@pytest.mark.usefixtures("inline")
 @pytest.mark.parametrize("allowed", [0, 10**6])
 @pytest.mark.parametrize("case", FILES, ids=lambda case: case.name)
 def test_files(case: Files, allowed: int, tmp_path: Path) -> None:
@@ -142,7 +141,6 @@ def test_a_missing_or_unreadable_config(tmp_path: Path) -> None:
 # --- what looks odd and is none the worse for it
 
 
-@pytest.mark.usefixtures("inline")
 def test_odd_but_sound_input_makes_a_log(tmp_path: Path) -> None:
     """Types that differ between files, columns that nobody asked for, rows twice, time that goes backwards, files without rows."""
     table = good_table(60)

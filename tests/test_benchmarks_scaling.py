@@ -17,8 +17,8 @@ import stream
 import torch
 from synthetic import write_log
 
-from diet_ray.blocks import Rows, open_log
 from diet_ray.local import LocalEngine
+from diet_ray.logs.blocks import Rows, open_log
 from diet_ray.storage.tensors import load_tensors
 
 ROOT = Path(__file__).parents[1]

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import synthetic
 
-from diet_ray.blocks import BlockManifest, LogManifest, Rows, open_log, read_shard, write_shard
 from diet_ray.errors import CorruptArtefactError, VersionError
+from diet_ray.logs.blocks import BlockManifest, LogManifest, Rows, open_log, read_shard, write_shard
 from diet_ray.settings import parse_json, write_json
 from diet_ray.storage.hashes import sha256
 

@@ -19,15 +19,15 @@ import pytest
 from corpus import good_table, log_schema
 from synthetic import write_log
 
-from diet_ray.append import grow_vocabulary
-from diet_ray.blocks import BlockManifest, open_log, row_bytes
-from diet_ray.cells import BadRows, Origin
-from diet_ray.columns import canonical
-from diet_ray.encode import COUNTS, VOCABULARY
 from diet_ray.errors import BadInputError, CorruptArtefactError
-from diet_ray.quarantine import FILE, QUARANTINE
+from diet_ray.logs.blocks import BlockManifest, open_log, row_bytes
+from diet_ray.logs.ingestion.append import grow_vocabulary
+from diet_ray.logs.ingestion.canonical import canonical
+from diet_ray.logs.ingestion.checks import BadRows, Origin
+from diet_ray.logs.ingestion.quarantine import FILE, QUARANTINE
+from diet_ray.logs.ingestion.sources import find_pieces, read_piece
+from diet_ray.logs.ingestion.vocabulary import COUNTS, VOCABULARY
 from diet_ray.settings import parse_json
-from diet_ray.sources import find_pieces, read_piece
 from diet_ray.storage import parquet
 from diet_ray.storage.arrow_files import read_table
 from diet_ray.storage.hashes import sha256

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diet_ray.categories import stable_hash
-from diet_ray.cells import Origin
-from diet_ray.columns import canonical, pick
 from diet_ray.errors import BadInputError
+from diet_ray.logs.ingestion.canonical import canonical, pick
+from diet_ray.logs.ingestion.categories import stable_hash
+from diet_ray.logs.ingestion.checks import Origin
+from diet_ray.logs.ingestion.times import read_time
 from diet_ray.schema import Schema, Time
-from diet_ray.times import read_time
 
 GOOD = {name: corpus.GOOD[name] for name in "tuyabc"}
 

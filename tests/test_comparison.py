@@ -10,9 +10,9 @@ from small_run import config, local_run
 from synthetic import write_log
 
 from diet_ray.baselines import FULL, HARD, HARD_OWN, SOFT
-from diet_ray.blocks import open_log
 from diet_ray.candidates import CandidateSpec
 from diet_ray.comparison import compare, compression, train_otherwise
+from diet_ray.logs.blocks import open_log
 
 SPEC = CandidateSpec(name="net", arch="dnn", params={"hidden": [8]})
 METHODS = [FULL, SOFT, HARD, HARD_OWN]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diet_ray.cut import cut
+from diet_ray.logs.ingestion.block_plan import cut
 
 HISTOGRAM = st.dictionaries(st.integers(0, 3_000_000), st.integers(1, 40), min_size=1, max_size=60)
 

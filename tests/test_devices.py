@@ -14,10 +14,10 @@ from small_run import config
 from synthetic import write_log
 from torch import Tensor
 
-from diet_ray.blocks import Log, open_log
 from diet_ray.config import ClusterConfig, StreamConfig
 from diet_ray.device import CPU, autocast, device_of, draws_on, forked, gpu_fault, put
 from diet_ray.errors import ConfigError, ResourceError
+from diet_ray.logs.blocks import Log, open_log
 from diet_ray.reference import Predictor, Reference
 from diet_ray.scoring import ShardScorer
 from diet_ray.settings import parse

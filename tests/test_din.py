@@ -15,17 +15,17 @@ from sklearn.metrics import roc_auc_score
 from small_nets import stir
 from torch import Tensor
 
-from diet_ray.append import append
-from diet_ray.blocks import Log, open_log
 from diet_ray.candidates import Candidate, CandidateSpec, build
 from diet_ray.config import StreamConfig, StudentConfig
 from diet_ray.dataset import load_memory
 from diet_ray.embedding import lookup
 from diet_ray.errors import ConfigError
 from diet_ray.export import export_memory
-from diet_ray.ingest import ingest
 from diet_ray.inspection import inspect
 from diet_ray.judge import judge
+from diet_ray.logs.blocks import Log, open_log
+from diet_ray.logs.ingestion.append import append
+from diet_ray.logs.ingestion.ingest import ingest
 from diet_ray.schema import Schema
 from diet_ray.student import Examples, FlatNet, predict, train_student
 from diet_ray.verify import verify
@@ -179,7 +179,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture
-def log(files: list[Path], tmp_path: Path, inline: None) -> Log:
+def log(files: list[Path], tmp_path: Path) -> Log:
     ingest(SCHEMA, files, tmp_path / "log", by="day", shard_rows=128)
     return open_log(tmp_path / "log")
 

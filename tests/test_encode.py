@@ -7,21 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diet_ray.cells import Origin
-from diet_ray.columns import canonical
-from diet_ray.encode import (
+from diet_ray.errors import SchemaError
+from diet_ray.logs.ingestion.canonical import canonical
+from diet_ray.logs.ingestion.checks import Origin
+from diet_ray.logs.ingestion.encode import Edges, Encoder, fit_edges
+from diet_ray.logs.ingestion.vocabulary import (
     COUNTS,
     VOCABULARY,
-    Edges,
-    Encoder,
     build_vocabulary,
     count_ids,
     count_values,
     first_slots,
-    fit_edges,
     merge_counts,
 )
-from diet_ray.errors import SchemaError
 from diet_ray.schema import Field, Schema
 
 FIELDS: list[dict[str, Any]] = [

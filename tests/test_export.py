@@ -26,7 +26,6 @@ from synthetic import write_log
 from typer.testing import CliRunner
 
 from diet_ray import export as export_module
-from diet_ray.blocks import open_log
 from diet_ray.cli import app
 from diet_ray.config import StudentConfig
 from diet_ray.dataset import load_memory
@@ -38,6 +37,7 @@ from diet_ray.fidelity.measures import MEASURES, Interval
 from diet_ray.fidelity.result import CEILING, FidelityResult, SetResult
 from diet_ray.inspection import inspect
 from diet_ray.inspection_page import lead, write_inspection
+from diet_ray.logs.blocks import open_log
 from diet_ray.settings import write_json
 from diet_ray.stages import stage_folder
 from diet_ray.storage.hashes import sha256

@@ -18,12 +18,12 @@ from small_cluster import TITLES, parent, title
 from small_run import config, local_run, stage_bytes
 from synthetic import write_log
 
-from diet_ray.blocks import open_log
 from diet_ray.config import StreamConfig
 from diet_ray.engine import distil
 from diet_ray.errors import BrokenOffError, ConfigError, LockedError
 from diet_ray.events import Events, read_events
 from diet_ray.local import LocalEngine
+from diet_ray.logs.blocks import open_log
 from diet_ray.mishap import full
 from diet_ray.pipeline import run_stream
 from diet_ray.storage.background import repeating

@@ -9,8 +9,8 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from diet_ray.errors import BadInputError, ResourceError
-from diet_ray.folders import found_files
-from diet_ray.sources import find_pieces, read_piece
+from diet_ray.logs.ingestion.folders import found_files
+from diet_ray.logs.ingestion.sources import find_pieces, read_piece
 
 
 def rows(sources: list[Path], columns: list[str]) -> list[tuple[Any, ...]]:

@@ -22,23 +22,23 @@ from corpus import GOOD, POOL_YAML, SCHEMA_YAML, STREAM_YAML, forge, good_table,
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from diet_ray.blocks import BlockManifest, LogManifest, open_log
 from diet_ray.candidates import CandidateFile
-from diet_ray.cells import BadRows, Origin
-from diet_ray.columns import canonical
 from diet_ray.config import StreamConfig
 from diet_ray.dataset import load_memory
-from diet_ray.encode import VOCABULARY
 from diet_ray.errors import BadInputError, ConfigError, CorruptArtefactError, DietError, VersionError
 from diet_ray.export import ExportManifest, export_memory
-from diet_ray.quarantine import FILE, QUARANTINE, sift
+from diet_ray.logs.blocks import BlockManifest, LogManifest, open_log
+from diet_ray.logs.ingestion.canonical import canonical
+from diet_ray.logs.ingestion.checks import BadRows, Origin
+from diet_ray.logs.ingestion.quarantine import FILE, QUARANTINE, sift
+from diet_ray.logs.ingestion.sources import find_pieces, read_piece
+from diet_ray.logs.ingestion.vocabulary import VOCABULARY
+from diet_ray.logs.verify_log import check_encoding
+from diet_ray.logs.verify_quarantine import check_quarantine
 from diet_ray.schema import Schema
 from diet_ray.settings import Settings, load_yaml, parse_json
-from diet_ray.sources import find_pieces, read_piece
 from diet_ray.storage.faults import Faults
 from diet_ray.store import RunManifest, StageManifest, read_units
-from diet_ray.verify.log import check_encoding
-from diet_ray.verify.quarantine import check_quarantine
 
 EXAMPLES = int(os.environ.get("DIET_RAY_FUZZ_EXAMPLES", "20"))
 GIB = 1 << 30

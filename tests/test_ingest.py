@@ -13,11 +13,12 @@ import pytest
 from deltalake import write_deltalake
 from small_run import bytes_of
 
-from diet_ray import passes, sources
-from diet_ray.blocks import open_log
-from diet_ray.encode import Edges
 from diet_ray.errors import BadInputError, ConfigError, SchemaError
-from diet_ray.ingest import ingest
+from diet_ray.fan_out import fan_out
+from diet_ray.logs.blocks import open_log
+from diet_ray.logs.ingestion import sources
+from diet_ray.logs.ingestion.encode import Edges
+from diet_ray.logs.ingestion.ingest import ingest
 from diet_ray.schema import Schema
 from diet_ray.settings import load_yaml, parse_json
 
@@ -75,7 +76,6 @@ def by_user_item(table: pa.Table) -> list[tuple[Any, ...]]:
     return sorted(zip(*(table[c].to_pylist() for c in ("ts", "user", "buy")), strict=True))
 
 
-@pytest.mark.usefixtures("inline")
 def test_every_row_lands_once_in_its_local_day(tmp_path: Path) -> None:
     table, schema = make_table(), make_schema()
     manifest = ingest(schema, write(table, tmp_path / "in"), tmp_path / "log", by="day", shard_rows=300)
@@ -122,11 +122,18 @@ def test_every_row_lands_once_in_its_local_day(tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
-def test_ray_gives_the_bytes_of_a_plain_loop(tmp_path: Path, ray_cluster: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_gives_the_bytes_of_a_plain_loop(tmp_path: Path, ray_cluster: int) -> None:
     paths, schema = write(make_table(), tmp_path / "in"), make_schema()
     seen: list[tuple[str, int, int, int]] = []
-    ingest(schema, paths, tmp_path / "ray", by="day", shard_rows=300, on_progress=lambda *step: seen.append(step))
-    monkeypatch.setattr(passes, "fan_out", lambda function, todo, **shared: (function(x, **shared) for x in todo))
+    ingest(
+        schema,
+        paths,
+        tmp_path / "ray",
+        by="day",
+        shard_rows=300,
+        on_progress=lambda *step: seen.append(step),
+        each=fan_out,
+    )
     ingest(schema, paths, tmp_path / "plain", by="day", shard_rows=300)
     assert bytes_of(tmp_path / "ray") == bytes_of(tmp_path / "plain")
     assert {stage: (done, total, rows) for stage, done, total, rows in seen} == {
@@ -142,13 +149,12 @@ def test_bad_input_in_a_ray_task_is_our_error_and_leaves_nothing(tmp_path: Path,
     bad = table.set_column(5, "buy", pa.array([*[0] * 2999, 7]))
     paths = write(bad, tmp_path / "in")
     with pytest.raises(BadInputError) as caught:
-        ingest(make_schema(), paths, tmp_path / "log", by="day")
+        ingest(make_schema(), paths, tmp_path / "log", by="day", each=fan_out)
     assert (caught.value.file, caught.value.column) == (str(paths[1]), "buy")
     assert "label 7, which is not 0/1 in row 1499" in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
-@pytest.mark.usefixtures("inline")
 def test_csv_and_parquet_give_the_same_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "_CSV_BYTES", 4096)
     table = make_table(500)
@@ -161,7 +167,6 @@ def test_csv_and_parquet_give_the_same_log(tmp_path: Path, monkeypatch: pytest.M
     assert bytes_of(tmp_path / "p") == bytes_of(tmp_path / "c")
 
 
-@pytest.mark.usefixtures("inline")
 @pytest.mark.parametrize("column", ["user", "item", "price", "buy", "ts"])
 def test_partitions_and_delta_tables_give_the_same_log(tmp_path: Path, column: str) -> None:
     table, schema = make_table(500), make_schema()
@@ -182,7 +187,6 @@ def test_partitions_and_delta_tables_give_the_same_log(tmp_path: Path, column: s
     assert bytes_of(tmp_path / "p") == bytes_of(tmp_path / "h") == bytes_of(tmp_path / "d")
 
 
-@pytest.mark.usefixtures("inline")
 def test_the_first_blocks_of_a_log_do_not_depend_on_later_ones(tmp_path: Path) -> None:
     table, schema = make_table(), make_schema()
     ingest(schema, write(table, tmp_path / "in"), tmp_path / "all", by="day")
@@ -195,7 +199,6 @@ def test_the_first_blocks_of_a_log_do_not_depend_on_later_ones(tmp_path: Path) -
     assert sizes == sorted(set(sizes))  # here every day brings new users
 
 
-@pytest.mark.usefixtures("inline")
 def test_blocks_by_week_and_by_rows(tmp_path: Path) -> None:
     paths = write(make_table(days=9), tmp_path / "in")
     assert ingest(make_schema(), paths, tmp_path / "w", by="week").blocks == ["2024-W09", "2024-W10"]
@@ -206,7 +209,6 @@ def test_blocks_by_week_and_by_rows(tmp_path: Path) -> None:
     assert sum(block.rows for block in blocks) == 3000
 
 
-@pytest.mark.usefixtures("inline")
 def test_empty_files_and_gaps_are_fine_but_no_rows_at_all_is_not(tmp_path: Path) -> None:
     table = make_table(200)
     pq.write_table(table.slice(0, 0), tmp_path / "empty.parquet")
@@ -221,7 +223,6 @@ def test_empty_files_and_gaps_are_fine_but_no_rows_at_all_is_not(tmp_path: Path)
     assert ingest(make_schema(), paths, tmp_path / "log", by="day").blocks == ["2024-02-27", "2024-03-01"]
 
 
-@pytest.mark.usefixtures("inline")
 @pytest.mark.parametrize(
     ("column", "value", "words"),
     [
@@ -243,7 +244,6 @@ def test_one_bad_value_among_many_is_found(tmp_path: Path, column: str, value: A
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
-@pytest.mark.usefixtures("inline")
 def test_mistakes_of_the_caller(tmp_path: Path) -> None:
     paths, schema = write(make_table(100), tmp_path / "in"), make_schema()
     (tmp_path / "there").mkdir()
@@ -266,7 +266,6 @@ def test_mistakes_of_the_caller(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "in", "n.parquet", "there"]
 
 
-@pytest.mark.usefixtures("inline")
 def test_a_log_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
     def meanwhile(stage: str, done: int, total: int, rows: int) -> None:
         (tmp_path / "log").mkdir(exist_ok=True)
@@ -280,7 +279,6 @@ def test_a_log_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> None
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-@pytest.mark.usefixtures("inline")
 def test_schema_in_the_log_reads_back_as_yaml(tmp_path: Path) -> None:
     ingest(make_schema(), write(make_table(100), tmp_path / "in"), tmp_path / "log", by="day")
     raw = json.loads((tmp_path / "log" / "log.json").read_text())["log_schema"]

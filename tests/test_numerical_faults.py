@@ -17,13 +17,13 @@ from synthetic import rows as good_rows
 from synthetic import schema, write_log
 
 from diet_ray.address import choose_active, draw_hard, example_losses, influence, reducible_loss
-from diet_ray.blocks import Rows, open_log
 from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import SelectConfig, StreamConfig
 from diet_ray.dataset import load_memory
 from diet_ray.errors import ConfigError
 from diet_ray.judge import Verdict, judge, standings
 from diet_ray.leaderboard import standings_rows
+from diet_ray.logs.blocks import Rows, open_log
 from diet_ray.metrics import ONE_CLASS, evaluate, undefined
 from diet_ray.report import plot_stages, plot_standings
 from diet_ray.select import Scored, sketch

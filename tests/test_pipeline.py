@@ -12,12 +12,12 @@ from small_run import config, local_run, stage_bytes
 from synthetic import write_log
 
 from diet_ray import pipeline
-from diet_ray.blocks import Rows, open_log
 from diet_ray.config import StreamConfig
 from diet_ray.dataset import load_memory
 from diet_ray.errors import ConfigError
 from diet_ray.events import Events, read_events
 from diet_ray.local import LocalEngine
+from diet_ray.logs.blocks import Rows, open_log
 from diet_ray.pipeline import blocks_to_distil, run_stream
 from diet_ray.reference import held_out
 from diet_ray.stages import stage_folder

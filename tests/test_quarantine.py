@@ -13,12 +13,12 @@ import pytest
 from small_run import bytes_of
 from typer.testing import CliRunner
 
-from diet_ray.blocks import open_log
-from diet_ray.cells import Origin
 from diet_ray.cli import app
 from diet_ray.errors import BadInputError, ConfigError, CorruptArtefactError
-from diet_ray.ingest import ingest
-from diet_ray.quarantine import FILE, QUARANTINE, count, sift
+from diet_ray.logs.blocks import open_log
+from diet_ray.logs.ingestion.checks import Origin
+from diet_ray.logs.ingestion.ingest import ingest
+from diet_ray.logs.ingestion.quarantine import FILE, QUARANTINE, count, sift
 from diet_ray.schema import Schema
 from diet_ray.verify import verify
 
@@ -85,7 +85,6 @@ def spoil(data: list[dict[str, Any]], seed: int = 0) -> dict[int, tuple[str, str
     return spoilt
 
 
-@pytest.mark.usefixtures("inline")
 def test_the_log_is_that_of_the_good_rows_and_each_other_row_is_named_once(tmp_path: Path) -> None:
     data = rows()
     times = [row["ts"] for row in data]
@@ -119,7 +118,6 @@ def test_the_log_is_that_of_the_good_rows_and_each_other_row_is_named_once(tmp_p
     assert verify(tmp_path / "log") == []
 
 
-@pytest.mark.usefixtures("inline")
 def test_one_row_too_many_is_an_error_that_names_it_and_leaves_nothing(tmp_path: Path) -> None:
     data = rows()
     spoilt = spoil(data)
@@ -136,7 +134,6 @@ def test_one_row_too_many_is_an_error_that_names_it_and_leaves_nothing(tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
-@pytest.mark.usefixtures("inline")
 def test_an_allowance_that_is_not_needed_changes_nothing(tmp_path: Path) -> None:
     paths = write(rows(), tmp_path / "in")
     for name, allowed in (("a", 0), ("b", 9)):
@@ -145,7 +142,6 @@ def test_an_allowance_that_is_not_needed_changes_nothing(tmp_path: Path) -> None
     assert count(tmp_path / "a") == 0
 
 
-@pytest.mark.usefixtures("inline")
 def test_rows_of_no_block_are_named_all_the_same(tmp_path: Path) -> None:
     data = [*rows(100, days=1), *({**row, "ts": row["ts"] + 2 * DAY} for row in rows(100, days=1))]
     data[150]["buy"] = 5  # on a day that is not kept
@@ -158,14 +154,12 @@ def test_rows_of_no_block_are_named_all_the_same(tmp_path: Path) -> None:
     assert [block.quarantined for block in open_log(tmp_path / "all").blocks] == [1, 1]
 
 
-@pytest.mark.usefixtures("inline")
 def test_no_good_row_at_all(tmp_path: Path) -> None:
     data = [{**row, "buy": 4} for row in rows(20)]
     with pytest.raises(BadInputError, match="holds no rows at all, besides 20 that break a rule"):
         ingest(SCHEMA, write(data, tmp_path / "in"), tmp_path / "log", by="day", max_quarantined_rows=50)
 
 
-@pytest.mark.usefixtures("inline")
 def test_what_is_wrong_with_a_whole_file_is_no_rows_fault(tmp_path: Path) -> None:
     table = pq.read_table(write(rows(20), tmp_path / "in")[0])
     pq.write_table(table.set_column(1, "user", pa.array([[1]] * len(table))), tmp_path / "in" / "0.parquet")

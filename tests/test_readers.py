@@ -5,10 +5,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from diet_ray.blocks import open_log
 from diet_ray.errors import BadInputError, ConfigError, ResourceError
-from diet_ray.ingest import ingest
-from diet_ray.readers import READERS, complete_journey
+from diet_ray.logs.blocks import open_log
+from diet_ray.logs.ingestion.ingest import ingest
+from diet_ray.logs.readers import READERS, complete_journey
 
 
 def write_journey(folder: Path) -> None:
@@ -42,7 +42,6 @@ def write_journey(folder: Path) -> None:
     people.to_parquet(folder / "demographics.parquet")
 
 
-@pytest.mark.usefixtures("inline")
 def test_complete_journey_on_a_small_copy(tmp_path: Path) -> None:
     write_journey(tmp_path / "in")
     reader = READERS["complete-journey"]
@@ -129,7 +128,6 @@ def write_kuairand(folder: Path, suffix: str) -> None:
     videos.to_csv(folder / "video_features_basic_pure.csv", index=False)
 
 
-@pytest.mark.usefixtures("inline")
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_kuairand_on_a_small_copy(tmp_path: Path, suffix: str) -> None:
     write_kuairand(tmp_path / "in", suffix)
@@ -164,7 +162,6 @@ def test_kuairand_mistakes(tmp_path: Path) -> None:
         prepare(tmp_path / "in", tmp_path / "out")
 
 
-@pytest.mark.usefixtures("inline")
 def test_kuairand_published_files_equal_the_joined_stream(tmp_path: Path, kuairand_dir: Path) -> None:
     reader = READERS["kuairand"]
     logs = []

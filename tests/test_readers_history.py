@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diet_ray.readers.history import Histories
+from diet_ray.logs.readers.history import Histories
 
 EVENT = st.tuples(st.integers(-2, 3), st.integers(0, 9), st.integers(0, 99))
 

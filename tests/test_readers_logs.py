@@ -8,25 +8,23 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from diet_ray import passes
-from diet_ray.blocks import open_log
 from diet_ray.errors import BadInputError
 from diet_ray.fan_out import fan_out
-from diet_ray.ingest import ingest
-from diet_ray.readers import READERS, avazu, criteo, published
-from diet_ray.readers.clock import DAY_MS
+from diet_ray.logs.blocks import open_log
+from diet_ray.logs.ingestion.ingest import ingest
+from diet_ray.logs.readers import READERS, avazu, criteo, published
+from diet_ray.logs.readers.clock import DAY_MS
+from diet_ray.mapper import Mapper, in_turn
 
-pytestmark = pytest.mark.usefixtures("inline")
 
-
-def prepared(name: str, source: Path, out: Path, blocks: list[str]) -> pd.DataFrame:
+def prepared(name: str, source: Path, out: Path, blocks: list[str], each: Mapper = in_turn) -> pd.DataFrame:
     """The prepared rows; their ingest by the packaged schema must give the blocks and lose no row."""
     reader = READERS[name]
     paths = reader.prepare(source, out)
     assert sorted(out.iterdir()) == sorted(paths)  # no temporary file is left
     frame = pq.ParquetDataset(paths).read().to_pandas()
     log = out.with_name("log")
-    assert ingest(reader.schema, paths, log, by=reader.by).blocks == blocks
+    assert ingest(reader.schema, paths, log, by=reader.by, each=each).blocks == blocks
     assert sum(block.rows for block in open_log(log).blocks) == len(frame)
     return frame
 
@@ -223,7 +221,7 @@ def taobao(folder: Path, extra: str = "") -> pd.DataFrame:
 
 def test_taobao(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = taobao(tmp_path)
-    with caplog.at_level("INFO", "diet_ray.readers"):
+    with caplog.at_level("INFO", "diet_ray.logs.readers"):
         frame = prepared("taobao", tmp_path, tmp_path / "out", ["2017-11-26", "2017-11-27"])
     assert "3 of 400 rows left out: not within 9 days from 2017-11-25" in caplog.text
     views = source[(source["behaviour"] == "pv") & source["day"].between(0, 8)]
@@ -347,12 +345,9 @@ def test_kuairand_27k_in_parts(tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
-def test_ingest_of_a_published_log_on_the_cluster(
-    tmp_path: Path, ray_cluster: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(passes, "fan_out", fan_out)
+def test_ingest_of_a_published_log_on_the_cluster(tmp_path: Path, ray_cluster: int) -> None:
     (tmp_path / "train.txt").write_text("\n".join(criteo_lines(700)))
-    frame = prepared("criteo-kaggle", tmp_path, tmp_path / "out", [f"1970-01-0{day}" for day in range(1, 8)])
+    frame = prepared("criteo-kaggle", tmp_path, tmp_path / "out", [f"1970-01-0{day}" for day in range(1, 8)], fan_out)
     log = open_log(tmp_path / "log")
     assert [block.rows for block in log.blocks] == [100] * 7
     assert sum(block.positives[0] for block in log.blocks) == frame["click"].sum()

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pytest
 from scipy.stats import chisquare
 
-from diet_ray.readers import clicks as clicks_module
-from diet_ray.readers.clicks import with_negatives
-from diet_ray.readers.negatives import TRIES, Catalogue, draw_negatives
+from diet_ray.logs.readers import clicks as clicks_module
+from diet_ray.logs.readers.clicks import with_negatives
+from diet_ray.logs.readers.negatives import TRIES, Catalogue, draw_negatives
 from diet_ray.seeds import derive_seed, uniform_by_id
 
 
@@ -198,7 +198,7 @@ def test_batches_do_not_matter_and_parts_only_for_the_order(tmp_path: Path, monk
 
 def test_what_is_left_out_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     block, user, item = np.array([0, 0, 1, 1, 1]), np.array([1, 2, 1, 1, 2]), np.array([5, 6, 5, 6, 9])
-    with caplog.at_level("INFO", "diet_ray.readers"):
+    with caplog.at_level("INFO", "diet_ray.logs.readers"):
         rows = batch(block, user, item, np.arange(5))
         table = pa.concat_tables(with_negatives([rows], tmp_path / "s", item_features=["category_id"]))
     assert table["click"].to_pylist() == [1, 1]  # user 1 clicks both items there are

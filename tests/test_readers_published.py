@@ -7,11 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from diet_ray.errors import BadInputError, ConfigError
-from diet_ray.readers import READERS, published
-from diet_ray.readers.clock import DAY_MS, hour_and_weekday, spread
-from diet_ray.readers.lookup import Lookup
-from diet_ray.readers.published import count_lines, locate, read_rows, read_table, write_rows
-from diet_ray.readers.spill import Spill
+from diet_ray.logs.readers import READERS, published
+from diet_ray.logs.readers.clock import DAY_MS, hour_and_weekday, spread
+from diet_ray.logs.readers.lookup import Lookup
+from diet_ray.logs.readers.published import count_lines, locate, read_rows, read_table, write_rows
+from diet_ray.logs.readers.spill import Spill
 
 TYPES = {"a": pa.int64(), "b": pa.string()}
 

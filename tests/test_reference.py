@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from synthetic import rows, schema
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from diet_ray.blocks import Rows
 from diet_ray.candidates import CandidateSpec
 from diet_ray.config import ReferenceConfig
 from diet_ray.crew import Group, Solo
+from diet_ray.logs.blocks import Rows
 from diet_ray.reference import Predictor, Reference, batches, held_out, train_pass
 from diet_ray.storage.tensors import load_tensors, save_tensors
 

@@ -18,10 +18,10 @@ from small_run import STREAM
 from torch import Tensor
 
 from diet_ray.bilevel import HardTargets, MetaGradient, meta_gradient
-from diet_ray.blocks import Rows
 from diet_ray.config import StreamConfig, StudentConfig
 from diet_ray.crew import Crew, Solo
 from diet_ray.device import gpu_fault
+from diet_ray.logs.blocks import Rows
 from diet_ray.memory import ShardedMemory
 from diet_ray.reference import Predictor, Reference, train_pass
 from diet_ray.refine import GUARD_SHARE, Refiner, refine, round_order

@@ -6,7 +6,7 @@ import numpy as np
 from small_run import config
 from synthetic import write_log
 
-from diet_ray.blocks import open_log
+from diet_ray.logs.blocks import open_log
 from diet_ray.reference import Predictor, Reference
 from diet_ray.scoring import ShardScorer
 from diet_ray.storage.tensors import load_tensors, save_tensors

@@ -10,19 +10,21 @@ import yaml
 from small_run import bytes_of
 from typer.testing import CliRunner
 
-from diet_ray.blocks import open_log
 from diet_ray.cli import app
 from diet_ray.errors import ConfigError, CorruptArtefactError
+from diet_ray.fan_out import fan_out
+from diet_ray.logs.blocks import open_log
+from diet_ray.logs.simulation.config import SimulateConfig
+from diet_ray.logs.simulation.labels import true_probability
+from diet_ray.logs.simulation.simulate import simulate
+from diet_ray.mapper import in_turn
 from diet_ray.settings import parse_json
-from diet_ray.simulate import simulate
 from diet_ray.storage import whole_folder as appearing_module
-from diet_ray.truth import true_probability
-from diet_ray.world import SimulateConfig
 
 SMALL = SimulateConfig(rows=1_000, blocks=3, shard_rows=300, tasks={"click": 0.3, "buy": 0.1})
 
 
-def test_a_log_like_any_other(inline: None, tmp_path: Path) -> None:
+def test_a_log_like_any_other(tmp_path: Path) -> None:
     told: list[tuple[str, int, int, int]] = []
     simulate(SMALL, tmp_path / "log", on_progress=lambda *what: told.append(what))
     assert told == [("simulate", i, 12, i * 250) for i in range(1, 13)]
@@ -44,7 +46,7 @@ def test_a_log_like_any_other(inline: None, tmp_path: Path) -> None:
         assert (block.time_min, block.time_max) == (rows.time[0], rows.time[-1])
 
 
-def test_its_truth_is_known_from_the_folder_alone(inline: None, tmp_path: Path) -> None:
+def test_its_truth_is_known_from_the_folder_alone(tmp_path: Path) -> None:
     simulate(SMALL, tmp_path / "log")
     log, config = open_log(tmp_path / "log"), parse_json(SimulateConfig, tmp_path / "log" / "simulate.json")
     assert config == SMALL
@@ -55,7 +57,7 @@ def test_its_truth_is_known_from_the_folder_alone(inline: None, tmp_path: Path) 
     assert (p[rows.labels == 1].mean() - p[rows.labels == 0].mean()) > 0.1
 
 
-def test_rows_depend_neither_on_the_shards_nor_on_the_length(inline: None, tmp_path: Path) -> None:
+def test_rows_depend_neither_on_the_shards_nor_on_the_length(tmp_path: Path) -> None:
     simulate(SMALL, tmp_path / "log")
     simulate(SMALL.model_copy(update={"blocks": 5}), tmp_path / "longer")
     simulate(SMALL.model_copy(update={"shard_rows": 701}), tmp_path / "coarser")
@@ -73,16 +75,15 @@ def test_rows_depend_neither_on_the_shards_nor_on_the_length(inline: None, tmp_p
 
 
 @pytest.mark.ray
-def test_the_workers_write_the_same_bytes(ray_cluster: int, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_the_workers_write_the_same_bytes(ray_cluster: int, tmp_path: Path) -> None:
     few = SMALL.model_copy(update={"shard_rows": 500})  # few tasks: it is their workers' start that takes time
-    simulate(few, tmp_path / "many")
-    request.getfixturevalue("inline")
+    simulate(few, tmp_path / "many", each=fan_out)
     simulate(few, tmp_path / "one")
     assert bytes_of(tmp_path / "many") == bytes_of(tmp_path / "one")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["many", "one"]
 
 
-def test_what_was_killed_half_way_is_no_log(inline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_killed_half_way_is_no_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Killed(BaseException):
         pass
 
@@ -106,15 +107,16 @@ def test_what_was_killed_half_way_is_no_log(inline: None, tmp_path: Path, monkey
         open_log(left)
 
 
-def test_nothing_is_overwritten(inline: None, tmp_path: Path) -> None:
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "log").mkdir()
     with pytest.raises(ConfigError, match="exists already"):
         simulate(SMALL, tmp_path / "log")
     assert list((tmp_path / "log").iterdir()) == []
 
 
-def test_the_command(inline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("diet_ray.cluster.connect", lambda address, cpus: nullcontext())
+    monkeypatch.setattr("diet_ray.fan_out.fan_out", in_turn)
     file, out = tmp_path / "sim.yaml", tmp_path / "log"
     file.write_text(yaml.safe_dump({"rows": 500, "blocks": 9, "drift": 0.2, "tasks": {"buy": 0.1}}))
     command = ["--json", "simulate", "--config", str(file), "--out", str(out), "--blocks", "2", "--seed", "3"]

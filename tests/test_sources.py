@@ -5,9 +5,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from diet_ray import sources
 from diet_ray.errors import BadInputError
-from diet_ray.sources import Piece, find_pieces, read_piece
+from diet_ray.logs.ingestion import sources
+from diet_ray.logs.ingestion.sources import Piece, find_pieces, read_piece
 from diet_ray.storage import parquet as within
 
 TABLE = pa.table({"a": list(range(10)), "b": [f"x{i}" for i in range(10)], "unused": [0.5] * 10})

@@ -15,11 +15,11 @@ from small_run import config, local_run, stage_bytes
 from synthetic import rows
 
 from diet_ray import pipeline, store
-from diet_ray.blocks import open_log
 from diet_ray.dataset import load_memory
 from diet_ray.errors import ConfigError, CorruptArtefactError, VersionError
 from diet_ray.events import Events
 from diet_ray.local import LocalEngine
+from diet_ray.logs.blocks import open_log
 from diet_ray.select import Scored
 from diet_ray.stages import stage_folder
 from diet_ray.storage.entries import check_file, file_entry

@@ -16,10 +16,10 @@ from pydantic import ValidationError
 from synthetic import write_log
 from typer.testing import CliRunner
 
-from diet_ray.blocks import BlockManifest, LogManifest, Rows, Shard, read_shard, write_shard
 from diet_ray.cli import app
-from diet_ray.encode import VOCABULARY
-from diet_ray.quarantine import FILE, QUARANTINE
+from diet_ray.logs.blocks import BlockManifest, LogManifest, Rows, Shard, read_shard, write_shard
+from diet_ray.logs.ingestion.quarantine import FILE, QUARANTINE
+from diet_ray.logs.ingestion.vocabulary import VOCABULARY
 from diet_ray.settings import parse_json
 from diet_ray.storage.hashes import sha256
 from diet_ray.verify import verify

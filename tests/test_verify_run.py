@@ -17,9 +17,9 @@ from small_run import stage_bytes
 from synthetic import rows, write_log
 from typer.testing import CliRunner
 
-from diet_ray.blocks import BlockManifest, write_shard
 from diet_ray.cli import app
 from diet_ray.errors import ConfigError
+from diet_ray.logs.blocks import BlockManifest, write_shard
 from diet_ray.settings import parse_json, write_json
 from diet_ray.stages import stage_folder
 from diet_ray.storage.entries import file_entry

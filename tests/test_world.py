@@ -7,8 +7,9 @@ import pytest
 from scipy import stats
 
 from diet_ray.errors import ConfigError
+from diet_ray.logs.simulation.config import SimulateConfig, SimulatedField
+from diet_ray.logs.simulation.values import draw_values, permuted, uniforms, zipf_ranks
 from diet_ray.settings import parse
-from diet_ray.world import SimulateConfig, SimulatedField, draw_values, permuted, uniforms, zipf_ranks
 
 
 def make(*fields: dict[str, Any], **keys: Any) -> SimulateConfig:

@@ -122,8 +122,8 @@ class Options:
 
     def log_made(self, out: Path) -> None:
         """Print what a new log holds."""
-        from diet_ray import quarantine
-        from diet_ray.blocks import open_log
+        from diet_ray.logs.blocks import open_log
+        from diet_ray.logs.ingestion import quarantine
 
         blocks, left = open_log(out).blocks, quarantine.count(out)
         rows, shards = sum(block.rows for block in blocks), sum(len(block.shards) for block in blocks)

@@ -69,12 +69,20 @@ def ingest(
     length = _block_length(by or natural)
     with options.working() as shown, _sources(what, source or [], out, shown) as sources:
         # Here and not above: what imports Ray must wait until `connect` has said how private it is to be.
-        from diet_ray.append import append as run_append
-        from diet_ray.ingest import ingest as run_ingest
+        from diet_ray.fan_out import fan_out
+        from diet_ray.logs.ingestion.append import append as run_append
+        from diet_ray.logs.ingestion.ingest import ingest as run_ingest
 
         if append:
             made = run_append(
-                schema, sources, out, by=length, now=time.time(), blocks=blocks, on_progress=Counted(shown)
+                schema,
+                sources,
+                out,
+                by=length,
+                now=time.time(),
+                blocks=blocks,
+                on_progress=Counted(shown),
+                each=fan_out,
             )
             options.result(made, str(made))
             return
@@ -86,13 +94,14 @@ def ingest(
             blocks=blocks,
             max_quarantined_rows=max_quarantined_rows,
             on_progress=Counted(shown),
+            each=fan_out,
         )
     options.log_made(out)
 
 
 def _schema(what: str) -> tuple[str | None, Schema]:
     """The natural block length, if any, and the schema of a published log or of a schema file."""
-    from diet_ray.readers import READERS
+    from diet_ray.logs.readers import READERS
     from diet_ray.schema import Schema
     from diet_ray.settings import load_yaml
 
@@ -116,7 +125,7 @@ def _block_length(by: str | None) -> Any:
 @contextmanager
 def _sources(what: str, given: list[Path], out: Path, shown: Display) -> Iterator[list[Path]]:
     """The files to ingest; those of a published log are prepared beside `out`, where all nodes see them, and removed afterwards."""
-    from diet_ray.readers import READERS
+    from diet_ray.logs.readers import READERS
 
     if what not in READERS:
         if not given:

@@ -27,9 +27,9 @@ def simulate(
     Example: diet-ray simulate --out logs/simulated --rows 1000000 --blocks 30
     """
     options: Options = ctx.obj
+    from diet_ray.logs.simulation.config import SimulateConfig
     from diet_ray.progress import Counted
     from diet_ray.settings import load_yaml, parse
-    from diet_ray.world import SimulateConfig
 
     if out.exists():
         raise ConfigError(f"{out}: exists already; remove it or choose another place for the log")
@@ -37,7 +37,8 @@ def simulate(
     changes = {key: value for key, value in given.items() if value is not None}
     asked = load_yaml(SimulateConfig, config, **changes) if config else parse(SimulateConfig, changes, where="simulate")
     with options.working() as shown:
-        from diet_ray.simulate import simulate as run_simulate
+        from diet_ray.fan_out import fan_out
+        from diet_ray.logs.simulation.simulate import simulate as run_simulate
 
-        run_simulate(asked, out, on_progress=Counted(shown))
+        run_simulate(asked, out, on_progress=Counted(shown), each=fan_out)
     options.log_made(out)

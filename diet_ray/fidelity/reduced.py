@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from diet_ray.baselines import as_examples, random_rows
-from diet_ray.blocks import BlockManifest, Rows
 from diet_ray.coreset import Method as CoresetMethod
 from diet_ray.coreset import choose_by_features, grand
 from diet_ray.dataset import load_memory
@@ -24,6 +23,7 @@ from diet_ray.errors import BadInputError
 from diet_ray.fidelity.config import MEMORIES
 from diet_ray.fidelity.plan import Bench, TrainingSet
 from diet_ray.local import LocalEngine
+from diet_ray.logs.blocks import BlockManifest, Rows
 from diet_ray.reference import Predictor
 from diet_ray.seeds import derive_seed, uniform_by_id
 from diet_ray.select import Scored, choose, sketch

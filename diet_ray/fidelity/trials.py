@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from ray import tune
 
-from diet_ray.blocks import open_log
 from diet_ray.config import StreamConfig
 from diet_ray.errors import DietError, describe, restore
 from diet_ray.events import Events
@@ -26,6 +25,7 @@ from diet_ray.fidelity.plan import Bench, Training, TrainingSet
 from diet_ray.fidelity.reduced import select_rows
 from diet_ray.fidelity.training import train_set
 from diet_ray.local import LocalEngine
+from diet_ray.logs.blocks import open_log
 from diet_ray.pipeline import run_stream
 from diet_ray.stages import stage_folder
 from diet_ray.storage.lock import locked

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from diet_ray.cells import Origin, nulls, whole
+from diet_ray.logs.ingestion.checks import Origin, nulls, whole
 from diet_ray.schema import Field
 
 LONGEST = 4096

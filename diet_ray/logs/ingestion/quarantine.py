@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from diet_ray.cells import BadRows, Origin
-from diet_ray.columns import canonical, pick
-from diet_ray.cut import Cut
 from diet_ray.errors import BadInputError, CorruptArtefactError
+from diet_ray.logs.ingestion.block_plan import Cut
+from diet_ray.logs.ingestion.canonical import canonical, pick
+from diet_ray.logs.ingestion.checks import BadRows, Origin
+from diet_ray.logs.ingestion.times import read_time
 from diet_ray.schema import Schema
-from diet_ray.times import read_time
 
 FILE = "quarantine.parquet"
 """Where a log names the rows that were left out; not there where there are none."""

@@ -1,4 +1,4 @@
-"""Logs of clicks only, made into clicks and negatives block by block: `diet_ray.readers.negatives` over files of any size.
+"""Logs of clicks only, made into clicks and negatives block by block: `diet_ray.logs.readers.negatives` over files of any size.
 
 Memory holds the clicks of one of 16 parts of a block, of the whole block 8 bytes per click and item column, and as much per item of
 the catalogue.
@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from diet_ray.readers.negatives import Catalogue, draw_negatives
-from diet_ray.readers.spill import Spill
+from diet_ray.logs.readers.negatives import Catalogue, draw_negatives
+from diet_ray.logs.readers.spill import Spill
 from diet_ray.seeds import uniform_by_id
 
 PARTS = 16

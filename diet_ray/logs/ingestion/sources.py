@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from diet_ray.errors import BadInputError
-from diet_ray.folders import Found, found_files
+from diet_ray.logs.ingestion.folders import Found, found_files
 from diet_ray.settings import Settings
 from diet_ray.storage.hashes import sha256
 from diet_ray.storage.parquet import BombError, batches
@@ -39,7 +39,7 @@ class Piece(Settings):
     first_row: int = 0
     """Position of the piece's first row in the file, from 0; for messages."""
     given: dict[str, str | None] = Field(default_factory=dict)
-    """Columns that the file does not have and its folder gives all rows, as text; see `diet_ray.folders`."""
+    """Columns that the file does not have and its folder gives all rows, as text; see `diet_ray.logs.ingestion.folders`."""
 
 
 def find_pieces(sources: list[Path], columns: list[str]) -> list[Piece]:

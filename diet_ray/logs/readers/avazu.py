@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from diet_ray.errors import BadInputError
-from diet_ray.readers.clock import hour_and_weekday, spread
-from diet_ray.readers.published import locate, read_rows, write_rows
+from diet_ray.logs.readers.clock import hour_and_weekday, spread
+from diet_ray.logs.readers.published import locate, read_rows, write_rows
 
 NO_DEVICE = "a99f214a"
 """The `device_id` of rows without one."""

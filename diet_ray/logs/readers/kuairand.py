@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from diet_ray.errors import BadInputError, ConfigError
-from diet_ray.readers.lookup import Lookup
-from diet_ray.readers.published import read_rows, write_rows
-from diet_ray.readers.spill import Spill
+from diet_ray.logs.readers.lookup import Lookup
+from diet_ray.logs.readers.published import read_rows, write_rows
+from diet_ray.logs.readers.spill import Spill
 from diet_ray.storage.parquet import batches
 
 ZONE = "Asia/Shanghai"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from diet_ray.readers.clock import hour_and_weekday
-from diet_ray.readers.lookup import Lookup
-from diet_ray.readers.published import locate, read_rows, read_table, write_rows
+from diet_ray.logs.readers.clock import hour_and_weekday
+from diet_ray.logs.readers.lookup import Lookup
+from diet_ray.logs.readers.published import locate, read_rows, read_table, write_rows
 
 ZONE = "Asia/Shanghai"
 """The zone of the published days."""

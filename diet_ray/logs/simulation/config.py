@@ -1,29 +1,19 @@
-"""A made-up world of users, items and contexts, from which `diet-ray simulate` draws rows: its config, and who meets what. Pure; no Ray.
-
-A row is drawn by counters: each of its random numbers is a function of the seed, the row's place in its block and what the number is
-for. So any part of a block can be drawn without the rest. How labels come about says `diet_ray.truth`.
-
-Popularity: a rank follows a Zipf law cut off at the values present in the block. A keyed permutation turns it into a value: an invertible
-hash on the next power of two, walked until it falls among those present (Black & Rogaway 2002), so that a value that enters takes over
-a rank and leaves almost all others alone. Two permutations are cross-faded: hot values give way to others over 1/`churn` blocks.
-"""
+"""The config of a simulated log (`diet-ray simulate --config X.yaml`)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
 from typing import Annotated
 
-import numpy as np
 from pydantic import Field as Key
 from pydantic import model_validator
 
 from diet_ray.schema import Field, Schema, Time
-from diet_ray.seeds import derive_seed, uniform_by_id
 from diet_ray.settings import Settings
 
 Finite = Annotated[float, Key(ge=0, le=100, allow_inf_nan=False)]
+
+
 Share = Annotated[float, Key(ge=0, le=1)]
 
 
@@ -138,84 +128,3 @@ class SimulateConfig(Settings):
             tasks=list(self.tasks),
             fields=[Field(name=field.name, kind="hashed", buckets=field.size) for field in self.fields],
         )
-
-
-def draw_values(config: SimulateConfig, block: int, first: int, n: int) -> list[np.ndarray]:
-    """`F` arrays `[n]` int64: what each field holds in rows `first` to `first + n` of the stream, as the world is in a block."""
-    values: dict[str, np.ndarray] = {}
-    sizes = {field.name: field.size for field in config.fields}
-    for field in config.fields:
-        seed = derive_seed(config.seed, "field", field.name)
-        if field.of is None:
-            values[field.name] = _drawn(field, block, first, n, seed)
-        else:
-            values[field.name] = _each(partial(_following, field=field, seed=seed), values[field.of], sizes[field.of])
-    return list(values.values())
-
-
-def uniforms(seed: int, first: int, n: int) -> np.ndarray:
-    """`[n]` float64 in [0, 1): numbers `first` to `first + n` of the seed's endless stream (Philox, Salmon et al. 2011)."""
-    bits = np.random.Philox(key=seed, counter=first // 4)  # a count is four numbers
-    return np.random.Generator(bits).random(first % 4 + n)[first % 4 :]
-
-
-def zipf_ranks(u: np.ndarray, n: int, exponent: float) -> np.ndarray:
-    """`[N]` int64 ranks from 0 below `n`, the quantiles `u [N]` of a density x^-exponent on [1, n + 1), rounded down."""
-    power = 1 - exponent
-    x = (1 + u * ((n + 1.0) ** power - 1)) ** (1 / power) if power else (n + 1.0) ** u
-    return np.minimum(x.astype(np.int64) - 1, n - 1)
-
-
-def permuted(ranks: np.ndarray, seed: int, size: int, present: int) -> np.ndarray:
-    """`[N]` int64: the ids of `ranks [N]` under the seed's permutation of `present` of at most `size` ids.
-
-    Args:
-        ranks: int64 within [0, present).
-        seed: which permutation.
-        size: ids that there will ever be. With one more present, one rank gets the new id, and its old one the new rank.
-        present: ids that there are.
-    """
-    bits = (size - 1).bit_length()
-    mask, shift = np.uint64((1 << bits) - 1), np.uint64(max(1, bits // 2))
-    keys = [(derive_seed(seed, "times", i) | 1, derive_seed(seed, "plus", i)) for i in range(3)]
-
-    def step(x: np.ndarray) -> np.ndarray:
-        for times, plus in keys:
-            x = (x * np.uint64(times) + np.uint64(plus)) & mask
-            x = x ^ (x >> shift)
-        return x
-
-    ids = step(ranks.astype(np.uint64))
-    outside = np.flatnonzero(ids >= present)
-    while len(outside):
-        walked = step(ids[outside])
-        ids[outside] = walked
-        outside = outside[walked >= present]
-    return ids.astype(np.int64)
-
-
-def _following(owners: np.ndarray, field: SimulatedField, seed: int) -> np.ndarray:
-    """`[n]` int64: the values of a field that others, `owners [n]`, determine."""
-    return zipf_ranks(uniform_by_id(owners, seed), field.size, field.zipf)
-
-
-def _drawn(field: SimulatedField, block: int, first: int, n: int, seed: int) -> np.ndarray:
-    """`[n]` int64: ids of a field that rows draw."""
-    present = field.present(block)
-    ranks = zipf_ranks(uniforms(derive_seed(seed, "rank"), first, n), present, field.zipf)
-    era, share = divmod(block * field.churn, 1)
-
-    def ids_in(era: int, ranks: np.ndarray) -> np.ndarray:
-        key = derive_seed(seed, "era", era)
-        return _each(lambda ranks: permuted(ranks, key, field.size, present), ranks, present)
-
-    ids = ids_in(int(era), ranks)
-    if share:
-        later = np.flatnonzero(uniforms(derive_seed(seed, "era"), first, n) < share)
-        ids[later] = ids_in(int(era) + 1, ranks[later])
-    return ids
-
-
-def _each(function: Callable[[np.ndarray], np.ndarray], values: np.ndarray, size: int) -> np.ndarray:
-    """`function(values)` of values below `size`, by a table where that is less work."""
-    return function(np.arange(size))[values] if size <= len(values) else function(values)

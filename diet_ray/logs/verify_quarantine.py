@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from diet_ray.blocks import BlockManifest
-from diet_ray.quarantine import FILE, QUARANTINE
+from diet_ray.logs.blocks import BlockManifest
+from diet_ray.logs.ingestion.quarantine import FILE, QUARANTINE
 from diet_ray.schema import Schema
 from diet_ray.storage.faults import Faults
 from diet_ray.storage.parquet import batches

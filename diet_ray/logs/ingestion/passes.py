@@ -1,10 +1,10 @@
-"""The three passes of an ingest, each one Ray task per piece or shard, none of them a global shuffle.
+"""The three passes of an ingest, each one call of the mapper per piece or shard, none of them a global shuffle.
 
     survey      per piece: check the times, count rows per second         -> where blocks and shards begin
     partition   per piece: check all columns, split the rows by shard     -> temporary files, vocabulary counts
     encode      per shard: gather its rows, sort by time, encode, write   -> Parquet shards
 
-With an allowance for rows that break a rule (`diet_ray.quarantine`) the survey checks all columns: those rows must be known before the
+With an allowance for rows that break a rule (`quarantine.py`) the survey checks all columns: those rows must be known before the
 blocks are cut.
 """
 
@@ -19,19 +19,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from diet_ray.blocks import Shard, write_shard
-from diet_ray.cells import Origin
-from diet_ray.columns import canonical, pick
-from diet_ray.cut import Cut
-from diet_ray.encode import COUNTS, Edges, Encoder, count_values, first_slots, fit_edges, merge_counts
-from diet_ray.fan_out import fan_out
-from diet_ray.mapper import Progress
-from diet_ray.quarantine import REFUSED, check_allowance, sift
+from diet_ray.logs.blocks import Shard, write_shard
+from diet_ray.logs.ingestion.block_plan import Cut
+from diet_ray.logs.ingestion.canonical import canonical, pick
+from diet_ray.logs.ingestion.checks import Origin
+from diet_ray.logs.ingestion.encode import Edges, Encoder, fit_edges
+from diet_ray.logs.ingestion.quarantine import REFUSED, check_allowance, sift
+from diet_ray.logs.ingestion.sources import Piece, read_piece
+from diet_ray.logs.ingestion.times import read_time
+from diet_ray.logs.ingestion.vocabulary import COUNTS, count_values, first_slots, merge_counts
+from diet_ray.mapper import Mapper, Progress, in_turn
 from diet_ray.schema import Schema
 from diet_ray.settings import Settings
-from diet_ray.sources import Piece, read_piece
 from diet_ray.storage.arrays import from_ipc, runs, to_ipc
-from diet_ray.times import read_time
 
 
 class ShardPlan(Settings):
@@ -61,7 +61,7 @@ class ShardDone(Settings):
 
 
 def survey(
-    pieces: list[Piece], schema: Schema, report: Progress, allowed: int = 0
+    pieces: list[Piece], schema: Schema, report: Progress, allowed: int = 0, *, each: Mapper = in_turn
 ) -> tuple[np.ndarray, np.ndarray, pa.Table]:
     """Which seconds have how many rows.
 
@@ -70,7 +70,7 @@ def survey(
         `REFUSED`), as many as are allowed.
     """
     seconds, rows, refused = np.zeros(0, np.int64), np.zeros(0, np.int64), REFUSED.empty_table()
-    results = fan_out(survey_piece, [piece.model_dump_json() for piece in pieces], schema=schema, allowed=allowed)
+    results = each(survey_piece, [piece.model_dump_json() for piece in pieces], schema=schema, allowed=allowed)
     for done, result in enumerate(results, start=1):
         table, bad = (from_ipc(part) for part in from_ipc(result)["part"].to_pylist())
         refused = pa.concat_tables([refused, bad])
@@ -81,7 +81,7 @@ def survey(
 
 
 def survey_piece(description: str, schema: Schema, allowed: int) -> bytes:
-    """Ray task: count the rows of a `Piece` per second; where rows may be left out, find those, too."""
+    """A call of the mapper: count the rows of a `Piece` per second; where rows may be left out, find those, too."""
     piece = Piece.model_validate_json(description)
     seconds, rows, refused = np.zeros(0, np.int64), np.zeros(0, np.int64), REFUSED.empty_table()
     for first, table in read_piece(piece, schema.columns if allowed else [schema.time.column]):
@@ -105,6 +105,8 @@ def partition(
     work: Path,
     report: Progress,
     refused: pa.Table = REFUSED.empty_table(),
+    *,
+    each: Mapper = in_turn,
 ) -> tuple[list[list[tuple[str, int]]], pa.Table]:
     """Per shard the temporary batches that hold its rows, in source order; and the vocabulary counts of the whole log."""
     batches: list[list[tuple[str, int]]] = [[] for _ in plan.rows]
@@ -113,7 +115,7 @@ def partition(
     for file, row in zip(refused["file"].to_pylist(), refused["row"].to_pylist(), strict=True):
         left_out.setdefault(file, []).append(row)
     todo = [piece.model_dump_json() for piece in pieces]
-    results = fan_out(partition_piece, todo, schema=schema, plan=plan, left_out=left_out, work=str(work))
+    results = each(partition_piece, todo, schema=schema, plan=plan, left_out=left_out, work=str(work))
     for done, result in enumerate(results, start=1):
         table = from_ipc(result)
         meta = table.schema.metadata
@@ -128,7 +130,7 @@ def partition(
 
 
 def partition_piece(description: str, schema: Schema, plan: Cut, left_out: dict[str, list[int]], work: str) -> bytes:
-    """Ray task: bring a `Piece` to canonical form and split it by shard into one Arrow file, one batch per shard and batch read.
+    """A call of the mapper: bring a `Piece` to canonical form and split it by shard into one Arrow file.
 
     `left_out` has, per file, the rows that are not to be in the log.
     """
@@ -181,7 +183,13 @@ def fit(schema: Schema, plan: Cut, batches: list[list[tuple[str, int]]]) -> Edge
 
 
 def encode(
-    schema: Schema, plan: Cut, batches: list[list[tuple[str, int]]], folder: Path, report: Progress
+    schema: Schema,
+    plan: Cut,
+    batches: list[list[tuple[str, int]]],
+    folder: Path,
+    report: Progress,
+    *,
+    each: Mapper = in_turn,
 ) -> list[ShardDone]:
     """Write all shards; their manifest entries, in order."""
     todo = []
@@ -199,7 +207,7 @@ def encode(
         todo.append(step.model_dump_json())
     done: list[ShardDone] = []
     rows = 0
-    for result in fan_out(encode_shard, todo, schema=schema, folder=str(folder)):
+    for result in each(encode_shard, todo, schema=schema, folder=str(folder)):
         done.append(ShardDone.model_validate_json(result))
         rows += done[-1].shard.rows
         report("encode", len(done), len(todo), rows)
@@ -207,7 +215,7 @@ def encode(
 
 
 def encode_shard(description: str, schema: Schema, folder: str) -> bytes:
-    """Ray task: gather, sort, encode and write the shard of a `ShardPlan`."""
+    """A call of the mapper: gather, sort, encode and write the shard of a `ShardPlan`."""
     step = ShardPlan.model_validate_json(description)
     encoder = _encoder(folder, step.block, schema.model_dump_json())
     rows = encoder.encode(pa.Table.from_batches(_read_batches(step.batches)), step.first_row_id)

@@ -1,6 +1,6 @@
 """Taobao UserBehavior: nine days of page views, carts, favourites and purchases of a million users of a shop (Zhu et al. 2018, TDM).
 
-A page view is a click, and all that is published is positive: negatives are drawn as `diet_ray.readers.negatives` says, with a day
+A page view is a click, and all that is published is positive: negatives are drawn as `diet_ray.logs.readers.negatives` says, with a day
 as block. The other behaviours are outcomes of the visit and are left out, as are the rows whose time lies outside the published days.
 """
 
@@ -15,9 +15,9 @@ import pandas as pd
 import pyarrow as pa
 
 from diet_ray.errors import BadInputError
-from diet_ray.readers.clicks import with_negatives
-from diet_ray.readers.clock import DAY_MS, hour_and_weekday
-from diet_ray.readers.published import locate, read_rows, write_rows
+from diet_ray.logs.readers.clicks import with_negatives
+from diet_ray.logs.readers.clock import DAY_MS, hour_and_weekday
+from diet_ray.logs.readers.published import locate, read_rows, write_rows
 
 ZONE = "Asia/Shanghai"
 """The zone of the published days."""

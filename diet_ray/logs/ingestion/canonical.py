@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from diet_ray.categories import categories, hashed, objects_of, stable_hash, text_of
-from diet_ray.cells import Origin, check_finite, nulls, parsed, usable, whole
+from diet_ray.logs.ingestion.categories import categories, hashed, objects_of, stable_hash, text_of
+from diet_ray.logs.ingestion.checks import Origin, check_finite, nulls, parsed, usable, whole
+from diet_ray.logs.ingestion.times import read_time
 from diet_ray.schema import Field, Schema
-from diet_ray.times import read_time
 
 
 def canonical(table: pa.Table, schema: Schema, origin: Origin) -> pa.Table:

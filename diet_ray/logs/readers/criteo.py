@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from diet_ray.errors import BadInputError
-from diet_ray.readers.clock import DAY_MS, spread
-from diet_ray.readers.published import count_lines, locate, read_rows, write_rows
+from diet_ray.logs.readers.clock import DAY_MS, spread
+from diet_ray.logs.readers.published import count_lines, locate, read_rows, write_rows
 
 DAYS = 7
 """Days in the file of the Kaggle challenge, as published."""

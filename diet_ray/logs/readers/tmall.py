@@ -1,6 +1,6 @@
 """Tmall, the log of the IJCAI-15 challenge on repeat buyers: half a year of clicks, carts, purchases and favourites before a sale.
 
-Clicks are the positives; negatives are drawn as `diet_ray.readers.negatives` says, with an ISO week as block. The other actions are
+Clicks are the positives; negatives are drawn as `diet_ray.logs.readers.negatives` says, with an ISO week as block. The other actions are
 outcomes and are left out. Times are days without a year (that of the sale is 2014); the moment within the day is made up, from a hash of
 the row, because the file is ordered by user. Age 0 and gender 2 mean unknown and become missing, as empty ones are.
 """
@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from diet_ray.errors import BadInputError
-from diet_ray.readers.clicks import with_negatives
-from diet_ray.readers.clock import DAY_MS, hour_and_weekday
-from diet_ray.readers.lookup import Lookup
-from diet_ray.readers.published import locate, read_rows, read_table, write_rows
+from diet_ray.logs.readers.clicks import with_negatives
+from diet_ray.logs.readers.clock import DAY_MS, hour_and_weekday
+from diet_ray.logs.readers.lookup import Lookup
+from diet_ray.logs.readers.published import locate, read_rows, read_table, write_rows
 from diet_ray.seeds import uniform_by_id
 
 ZONE = "Asia/Shanghai"

@@ -1,4 +1,4 @@
-"""Ingest: Parquet or CSV of any size in, a log of blocks (`diet_ray.blocks`) out, in three passes (`diet_ray.passes`).
+"""Ingest: Parquet or CSV of any size in, a log of blocks (`diet_ray.logs.blocks`) out, in three passes (`diet_ray.logs.ingestion.passes`).
 
 What comes out depends on the files and the schema alone, not on the number of workers. A task holds one batch or one shard, and
 the vocabulary counts of its piece; the driver holds 16 bytes per second of the log, a count per block and vocabulary value seen in it (a
@@ -14,16 +14,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from diet_ray.blocks import BlockManifest, LogManifest
-from diet_ray.cut import By, Cut, cut
-from diet_ray.encode import build_vocabulary, count_ids
 from diet_ray.errors import BadInputError, ConfigError
-from diet_ray.mapper import Progress, no_progress
-from diet_ray.passes import ShardDone, encode, fit, partition, survey
-from diet_ray.quarantine import FILE, assign
+from diet_ray.logs.blocks import BlockManifest, LogManifest
+from diet_ray.logs.ingestion.block_plan import By, Cut, cut
+from diet_ray.logs.ingestion.passes import ShardDone, encode, fit, partition, survey
+from diet_ray.logs.ingestion.quarantine import FILE, assign
+from diet_ray.logs.ingestion.sources import find_pieces
+from diet_ray.logs.ingestion.vocabulary import build_vocabulary, count_ids
+from diet_ray.mapper import Mapper, Progress, in_turn, no_progress
 from diet_ray.schema import Schema
 from diet_ray.settings import write_json
-from diet_ray.sources import find_pieces
 from diet_ray.storage.whole_folder import appearing
 
 SHARD_ROWS = 16_384
@@ -40,8 +40,9 @@ def ingest(
     blocks: int | None = None,
     max_quarantined_rows: int = 0,
     on_progress: Progress = no_progress,
+    each: Mapper = in_turn,
 ) -> LogManifest:
-    """Turn files into a log at `out`. Ray must be initialised; every node must see the same paths.
+    """Turn files into a log at `out`.
 
     Args:
         schema: what the columns mean.
@@ -53,6 +54,8 @@ def ingest(
         max_quarantined_rows: rows that break a rule are left out, up to so many, and named in `quarantine.parquet` of the log; with 0 the
             first one is an error. Above 0 all rows are checked, also those after the blocks that are kept.
         on_progress: told of each piece or shard done.
+        each: who calls the passes for each piece and shard: this process, or a cluster (`diet_ray.engine.fan_out`), every node of
+            which must see the same paths.
 
     Raises:
         ConfigError: `out` exists already, or an argument is out of range.
@@ -73,7 +76,7 @@ def ingest(
     with appearing(out, "log") as folder:
         work = folder / "work"
         work.mkdir()
-        seconds, rows, refused = survey(pieces, schema, on_progress, max_quarantined_rows)
+        seconds, rows, refused = survey(pieces, schema, on_progress, max_quarantined_rows, each=each)
         if not len(seconds):
             raise BadInputError(
                 ", ".join(map(str, sources)),
@@ -86,11 +89,11 @@ def ingest(
         quarantine, quarantined = assign(refused, plan)
         if len(quarantine):
             pq.write_table(quarantine, folder / FILE, compression="zstd")
-        batches, counts = partition(pieces, schema, plan, work, on_progress, refused)
+        batches, counts = partition(pieces, schema, plan, work, on_progress, refused, each=each)
         vocabulary = build_vocabulary(counts, schema)
         pq.write_table(vocabulary, folder / "vocabulary.parquet", compression="zstd")
         write_json(folder / "edges.json", fit(schema, plan, batches))
-        done = encode(schema, plan, batches, folder, on_progress)
+        done = encode(schema, plan, batches, folder, on_progress, each=each)
         write_manifests(folder, schema, plan, done, vocabulary, quarantined)
         shutil.rmtree(work)
         manifest = LogManifest(log_schema=schema, blocks=plan.names)

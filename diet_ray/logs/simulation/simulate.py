@@ -1,10 +1,10 @@
-"""Simulated logs of any size: rows of a made-up world (`diet_ray.world`) with known probabilities (`diet_ray.truth`) as a log of blocks.
+"""Simulated logs of any size: made-up users, items and contexts (`values.py`) whose labels have known probabilities (`labels.py`).
 
-One Ray task per shard, none of which needs another: what a shard holds depends on the config alone, whatever the number of workers.
-A task holds one shard, and tables of the fields with no more values than a shard has rows.
+One call of the mapper per shard, none of which needs another: what a shard holds depends on the config alone, whatever the number of
+workers. A call holds one shard, and tables of the fields with no more values than a shard has rows.
 
     LOG/simulate.json       SimulateConfig; with it `true_probability` can be computed for every row of the log
-    LOG/log.json, blocks/   as `diet-ray ingest` writes them (`diet_ray.blocks`)
+    LOG/log.json, blocks/   as `diet-ray ingest` writes them (`diet_ray.logs.blocks`)
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from diet_ray.blocks import LogManifest, write_shard
-from diet_ray.fan_out import fan_out
-from diet_ray.ingest import block_manifest
-from diet_ray.mapper import Progress, no_progress
-from diet_ray.passes import ShardDone
+from diet_ray.logs.blocks import LogManifest, write_shard
+from diet_ray.logs.ingestion.ingest import block_manifest
+from diet_ray.logs.ingestion.passes import ShardDone
+from diet_ray.logs.simulation.config import SimulateConfig
+from diet_ray.logs.simulation.labels import FIRST_DAY, draw
+from diet_ray.mapper import Mapper, Progress, in_turn, no_progress
 from diet_ray.settings import Settings, write_json
 from diet_ray.storage.whole_folder import appearing
-from diet_ray.truth import FIRST_DAY, draw
-from diet_ray.world import SimulateConfig
 
 
 class ShardToDraw(Settings):
@@ -37,8 +36,10 @@ class ShardToDraw(Settings):
     """Number of rows."""
 
 
-def simulate(config: SimulateConfig, out: Path, *, on_progress: Progress = no_progress) -> LogManifest:
-    """Write a simulated log to `out`. Ray must be initialised; every node must see the same path.
+def simulate(
+    config: SimulateConfig, out: Path, *, on_progress: Progress = no_progress, each: Mapper = in_turn
+) -> LogManifest:
+    """Write a simulated log to `out`.
 
     The same config gives the same bytes. A longer log, of the same config but for `blocks`, begins with the same blocks.
 
@@ -46,6 +47,7 @@ def simulate(config: SimulateConfig, out: Path, *, on_progress: Progress = no_pr
         config: what to simulate.
         out: folder to make. It appears complete or not at all.
         on_progress: told of each shard done.
+        each: who draws the shards: this process, or a cluster (`diet_ray.engine.fan_out`), every node of which must see the same path.
 
     Raises:
         ConfigError: `out` exists already, or cannot be made.
@@ -57,7 +59,7 @@ def simulate(config: SimulateConfig, out: Path, *, on_progress: Progress = no_pr
         for name in names:
             (folder / "blocks" / name).mkdir(parents=True)
         todo = [shard.model_dump_json() for shard in _plan(config, folder, names, per_block)]
-        results = fan_out(draw_shard, todo, config=config)
+        results = each(draw_shard, todo, config=config)
         rows = 0
         for block, name in enumerate(names):
             members = []
@@ -72,7 +74,7 @@ def simulate(config: SimulateConfig, out: Path, *, on_progress: Progress = no_pr
 
 
 def draw_shard(description: str, config: SimulateConfig) -> bytes:
-    """Ray task: draw and write the shard of a `ShardToDraw`."""
+    """A call of the mapper: draw and write the shard of a `ShardToDraw`."""
     todo = ShardToDraw.model_validate_json(description)
     rows = draw(config, todo.block, todo.first, todo.rows)
     shard = write_shard(Path(todo.path), rows)

@@ -17,9 +17,10 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from diet_ray.blocks import Rows
+from diet_ray.logs.blocks import Rows
+from diet_ray.logs.simulation.config import SimulateConfig
+from diet_ray.logs.simulation.values import draw_values, uniforms
 from diet_ray.seeds import derive_seed, uniform_by_id
-from diet_ray.world import SimulateConfig, draw_values, uniforms
 
 DAY = 86_400_000
 """A block's length, ms."""

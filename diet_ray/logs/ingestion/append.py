@@ -21,16 +21,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from diet_ray.blocks import Log, LogManifest, open_log
-from diet_ray.cut import By, Cut, cut
-from diet_ray.encode import COUNTS, VOCABULARY, build_vocabulary, count_ids, read_vocabulary
 from diet_ray.errors import ConfigError, CorruptArtefactError, SchemaError
-from diet_ray.ingest import SHARD_ROWS, write_manifests
-from diet_ray.mapper import Progress, no_progress
-from diet_ray.passes import encode, partition, survey
+from diet_ray.logs.blocks import Log, LogManifest, open_log
+from diet_ray.logs.ingestion.block_plan import By, Cut, cut
+from diet_ray.logs.ingestion.ingest import SHARD_ROWS, write_manifests
+from diet_ray.logs.ingestion.passes import encode, partition, survey
+from diet_ray.logs.ingestion.sources import find_pieces
+from diet_ray.logs.ingestion.vocabulary import COUNTS, VOCABULARY, build_vocabulary, count_ids, read_vocabulary
+from diet_ray.mapper import Mapper, Progress, in_turn, no_progress
 from diet_ray.schema import Schema
 from diet_ray.settings import Settings, write_json
-from diet_ray.sources import find_pieces
 from diet_ray.storage.lock import locked
 
 _NAMES = {"day": r"\d{4}-\d\d-\d\d", "week": r"\d{4}-W\d\d"}
@@ -70,8 +70,9 @@ def append(
     shard_rows: int = SHARD_ROWS,
     blocks: int | None = None,
     on_progress: Progress = no_progress,
+    each: Mapper = in_turn,
 ) -> Appended:
-    """Add the blocks that follow a log's last one. Ray must be initialised; every node must see the same paths.
+    """Add the blocks that follow a log's last one.
 
     Args:
         schema: the log's own.
@@ -82,6 +83,8 @@ def append(
         shard_rows: rows per shard aimed at.
         blocks: add at most so many.
         on_progress: told of each piece or shard done.
+        each: who calls the passes for each piece and shard: this process, or a cluster (`diet_ray.engine.fan_out`), every node of
+            which must see the same paths.
 
     Raises:
         CorruptArtefactError: there is no log at `path`, or its vocabulary is not the one that `ingest` made.
@@ -95,7 +98,7 @@ def append(
         log = open_log(path)
         _check(log, schema, by)
         pieces = find_pieces(sources, schema.columns)
-        seconds, rows, _ = survey(pieces, schema, on_progress)
+        seconds, rows, _ = survey(pieces, schema, on_progress, each=each)
         plan, before = plan_blocks(seconds, rows, log, by=by, now=now, shard_rows=shard_rows, blocks=blocks)
         if plan is None:
             left = int(rows.sum()) - before
@@ -105,11 +108,11 @@ def append(
         try:
             work = folder / "work"
             work.mkdir(parents=True)
-            batches, counts = partition(pieces, schema, plan, work, on_progress)
+            batches, counts = partition(pieces, schema, plan, work, on_progress, each=each)
             vocabulary = grow_vocabulary(path, log, counts)
             pq.write_table(vocabulary, folder / "vocabulary.parquet", compression="zstd")
             shutil.copyfile(path / "edges.json", folder / "edges.json")
-            done = encode(schema, plan, batches, folder, on_progress)
+            done = encode(schema, plan, batches, folder, on_progress, each=each)
             new = plan.names[len(log.blocks) :]
             write_manifests(folder, schema, plan, done, vocabulary)
             for name in new:

@@ -9,12 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from diet_ray.blocks import DTYPES, BlockManifest, LogManifest, Rows, Shard, contradictions, row_bytes
-from diet_ray.encode import VOCABULARY, Edges, read_vocabulary
+from diet_ray.logs.blocks import DTYPES, BlockManifest, LogManifest, Rows, Shard, contradictions, row_bytes
+from diet_ray.logs.ingestion.encode import Edges
+from diet_ray.logs.ingestion.vocabulary import VOCABULARY, read_vocabulary
+from diet_ray.logs.verify_quarantine import check_quarantine
 from diet_ray.schema import Schema
 from diet_ray.storage.faults import Columns, Faults, few
 from diet_ray.storage.parquet import check_whole
-from diet_ray.verify.quarantine import check_quarantine
 
 REMEDY = "restore it from a copy or ingest the log again"
 STRAY = "remove it by hand"

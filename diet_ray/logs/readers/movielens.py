@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from diet_ray.readers.clock import hour_and_weekday
-from diet_ray.readers.history import Histories
-from diet_ray.readers.lookup import Lookup
-from diet_ray.readers.published import locate, read_rows, read_table, write_rows
+from diet_ray.logs.readers.clock import hour_and_weekday
+from diet_ray.logs.readers.history import Histories
+from diet_ray.logs.readers.lookup import Lookup
+from diet_ray.logs.readers.published import locate, read_rows, read_table, write_rows
 
 LIKED = 4.0
 """The least rating that counts as liked."""

@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from diet_ray.cells import Origin, check_finite, nulls, parsed, usable, whole
+from diet_ray.logs.ingestion.checks import Origin, check_finite, nulls, parsed, usable, whole
 from diet_ray.schema import Time
 
 _PER_MS = {"s": (1000, 1), "ms": (1, 1), "us": (1, 1000), "ns": (1, 1_000_000)}

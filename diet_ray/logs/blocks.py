@@ -1,8 +1,8 @@
 """The canonical log on disk: blocks of Parquet shards, each named with its checksum by a manifest.
 
     LOG/log.json                      LogManifest, written last: a log without it is not a log
-    LOG/quarantine.parquet            file, row, column, reason of every row that was left out (see `diet_ray.quarantine`), if there are any
-    LOG/vocabulary.parquet            field, value, id, block of every vocabulary value (see `diet_ray.encode`)
+    LOG/quarantine.parquet            file, row, column, reason of every row that was left out, if any (`ingestion/quarantine.py`)
+    LOG/vocabulary.parquet            field, value, id, block of every vocabulary value (`ingestion/vocabulary.py`)
     LOG/blocks/NAME/manifest.json     BlockManifest
     LOG/blocks/NAME/shard-00000.parquet
 

@@ -8,7 +8,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Literal
 
-from diet_ray.readers import ali_ads, avazu, complete_journey, criteo, kuairand, movielens, taobao, tmall
+from diet_ray.logs.readers import ali_ads, avazu, complete_journey, criteo, kuairand, movielens, taobao, tmall
 from diet_ray.schema import Schema
 from diet_ray.settings import load_yaml
 

@@ -1,0 +1,1 @@
+"""Simulated logs of any size, with the true probability of every label."""
