@@ -29,15 +29,16 @@ from torch import Tensor
 
 from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import Precision, ReferenceConfig, StudentConfig
-from diet_ray.crew import Solo
-from diet_ray.device import CPU, autocast, gpu_fault
 from diet_ray.logs.blocks import Rows
 from diet_ray.logs.simulation.config import SimulateConfig
 from diet_ray.logs.simulation.labels import draw
-from diet_ray.reference import Predictor, Reference, train_pass
 from diet_ray.score import el2n
 from diet_ray.settings import Settings
-from diet_ray.student import predict, train_student
+from diet_ray.training.device import CPU, autocast, gpu_fault
+from diet_ray.training.predictor import Predictor
+from diet_ray.training.reference import Reference, train_pass
+from diet_ray.training.student import predict, train_student
+from diet_ray.training.workers import Solo
 
 RESULT = RESULTS / "gpu.json"
 

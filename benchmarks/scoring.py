@@ -34,13 +34,13 @@ from tables import show
 from diet_ray.candidates import CandidateSpec
 from diet_ray.cluster import connect
 from diet_ray.config import BudgetConfig, ClusterConfig, ReferenceConfig, StreamConfig
-from diet_ray.crew import Solo
 from diet_ray.logs.blocks import BlockManifest, Log, Shard, read_shard
 from diet_ray.memory import LocalShards
-from diet_ray.reference import Reference
 from diet_ray.scoring import ShardScorer
 from diet_ray.select import Sketch, merge, merge_as_they_come
 from diet_ray.storage.tensors import save_tensors
+from diet_ray.training.reference import Reference
+from diet_ray.training.workers import Solo
 
 CHECKPOINTS = 3
 SHARE = 0.01

@@ -11,7 +11,7 @@ import higher
 import torch
 from torch import Tensor
 
-from diet_ray.student import BETA1, BETA2, EPSILON
+from diet_ray.training.adam import BETA1, BETA2, EPSILON
 
 
 class SmoothAdam(torch.optim.Optimizer):

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from diet_ray.bilevel import HardTargets
-from diet_ray.student import Examples, FlatNet
+from diet_ray.training.student import Examples, FlatNet
 
 
 def example_losses(logits: Tensor, targets: Tensor) -> Tensor:

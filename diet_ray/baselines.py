@@ -11,13 +11,16 @@ from torch import Tensor
 
 from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import ReferenceConfig, StudentConfig
-from diet_ray.crew import Solo
-from diet_ray.embedding import lookup
 from diet_ray.judge import Clock, Verdict, predict_rows, verdict
 from diet_ray.logs.blocks import BlockManifest, Log, Rows
-from diet_ray.reference import Predictor, Reference, batches, train_pass
-from diet_ray.seeds import derive_seed, generator, uniform_by_id
-from diet_ray.student import AdamState, Examples, FlatNet, batch_order, run_steps
+from diet_ray.seeds import derive_seed, uniform_by_id
+from diet_ray.training.adam import AdamState
+from diet_ray.training.device import generator
+from diet_ray.training.embedding import lookup
+from diet_ray.training.predictor import Predictor
+from diet_ray.training.reference import Reference, batches, train_pass
+from diet_ray.training.student import Examples, FlatNet, batch_order, run_steps
+from diet_ray.training.workers import Solo
 
 FULL = "full log"
 FROZEN = "full log, shared embeddings"

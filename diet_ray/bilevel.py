@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from diet_ray.device import put
-from diet_ray.student import AdamState, Examples, FlatNet, Rate, adam_step, adam_vjp, drawn, loss, run_steps
+from diet_ray.training.adam import AdamState, adam_step, adam_vjp
+from diet_ray.training.device import put
+from diet_ray.training.student import Examples, FlatNet, Rate, drawn, loss, run_steps
 
 
 @dataclass(frozen=True)

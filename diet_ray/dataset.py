@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from diet_ray.embedding import lookup
 from diet_ray.errors import CorruptArtefactError
 from diet_ray.fetched import fetched
 from diet_ray.settings import parse_json
@@ -17,7 +16,8 @@ from diet_ray.stages import stage_folder
 from diet_ray.storage.entries import check_file
 from diet_ray.storage.tensors import load_tensors
 from diet_ray.store import StageManifest, committed_stages, read_units
-from diet_ray.student import Examples
+from diet_ray.training.embedding import lookup
+from diet_ray.training.student import Examples
 from diet_ray.units import Units
 
 
@@ -47,7 +47,7 @@ class Memory(Dataset[dict[str, Tensor]]):
         return self.stage.log_schema.field_names
 
     def examples(self) -> Examples:
-        """The units as `diet_ray.student` takes them."""
+        """The units as `diet_ray.training.student` takes them."""
         return Examples(self.x, self.logit, self.weight)
 
     def embed(self, ids: np.ndarray) -> Tensor:

@@ -16,8 +16,6 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from diet_ray.config import ClusterConfig, StreamConfig
-from diet_ray.crew import Crew, Group, Solo
-from diet_ray.device import device_of, gpu_fault
 from diet_ray.errors import DietError, ResourceError, describe, restore
 from diet_ray.events import Events
 from diet_ray.fan_out import Pool, fan_out
@@ -31,6 +29,8 @@ from diet_ray.select import Sketch, merge_as_they_come
 from diet_ray.stages import RECORDS
 from diet_ray.storage.lock import locked
 from diet_ray.store import StageManifest, committed_stages, open_run
+from diet_ray.training.device import device_of, gpu_fault
+from diet_ray.training.workers import Crew, Group, Solo
 
 
 class RayEngine:

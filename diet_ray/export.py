@@ -33,7 +33,7 @@ from diet_ray.storage.entries import FileEntry, file_entry
 from diet_ray.storage.hashes import sha256
 from diet_ray.storage.tensors import save_tensors
 from diet_ray.storage.whole_folder import appearing
-from diet_ray.student import BETA1, BETA2, EPSILON
+from diet_ray.training.adam import BETA1, BETA2, EPSILON
 from diet_ray.units import Units
 
 FORMAT: Final = 1

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diet_ray.embedding import lookup
 from diet_ray.fetched import OnFetch, fetched, name_of
 from diet_ray.lineage import Lineage, trace
 from diet_ray.settings import Metric, Settings
+from diet_ray.training.embedding import lookup
 from diet_ray.units import Units
 
 TOP = 10

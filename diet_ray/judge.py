@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import StudentConfig
-from diet_ray.embedding import lookup
 from diet_ray.logs.blocks import Rows
 from diet_ray.metrics import ONE_CLASS, evaluate, undefined
 from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed
 from diet_ray.settings import Metric, Settings
-from diet_ray.student import Examples, predict, train_student
+from diet_ray.training.embedding import lookup
+from diet_ray.training.student import Examples, predict, train_student
 
 
 class Verdict(Settings):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from diet_ray.config import StreamConfig
-from diet_ray.crew import Crew, Solo
 from diet_ray.logs.blocks import BlockManifest, Log
 from diet_ray.memory import LocalShards, ShardedMemory
 from diet_ray.scoring import score_alone
 from diet_ray.select import Sketch
+from diet_ray.training.workers import Crew, Solo
 
 
 class LocalEngine:

@@ -21,7 +21,7 @@ from diet_ray.fuse import leaving
 from diet_ray.schema import Schema
 from diet_ray.storage.entries import FileEntry, check_file
 from diet_ray.store import memory_path, read_units
-from diet_ray.student import Examples
+from diet_ray.training.student import Examples
 from diet_ray.unit_shard import UnitShard
 from diet_ray.units import Units, shard_of, split
 

@@ -13,27 +13,17 @@ from diet_ray.address import direction, draw_hard, example_losses, reducible_los
 from diet_ray.bilevel import HardTargets, MetaClip, meta_gradient, mix_initial
 from diet_ray.candidates import Candidate, CandidateSpec, build
 from diet_ray.config import StreamConfig
-from diet_ray.crew import Crew
-from diet_ray.device import draws_on, put
 from diet_ray.logs.blocks import Rows
 from diet_ray.memory import ShardedMemory
-from diet_ray.reference import Predictor
 from diet_ray.schema import Schema
-from diet_ray.seeds import derive_seed, generator
+from diet_ray.seeds import derive_seed
 from diet_ray.store import RefineReport
-from diet_ray.student import (
-    AdamState,
-    FlatNet,
-    batch_order,
-    cosine,
-    predict,
-    run_steps,
-    student_order,
-    train_student,
-)
-
-GUARD_SHARE = 1 / 3
-"""Share of the held-out rows, the latest, on which refinement is judged; the others serve as hard targets."""
+from diet_ray.training.adam import AdamState
+from diet_ray.training.device import draws_on, generator, put
+from diet_ray.training.holdout import GUARD_SHARE
+from diet_ray.training.predictor import Predictor
+from diet_ray.training.student import FlatNet, batch_order, cosine, predict, run_steps, student_order, train_student
+from diet_ray.training.workers import Crew
 
 
 def refine(

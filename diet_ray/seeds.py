@@ -5,18 +5,12 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
-import torch
 
 
 def derive_seed(seed: int, *purpose: str | int) -> int:
     """A 63-bit seed for one purpose, such as `derive_seed(7, "refine", stage, round)`."""
     text = "/".join(str(part) for part in (seed, *purpose))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
-
-
-def generator(seed: int, *purpose: str | int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A torch generator for one purpose, of draws on a device: a GPU draws other numbers than the CPU."""
-    return torch.Generator(device).manual_seed(derive_seed(seed, *purpose))
 
 
 def uniform_by_id(ids: np.ndarray, seed: int) -> np.ndarray:

@@ -17,12 +17,12 @@ from diet_ray.errors import ConfigError
 from diet_ray.judge import Clock, Verdict, predict_rows, verdict
 from diet_ray.logs.blocks import Log, Rows, block_sha256
 from diet_ray.metrics import auc
-from diet_ray.reference import held_out
-from diet_ray.refine import GUARD_SHARE
 from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed
 from diet_ray.settings import Settings
-from diet_ray.student import AdamState, Examples, FlatNet, cosine, run_steps, student_order
+from diet_ray.training.adam import AdamState
+from diet_ray.training.holdout import GUARD_SHARE, held_out
+from diet_ray.training.student import Examples, FlatNet, cosine, run_steps, student_order
 
 LAST_SHARE = 0.1
 """Share of the last block that scores where nothing was held out of it: its latest rows."""

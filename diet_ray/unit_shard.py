@@ -13,15 +13,15 @@ from diet_ray.address import choose_active, influence
 from diet_ray.align import Moments, align, moments
 from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import StreamConfig
-from diet_ray.embedding import lookup
 from diet_ray.fuse import leaving
-from diet_ray.reference import Predictor
-from diet_ray.row_adam import RowAdam
 from diet_ray.schema import Schema
 from diet_ray.storage.entries import FileEntry
 from diet_ray.storage.tensors import load_tensors
 from diet_ray.store import write_units
-from diet_ray.student import Examples, FlatNet
+from diet_ray.training.adam import RowAdam
+from diet_ray.training.embedding import lookup
+from diet_ray.training.predictor import Predictor
+from diet_ray.training.student import Examples, FlatNet
 from diet_ray.units import Units
 
 

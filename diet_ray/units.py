@@ -10,12 +10,12 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from diet_ray.embedding import lookup
 from diet_ray.errors import CorruptArtefactError
 from diet_ray.score import to_logit
 from diet_ray.seeds import uniform_by_id
 from diet_ray.select import Scored
 from diet_ray.storage.arrays import column_of, values_of
+from diet_ray.training.embedding import lookup
 
 COLUMNS = {
     "unit_id": (np.int64, False),

@@ -11,7 +11,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from diet_ray.address import choose_active, direction, draw_hard, example_losses, influence, reducible_loss
 from diet_ray.bilevel import HardTargets
 from diet_ray.candidates import architectures
-from diet_ray.student import Examples, FlatNet
+from diet_ray.training.student import Examples, FlatNet
 
 
 def test_influence_is_the_dot_product_of_gradients() -> None:

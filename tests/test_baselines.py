@@ -16,8 +16,9 @@ from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import ReferenceConfig, StudentConfig
 from diet_ray.logs.blocks import Log, Rows, open_log
 from diet_ray.metrics import evaluate
-from diet_ray.reference import Predictor, Reference
 from diet_ray.seeds import derive_seed, uniform_by_id
+from diet_ray.training.predictor import Predictor
+from diet_ray.training.reference import Reference
 
 SPEC = CandidateSpec(name="net", arch="dnn", params={"hidden": [8]})
 REFERENCE = ReferenceConfig(dim=4, batch_size=64, lr=5e-3, embedding_lr=2e-2)

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from diet_ray.bilevel import HardTargets, MetaClip, meta_gradient, mix_initial
-from diet_ray.device import CPU, autocast
-from diet_ray.student import BETA1, BETA2, EPSILON, AdamState, Examples, FlatNet, adam_step, batch_order, run_steps
+from diet_ray.training.adam import BETA1, BETA2, EPSILON, AdamState, adam_step
+from diet_ray.training.device import CPU, autocast
+from diet_ray.training.student import Examples, FlatNet, batch_order, run_steps
 
 M, F, D, T, H = 12, 3, 4, 2, 10
 DRAW = 0.6

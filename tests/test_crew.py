@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from diet_ray.crew import Crew, Group, Solo
+from diet_ray.training.workers import Crew, Group, Solo
 
 
 @pytest.fixture(params=["solo", "group"])

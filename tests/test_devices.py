@@ -15,13 +15,14 @@ from synthetic import write_log
 from torch import Tensor
 
 from diet_ray.config import ClusterConfig, StreamConfig
-from diet_ray.device import CPU, autocast, device_of, draws_on, forked, gpu_fault, put
 from diet_ray.errors import ConfigError, ResourceError
 from diet_ray.logs.blocks import Log, open_log
-from diet_ray.reference import Predictor, Reference
 from diet_ray.scoring import ShardScorer
 from diet_ray.settings import parse
 from diet_ray.storage.tensors import save_tensors
+from diet_ray.training.device import CPU, autocast, device_of, draws_on, forked, gpu_fault, put
+from diet_ray.training.predictor import Predictor
+from diet_ray.training.reference import Reference
 
 META = torch.device("meta")
 """Stands for a GPU where nothing is computed: it holds no numbers."""

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from diet_ray.embedding import PAGE, STD, Embedding, lookup, new_rows
 from diet_ray.schema import Field, Schema, Time
+from diet_ray.training.embedding import PAGE, STD, Embedding, lookup, new_rows
 
 SINGLE = Schema(
     name="single",

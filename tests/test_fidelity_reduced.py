@@ -21,7 +21,7 @@ from diet_ray.fidelity.reduced import examples, reference, sample, select_rows
 from diet_ray.fidelity.trials import distil_here, runs_of
 from diet_ray.logs.blocks import Rows, open_log
 from diet_ray.score import el2n
-from diet_ray.student import Examples
+from diet_ray.training.student import Examples
 
 METHODS = [f"{rows}/{labels}/shared" for rows in (*SELECTIONS, "memory") for labels in ("soft", "hard")]
 

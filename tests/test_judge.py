@@ -10,9 +10,10 @@ from synthetic import rows, schema
 from diet_ray.baselines import as_examples
 from diet_ray.candidates import CandidateSpec
 from diet_ray.config import ReferenceConfig, StudentConfig
-from diet_ray.crew import Solo
 from diet_ray.judge import Verdict, judge, standings
-from diet_ray.reference import Predictor, Reference, train_pass
+from diet_ray.training.predictor import Predictor
+from diet_ray.training.reference import Reference, train_pass
+from diet_ray.training.workers import Solo
 
 NAN = float("nan")
 NET = CandidateSpec(name="reference", arch="dnn", params={"hidden": [8]}, adapter=False)

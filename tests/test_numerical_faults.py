@@ -27,8 +27,8 @@ from diet_ray.logs.blocks import Rows, open_log
 from diet_ray.metrics import ONE_CLASS, evaluate, undefined
 from diet_ray.report import plot_stages, plot_standings
 from diet_ray.select import Scored, sketch
-from diet_ray.student import Examples, FlatNet
 from diet_ray.summary import RunSummary, summarise
+from diet_ray.training.student import Examples, FlatNet
 from diet_ray.verify import verify
 
 Change = Callable[[Rows, int], Rows]

@@ -19,9 +19,9 @@ from diet_ray.events import Events, read_events
 from diet_ray.local import LocalEngine
 from diet_ray.logs.blocks import Rows, open_log
 from diet_ray.pipeline import blocks_to_distil, run_stream
-from diet_ray.reference import held_out
 from diet_ray.stages import stage_folder
 from diet_ray.store import committed_stages, open_run
+from diet_ray.training.holdout import held_out
 
 
 def changed(stream: StreamConfig, **keys: Any) -> StreamConfig:

@@ -19,10 +19,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from diet_ray.candidates import CandidateSpec
 from diet_ray.config import ReferenceConfig
-from diet_ray.crew import Group, Solo
 from diet_ray.logs.blocks import Rows
-from diet_ray.reference import Predictor, Reference, batches, held_out, train_pass
 from diet_ray.storage.tensors import load_tensors, save_tensors
+from diet_ray.training.holdout import held_out
+from diet_ray.training.predictor import Predictor
+from diet_ray.training.reference import Reference, batches, train_pass
+from diet_ray.training.workers import Group, Solo
 
 NET = CandidateSpec(name="reference", arch="dnn", params={"hidden": [8]}, adapter=False)
 CONFIG = ReferenceConfig(nets=[NET], dim=4, batch_size=50, checkpoints=3)

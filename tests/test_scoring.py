@@ -7,9 +7,10 @@ from small_run import config
 from synthetic import write_log
 
 from diet_ray.logs.blocks import open_log
-from diet_ray.reference import Predictor, Reference
 from diet_ray.scoring import ShardScorer
 from diet_ray.storage.tensors import load_tensors, save_tensors
+from diet_ray.training.predictor import Predictor
+from diet_ray.training.reference import Reference
 
 
 def test_scores_are_el2n_over_the_checkpoints_and_sketches_see_every_row(tmp_path: Path) -> None:

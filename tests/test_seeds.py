@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from diet_ray.seeds import derive_seed, generator, uniform_by_id
+from diet_ray.seeds import derive_seed, uniform_by_id
+from diet_ray.training.device import generator
 
 MASK = 2**64 - 1
 ID = st.integers(-(2**63), 2**63 - 1)

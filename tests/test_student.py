@@ -7,19 +7,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import StudentConfig
-from diet_ray.seeds import generator
-from diet_ray.student import (
-    AdamState,
-    Examples,
-    FlatNet,
-    adam_step,
-    adam_vjp,
-    batch_order,
-    drawn,
-    loss,
-    predict,
-    train_student,
-)
+from diet_ray.training.adam import AdamState, adam_step, adam_vjp
+from diet_ray.training.device import generator
+from diet_ray.training.student import Examples, FlatNet, batch_order, drawn, loss, predict, train_student
 
 SPEC = CandidateSpec(name="net", arch="dnn", params={"hidden": [8]})
 

@@ -24,7 +24,6 @@ from diet_ray.fidelity.config import MEMORIES
 from diet_ray.fidelity.plan import Bench, TrainingSet
 from diet_ray.local import LocalEngine
 from diet_ray.logs.blocks import BlockManifest, Rows
-from diet_ray.reference import Predictor
 from diet_ray.seeds import derive_seed, uniform_by_id
 from diet_ray.select import Scored, choose, sketch
 from diet_ray.stages import stage_folder
@@ -32,7 +31,8 @@ from diet_ray.storage.entries import check_file
 from diet_ray.storage.parquet import batches
 from diet_ray.storage.tensors import load_tensors
 from diet_ray.store import read_stage
-from diet_ray.student import Examples
+from diet_ray.training.predictor import Predictor
+from diet_ray.training.student import Examples
 
 BY_SCORE = {"top-el2n": "top", "ccs": "ccs"}
 """Selections that the stream itself offers, with their name in its config."""

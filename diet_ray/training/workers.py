@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from diet_ray.device import CPU
+from diet_ray.training.device import CPU
 
 M = TypeVar("M", bound=nn.Module)
 

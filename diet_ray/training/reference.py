@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from diet_ray.candidates import CandidateSpec, build
-from diet_ray.config import Precision, ReferenceConfig
-from diet_ray.crew import Crew
-from diet_ray.device import CPU, autocast, put
-from diet_ray.embedding import Embedding, lookup
+from diet_ray.config import ReferenceConfig
 from diet_ray.logs.blocks import Rows
 from diet_ray.schema import Schema
-from diet_ray.seeds import derive_seed, uniform_by_id
+from diet_ray.seeds import derive_seed
+from diet_ray.training.device import forked, put
+from diet_ray.training.embedding import Embedding
+from diet_ray.training.workers import Crew
 
 
 class Committee(nn.Module):
@@ -136,11 +136,6 @@ class Reference(nn.Module):
             yield f"net.{name}", weight, self.net_optimiser
 
 
-def held_out(row_id: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """`[N]` bool: the rows kept from this stage's pass, by a hash of their id, to serve as hard targets."""
-    return uniform_by_id(row_id, derive_seed(seed, "holdout")) < share
-
-
 def batches(parts: Iterable[Rows], batch_size: int) -> Iterator[Rows]:
     """Cut a stream of rows into batches, across the borders of its parts; only the last may be smaller."""
     rest: Rows | None = None
@@ -183,7 +178,7 @@ def train_pass(
     model = crew.parallel(reference)
     k, n_checkpoints, seen = 0, reference.config.checkpoints, 0
     total = torch.zeros(2, dtype=torch.float64)
-    with torch.random.fork_rng(devices=[crew.device] if crew.device.type == "cuda" else []):
+    with torch.random.fork_rng(devices=forked(crew.device)):
         torch.manual_seed(derive_seed(reference.seed, "dropout", reference.steps(), crew.rank))
         for batch in batches(parts, reference.config.batch_size):
             ids = put(torch.tensor(batch.ids[crew.rank :: crew.size]), crew.device)
@@ -204,41 +199,3 @@ def train_pass(
                 k += 1
     total = crew.sum(total)
     return float(total[0] / total[1])
-
-
-class Predictor:
-    """A checkpoint ready to predict: `[N, S]` ids to `[N, T]` logits, both on the device."""
-
-    def __init__(
-        self,
-        schema: Schema,
-        nets: list[CandidateSpec],
-        checkpoint: dict[str, Tensor],
-        *,
-        device: torch.device = CPU,
-        precision: Precision = "float32",
-    ) -> None:
-        self.device, self.precision = device, precision
-        self.table = checkpoint["table"].to(device)
-        self.field_of_slot = torch.tensor(schema.field_of_slot, device=device)
-        committee = Committee(nets, schema, self.table.shape[1], seed=0)
-        with torch.no_grad():
-            for name, parameter in committee.named_parameters():
-                parameter.copy_(checkpoint[f"net.{name}"])
-        self.members, self.net = committee.members, Mean(committee).to(device).eval()
-
-    @torch.no_grad()
-    def embed(self, ids: np.ndarray) -> Tensor:
-        """`[N, S]` ids to `[N, F, d]` inputs."""
-        return lookup(self.table, put(torch.tensor(ids), self.device), self.field_of_slot)
-
-    @torch.no_grad()
-    def logits(self, x: Tensor, *, batch_size: int = 8192) -> Tensor:
-        """`[N, F, d]` inputs to `[N, T]` logits."""
-        with autocast(self.device, self.precision):
-            return torch.cat([self.net(part) for part in torch.split(x, batch_size)])
-
-    def __call__(self, ids: np.ndarray, *, batch_size: int = 8192) -> Tensor:
-        """`[N, S]` ids to `[N, T]` logits, a batch at a time."""
-        starts = range(0, len(ids), batch_size)
-        return torch.cat([self.logits(self.embed(ids[start : start + batch_size])) for start in starts])

@@ -1,4 +1,4 @@
-"""Where the numbers of a process are: on the CPU, or on the GPU that Ray has given to it; and how exactly it multiplies. No Ray here."""
+"""Where the numbers of a process are: on the CPU, or on the GPU that Ray has given to it; and how exactly it multiplies."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from diet_ray.config import Precision
 from diet_ray.errors import ResourceError
+from diet_ray.seeds import derive_seed
 
 CPU = torch.device("cpu")
 
@@ -66,3 +67,8 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     steps of 256 units WuKong's meta-gradient was off by 0.74 of its length and a DNN's by 0.17; 0.05 is what would be allowed (tested).
     """
     return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+
+
+def generator(seed: int, *purpose: str | int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A torch generator for one purpose, of draws on a device: a GPU draws other numbers than the CPU."""
+    return torch.Generator(device).manual_seed(derive_seed(seed, *purpose))

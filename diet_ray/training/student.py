@@ -9,20 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from diet_ray.config import StudentConfig
-from diet_ray.device import forked, put
-from diet_ray.seeds import derive_seed, generator
-
-BETA1, BETA2 = 0.9, 0.999
-EPSILON = 1e-10
-"""Adam's epsilon, inside the root so that the derivative of a step stays finite where a gradient is zero."""
-
+from diet_ray.seeds import derive_seed
+from diet_ray.training.adam import AdamState, adam_step
+from diet_ray.training.device import forked, generator, put
 
 Rate = Callable[[int], float]
 """A learning rate by the number of steps done."""
@@ -77,48 +72,6 @@ class FlatNet:
         """`[B, T]` logits of `x [B, F, d]` under the parameters `theta [P]`."""
         logits: Tensor = torch.func.functional_call(self.module, self.unflatten(theta), (x,))
         return logits
-
-
-class AdamState(NamedTuple):
-    """Parameters and moments after `step` steps; all `[P]`."""
-
-    theta: Tensor
-    m: Tensor
-    v: Tensor
-    step: int
-
-    @staticmethod
-    def start(theta: Tensor) -> AdamState:
-        """The state before the first step."""
-        return AdamState(theta, torch.zeros_like(theta), torch.zeros_like(theta), 0)
-
-
-def adam_step(state: AdamState, gradient: Tensor, lr: float) -> AdamState:
-    """One step of Adam (Kingma & Ba 2015), differentiable in the state and the gradient; epsilon is inside the root."""
-    step = state.step + 1
-    m = BETA1 * state.m + (1 - BETA1) * gradient
-    v = BETA2 * state.v + (1 - BETA2) * gradient * gradient
-    update = (m / (1 - BETA1**step)) / torch.sqrt(v / (1 - BETA2**step) + EPSILON)
-    return AdamState(state.theta - lr * update, m, v, step)
-
-
-def adam_vjp(state: AdamState, gradient: Tensor, lr: float, by_after: AdamState) -> tuple[AdamState, Tensor]:
-    """The derivative of `adam_step`, by hand: from that by the state after the step to those by the state before it and by the gradient.
-
-    Args:
-        state, gradient, lr: what the step was called with.
-        by_after: a scalar's derivative by theta, m and v after the step.
-    """
-    step = state.step + 1
-    c1, c2 = 1 - BETA1**step, 1 - BETA2**step
-    m = BETA1 * state.m + (1 - BETA1) * gradient
-    v = BETA2 * state.v + (1 - BETA2) * gradient * gradient
-    inverse = torch.rsqrt(v / c2 + EPSILON)
-    by_update = -lr * by_after.theta * inverse
-    by_m = by_after.m + by_update / c1
-    by_v = by_after.v - by_update * m * inverse * inverse / (2 * c1 * c2)
-    by_gradient = (1 - BETA1) * by_m + 2 * (1 - BETA2) * gradient * by_v
-    return AdamState(by_after.theta, BETA1 * by_m, BETA2 * by_v, state.step), by_gradient
 
 
 def batch_order(n: int, steps: int, batch_size: int, rng: torch.Generator) -> Tensor:

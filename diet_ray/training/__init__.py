@@ -1,0 +1,1 @@
+"""How nets learn: the reference from the log, students from examples."""
