@@ -24,7 +24,7 @@ from killing import Kill, bytes_of, ended, strike, undisturbed
 from small_cluster import Driver, Place, Stuck
 from tables import NOT_YET, filled, markdown
 
-from diet_ray.events import read_events
+from diet_ray.memory.events import read_events
 
 ROOT = Path(__file__).parents[1]
 RESULT, PAGE = ROOT / "benchmarks" / "results" / "chaos.json", ROOT / "docs" / "faults.md"

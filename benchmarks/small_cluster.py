@@ -17,9 +17,9 @@ from typing import Any
 import yaml
 from private_ray import environment
 
-from diet_ray.events import read_events
 from diet_ray.logs.simulation.config import SimulateConfig
 from diet_ray.logs.simulation.simulate import simulate
+from diet_ray.memory.events import read_events
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "diet-ray"
 

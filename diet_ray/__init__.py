@@ -11,15 +11,15 @@ __all__ = ["Memory", "Net", "Settings", "Shape", "load_memory", "register_candid
 if TYPE_CHECKING:
     from diet_ray.candidates import Net, Shape
     from diet_ray.candidates import register as register_candidate
-    from diet_ray.dataset import Memory, load_memory
+    from diet_ray.memory.dataset import Memory, load_memory
     from diet_ray.settings import Settings
 
 _PLACES = {
-    "Memory": ("diet_ray.dataset", "Memory"),
+    "Memory": ("diet_ray.memory.dataset", "Memory"),
     "Net": ("diet_ray.candidates", "Net"),
     "Settings": ("diet_ray.settings", "Settings"),
     "Shape": ("diet_ray.candidates", "Shape"),
-    "load_memory": ("diet_ray.dataset", "load_memory"),
+    "load_memory": ("diet_ray.memory.dataset", "load_memory"),
     "register_candidate": ("diet_ray.candidates", "register"),
 }
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diet_ray.units import Units
+from diet_ray.memory.units import Units
 
 RIDGE = 1e-3
 """Ridge penalty as a share of the mean squared norm of a field's embeddings."""

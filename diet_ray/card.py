@@ -10,7 +10,7 @@ from diet_ray.fidelity.config import MEMORIES
 from diet_ray.fidelity.measures import MEASURES
 from diet_ray.fidelity.result import FidelityResult
 from diet_ray.fidelity.words import KEY, cells
-from diet_ray.lineage import Lineage
+from diet_ray.memory.lineage import Lineage
 
 if TYPE_CHECKING:
     from diet_ray.export import ExportManifest

@@ -12,12 +12,12 @@ from rich.table import Table
 
 from diet_ray.baselines import FULL, HARD_OWN, SOFT, as_examples, full_log, random_rows, sample_own
 from diet_ray.candidates import CandidateSpec
-from diet_ray.dataset import load_memory
 from diet_ray.judge import Verdict, judge
 from diet_ray.logs.blocks import Log, open_log
+from diet_ray.memory.dataset import load_memory
+from diet_ray.memory.layout import stage_folder
 from diet_ray.seeds import derive_seed
 from diet_ray.settings import Settings
-from diet_ray.stages import stage_folder
 from diet_ray.storage.entries import check_file
 from diet_ray.storage.tensors import load_tensors
 from diet_ray.training.predictor import Predictor

@@ -21,11 +21,12 @@ from pydantic import Field as Key
 
 from diet_ray.card import card
 from diet_ray.config import StudentConfig
-from diet_ray.dataset import Memory
 from diet_ray.errors import ConfigError
-from diet_ray.fetched import OnFetch, fetched
 from diet_ray.fidelity.result import FidelityResult
-from diet_ray.lineage import trace
+from diet_ray.memory.dataset import Memory
+from diet_ray.memory.download import OnFetch, fetched
+from diet_ray.memory.lineage import trace
+from diet_ray.memory.units import Units
 from diet_ray.seeds import derive_seed, uniform_by_id
 from diet_ray.settings import Settings, parse_json, write_json
 from diet_ray.storage.arrays import column_of
@@ -34,7 +35,6 @@ from diet_ray.storage.hashes import sha256
 from diet_ray.storage.tensors import save_tensors
 from diet_ray.storage.whole_folder import appearing
 from diet_ray.training.adam import BETA1, BETA2, EPSILON
-from diet_ray.units import Units
 
 FORMAT: Final = 1
 """Version of the export's layout."""

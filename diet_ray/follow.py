@@ -14,8 +14,8 @@ from pathlib import Path
 from diet_ray.config import StreamConfig
 from diet_ray.errors import ConfigError
 from diet_ray.logs.blocks import LogManifest
+from diet_ray.memory.layout import count_committed, waiting_folder
 from diet_ray.settings import parse_json
-from diet_ray.stages import count_committed, waiting_folder
 from diet_ray.storage.lock import locked
 
 POLL_SECONDS = 5.0

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diet_ray.fetched import OnFetch, fetched, name_of
-from diet_ray.lineage import Lineage, trace
+from diet_ray.memory.download import OnFetch, fetched, name_of
+from diet_ray.memory.lineage import Lineage, trace
+from diet_ray.memory.units import Units
 from diet_ray.settings import Metric, Settings
 from diet_ray.training.embedding import lookup
-from diet_ray.units import Units
 
 TOP = 10
 """Units listed by name."""

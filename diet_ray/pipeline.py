@@ -11,25 +11,26 @@ import torch
 from torch import Tensor
 
 from diet_ray.config import StreamConfig
+from diet_ray.distill.convert import convert
+from diet_ray.distill.sharded_memory import ShardedMemory
 from diet_ray.errors import ConfigError
-from diet_ray.events import Events
 from diet_ray.fuse import quota
 from diet_ray.logs.blocks import BlockManifest, Log, Rows, block_sha256
-from diet_ray.memory import ShardedMemory
+from diet_ray.memory.events import Events
+from diet_ray.memory.layout import stage_folder
+from diet_ray.memory.manifests import StageManifest
+from diet_ray.memory.run_folder import StageDraft, read_stage
 from diet_ray.refine import refine
 from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed
 from diet_ray.select import Sketch, choose
-from diet_ray.stages import stage_folder
 from diet_ray.storage.entries import check_file, file_entry
 from diet_ray.storage.hashes import sha256
 from diet_ray.storage.tensors import load_tensors, save_tensors
-from diet_ray.store import StageDraft, StageManifest, read_stage
 from diet_ray.training.holdout import held_out
 from diet_ray.training.predictor import Predictor
 from diet_ray.training.reference import Reference, train_pass
 from diet_ray.training.workers import Crew
-from diet_ray.units import convert
 
 
 class Engine(Protocol):

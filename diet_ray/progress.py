@@ -1,6 +1,6 @@
 """What a person sees while diet_ray works. No Ray, no torch here.
 
-A run is followed by its events file alone (`diet_ray.events`), so that the display cannot disturb it and works wherever the file is
+A run is followed by its events file alone (`diet_ray.memory.events`), so that the display cannot disturb it and works wherever the file is
 seen. What is known of a run, `StreamState`, is a pure function of its events; a `Display` only shows lines.
 """
 
@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
 
-from diet_ray.events import read_events
 from diet_ray.figures import duration, size
-from diet_ray.stages import count_committed, stage_manifest
+from diet_ray.memory.events import read_events
+from diet_ray.memory.layout import count_committed, stage_manifest
 from diet_ray.storage.background import repeating
 
 POLL_SECONDS = 0.25

@@ -13,11 +13,11 @@ from diet_ray.address import direction, draw_hard, example_losses, reducible_los
 from diet_ray.bilevel import HardTargets, MetaClip, meta_gradient, mix_initial
 from diet_ray.candidates import Candidate, CandidateSpec, build
 from diet_ray.config import StreamConfig
+from diet_ray.distill.sharded_memory import ShardedMemory
 from diet_ray.logs.blocks import Rows
-from diet_ray.memory import ShardedMemory
+from diet_ray.memory.manifests import RefineReport
 from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed
-from diet_ray.store import RefineReport
 from diet_ray.training.adam import AdamState
 from diet_ray.training.device import draws_on, generator, put
 from diet_ray.training.holdout import GUARD_SHARE

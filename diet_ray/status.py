@@ -10,12 +10,12 @@ from typing import Any, Literal
 from pydantic import ConfigDict, ValidationError
 from pydantic import Field as Key
 
-from diet_ray.archive_note import ArchiveNote, read_note
 from diet_ray.errors import CorruptArtefactError
-from diet_ray.events import read_events
 from diet_ray.figures import duration, size
+from diet_ray.memory.archive_note import ArchiveNote, read_note
+from diet_ray.memory.events import read_events
+from diet_ray.memory.layout import count_committed, stage_manifest, waiting_folder
 from diet_ray.settings import Settings, parse_json
-from diet_ray.stages import count_committed, stage_manifest, waiting_folder
 from diet_ray.storage.lock import live_lock
 from diet_ray.storage.places import is_uri
 from diet_ray.summary import timings
@@ -197,7 +197,7 @@ def status(place: str | Path, *, now: float | None = None) -> RunStatus:
 
 def _of_archive(uri: str, now: float) -> RunStatus:
     # Here and not above: pyarrow takes longer to import than a run folder to be looked at.
-    from diet_ray.archive import Archive, manifest_name
+    from diet_ray.memory.archive import Archive, manifest_name
     from diet_ray.storage.remote_lock import live_archive_lock
 
     archive = Archive(uri)

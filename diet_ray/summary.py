@@ -10,10 +10,10 @@ from typing import Any
 from pydantic import Field as Key
 from rich.table import Table
 
-from diet_ray.events import read_events
 from diet_ray.figures import size
+from diet_ray.memory.events import read_events
+from diet_ray.memory.layout import count_committed, stage_manifest
 from diet_ray.settings import Settings, write_json
-from diet_ray.stages import count_committed, stage_manifest
 
 
 class StageSummary(Settings):

@@ -17,12 +17,12 @@ from ray.tune.schedulers import ASHAScheduler
 
 from diet_ray.candidates import CandidateFile, CandidateSpec, import_modules
 from diet_ray.config import StudentConfig
-from diet_ray.dataset import Memory, load_memory
 from diet_ray.errors import ConfigError, DietError, ResourceError
-from diet_ray.fetched import OnFetch, fetched, name_of
 from diet_ray.judge import Verdict, standings
 from diet_ray.leaderboard import Failed, Leaderboard, Stopped, leaderboard_table, write_tables
 from diet_ray.logs.blocks import BlockManifest, Log, open_log
+from diet_ray.memory.dataset import Memory, load_memory
+from diet_ray.memory.download import OnFetch, fetched, name_of
 from diet_ray.search import REDUCTION, RUNGS, Suggest, SweepConfig, rungs
 from diet_ray.seeds import derive_seed
 from diet_ray.settings import parse, write_json

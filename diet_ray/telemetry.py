@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 from ray.util.metrics import Counter, Gauge
 
+from diet_ray.memory.layout import stage_manifest
 from diet_ray.progress import Hear, StreamState
-from diet_ray.stages import stage_manifest
 from diet_ray.storage.background import repeating
 
 REPEAT_SECONDS = 1.0

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from diet_ray.events import read_events
+from diet_ray.memory.events import read_events
 from diet_ray.report import Section, panel, write_page
 from diet_ray.status import RunStatus
 

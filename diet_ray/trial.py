@@ -12,10 +12,10 @@ from torch import Tensor
 
 from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import StudentConfig
-from diet_ray.dataset import Memory
 from diet_ray.errors import ConfigError
 from diet_ray.judge import Clock, Verdict, predict_rows, verdict
 from diet_ray.logs.blocks import Log, Rows, block_sha256
+from diet_ray.memory.dataset import Memory
 from diet_ray.metrics import auc
 from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed

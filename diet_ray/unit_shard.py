@@ -14,15 +14,15 @@ from diet_ray.align import Moments, align, moments
 from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import StreamConfig
 from diet_ray.fuse import leaving
+from diet_ray.memory.run_folder import write_units
+from diet_ray.memory.units import Units
 from diet_ray.schema import Schema
 from diet_ray.storage.entries import FileEntry
 from diet_ray.storage.tensors import load_tensors
-from diet_ray.store import write_units
 from diet_ray.training.adam import RowAdam
 from diet_ray.training.embedding import lookup
 from diet_ray.training.predictor import Predictor
 from diet_ray.training.student import Examples, FlatNet
-from diet_ray.units import Units
 
 
 class Leaving(NamedTuple):

@@ -13,13 +13,13 @@ import numpy as np
 from ray import tune
 
 from diet_ray.candidates import CandidateSpec, architectures, sources
-from diet_ray.dataset import Memory
 from diet_ray.judge import Verdict
 from diet_ray.leaderboard import Failed
 from diet_ray.logs.blocks import BlockManifest, Log, block_sha256
+from diet_ray.memory.dataset import Memory
+from diet_ray.memory.layout import stage_folder
 from diet_ray.search import SweepConfig
 from diet_ray.settings import Settings, parse_json, write_json
-from diet_ray.stages import stage_folder
 from diet_ray.storage.hashes import content_hash, sha256, versions
 from diet_ray.trackers import Trackers
 from diet_ray.trial import Outcome, Score

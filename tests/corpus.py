@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 
 from diet_ray.candidates import CandidateFile
 from diet_ray.config import StreamConfig
+from diet_ray.memory.run_folder import read_units, write_units
+from diet_ray.memory.units import to_arrow
 from diet_ray.schema import Schema
 from diet_ray.settings import YAML_BYTES, Settings
 from diet_ray.storage.tensors import load_tensors, save_tensors
-from diet_ray.store import read_units, write_units
-from diet_ray.units import to_arrow
 
 # --- columns and their values
 

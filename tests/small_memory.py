@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from diet_ray.config import StreamConfig
-from diet_ray.memory import LocalShards, ShardedMemory
+from diet_ray.distill.sharded_memory import LocalShards, ShardedMemory
+from diet_ray.memory.units import Units
 from diet_ray.schema import Schema
 from diet_ray.training.predictor import Predictor
 from diet_ray.unit_shard import UnitShard
-from diet_ray.units import Units
 
 
 def memory_of(

@@ -8,7 +8,7 @@ from test_units import make
 from torch import Tensor
 
 from diet_ray.align import RIDGE, align, field_maps, moments
-from diet_ray.units import Units
+from diet_ray.memory.units import Units
 
 SLOTS = np.arange(4)
 UNITS = make(400)

@@ -18,8 +18,8 @@ from diet_ray.logs.blocks import open_log
 from diet_ray.logs.ingestion import append as append_module
 from diet_ray.logs.ingestion.append import Appended, append
 from diet_ray.logs.ingestion.ingest import ingest
+from diet_ray.memory.verification import verify
 from diet_ray.storage.lock import locked
-from diet_ray.verify import verify
 
 LATER = 4e9
 

@@ -27,7 +27,6 @@ from corpus import (
     log_schema,
 )
 
-from diet_ray.dataset import load_memory
 from diet_ray.errors import BadInputError, ConfigError, CorruptArtefactError, VersionError
 from diet_ray.logs.blocks import open_log
 from diet_ray.logs.ingestion.canonical import canonical
@@ -35,6 +34,7 @@ from diet_ray.logs.ingestion.checks import Origin
 from diet_ray.logs.ingestion.ingest import ingest
 from diet_ray.logs.ingestion.quarantine import sift
 from diet_ray.logs.ingestion.sources import find_pieces, read_piece
+from diet_ray.memory.dataset import load_memory
 from diet_ray.settings import load_yaml
 
 REMEDY = r"restore|ingest the log again|make it again|put the block itself"

@@ -15,8 +15,8 @@ import yaml
 from small_run import STREAM
 from synthetic import write_log
 
-from diet_ray.dataset import load_memory
 from diet_ray.logs.blocks import Log, open_log
+from diet_ray.memory.dataset import load_memory
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 

@@ -27,13 +27,13 @@ from diet_ray.logs.ingestion.checks import BadRows, Origin
 from diet_ray.logs.ingestion.quarantine import FILE, QUARANTINE
 from diet_ray.logs.ingestion.sources import find_pieces, read_piece
 from diet_ray.logs.ingestion.vocabulary import COUNTS, VOCABULARY
+from diet_ray.memory.run_folder import read_units
+from diet_ray.memory.verification import verify
 from diet_ray.settings import parse_json
 from diet_ray.storage import parquet
 from diet_ray.storage.arrow_files import read_table
 from diet_ray.storage.hashes import sha256
 from diet_ray.storage.parquet_pages import PageError, read_chunk
-from diet_ray.store import read_units
-from diet_ray.verify import verify
 
 MIB, GIB = 1 << 20, 1 << 30
 

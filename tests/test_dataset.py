@@ -13,9 +13,9 @@ from small_run import config, local_run
 from synthetic import rows, write_log
 from torch.utils.data import DataLoader
 
-from diet_ray.dataset import load_memory
 from diet_ray.errors import CorruptArtefactError
-from diet_ray.stages import stage_folder
+from diet_ray.memory.dataset import load_memory
+from diet_ray.memory.layout import stage_folder
 from diet_ray.storage.tensors import load_tensors
 
 NO_RAY = """

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from diet_ray.candidates import Candidate, CandidateSpec, build
 from diet_ray.config import StreamConfig, StudentConfig
-from diet_ray.dataset import load_memory
 from diet_ray.errors import ConfigError
 from diet_ray.export import export_memory
 from diet_ray.inspection import inspect
@@ -25,10 +24,11 @@ from diet_ray.judge import judge
 from diet_ray.logs.blocks import Log, open_log
 from diet_ray.logs.ingestion.append import append
 from diet_ray.logs.ingestion.ingest import ingest
+from diet_ray.memory.dataset import load_memory
+from diet_ray.memory.verification import verify
 from diet_ray.schema import Schema
 from diet_ray.training.embedding import lookup
 from diet_ray.training.student import Examples, FlatNet, predict, train_student
-from diet_ray.verify import verify
 
 FIELDS = ["user", "past[0]", "past[1]", "past[2]", "item", "hour", "mean"]
 DIM = 4

@@ -13,10 +13,10 @@ import torch
 from small_run import config, local_run, stage_bytes
 from synthetic import write_log
 
-from diet_ray.dataset import load_memory
 from diet_ray.engine import check_cluster, distil
 from diet_ray.errors import ConfigError, CorruptArtefactError, ResourceError
-from diet_ray.units import Units
+from diet_ray.memory.dataset import load_memory
+from diet_ray.memory.units import Units
 
 pytestmark = pytest.mark.ray
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from diet_ray.events import Events, read_events
+from diet_ray.memory.events import Events, read_events
 
 
 def test_no_path_no_file(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def _hashable(training: Training) -> Any:
 
 
 def test_units_are_those_of_the_stream(log: Path, tmp_path: Path, finished: Path) -> None:
-    from diet_ray.store import committed_stages
+    from diet_ray.memory.run_folder import committed_stages
 
     bench = open_bench(log, tmp_path)
     [one, _] = bench.sets(Method.model_validate("memory/soft/shared"))

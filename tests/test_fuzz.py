@@ -24,7 +24,6 @@ from hypothesis import strategies as st
 
 from diet_ray.candidates import CandidateFile
 from diet_ray.config import StreamConfig
-from diet_ray.dataset import load_memory
 from diet_ray.errors import BadInputError, ConfigError, CorruptArtefactError, DietError, VersionError
 from diet_ray.export import ExportManifest, export_memory
 from diet_ray.logs.blocks import BlockManifest, LogManifest, open_log
@@ -35,10 +34,12 @@ from diet_ray.logs.ingestion.sources import find_pieces, read_piece
 from diet_ray.logs.ingestion.vocabulary import VOCABULARY
 from diet_ray.logs.verify_log import check_encoding
 from diet_ray.logs.verify_quarantine import check_quarantine
+from diet_ray.memory.dataset import load_memory
+from diet_ray.memory.manifests import RunManifest, StageManifest
+from diet_ray.memory.run_folder import read_units
 from diet_ray.schema import Schema
 from diet_ray.settings import Settings, load_yaml, parse_json
 from diet_ray.storage.faults import Faults
-from diet_ray.store import RunManifest, StageManifest, read_units
 
 EXAMPLES = int(os.environ.get("DIET_RAY_FUZZ_EXAMPLES", "20"))
 GIB = 1 << 30

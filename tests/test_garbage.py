@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from diet_ray.cli import app
 from diet_ray.errors import ConfigError, LockedError
-from diet_ray.garbage import collect, garbage
-from diet_ray.stages import waiting_folder
+from diet_ray.memory.garbage import collect, garbage
+from diet_ray.memory.layout import waiting_folder
 from diet_ray.storage.lock import locked
 
 LEFT = {

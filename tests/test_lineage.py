@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from diet_ray.dataset import load_memory
 from diet_ray.errors import CorruptArtefactError
-from diet_ray.lineage import trace
-from diet_ray.stages import stage_folder
+from diet_ray.memory.dataset import load_memory
+from diet_ray.memory.layout import stage_folder
+from diet_ray.memory.lineage import trace
 from diet_ray.storage.tensors import load_tensors
 
 

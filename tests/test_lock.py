@@ -21,13 +21,13 @@ from diet_ray import engine
 from diet_ray.cli.distill import _gone_unless_begun
 from diet_ray.config import StreamConfig
 from diet_ray.errors import ConfigError, DietError, LockedError
-from diet_ray.events import Events
 from diet_ray.local import LocalEngine
 from diet_ray.logs.blocks import open_log
+from diet_ray.memory.events import Events
+from diet_ray.memory.run_folder import committed_stages
 from diet_ray.pipeline import run_stream
 from diet_ray.storage import lock
 from diet_ray.storage.lock import live_lock, locked
-from diet_ray.store import committed_stages
 
 HOLD = "import sys, time; from pathlib import Path; from diet_ray.storage.lock import locked\n"
 HOLD += "with locked(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)"

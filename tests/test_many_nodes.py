@@ -13,7 +13,7 @@ import pytest
 from small_run import config, local_run, stage_bytes
 from synthetic import write_log
 
-from diet_ray.dataset import load_memory
+from diet_ray.memory.dataset import load_memory
 
 SCRIPT = """
 import json, sys

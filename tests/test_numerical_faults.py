@@ -19,17 +19,17 @@ from synthetic import schema, write_log
 from diet_ray.address import choose_active, draw_hard, example_losses, influence, reducible_loss
 from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import SelectConfig, StreamConfig
-from diet_ray.dataset import load_memory
 from diet_ray.errors import ConfigError
 from diet_ray.judge import Verdict, judge, standings
 from diet_ray.leaderboard import standings_rows
 from diet_ray.logs.blocks import Rows, open_log
+from diet_ray.memory.dataset import load_memory
+from diet_ray.memory.verification import verify
 from diet_ray.metrics import ONE_CLASS, evaluate, undefined
 from diet_ray.report import plot_stages, plot_standings
 from diet_ray.select import Scored, sketch
 from diet_ray.summary import RunSummary, summarise
 from diet_ray.training.student import Examples, FlatNet
-from diet_ray.verify import verify
 
 Change = Callable[[Rows, int], Rows]
 NAN, INF = float("nan"), float("inf")

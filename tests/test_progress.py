@@ -13,8 +13,8 @@ import pytest
 from small_run import config, local_run
 from synthetic import write_log
 
-from diet_ray.events import Events
 from diet_ray.figures import duration, size
+from diet_ray.memory.events import Events
 from diet_ray.progress import Counted, Lines, Silent, StreamState, display, follow
 from diet_ray.summary import summarise, timings
 

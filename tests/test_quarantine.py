@@ -19,8 +19,8 @@ from diet_ray.logs.blocks import open_log
 from diet_ray.logs.ingestion.checks import Origin
 from diet_ray.logs.ingestion.ingest import ingest
 from diet_ray.logs.ingestion.quarantine import FILE, QUARANTINE, count, sift
+from diet_ray.memory.verification import verify
 from diet_ray.schema import Schema
-from diet_ray.verify import verify
 
 DAY = 86_400_000
 SCHEMA = Schema.model_validate(

@@ -19,12 +19,14 @@ from torch import Tensor
 
 from diet_ray.bilevel import HardTargets, MetaGradient, meta_gradient
 from diet_ray.config import StreamConfig, StudentConfig
+from diet_ray.distill.convert import convert
+from diet_ray.distill.sharded_memory import ShardedMemory
 from diet_ray.logs.blocks import Rows
-from diet_ray.memory import ShardedMemory
+from diet_ray.memory.manifests import RefineReport
+from diet_ray.memory.units import Units
 from diet_ray.refine import Refiner, refine, round_order
 from diet_ray.seeds import derive_seed
 from diet_ray.select import Scored
-from diet_ray.store import RefineReport
 from diet_ray.training.adam import RowAdam
 from diet_ray.training.device import generator, gpu_fault
 from diet_ray.training.holdout import GUARD_SHARE
@@ -32,7 +34,6 @@ from diet_ray.training.predictor import Predictor
 from diet_ray.training.reference import Reference, train_pass
 from diet_ray.training.student import FlatNet
 from diet_ray.training.workers import Crew, Solo
-from diet_ray.units import Units, convert
 
 SCHEMA = synthetic.schema()
 

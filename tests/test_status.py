@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from diet_ray.archive_note import ArchiveNote, write_note
 from diet_ray.cli import app
 from diet_ray.errors import CorruptArtefactError
-from diet_ray.stages import waiting_folder
+from diet_ray.memory.archive_note import ArchiveNote, write_note
+from diet_ray.memory.layout import waiting_folder
 from diet_ray.status import status
 from diet_ray.storage.lock import locked
 

@@ -15,7 +15,7 @@ import pytest
 from private_ray import environment
 
 from diet_ray import telemetry
-from diet_ray.events import read_events
+from diet_ray.memory.events import read_events
 from diet_ray.progress import StreamState
 from diet_ray.telemetry import METRICS, Telemetry
 

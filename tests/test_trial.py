@@ -12,10 +12,10 @@ from small_run import config, local_run
 from synthetic import write_log
 
 from diet_ray.candidates import CandidateSpec
-from diet_ray.dataset import Memory, load_memory
 from diet_ray.errors import ConfigError
 from diet_ray.judge import judge
 from diet_ray.logs.blocks import open_log
+from diet_ray.memory.dataset import Memory, load_memory
 from diet_ray.training.holdout import held_out
 from diet_ray.trial import Task, held_rows, held_score, run_trial
 

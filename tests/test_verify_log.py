@@ -20,9 +20,9 @@ from diet_ray.cli import app
 from diet_ray.logs.blocks import BlockManifest, LogManifest, Rows, Shard, read_shard, write_shard
 from diet_ray.logs.ingestion.quarantine import FILE, QUARANTINE
 from diet_ray.logs.ingestion.vocabulary import VOCABULARY
+from diet_ray.memory.verification import verify
 from diet_ray.settings import parse_json
 from diet_ray.storage.hashes import sha256
-from diet_ray.verify import verify
 
 BLOCK = "blocks/block-001"
 MANIFEST, SHARD = f"{BLOCK}/manifest.json", f"{BLOCK}/shard-00000.parquet"

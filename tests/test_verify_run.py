@@ -20,13 +20,13 @@ from typer.testing import CliRunner
 from diet_ray.cli import app
 from diet_ray.errors import ConfigError
 from diet_ray.logs.blocks import BlockManifest, write_shard
+from diet_ray.memory.layout import stage_folder
+from diet_ray.memory.run_folder import read_units, write_units
+from diet_ray.memory.units import Units, split
+from diet_ray.memory.verification import Fault, log_of, verify
 from diet_ray.settings import parse_json, write_json
-from diet_ray.stages import stage_folder
 from diet_ray.storage.entries import file_entry
 from diet_ray.storage.hashes import sha256
-from diet_ray.store import read_units, write_units
-from diet_ray.units import Units, split
-from diet_ray.verify import Fault, log_of, verify
 
 
 @pytest.fixture

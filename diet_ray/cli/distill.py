@@ -40,10 +40,10 @@ def distill(
     Example: diet-ray distill --config jobs/configs/kuairand.yaml --out runs/kuairand
     """
     options: Options = ctx.obj
-    from diet_ray.archive import Archive, archived
     from diet_ray.config import read_launch
     from diet_ray.follow import follow_log
     from diet_ray.logs.blocks import open_log
+    from diet_ray.memory.archive import Archive, archived
     from diet_ray.pipeline import blocks_to_distil, check_nets
     from diet_ray.progress import follow
     from diet_ray.summary import summarise

@@ -25,9 +25,9 @@ def gc(
     options: Options = ctx.obj
     from rich.table import Table
 
-    from diet_ray.archive import Archive
     from diet_ray.figures import size
-    from diet_ray.garbage import archive_garbage, collect, collect_archive, garbage
+    from diet_ray.memory.archive import Archive
+    from diet_ray.memory.garbage import archive_garbage, collect, collect_archive, garbage
     from diet_ray.storage.places import is_uri
 
     if is_uri(run):

@@ -32,10 +32,10 @@ def verify(
     options: Options = ctx.obj
     from rich.table import Table
 
+    from diet_ray.memory.verification import is_log, log_of
+    from diet_ray.memory.verification import verify as look
     from diet_ray.storage.places import is_uri
     from diet_ray.storage.remote import Remote
-    from diet_ray.verify import is_log, log_of
-    from diet_ray.verify import verify as look
 
     faults = look(path, log=log)
     kind = "archive" if is_uri(path) else "log" if is_log(Path(path)) else "run"

@@ -18,10 +18,10 @@ from diet_ray.fidelity.config import DRAWN, FULL, MEMORIES, FidelityConfig, Meth
 from diet_ray.fidelity.result import CEILING
 from diet_ray.fuse import quota
 from diet_ray.logs.blocks import BlockManifest, Log, block_sha256, open_log
+from diet_ray.memory.manifests import FORMAT
 from diet_ray.pipeline import check_nets
 from diet_ray.settings import Settings, load_yaml
 from diet_ray.storage.hashes import content_hash, sha256, versions
-from diet_ray.store import FORMAT
 
 RECIPE = 1
 """Raised whenever the same inputs would give other results, so that older ones are not taken for them."""

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from diet_ray.archive import Archive
-from diet_ray.garbage import NO_STAGE, UNNAMED, unnamed
+from diet_ray.memory.archive import Archive
+from diet_ray.memory.garbage import NO_STAGE, UNNAMED, unnamed
 
 
 @contextmanager

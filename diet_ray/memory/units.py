@@ -11,9 +11,7 @@ import torch
 from torch import Tensor
 
 from diet_ray.errors import CorruptArtefactError
-from diet_ray.score import to_logit
 from diet_ray.seeds import uniform_by_id
-from diet_ray.select import Scored
 from diet_ray.storage.arrays import column_of, values_of
 from diet_ray.training.embedding import lookup
 
@@ -90,28 +88,6 @@ class Units:
         """All units of `parts`, ordered by unit id."""
         joined = {part.name: np.concatenate([getattr(p, part.name) for p in parts]) for part in fields(Units)}
         return Units(**joined).take(np.argsort(joined["unit_id"], kind="stable"))
-
-
-def convert(selected: Scored, *, block: int, n_fields: int, dim: int) -> Units:
-    """Stage step 4: selected rows become units that equal them: `delta = 0`, `logit = logit(pbar)`, weight 1.
-
-    Args:
-        selected: the rows chosen from the block.
-        block: index of the block.
-        n_fields: F.
-        dim: d.
-    """
-    m = len(selected.rows)
-    return Units(
-        unit_id=selected.rows.row_id.copy(),
-        ids=selected.rows.ids.copy(),
-        delta=np.zeros((m, n_fields, dim), np.float32),
-        logit=to_logit(torch.from_numpy(selected.probability.astype(np.float32))).numpy(),
-        weight=np.ones(m, np.float32),
-        block=np.full(m, block, np.int32),
-        label=selected.rows.labels.copy(),
-        influence=np.zeros(m, np.float32),
-    )
 
 
 def shard_of(unit_id: np.ndarray, n_shards: int) -> np.ndarray:

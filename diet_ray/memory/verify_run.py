@@ -11,13 +11,13 @@ import numpy as np
 from diet_ray.config import StreamConfig
 from diet_ray.logs.blocks import BlockManifest, LogManifest
 from diet_ray.logs.verify_log import read_blocks, read_rows
+from diet_ray.memory.layout import stage_folder
+from diet_ray.memory.manifests import RunManifest, StageManifest
+from diet_ray.memory.units import Units
+from diet_ray.memory.verify_stage import check_stage
 from diet_ray.schema import Schema
-from diet_ray.stages import stage_folder
 from diet_ray.storage.faults import Faults, few
 from diet_ray.storage.hashes import sha256
-from diet_ray.store import RunManifest, StageManifest
-from diet_ray.units import Units
-from diet_ray.verify.stage import check_stage
 
 REMEDY = "restore it from a copy, or remove this stage and all after it and go on with distill --resume"
 ANOTHER_LOG = "name the run's own log with --log, or restore it from a copy"

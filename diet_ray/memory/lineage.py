@@ -7,13 +7,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from diet_ray.dataset import Memory, load_memory
+from diet_ray.memory.dataset import Memory, load_memory
+from diet_ray.memory.layout import stage_folder
+from diet_ray.memory.manifests import StageManifest
 from diet_ray.settings import parse_json
-from diet_ray.stages import stage_folder
 from diet_ray.storage.entries import check_file
 from diet_ray.storage.hashes import sha256
 from diet_ray.storage.tensors import load_tensors
-from diet_ray.store import StageManifest
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,16 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from diet_ray.errors import CorruptArtefactError
-from diet_ray.fetched import fetched
+from diet_ray.memory.download import fetched
+from diet_ray.memory.layout import stage_folder
+from diet_ray.memory.manifests import StageManifest
+from diet_ray.memory.run_folder import committed_stages, read_units
+from diet_ray.memory.units import Units
 from diet_ray.settings import parse_json
-from diet_ray.stages import stage_folder
 from diet_ray.storage.entries import check_file
 from diet_ray.storage.tensors import load_tensors
-from diet_ray.store import StageManifest, committed_stages, read_units
 from diet_ray.training.embedding import lookup
 from diet_ray.training.student import Examples
-from diet_ray.units import Units
 
 
 class Memory(Dataset[dict[str, Tensor]]):
@@ -59,7 +60,7 @@ def load_memory(path: str | Path) -> Memory:
     """Load the memory of a run (its last committed stage) or of one stage's folder.
 
     Args:
-        path: the folder; or the URI of an archive or of one of its stages, of which what is needed is fetched (`diet_ray.fetched`).
+        path: the folder; or the URI of an archive or of one of its stages, of which what is needed is fetched (`diet_ray.memory.download`).
 
     Raises:
         ConfigError: the archive cannot be reached, or holds no such stage.

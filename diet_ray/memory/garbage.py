@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from diet_ray.archive import Archive
 from diet_ray.errors import ConfigError
-from diet_ray.stages import RECORDS, stage_folder, waiting_folder
+from diet_ray.memory.archive import Archive
+from diet_ray.memory.layout import RECORDS, stage_folder, waiting_folder
 from diet_ray.storage.lock import live_lock, locked, refusal
 from diet_ray.storage.remote_lock import live_archive_lock
 

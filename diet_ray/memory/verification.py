@@ -13,14 +13,14 @@ from pydantic import ValidationError
 from diet_ray.errors import ConfigError, CorruptArtefactError, VersionError
 from diet_ray.logs.verify_log import REMEDY as LOG_REMEDY
 from diet_ray.logs.verify_log import check_log
+from diet_ray.memory.manifests import RunManifest
+from diet_ray.memory.verify_archive import downloaded
+from diet_ray.memory.verify_run import REMEDY as RUN_REMEDY
+from diet_ray.memory.verify_run import check_run
 from diet_ray.settings import parse_json
 from diet_ray.storage.faults import Fault, Faults
 from diet_ray.storage.places import is_uri
 from diet_ray.storage.remote import Remote
-from diet_ray.store import RunManifest
-from diet_ray.verify.archive import downloaded
-from diet_ray.verify.run import REMEDY as RUN_REMEDY
-from diet_ray.verify.run import check_run
 
 __all__ = ["Fault", "is_log", "log_of", "verify"]
 

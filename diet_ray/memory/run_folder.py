@@ -1,9 +1,9 @@
 """The run folder: committed stages on disk, each complete or absent. No Ray here.
 
     RUN/run.json                          RunManifest, written when the run begins
-    RUN/events.jsonl                      what happened when (`diet_ray.events`); not part of the result
+    RUN/events.jsonl                      what happened when (`diet_ray.memory.events`); not part of the result
     RUN/lock.json                         who works in the folder just now (`diet_ray.storage.lock`); not part of the result
-    RUN/archive.json                      how far its archive is (`diet_ray.archive_note`); not part of the result
+    RUN/archive.json                      how far its archive is (`diet_ray.memory.archive_note`); not part of the result
     RUN/follow/lock.json                  who waits for the log's next block (`diet_ray.follow`); not part of the result
     RUN/stages/0003/manifest.json         StageManifest, written last inside a temporary folder that one rename makes visible
     RUN/stages/0003/memory-00.arrow       units of one memory shard, Arrow IPC
@@ -21,89 +21,18 @@ import secrets
 import shutil
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final, Literal
 
 import pyarrow as pa
-from pydantic import Field as Key
 
 from diet_ray.config import StreamConfig
 from diet_ray.errors import ConfigError, CorruptArtefactError, LockedError, VersionError
-from diet_ray.schema import Schema
-from diet_ray.settings import Metric, Settings, parse_json, write_json
-from diet_ray.stages import stage_folder
+from diet_ray.memory.layout import stage_folder
+from diet_ray.memory.manifests import RunManifest, StageManifest
+from diet_ray.memory.units import Units, check_columns, from_arrow, to_arrow
+from diet_ray.settings import parse_json, write_json
 from diet_ray.storage.arrow_files import read_table
-from diet_ray.storage.entries import Count, FileEntry, file_entry
+from diet_ray.storage.entries import FileEntry, file_entry
 from diet_ray.storage.hashes import PACKAGES, sha256
-from diet_ray.units import Units, check_columns, from_arrow, to_arrow
-
-FORMAT: Final = 2
-"""Version of the run folder's layout; a reader refuses any other."""
-
-
-class RunManifest(Settings):
-    """What a run was asked to do, and by which versions."""
-
-    format: Literal[2] = FORMAT
-    """Version of the layout."""
-    config: StreamConfig
-    """The whole config, defaults filled in."""
-    versions: dict[str, str]
-    """Versions of the packages on which the bytes of the result depend."""
-
-
-class RefineReport(Settings):
-    """What refinement did to the memory in one stage."""
-
-    skipped: int
-    """Rounds without effect because their meta-gradient was not finite."""
-    meta_loss: list[Metric]
-    """Meta-loss of each round, nats; nan where the unrolled proxy diverged."""
-    guard_before: Metric
-    """Mean logloss on the guard rows of fresh students of the unrefined memory, one per proxy."""
-    guard_after: Metric
-    """The same for the refined memory; nan where its students diverged."""
-    kept: bool
-    """Whether the refined memory was no worse and therefore kept."""
-
-
-class StageManifest(Settings):
-    """One committed stage: the memory M_t and the reference phi_t."""
-
-    format: Literal[2] = FORMAT
-    """Version of the layout."""
-    index: int = Key(ge=0)
-    """Position in the stream; the block's index in the log."""
-    block: str
-    """Name of the block that the stage took in."""
-    block_sha256: str
-    """Checksum of the block's manifest: the rows from which the stage came."""
-    parent_sha256: str | None
-    """Checksum of the previous stage's manifest; None for the first."""
-    rows_seen: Count
-    """Rows of all blocks so far."""
-    n_ids: Count
-    """Rows of the embedding table."""
-    units: Count
-    """Units in the memory."""
-    config: StreamConfig
-    """The run's config, with the horizon for which the memory was refined (`student`)."""
-    log_schema: Schema
-    """The log's schema."""
-    reference_logloss: float
-    """Mean loss of the block's rows just before the reference learned from them, nats."""
-    refine: RefineReport | None
-    """What refinement did; None where there was none."""
-    memory: list[FileEntry] = Key(min_length=1)
-    """The memory's shards."""
-    checkpoints: list[FileEntry] = Key(min_length=1)
-    """The K checkpoints, oldest first."""
-    optimiser: FileEntry
-    """Moments of the reference's optimisers."""
-
-    @property
-    def files(self) -> list[FileEntry]:
-        """All files of the stage but the manifest itself."""
-        return [*self.memory, *self.checkpoints, self.optimiser]
 
 
 def read_stage(run: Path, index: int) -> StageManifest:

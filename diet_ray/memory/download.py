@@ -14,16 +14,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from diet_ray.archive import Archive, manifest_name
 from diet_ray.errors import ConfigError, CorruptArtefactError
 from diet_ray.figures import size
+from diet_ray.memory.archive import Archive, manifest_name
+from diet_ray.memory.layout import stage_folder, stage_manifest
+from diet_ray.memory.manifests import StageManifest
 from diet_ray.settings import parse_json
-from diet_ray.stages import stage_folder, stage_manifest
 from diet_ray.storage.entries import FileEntry, check_file
 from diet_ray.storage.hashes import sha256
 from diet_ray.storage.places import is_uri
 from diet_ray.storage.remote import Remote
-from diet_ray.store import StageManifest
 
 OnFetch = Callable[[str], None]
 """Told what is being fetched and how far that is."""

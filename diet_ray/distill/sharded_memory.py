@@ -18,12 +18,12 @@ from diet_ray.align import Moments, field_maps
 from diet_ray.candidates import CandidateSpec
 from diet_ray.config import AlignConfig, BudgetConfig, StreamConfig
 from diet_ray.fuse import leaving
+from diet_ray.memory.run_folder import memory_path, read_units
+from diet_ray.memory.units import Units, shard_of, split
 from diet_ray.schema import Schema
 from diet_ray.storage.entries import FileEntry, check_file
-from diet_ray.store import memory_path, read_units
 from diet_ray.training.student import Examples
 from diet_ray.unit_shard import UnitShard
-from diet_ray.units import Units, shard_of, split
 
 
 class Shards(Protocol):

@@ -1,0 +1,1 @@
+"""One stage of the stream, a file per step."""

@@ -1,0 +1,1 @@
+"""The memory: its units, and the run folder and the archive that keep them."""
