@@ -28,8 +28,8 @@ from tables import show
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from diet_ray.bilevel import HardTargets, meta_gradient
 from diet_ray.candidates import Candidate, CandidateSpec, build
+from diet_ray.distill.bilevel import HardTargets, meta_gradient
 from diet_ray.settings import Settings
 from diet_ray.training.adam import AdamState, adam_step
 from diet_ray.training.student import Examples, FlatNet, batch_order, loss, run_steps

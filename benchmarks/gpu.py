@@ -29,10 +29,10 @@ from torch import Tensor
 
 from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import Precision, ReferenceConfig, StudentConfig
+from diet_ray.distill.el2n import el2n
 from diet_ray.logs.blocks import Rows
 from diet_ray.logs.simulation.config import SimulateConfig
 from diet_ray.logs.simulation.labels import draw
-from diet_ray.score import el2n
 from diet_ray.settings import Settings
 from diet_ray.training.device import CPU, autocast, gpu_fault
 from diet_ray.training.predictor import Predictor

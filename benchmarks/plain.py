@@ -30,14 +30,14 @@ from tables import show
 from diet_ray.baselines import full_log
 from diet_ray.candidates import CandidateSpec
 from diet_ray.config import StudentConfig, read_launch
+from diet_ray.distill.local import LocalEngine
+from diet_ray.distill.pipeline import run_stream
 from diet_ray.judge import Verdict, judge
-from diet_ray.local import LocalEngine
 from diet_ray.logs.blocks import Log, open_log
 from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.events import Events
 from diet_ray.memory.run_folder import open_run
 from diet_ray.memory.units import Units
-from diet_ray.pipeline import run_stream
 from diet_ray.settings import Settings, parse_json, write_json
 from diet_ray.summary import summarise
 

@@ -34,10 +34,10 @@ from tables import show
 from diet_ray.candidates import CandidateSpec
 from diet_ray.cluster import connect
 from diet_ray.config import BudgetConfig, ClusterConfig, ReferenceConfig, StreamConfig
+from diet_ray.distill.score import ShardScorer
+from diet_ray.distill.select import Sketch, merge, merge_as_they_come
 from diet_ray.distill.sharded_memory import LocalShards
 from diet_ray.logs.blocks import BlockManifest, Log, Shard, read_shard
-from diet_ray.scoring import ShardScorer
-from diet_ray.select import Sketch, merge, merge_as_they_come
 from diet_ray.storage.tensors import save_tensors
 from diet_ray.training.reference import Reference
 from diet_ray.training.workers import Solo

@@ -31,15 +31,15 @@ from torch import Tensor
 
 from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import BudgetConfig, RefineConfig, StreamConfig, StudentConfig
+from diet_ray.distill.local import LocalEngine
+from diet_ray.distill.pipeline import begin, run_stage
 from diet_ray.distill.sharded_memory import LocalShards, ShardedMemory
-from diet_ray.local import LocalEngine
 from diet_ray.logs.blocks import Log, LogManifest, open_log
 from diet_ray.logs.simulation.config import SimulateConfig
 from diet_ray.logs.simulation.labels import FIRST_DAY, draw
 from diet_ray.memory.events import Events, read_events
 from diet_ray.memory.run_folder import open_run
 from diet_ray.memory.units import Units
-from diet_ray.pipeline import begin, run_stage
 from diet_ray.settings import Settings, write_json
 from diet_ray.storage.whole_folder import appearing
 

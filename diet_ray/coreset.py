@@ -1,7 +1,7 @@
 """Classical coresets of a block, for the fidelity bench to compare the memory with. Pure.
 
 `grand` is a score, like EL2N; `herding` and `k_center` choose by geometry, in the space of the reference's inputs. All of them are
-label-conditioned as the memory is: the (task, label) cells and their quotas are those of `diet_ray.select`.
+label-conditioned as the memory is: the (task, label) cells and their quotas are those of `diet_ray.distill.select`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from scipy.spatial.distance import cdist
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from diet_ray.distill.select import cell_quotas
 from diet_ray.errors import DietError
 from diet_ray.logs.blocks import Rows
-from diet_ray.select import cell_quotas
 
 Method = Literal["herding", "k_center"]
 
@@ -116,7 +116,7 @@ def k_center(features: np.ndarray, n: int, *, first: int) -> np.ndarray:
 
 
 def choose_by_features(rows: Rows, features: np.ndarray, n: int, method: Method) -> np.ndarray:
-    """The coreset of a block, by quotas per (task, label) cell as in `diet_ray.select.choose`.
+    """The coreset of a block, by quotas per (task, label) cell as in `diet_ray.distill.select.choose`.
 
     Cells are served in order, each from those of its rows that no earlier cell has taken. k-center starts from the row nearest to the
     mean of these. The same rows are chosen whatever their order.

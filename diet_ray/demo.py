@@ -13,6 +13,7 @@ from diet_ray.baselines import FULL, HARD, HARD_OWN, SOFT
 from diet_ray.candidates import CandidateFile, default_pool
 from diet_ray.comparison import Compression, compare, compression
 from diet_ray.config import RefineConfig, StreamConfig
+from diet_ray.distill.pipeline import blocks_to_distil
 from diet_ray.engine import distil
 from diet_ray.fan_out import fan_out
 from diet_ray.judge import Standing, Verdict, standings
@@ -20,7 +21,6 @@ from diet_ray.leaderboard import leaderboard_table, standings_rows
 from diet_ray.logs.blocks import open_log
 from diet_ray.logs.ingestion.ingest import ingest
 from diet_ray.logs.readers import READERS
-from diet_ray.pipeline import blocks_to_distil
 from diet_ray.progress import Counted, Display, follow
 from diet_ray.report import Section, picture, plot_stages, plot_standings, write_page
 from diet_ray.settings import Settings, write_json

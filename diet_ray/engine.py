@@ -16,6 +16,9 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from diet_ray.config import ClusterConfig, StreamConfig
+from diet_ray.distill.pipeline import blocks_to_distil, check_nets, run_stream
+from diet_ray.distill.score import ShardScorer, score_alone
+from diet_ray.distill.select import Sketch, merge_as_they_come
 from diet_ray.distill.sharded_memory import ShardedMemory
 from diet_ray.errors import DietError, ResourceError, describe, restore
 from diet_ray.fan_out import Pool, fan_out
@@ -26,9 +29,6 @@ from diet_ray.memory.manifests import StageManifest
 from diet_ray.memory.run_folder import committed_stages, open_run
 from diet_ray.mishap import explain
 from diet_ray.owners import OwnedShards
-from diet_ray.pipeline import blocks_to_distil, check_nets, run_stream
-from diet_ray.scoring import ShardScorer, score_alone
-from diet_ray.select import Sketch, merge_as_they_come
 from diet_ray.storage.lock import locked
 from diet_ray.training.device import device_of, gpu_fault
 from diet_ray.training.workers import Crew, Group, Solo

@@ -170,7 +170,7 @@ def prune(units: Units, n: int) -> np.ndarray:
 
     Every combination of labels keeps its share, to within half a unit where there are two of them and (G - 1) / 2 where there are G: the
     method of Sainte-Lague, under which fewer units are always some of more. Of one combination those leave first that would leave under a
-    cap (`diet_ray.fuse`): the lowest influence, then the older block, then the smaller id.
+    cap (`diet_ray.distill.fuse`): the lowest influence, then the older block, then the smaller id.
     """
     best_first = np.lexsort((units.unit_id, units.block, units.influence))[::-1]
     _, group = np.unique(units.label[best_first], axis=0, return_inverse=True)

@@ -11,9 +11,9 @@ from typing import Any
 import ray
 
 from diet_ray.config import StreamConfig
+from diet_ray.distill.unit_shard import UnitShard
 from diet_ray.memory.units import Units, from_arrow, to_arrow
 from diet_ray.schema import Schema
-from diet_ray.unit_shard import UnitShard
 
 
 class LostShardError(Exception):

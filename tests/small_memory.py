@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from diet_ray.config import StreamConfig
 from diet_ray.distill.sharded_memory import LocalShards, ShardedMemory
+from diet_ray.distill.unit_shard import UnitShard
 from diet_ray.memory.units import Units
 from diet_ray.schema import Schema
 from diet_ray.training.predictor import Predictor
-from diet_ray.unit_shard import UnitShard
 
 
 def memory_of(

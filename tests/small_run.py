@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from diet_ray.config import StreamConfig
-from diet_ray.local import LocalEngine
+from diet_ray.distill.local import LocalEngine
+from diet_ray.distill.pipeline import run_stream
 from diet_ray.logs.blocks import open_log
 from diet_ray.memory.events import Events
 from diet_ray.memory.run_folder import open_run
-from diet_ray.pipeline import run_stream
 from diet_ray.storage.hashes import sha256
 
 STREAM: dict[str, Any] = {

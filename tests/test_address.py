@@ -8,9 +8,9 @@ from small_nets import DIM, FIELDS, SMALL, make
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from diet_ray.address import choose_active, direction, draw_hard, example_losses, influence, reducible_loss
-from diet_ray.bilevel import HardTargets
 from diet_ray.candidates import architectures
+from diet_ray.distill.address import choose_active, direction, draw_hard, example_losses, influence, reducible_loss
+from diet_ray.distill.bilevel import HardTargets
 from diet_ray.training.student import Examples, FlatNet
 
 

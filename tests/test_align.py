@@ -7,7 +7,7 @@ from scipy.linalg import orthogonal_procrustes
 from test_units import make
 from torch import Tensor
 
-from diet_ray.align import RIDGE, align, field_maps, moments
+from diet_ray.distill.align import RIDGE, align, field_maps, moments
 from diet_ray.memory.units import Units
 
 SLOTS = np.arange(4)

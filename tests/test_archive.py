@@ -21,8 +21,9 @@ from typer.testing import CliRunner
 from diet_ray import engine
 from diet_ray.cli import app
 from diet_ray.config import StreamConfig, read_launch
+from diet_ray.distill.local import LocalEngine
+from diet_ray.distill.pipeline import run_stream
 from diet_ray.errors import ConfigError, CorruptArtefactError, LockedError, VersionError
-from diet_ray.local import LocalEngine
 from diet_ray.logs.blocks import open_log
 from diet_ray.memory import archive as archive_module
 from diet_ray.memory.archive import Archive, archived
@@ -32,7 +33,6 @@ from diet_ray.memory.garbage import archive_garbage, collect_archive
 from diet_ray.memory.layout import stage_folder
 from diet_ray.memory.run_folder import committed_stages, open_run
 from diet_ray.memory.verification import verify
-from diet_ray.pipeline import run_stream
 from diet_ray.status import status
 from diet_ray.storage import lock
 from diet_ray.storage import remote_lock as archive_lock

@@ -17,7 +17,7 @@ import stream
 import torch
 from synthetic import write_log
 
-from diet_ray.local import LocalEngine
+from diet_ray.distill.local import LocalEngine
 from diet_ray.logs.blocks import Rows, open_log
 from diet_ray.storage.tensors import load_tensors
 

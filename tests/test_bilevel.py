@@ -10,7 +10,7 @@ from small_nets import SMALL, make
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from diet_ray.bilevel import HardTargets, MetaClip, meta_gradient, mix_initial
+from diet_ray.distill.bilevel import HardTargets, MetaClip, meta_gradient, mix_initial
 from diet_ray.training.adam import BETA1, BETA2, EPSILON, AdamState, adam_step
 from diet_ray.training.device import CPU, autocast
 from diet_ray.training.student import Examples, FlatNet, batch_order, run_steps

@@ -15,9 +15,9 @@ from synthetic import write_log
 from torch import Tensor
 
 from diet_ray.config import ClusterConfig, StreamConfig
+from diet_ray.distill.score import ShardScorer
 from diet_ray.errors import ConfigError, ResourceError
 from diet_ray.logs.blocks import Log, open_log
-from diet_ray.scoring import ShardScorer
 from diet_ray.settings import parse
 from diet_ray.storage.tensors import save_tensors
 from diet_ray.training.device import CPU, autocast, device_of, draws_on, forked, gpu_fault, put
@@ -119,7 +119,8 @@ def test_scores_in_bfloat16_choose_nearly_the_same_rows(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_scores_does_so_on_its_device(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from diet_ray import engine, scoring
+    from diet_ray import engine
+    from diet_ray.distill import score as scoring
 
     seen: list[torch.device] = []
 

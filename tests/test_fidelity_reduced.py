@@ -13,6 +13,7 @@ import torch
 from small_bench import bench_config
 from synthetic import write_log
 
+from diet_ray.distill.el2n import el2n
 from diet_ray.errors import BadInputError
 from diet_ray.fidelity.config import SELECTIONS, FidelityConfig, Method
 from diet_ray.fidelity.plan import Bench, TrainingSet
@@ -20,7 +21,6 @@ from diet_ray.fidelity.reduced import examples, reference, sample, select_rows
 from diet_ray.fidelity.trials import distil_here, runs_of
 from diet_ray.logs.blocks import Rows, open_log
 from diet_ray.memory.dataset import load_memory
-from diet_ray.score import el2n
 from diet_ray.training.student import Examples
 
 METHODS = [f"{rows}/{labels}/shared" for rows in (*SELECTIONS, "memory") for labels in ("soft", "hard")]

@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 from small_run import config, local_run, stage_bytes
 
-from diet_ray import pipeline
 from diet_ray.config import StreamConfig
+from diet_ray.distill import pipeline
+from diet_ray.distill.follow import follow_log
+from diet_ray.distill.local import LocalEngine
+from diet_ray.distill.pipeline import run_stream
 from diet_ray.errors import ConfigError, CorruptArtefactError, LockedError
-from diet_ray.follow import follow_log
-from diet_ray.local import LocalEngine
 from diet_ray.logs.blocks import open_log
 from diet_ray.memory.events import Events
 from diet_ray.memory.layout import waiting_folder
 from diet_ray.memory.run_folder import committed_stages, open_run
-from diet_ray.pipeline import run_stream
 from diet_ray.status import status
 from diet_ray.storage.lock import locked
 

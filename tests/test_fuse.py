@@ -6,8 +6,8 @@ from small_memory import memory_of, units_of
 from test_units import make
 
 from diet_ray.config import BudgetConfig, StreamConfig
+from diet_ray.distill.fuse import leaving, quota
 from diet_ray.distill.sharded_memory import ShardedMemory
-from diet_ray.fuse import leaving, quota
 from diet_ray.memory.units import Units
 
 SIZES = st.lists(st.integers(1, 60), min_size=1, max_size=8)

@@ -20,12 +20,12 @@ from small_run import config, stage_bytes
 from diet_ray import engine
 from diet_ray.cli.distill import _gone_unless_begun
 from diet_ray.config import StreamConfig
+from diet_ray.distill.local import LocalEngine
+from diet_ray.distill.pipeline import run_stream
 from diet_ray.errors import ConfigError, DietError, LockedError
-from diet_ray.local import LocalEngine
 from diet_ray.logs.blocks import open_log
 from diet_ray.memory.events import Events
 from diet_ray.memory.run_folder import committed_stages
-from diet_ray.pipeline import run_stream
 from diet_ray.storage import lock
 from diet_ray.storage.lock import live_lock, locked
 

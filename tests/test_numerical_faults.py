@@ -16,9 +16,10 @@ from small_run import STREAM, local_run
 from synthetic import rows as good_rows
 from synthetic import schema, write_log
 
-from diet_ray.address import choose_active, draw_hard, example_losses, influence, reducible_loss
 from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import SelectConfig, StreamConfig
+from diet_ray.distill.address import choose_active, draw_hard, example_losses, influence, reducible_loss
+from diet_ray.distill.select import Scored, sketch
 from diet_ray.errors import ConfigError
 from diet_ray.judge import Verdict, judge, standings
 from diet_ray.leaderboard import standings_rows
@@ -27,7 +28,6 @@ from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.verification import verify
 from diet_ray.metrics import ONE_CLASS, evaluate, undefined
 from diet_ray.report import plot_stages, plot_standings
-from diet_ray.select import Scored, sketch
 from diet_ray.summary import RunSummary, summarise
 from diet_ray.training.student import Examples, FlatNet
 

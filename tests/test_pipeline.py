@@ -11,16 +11,16 @@ import pytest
 from small_run import config, local_run, stage_bytes
 from synthetic import write_log
 
-from diet_ray import pipeline
 from diet_ray.config import StreamConfig
+from diet_ray.distill import pipeline
+from diet_ray.distill.local import LocalEngine
+from diet_ray.distill.pipeline import blocks_to_distil, run_stream
 from diet_ray.errors import ConfigError
-from diet_ray.local import LocalEngine
 from diet_ray.logs.blocks import Rows, open_log
 from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.events import Events, read_events
 from diet_ray.memory.layout import stage_folder
 from diet_ray.memory.run_folder import committed_stages, open_run
-from diet_ray.pipeline import blocks_to_distil, run_stream
 from diet_ray.training.holdout import held_out
 
 

@@ -17,16 +17,16 @@ from small_memory import memory_of, shards_of, units_of
 from small_run import STREAM
 from torch import Tensor
 
-from diet_ray.bilevel import HardTargets, MetaGradient, meta_gradient
 from diet_ray.config import StreamConfig, StudentConfig
+from diet_ray.distill.bilevel import HardTargets, MetaGradient, meta_gradient
 from diet_ray.distill.convert import convert
+from diet_ray.distill.refine import Refiner, refine, round_order
+from diet_ray.distill.select import Scored
 from diet_ray.distill.sharded_memory import ShardedMemory
 from diet_ray.logs.blocks import Rows
 from diet_ray.memory.manifests import RefineReport
 from diet_ray.memory.units import Units
-from diet_ray.refine import Refiner, refine, round_order
 from diet_ray.seeds import derive_seed
-from diet_ray.select import Scored
 from diet_ray.training.adam import RowAdam
 from diet_ray.training.device import generator, gpu_fault
 from diet_ray.training.holdout import GUARD_SHARE
@@ -225,7 +225,7 @@ def watch_gradients(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, MetaG
         seen.append((theta, meta_gradient(net, theta, *values, **more)))
         return seen[-1][1]
 
-    monkeypatch.setattr("diet_ray.refine.meta_gradient", watched)
+    monkeypatch.setattr("diet_ray.distill.refine.meta_gradient", watched)
     return seen
 
 
@@ -489,7 +489,7 @@ def test_a_round_works_where_its_worker_is(
         seen.append({part.device for part in (theta, *vars(examples).values(), *vars(hard).values())})
         return MetaGradient(0.5, torch.arange(2), torch.ones(2, 4, 4), torch.ones(2, 1))
 
-    monkeypatch.setattr("diet_ray.refine.meta_gradient", unrolled)
+    monkeypatch.setattr("diet_ray.distill.refine.meta_gradient", unrolled)
     refiner.round(1)
     assert seen == [{away}]
     moved = now(refiner.memory, units)

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diet_ray.score import MAX_EL2N, el2n, mean_probability, to_logit
+from diet_ray.distill.el2n import MAX_EL2N, el2n, mean_probability, to_logit
 
 
 @settings(deadline=None)

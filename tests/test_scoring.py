@@ -6,8 +6,8 @@ import numpy as np
 from small_run import config
 from synthetic import write_log
 
+from diet_ray.distill.score import ShardScorer
 from diet_ray.logs.blocks import open_log
-from diet_ray.scoring import ShardScorer
 from diet_ray.storage.tensors import load_tensors, save_tensors
 from diet_ray.training.predictor import Predictor
 from diet_ray.training.reference import Reference

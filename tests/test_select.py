@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diet_ray.config import SelectConfig
+from diet_ray.distill.el2n import MAX_EL2N
+from diet_ray.distill.select import Scored, Sketch, cell_quotas, choose, merge, sketch
 from diet_ray.logs.blocks import Rows
-from diet_ray.score import MAX_EL2N
 from diet_ray.seeds import derive_seed, uniform_by_id
-from diet_ray.select import Scored, Sketch, cell_quotas, choose, merge, sketch
 
 Strategy = Literal["top", "proportional", "ccs", "random"]
 STRATEGIES = get_args(Strategy)

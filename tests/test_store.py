@@ -14,10 +14,11 @@ import torch
 from small_run import config, local_run, stage_bytes
 from synthetic import rows
 
-from diet_ray import pipeline
+from diet_ray.distill import pipeline
 from diet_ray.distill.convert import convert
+from diet_ray.distill.local import LocalEngine
+from diet_ray.distill.select import Scored
 from diet_ray.errors import ConfigError, CorruptArtefactError, VersionError
-from diet_ray.local import LocalEngine
 from diet_ray.logs.blocks import open_log
 from diet_ray.memory import run_folder as store
 from diet_ray.memory.dataset import load_memory
@@ -25,7 +26,6 @@ from diet_ray.memory.events import Events
 from diet_ray.memory.layout import stage_folder
 from diet_ray.memory.run_folder import StageDraft, committed_stages, open_run, read_units, write_units
 from diet_ray.memory.units import Units
-from diet_ray.select import Scored
 from diet_ray.storage.entries import check_file, file_entry
 from diet_ray.storage.tensors import load_tensors, save_tensors
 

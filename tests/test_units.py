@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diet_ray.distill.convert import convert
+from diet_ray.distill.select import Scored
 from diet_ray.errors import CorruptArtefactError
 from diet_ray.memory.run_folder import read_units, write_units
 from diet_ray.memory.units import Units, from_arrow, shard_of, to_arrow
-from diet_ray.select import Scored
 from diet_ray.training.embedding import lookup
 
 COLUMNS = ("unit_id", "ids", "delta", "logit", "weight", "block", "label", "influence")

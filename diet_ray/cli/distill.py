@@ -41,10 +41,10 @@ def distill(
     """
     options: Options = ctx.obj
     from diet_ray.config import read_launch
-    from diet_ray.follow import follow_log
+    from diet_ray.distill.follow import follow_log
+    from diet_ray.distill.pipeline import blocks_to_distil, check_nets
     from diet_ray.logs.blocks import open_log
     from diet_ray.memory.archive import Archive, archived
-    from diet_ray.pipeline import blocks_to_distil, check_nets
     from diet_ray.progress import follow
     from diet_ray.summary import summarise
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from diet_ray.distill.el2n import to_logit
+from diet_ray.distill.select import Scored
 from diet_ray.memory.units import Units
-from diet_ray.score import to_logit
-from diet_ray.select import Scored
 
 
 def convert(selected: Scored, *, block: int, n_fields: int, dim: int) -> Units:

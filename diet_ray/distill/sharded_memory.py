@@ -1,6 +1,6 @@
 """The synthetic memory M_t in N shards, as the stream works on it. No Ray here.
 
-What is done to units is done where they live (`diet_ray.unit_shard`); here is what has to be decided over all shards. Only fresh units, the
+What is done to units is done where they live (`diet_ray.distill.unit_shard`); here is what has to be decided over all shards. Only fresh units, the
 units of a round and one number per unit pass through a worker, never the whole memory.
 """
 
@@ -13,17 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diet_ray.address import choose_active
-from diet_ray.align import Moments, field_maps
 from diet_ray.candidates import CandidateSpec
 from diet_ray.config import AlignConfig, BudgetConfig, StreamConfig
-from diet_ray.fuse import leaving
+from diet_ray.distill.address import choose_active
+from diet_ray.distill.align import Moments, field_maps
+from diet_ray.distill.fuse import leaving
+from diet_ray.distill.unit_shard import UnitShard
 from diet_ray.memory.run_folder import memory_path, read_units
 from diet_ray.memory.units import Units, shard_of, split
 from diet_ray.schema import Schema
 from diet_ray.storage.entries import FileEntry, check_file
 from diet_ray.training.student import Examples
-from diet_ray.unit_shard import UnitShard
 
 
 class Shards(Protocol):

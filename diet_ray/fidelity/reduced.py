@@ -18,16 +18,16 @@ from torch import Tensor
 from diet_ray.baselines import as_examples, random_rows
 from diet_ray.coreset import Method as CoresetMethod
 from diet_ray.coreset import choose_by_features, grand
+from diet_ray.distill.local import LocalEngine
+from diet_ray.distill.select import Scored, choose, sketch
 from diet_ray.errors import BadInputError
 from diet_ray.fidelity.config import MEMORIES
 from diet_ray.fidelity.plan import Bench, TrainingSet
-from diet_ray.local import LocalEngine
 from diet_ray.logs.blocks import BlockManifest, Rows
 from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.layout import stage_folder
 from diet_ray.memory.run_folder import read_stage
 from diet_ray.seeds import derive_seed, uniform_by_id
-from diet_ray.select import Scored, choose, sketch
 from diet_ray.storage.entries import check_file
 from diet_ray.storage.parquet import batches
 from diet_ray.storage.tensors import load_tensors

@@ -17,18 +17,18 @@ import torch
 from ray import tune
 
 from diet_ray.config import StreamConfig
+from diet_ray.distill.local import LocalEngine
+from diet_ray.distill.pipeline import run_stream
 from diet_ray.errors import DietError, describe, restore
 from diet_ray.fan_out import fan_out
 from diet_ray.fidelity.config import DRAWN, SELECTIONS, FidelityConfig
 from diet_ray.fidelity.plan import Bench, Training, TrainingSet
 from diet_ray.fidelity.reduced import select_rows
 from diet_ray.fidelity.training import train_set
-from diet_ray.local import LocalEngine
 from diet_ray.logs.blocks import open_log
 from diet_ray.memory.events import Events
 from diet_ray.memory.layout import stage_folder
 from diet_ray.memory.run_folder import open_run
-from diet_ray.pipeline import run_stream
 from diet_ray.storage.lock import locked
 from diet_ray.tuning import run_trials
 

@@ -4,7 +4,7 @@
     RUN/events.jsonl                      what happened when (`diet_ray.memory.events`); not part of the result
     RUN/lock.json                         who works in the folder just now (`diet_ray.storage.lock`); not part of the result
     RUN/archive.json                      how far its archive is (`diet_ray.memory.archive_note`); not part of the result
-    RUN/follow/lock.json                  who waits for the log's next block (`diet_ray.follow`); not part of the result
+    RUN/follow/lock.json                  who waits for the log's next block (`diet_ray.distill.follow`); not part of the result
     RUN/stages/0003/manifest.json         StageManifest, written last inside a temporary folder that one rename makes visible
     RUN/stages/0003/memory-00.arrow       units of one memory shard, Arrow IPC
     RUN/stages/0003/checkpoint-0.safetensors   weights of phi_t along the pass; the last one is phi_t

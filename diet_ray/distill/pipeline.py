@@ -12,18 +12,18 @@ from torch import Tensor
 
 from diet_ray.config import StreamConfig
 from diet_ray.distill.convert import convert
+from diet_ray.distill.fuse import quota
+from diet_ray.distill.refine import refine
+from diet_ray.distill.select import Sketch, choose
 from diet_ray.distill.sharded_memory import ShardedMemory
 from diet_ray.errors import ConfigError
-from diet_ray.fuse import quota
 from diet_ray.logs.blocks import BlockManifest, Log, Rows, block_sha256
 from diet_ray.memory.events import Events
 from diet_ray.memory.layout import stage_folder
 from diet_ray.memory.manifests import StageManifest
 from diet_ray.memory.run_folder import StageDraft, read_stage
-from diet_ray.refine import refine
 from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed
-from diet_ray.select import Sketch, choose
 from diet_ray.storage.entries import check_file, file_entry
 from diet_ray.storage.hashes import sha256
 from diet_ray.storage.tensors import load_tensors, save_tensors

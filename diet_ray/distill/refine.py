@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diet_ray.address import direction, draw_hard, example_losses, reducible_loss
-from diet_ray.bilevel import HardTargets, MetaClip, meta_gradient, mix_initial
 from diet_ray.candidates import Candidate, CandidateSpec, build
 from diet_ray.config import StreamConfig
+from diet_ray.distill.address import direction, draw_hard, example_losses, reducible_loss
+from diet_ray.distill.bilevel import HardTargets, MetaClip, meta_gradient, mix_initial
 from diet_ray.distill.sharded_memory import ShardedMemory
 from diet_ray.logs.blocks import Rows
 from diet_ray.memory.manifests import RefineReport

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from diet_ray.config import StreamConfig
+from diet_ray.distill.score import score_alone
+from diet_ray.distill.select import Sketch
 from diet_ray.distill.sharded_memory import LocalShards, ShardedMemory
 from diet_ray.logs.blocks import BlockManifest, Log
-from diet_ray.scoring import score_alone
-from diet_ray.select import Sketch
 from diet_ray.training.workers import Crew, Solo
 
 

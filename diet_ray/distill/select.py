@@ -22,9 +22,9 @@ import numpy as np
 import pyarrow as pa
 
 from diet_ray.config import SelectConfig
+from diet_ray.distill.el2n import MAX_EL2N
 from diet_ray.errors import ConfigError
 from diet_ray.logs.blocks import Rows
-from diet_ray.score import MAX_EL2N
 from diet_ray.seeds import derive_seed, uniform_by_id
 from diet_ray.storage.arrays import column_of, from_ipc, to_ipc, values_of
 

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diet_ray.address import choose_active, influence
-from diet_ray.align import Moments, align, moments
 from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import StreamConfig
-from diet_ray.fuse import leaving
+from diet_ray.distill.address import choose_active, influence
+from diet_ray.distill.align import Moments, align, moments
+from diet_ray.distill.fuse import leaving
 from diet_ray.memory.run_folder import write_units
 from diet_ray.memory.units import Units
 from diet_ray.schema import Schema

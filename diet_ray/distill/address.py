@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from diet_ray.bilevel import HardTargets
+from diet_ray.distill.bilevel import HardTargets
 from diet_ray.training.student import Examples, FlatNet
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 from diet_ray.config import StreamConfig
+from diet_ray.distill.el2n import el2n, mean_probability
+from diet_ray.distill.select import Scored, Sketch, merge_as_they_come, sketch
 from diet_ray.logs.blocks import BlockManifest, Log, Rows, Shard, read_shard
-from diet_ray.score import el2n, mean_probability
-from diet_ray.select import Scored, Sketch, merge_as_they_come, sketch
 from diet_ray.storage.tensors import load_tensors
 from diet_ray.training.device import CPU
 from diet_ray.training.predictor import Predictor
