@@ -25,7 +25,7 @@ from diet_ray.fidelity.config import DIET, FidelityConfig
 from diet_ray.fidelity.measures import MEASURES, Interval
 from diet_ray.fidelity.result import CEILING
 from diet_ray.fidelity.words import cells
-from diet_ray.progress import Counted, display
+from diet_ray.report.progress import Counted, display
 
 DOCS = Path(__file__).parent.parent / "docs" / "ablations.md"
 DROPPED = 3

@@ -38,8 +38,8 @@ from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.events import Events
 from diet_ray.memory.run_folder import open_run
 from diet_ray.memory.units import Units
+from diet_ray.report.summary import summarise
 from diet_ray.settings import Settings, parse_json, write_json
-from diet_ray.summary import summarise
 
 RESULT = RESULTS / "plain.json"
 

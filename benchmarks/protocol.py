@@ -26,7 +26,7 @@ from diet_ray.cluster import connect
 from diet_ray.fidelity.config import DIET, FidelityConfig
 from diet_ray.fidelity.measures import MEASURES, Interval
 from diet_ray.fidelity.words import cell
-from diet_ray.progress import Counted, display
+from diet_ray.report.progress import Counted, display
 
 ANCHORS = (
     "lr", "fm", "dnn", "dlrm", "deepfm", "dcnv2", "wukong", "autoint", "dnn-large", "dnn-dropout", "dnn-lr-low", "dnn-lr-high",

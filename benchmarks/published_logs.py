@@ -26,7 +26,7 @@ from diet_ray.fidelity.page import tables_to_print
 from diet_ray.fidelity.result import CEILING, GROUPS, CostResult, FidelityResult, Scores, SetResult
 from diet_ray.fidelity.words import MEANINGS, at_own_ratio, cells, lead, protocol
 from diet_ray.logs.readers import READERS
-from diet_ray.progress import Counted, display
+from diet_ray.report.progress import Counted, display
 from diet_ray.schema import Schema
 from diet_ray.settings import load_yaml, parse, parse_json
 

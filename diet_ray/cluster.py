@@ -1,7 +1,7 @@
 """Connecting to Ray: to a cluster that is named, or to a private one on this machine; either way without Ray's chatter.
 
-What a run does is told by its events (`diet_ray.progress`), and what goes wrong by exceptions. Ray's own log lines stay in its log files:
-`/tmp/ray/session_latest/logs` for a private Ray, the dashboard for a cluster.
+What a run does is told by its events (`diet_ray.report.progress`), and what goes wrong by exceptions. Ray's own log lines stay in its log
+files: `/tmp/ray/session_latest/logs` for a private Ray, the dashboard for a cluster.
 """
 
 from __future__ import annotations

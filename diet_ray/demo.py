@@ -21,13 +21,13 @@ from diet_ray.leaderboard import leaderboard_table, standings_rows
 from diet_ray.logs.blocks import open_log
 from diet_ray.logs.ingestion.ingest import ingest
 from diet_ray.logs.readers import READERS
-from diet_ray.progress import Counted, Display, follow
-from diet_ray.report import Section, picture, plot_stages, plot_standings, write_page
+from diet_ray.report.page import Section, picture, plot_standings, write_page
+from diet_ray.report.progress import Counted, Display, follow
+from diet_ray.report.status import status
+from diet_ray.report.summary import RunSummary, summarise
+from diet_ray.report.timeline import plot_stages, write_timeline
 from diet_ray.settings import Settings, write_json
-from diet_ray.status import status
-from diet_ray.summary import RunSummary, summarise
 from diet_ray.sweep import sweep
-from diet_ray.timeline import write_timeline
 
 SEEDS = 2
 CANDIDATES = ("lr", "fm", "dnn", "dnn-small", "deepfm", "dcnv2", "autoint", "wukong")

@@ -1,7 +1,7 @@
 """What a run says of itself to Prometheus, through Ray's own metrics agents; `cluster/grafana-dashboard.json` draws it.
 
-The process that drives the run hears its events (`diet_ray.progress.follow`) and hands figures to Ray, which exports each under its name
-with `ray_` in front, at the metrics port of the node where the driver is. They stay there as long as the driver is connected: under
+The process that drives the run hears its events (`diet_ray.report.progress.follow`) and hands figures to Ray, which exports each under
+its name with `ray_` in front, at the metrics port of the node where the driver is. They stay there as long as the driver is connected: under
 `diet-ray distill --follow` between two blocks too. Nothing of the result depends on them.
 """
 
@@ -17,7 +17,7 @@ from typing import Any, Literal
 from ray.util.metrics import Counter, Gauge
 
 from diet_ray.memory.layout import stage_manifest
-from diet_ray.progress import Hear, StreamState
+from diet_ray.report.progress import Hear, StreamState
 from diet_ray.storage.background import repeating
 
 REPEAT_SECONDS = 1.0
@@ -79,7 +79,7 @@ class Telemetry:
             self._metrics[metric.name] = made
 
     def hear(self, events: list[dict[str, Any]], state: StreamState) -> None:
-        """Take in new events of the run and what is known of it by them (see `diet_ray.progress.Hear`)."""
+        """Take in new events of the run and what is known of it by them (see `diet_ray.report.progress.Hear`)."""
         for event in events:
             if event["kind"] == "step":
                 self._set("diet_ray_step_seconds", event["seconds"], step=event["step"])
@@ -117,7 +117,7 @@ class Telemetry:
 
 @contextmanager
 def telemetry(run: Path) -> Iterator[Hear]:
-    """Export the figures of a run for the length of the body; gives what is to hear of it (`diet_ray.progress.follow`)."""
+    """Export the figures of a run for the length of the body; gives what is to hear of it (`diet_ray.report.progress.follow`)."""
     said = Telemetry(run)
     with repeating(REPEAT_SECONDS, said.repeat, "telemetry"):
         yield said.hear

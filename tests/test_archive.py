@@ -33,7 +33,7 @@ from diet_ray.memory.garbage import archive_garbage, collect_archive
 from diet_ray.memory.layout import stage_folder
 from diet_ray.memory.run_folder import committed_stages, open_run
 from diet_ray.memory.verification import verify
-from diet_ray.status import status
+from diet_ray.report.status import status
 from diet_ray.storage import lock
 from diet_ray.storage import remote_lock as archive_lock
 from diet_ray.storage.hashes import sha256

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from diet_ray.demo import demo, parts_to_print
-from diet_ray.progress import Silent
+from diet_ray.report.progress import Silent
 
 
 @pytest.mark.ray

@@ -18,14 +18,14 @@ from torch import Tensor
 from diet_ray.candidates import Candidate, CandidateSpec, build
 from diet_ray.config import StreamConfig, StudentConfig
 from diet_ray.errors import ConfigError
-from diet_ray.export import export_memory
-from diet_ray.inspection import inspect
 from diet_ray.judge import judge
 from diet_ray.logs.blocks import Log, open_log
 from diet_ray.logs.ingestion.append import append
 from diet_ray.logs.ingestion.ingest import ingest
 from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.verification import verify
+from diet_ray.report.export import export_memory
+from diet_ray.report.inspection import inspect
 from diet_ray.schema import Schema
 from diet_ray.training.embedding import lookup
 from diet_ray.training.student import Examples, FlatNet, predict, train_student

@@ -25,20 +25,20 @@ from small_run import config, local_run
 from synthetic import write_log
 from typer.testing import CliRunner
 
-from diet_ray import export as export_module
 from diet_ray.cli import app
 from diet_ray.config import StudentConfig
 from diet_ray.errors import ConfigError, CorruptArtefactError
-from diet_ray.export import export_memory, prune
 from diet_ray.fidelity.config import Method
 from diet_ray.fidelity.measures import MEASURES, Interval
 from diet_ray.fidelity.result import CEILING, FidelityResult, SetResult
-from diet_ray.inspection import inspect
-from diet_ray.inspection_page import lead, write_inspection
 from diet_ray.logs.blocks import open_log
 from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.layout import stage_folder
 from diet_ray.memory.units import Units
+from diet_ray.report import export as export_module
+from diet_ray.report.export import export_memory, prune
+from diet_ray.report.inspection import inspect
+from diet_ray.report.inspection_page import lead, write_inspection
 from diet_ray.settings import write_json
 from diet_ray.storage.hashes import sha256
 from diet_ray.training.embedding import lookup

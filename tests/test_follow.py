@@ -24,7 +24,7 @@ from diet_ray.logs.blocks import open_log
 from diet_ray.memory.events import Events
 from diet_ray.memory.layout import waiting_folder
 from diet_ray.memory.run_folder import committed_stages, open_run
-from diet_ray.status import status
+from diet_ray.report.status import status
 from diet_ray.storage.lock import locked
 
 

@@ -25,7 +25,6 @@ from hypothesis import strategies as st
 from diet_ray.candidates import CandidateFile
 from diet_ray.config import StreamConfig
 from diet_ray.errors import BadInputError, ConfigError, CorruptArtefactError, DietError, VersionError
-from diet_ray.export import ExportManifest, export_memory
 from diet_ray.logs.blocks import BlockManifest, LogManifest, open_log
 from diet_ray.logs.ingestion.canonical import canonical
 from diet_ray.logs.ingestion.checks import BadRows, Origin
@@ -37,6 +36,8 @@ from diet_ray.logs.verify_quarantine import check_quarantine
 from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.manifests import RunManifest, StageManifest
 from diet_ray.memory.run_folder import read_units
+from diet_ray.report.export import export_memory
+from diet_ray.report.export_manifest import ExportManifest
 from diet_ray.schema import Schema
 from diet_ray.settings import Settings, load_yaml, parse_json
 from diet_ray.storage.faults import Faults

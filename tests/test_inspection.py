@@ -15,13 +15,19 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from diet_ray import inspection
 from diet_ray.cli import app
-from diet_ray.inspection import Inspection, drift, inspect, spread
-from diet_ray.inspection_page import plot_blocks, plot_fields, plot_soft_labels, tables_to_print, write_inspection
 from diet_ray.memory.dataset import Memory, load_memory
 from diet_ray.memory.layout import stage_folder
 from diet_ray.memory.lineage import Lineage, trace
+from diet_ray.report import inspection
+from diet_ray.report.inspection import Inspection, drift, inspect, spread
+from diet_ray.report.inspection_page import (
+    plot_blocks,
+    plot_fields,
+    plot_soft_labels,
+    tables_to_print,
+    write_inspection,
+)
 from diet_ray.storage.tensors import load_tensors
 
 

@@ -27,7 +27,7 @@ from small_run import STREAM, config, local_run, stage_bytes
 from synthetic import schema, write_log
 from test_cli import write_raw
 
-from diet_ray.status import status
+from diet_ray.report.status import status
 
 RAY = Path(sysconfig.get_path("scripts")) / "ray"
 JOBS = Path(__file__).parents[1] / "jobs"

@@ -27,8 +27,9 @@ from diet_ray.logs.blocks import Rows, open_log
 from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.verification import verify
 from diet_ray.metrics import ONE_CLASS, evaluate, undefined
-from diet_ray.report import plot_stages, plot_standings
-from diet_ray.summary import RunSummary, summarise
+from diet_ray.report.page import plot_standings
+from diet_ray.report.summary import RunSummary, summarise
+from diet_ray.report.timeline import plot_stages
 from diet_ray.training.student import Examples, FlatNet
 
 Change = Callable[[Rows, int], Rows]
@@ -141,7 +142,7 @@ def test_rows_without_a_finite_score_are_never_selected(strategy: str, bad: floa
 def test_rounds_whose_meta_gradient_explodes_move_nothing(
     play: Callable[..., RunSummary], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import diet_ray.refine as module
+    import diet_ray.distill.refine as module
 
     true, bad = module.meta_gradient, cycle([NAN, INF, -INF])
 

@@ -15,8 +15,8 @@ from synthetic import write_log
 
 from diet_ray.figures import duration, size
 from diet_ray.memory.events import Events
-from diet_ray.progress import Counted, Lines, Silent, StreamState, display, follow
-from diet_ray.summary import summarise, timings
+from diet_ray.report.progress import Counted, Lines, Silent, StreamState, display, follow
+from diet_ray.report.summary import summarise, timings
 
 BLOCKS = [("mon", 1000), ("tue", 3000), ("wed", 2000)]
 
@@ -217,5 +217,5 @@ def test_durations() -> None:
 
 
 def test_neither_ray_nor_torch_is_imported() -> None:
-    code = "import sys, diet_ray.progress; print(sorted({'ray', 'torch'} & set(sys.modules)))"
+    code = "import sys, diet_ray.report.progress; print(sorted({'ray', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -15,8 +15,9 @@ import pytest
 from diet_ray.figures import mean_sd
 from diet_ray.judge import Standing
 from diet_ray.leaderboard import standings_rows
-from diet_ray.report import Section, picture, plot_stages, plot_standings, write_page
-from diet_ray.summary import RunSummary, StageSummary
+from diet_ray.report.page import Section, picture, plot_standings, write_page
+from diet_ray.report.summary import RunSummary, StageSummary
+from diet_ray.report.timeline import plot_stages
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -17,7 +17,7 @@ from diet_ray.cli import app
 from diet_ray.errors import CorruptArtefactError
 from diet_ray.memory.archive_note import ArchiveNote, write_note
 from diet_ray.memory.layout import waiting_folder
-from diet_ray.status import status
+from diet_ray.report.status import status
 from diet_ray.storage.lock import locked
 
 T0 = 1_000_000.0

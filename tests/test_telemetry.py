@@ -16,7 +16,7 @@ from private_ray import environment
 
 from diet_ray import telemetry
 from diet_ray.memory.events import read_events
-from diet_ray.progress import StreamState
+from diet_ray.report.progress import StreamState
 from diet_ray.telemetry import METRICS, Telemetry
 
 DASHBOARD = Path(__file__).parents[1] / "cluster" / "grafana-dashboard.json"

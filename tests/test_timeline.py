@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from diet_ray.cli import app
-from diet_ray.timeline import LATEST, Attempt, attempts, plot_timeline
+from diet_ray.report.timeline import LATEST, Attempt, attempts, plot_timeline
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +95,7 @@ def test_the_page_of_a_run(finished: Path, tmp_path: Path) -> None:
 
 
 def test_neither_ray_nor_torch_is_imported() -> None:
-    code = "import sys, diet_ray.timeline; print(sorted({'ray', 'torch'} & set(sys.modules)))"
+    code = "import sys, diet_ray.report.timeline; print(sorted({'ray', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

@@ -45,8 +45,8 @@ def distill(
     from diet_ray.distill.pipeline import blocks_to_distil, check_nets
     from diet_ray.logs.blocks import open_log
     from diet_ray.memory.archive import Archive, archived
-    from diet_ray.progress import follow
-    from diet_ray.summary import summarise
+    from diet_ray.report.progress import follow
+    from diet_ray.report.summary import summarise
 
     run, stream, uri = read_launch(config, out)
     archive = Archive(uri) if uri is not None else None

@@ -39,9 +39,9 @@ def export(
     Example: diet-ray export runs/kuairand --out exports/kuairand --licence "CC BY-SA 4.0"
     """
     options: Options = ctx.obj
-    from diet_ray.export import export_memory
     from diet_ray.figures import size
-    from diet_ray.progress import display
+    from diet_ray.report.export import export_memory
+    from diet_ray.report.progress import display
     from diet_ray.storage.places import is_uri
 
     with display(quiet=options.quiet or not is_uri(memory)) as shown:

@@ -24,7 +24,7 @@ def fidelity(
     """
     options: Options = ctx.obj
     from diet_ray.fidelity.config import FidelityConfig
-    from diet_ray.progress import Counted
+    from diet_ray.report.progress import Counted
     from diet_ray.settings import load_yaml
 
     bench = load_yaml(FidelityConfig, config)

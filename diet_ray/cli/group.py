@@ -22,7 +22,7 @@ from diet_ray.errors import DietError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from diet_ray.progress import Display
+    from diet_ray.report.progress import Display
     from diet_ray.settings import Settings
 
 INTERRUPTED = 130
@@ -102,7 +102,7 @@ class Options:
     def working(self) -> Iterator[Display]:
         """A display, and Ray, for the length of the body."""
         from diet_ray.cluster import connect
-        from diet_ray.progress import display
+        from diet_ray.report.progress import display
 
         with display(quiet=self.quiet) as shown, connect(self.address, self.cpus):
             yield shown

@@ -16,7 +16,7 @@ from diet_ray.cli.group import Options, app
 from diet_ray.errors import ConfigError
 
 if TYPE_CHECKING:
-    from diet_ray.progress import Display
+    from diet_ray.report.progress import Display
     from diet_ray.schema import Schema
 
 
@@ -57,7 +57,7 @@ def ingest(
     Example: diet-ray ingest my_schema.yaml --from events/ --out logs/mine --by day
     """
     options: Options = ctx.obj
-    from diet_ray.progress import Counted
+    from diet_ray.report.progress import Counted
 
     if out.exists() and not append:
         raise ConfigError(

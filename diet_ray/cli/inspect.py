@@ -28,9 +28,9 @@ def inspect(
     options: Options = ctx.obj
 
     from diet_ray.errors import ConfigError
-    from diet_ray.inspection import inspect as inspect_memory
-    from diet_ray.inspection_page import tables_to_print, write_inspection
-    from diet_ray.progress import display
+    from diet_ray.report.inspection import inspect as inspect_memory
+    from diet_ray.report.inspection_page import tables_to_print, write_inspection
+    from diet_ray.report.progress import display
     from diet_ray.storage.places import is_uri
 
     if out is not None and out.is_dir():

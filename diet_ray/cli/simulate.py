@@ -28,7 +28,7 @@ def simulate(
     """
     options: Options = ctx.obj
     from diet_ray.logs.simulation.config import SimulateConfig
-    from diet_ray.progress import Counted
+    from diet_ray.report.progress import Counted
     from diet_ray.settings import load_yaml, parse
 
     if out.exists():

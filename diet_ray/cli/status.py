@@ -24,7 +24,7 @@ def status(
     Example: diet-ray status runs/kuairand
     """
     options: Options = ctx.obj
-    from diet_ray.status import status as status_of
+    from diet_ray.report.status import status as status_of
     from diet_ray.storage.places import is_uri
 
     if out is not None and out.is_dir():
@@ -34,7 +34,7 @@ def status(
     found = status_of(run)
     readable = ["\n".join(found.lines())]
     if out is not None:
-        from diet_ray.timeline import write_timeline
+        from diet_ray.report.timeline import write_timeline
 
         write_timeline(out, Path(run), found)
         readable.append(f"Page: {out}")

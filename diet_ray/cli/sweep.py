@@ -36,7 +36,7 @@ def sweep(
     """
     options: Options = ctx.obj
     from diet_ray.candidates import default_pool
-    from diet_ray.progress import Counted
+    from diet_ray.report.progress import Counted
     from diet_ray.search import SweepConfig
     from diet_ray.settings import load_yaml
 

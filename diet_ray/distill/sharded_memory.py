@@ -1,6 +1,6 @@
 """The synthetic memory M_t in N shards, as the stream works on it. No Ray here.
 
-What is done to units is done where they live (`diet_ray.distill.unit_shard`); here is what has to be decided over all shards. Only fresh units, the
+What is done to units is done where they live (`unit_shard.py`); here is what has to be decided over all shards. Only fresh units, the
 units of a round and one number per unit pass through a worker, never the whole memory.
 """
 

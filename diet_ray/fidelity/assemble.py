@@ -38,8 +38,8 @@ from diet_ray.fidelity.result import (
 from diet_ray.fidelity.training import read_verdict
 from diet_ray.judge import Verdict
 from diet_ray.memory.run_folder import read_stage
+from diet_ray.report.summary import summarise
 from diet_ray.storage.hashes import versions
-from diet_ray.summary import summarise
 
 METRICS = ("auc", "logloss", "gauc", "calibration")
 

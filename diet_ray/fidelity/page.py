@@ -14,7 +14,7 @@ from diet_ray.fidelity.plots import mean_and_sd
 from diet_ray.fidelity.result import CEILING, CostResult, FidelityResult
 from diet_ray.fidelity.words import KEY, MEANINGS, NEXT, at_own_ratio, cells, lead, protocol, times
 from diet_ray.figures import mean_sd, number
-from diet_ray.report import Section, write_page
+from diet_ray.report.page import Section, write_page
 
 THEMES = {
     "order of the candidates": ("spearman", "kendall", "pearson", "pairs_right"),

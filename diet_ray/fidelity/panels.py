@@ -24,7 +24,7 @@ from diet_ray.fidelity.plots import (
 from diet_ray.fidelity.result import CEILING, CostResult, FidelityResult, SetResult
 from diet_ray.fidelity.words import cell, compared, times
 from diet_ray.figures import number
-from diet_ray.report import Panel, Section, panel
+from diet_ray.report.page import Panel, Section, panel
 
 
 class Pictures:

@@ -13,7 +13,7 @@ from diet_ray.fidelity.words import KEY, cells
 from diet_ray.memory.lineage import Lineage
 
 if TYPE_CHECKING:
-    from diet_ray.export import ExportManifest
+    from diet_ray.report.export_manifest import ExportManifest
 
 
 def card(about: ExportManifest, found: Lineage, fidelity: FidelityResult | None) -> str:

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from rich.table import Column, Table
 
 from diet_ray.figures import formatted, size
-from diet_ray.inspection import BINS, Inspection, Spread
-from diet_ray.report import Panel, Section, panel, write_page
+from diet_ray.report.inspection import BINS, Inspection, Spread
+from diet_ray.report.page import Panel, Section, panel, write_page
 
 COLOURS = ("#7f8fa6", "#d1603d")
 """Of label 0 and label 1."""

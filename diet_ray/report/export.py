@@ -12,89 +12,29 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field as Key
 
-from diet_ray.card import card
-from diet_ray.config import StudentConfig
 from diet_ray.errors import ConfigError
 from diet_ray.fidelity.result import FidelityResult
 from diet_ray.memory.dataset import Memory
 from diet_ray.memory.download import OnFetch, fetched
 from diet_ray.memory.lineage import trace
 from diet_ray.memory.units import Units
+from diet_ray.report.card import card
+from diet_ray.report.export_manifest import ExportManifest
 from diet_ray.seeds import derive_seed, uniform_by_id
-from diet_ray.settings import Settings, parse_json, write_json
+from diet_ray.settings import parse_json, write_json
 from diet_ray.storage.arrays import column_of
 from diet_ray.storage.entries import FileEntry, file_entry
 from diet_ray.storage.hashes import sha256
 from diet_ray.storage.tensors import save_tensors
 from diet_ray.storage.whole_folder import appearing
-from diet_ray.training.adam import BETA1, BETA2, EPSILON
-
-FORMAT: Final = 1
-"""Version of the export's layout."""
 
 FILE_UNITS = 100_000
 """Most units in one Parquet file."""
-
-
-class Optimiser(Settings):
-    """Adam as students run it: `theta -= lr * mhat / sqrt(vhat + epsilon)`."""
-
-    name: Literal["adam"] = "adam"
-    beta1: float = BETA1
-    beta2: float = BETA2
-    epsilon: float = EPSILON
-    epsilon_inside_root: bool = True
-    """Where it is outside, `sqrt(epsilon)` comes close."""
-
-
-class ExportManifest(Settings):
-    """What an export holds, and where it came from."""
-
-    export_format: Literal[1] = FORMAT
-    """Version of the layout."""
-    diet_ray: str
-    """Version that wrote it."""
-    log: str
-    """Name of the log's schema."""
-    stage: int
-    """The stage whose memory this is."""
-    stage_sha256: str
-    """Checksum of that stage's manifest."""
-    blocks: dict[int, str]
-    """Index and name of the log's blocks that went in, as far as they are known."""
-    rows_seen: int
-    """Rows of those blocks."""
-    memory_units: int
-    """Units of the memory."""
-    units: int
-    """Units exported."""
-    fields: list[str]
-    """The F fields, in the order of `x`."""
-    slots: list[int]
-    """`[S]`: the position in `fields` to which each id of a row belongs; a field with several is averaged over ids that are not 0."""
-    tasks: list[str]
-    """The T tasks."""
-    dim: int
-    """d, width of an embedding."""
-    n_ids: int | None
-    """Rows of the table; None where it was left out."""
-    student: StudentConfig
-    """The horizon for which the memory was refined, and its step size."""
-    optimiser: Optimiser = Optimiser()
-    """The optimiser of the students."""
-    licence: str | None
-    """Licence of the source log, as whoever exported it put it."""
-    columns: dict[str, str]
-    """Name and meaning of the Parquet columns."""
-    files: list[FileEntry] = Key(min_length=1)
-    """The other files except the card."""
 
 
 def export_memory(

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from diet_ray.memory.events import read_events
-from diet_ray.report import Section, panel, write_page
-from diet_ray.status import RunStatus
+from diet_ray.report.page import Section, panel, write_page
+from diet_ray.report.status import RunStatus
+from diet_ray.report.summary import RunSummary
 
 LATEST = 40
 """Stages that a picture has room for."""
@@ -116,3 +117,34 @@ def write_timeline(path: Path, run: Path, found: RunStatus) -> None:
             Section("Stages", columns=columns, rows=rows),
         ],
     )
+
+
+def plot_stages(summary: RunSummary) -> Figure:
+    """Along the stream: the reference's loss on each block before it learned it, and the time that each step took.
+
+    Stages that have something to warn of are marked; a summary's table says what it is.
+    """
+    names = [stage.block for stage in summary.stages]
+    figure, (above, below) = plt.subplots(2, 1, figsize=(10, 6), sharex=True, layout="constrained")
+    above.plot(names, [stage.reference_logloss for stage in summary.stages], marker="o")
+    warned = [stage for stage in summary.stages if stage.warnings]
+    if warned:
+        above.plot(
+            [stage.block for stage in warned],
+            [stage.reference_logloss for stage in warned],
+            "rx",
+            markersize=10,
+            label="with warnings",
+        )
+        above.legend(frameon=False)
+    above.set_ylabel("reference LogLoss (nats)")
+    above.grid(alpha=0.3)
+    bottom = [0.0] * len(names)
+    for step in dict.fromkeys(step for stage in summary.stages for step in stage.steps):
+        seconds = [stage.steps.get(step, 0.0) for stage in summary.stages]
+        below.bar(names, seconds, bottom=bottom, label=step)
+        bottom = [a + b for a, b in zip(bottom, seconds, strict=True)]
+    below.set_ylabel("seconds")
+    below.tick_params(axis="x", rotation=45)
+    figure.legend(*below.get_legend_handles_labels(), loc="outside lower center", ncols=7, frameon=False)
+    return figure

@@ -15,10 +15,10 @@ from diet_ray.figures import duration, size
 from diet_ray.memory.archive_note import ArchiveNote, read_note
 from diet_ray.memory.events import read_events
 from diet_ray.memory.layout import count_committed, stage_manifest, waiting_folder
+from diet_ray.report.summary import timings
 from diet_ray.settings import Settings, parse_json
 from diet_ray.storage.lock import live_lock
 from diet_ray.storage.places import is_uri
-from diet_ray.summary import timings
 
 State = Literal["finished", "running", "waiting", "stopped"]
 """`finished`: all blocks are committed; `running`: a process that lives holds the lock; `waiting`: a follower that lives waits for the

@@ -1,0 +1,69 @@
+"""The manifest of an export: what it holds, and where it came from."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from pydantic import Field as Key
+
+from diet_ray.config import StudentConfig
+from diet_ray.settings import Settings
+from diet_ray.storage.entries import FileEntry
+from diet_ray.training.adam import BETA1, BETA2, EPSILON
+
+FORMAT: Final = 1
+"""Version of the export's layout."""
+
+
+class Optimiser(Settings):
+    """Adam as students run it: `theta -= lr * mhat / sqrt(vhat + epsilon)`."""
+
+    name: Literal["adam"] = "adam"
+    beta1: float = BETA1
+    beta2: float = BETA2
+    epsilon: float = EPSILON
+    epsilon_inside_root: bool = True
+    """Where it is outside, `sqrt(epsilon)` comes close."""
+
+
+class ExportManifest(Settings):
+    """What an export holds, and where it came from."""
+
+    export_format: Literal[1] = FORMAT
+    """Version of the layout."""
+    diet_ray: str
+    """Version that wrote it."""
+    log: str
+    """Name of the log's schema."""
+    stage: int
+    """The stage whose memory this is."""
+    stage_sha256: str
+    """Checksum of that stage's manifest."""
+    blocks: dict[int, str]
+    """Index and name of the log's blocks that went in, as far as they are known."""
+    rows_seen: int
+    """Rows of those blocks."""
+    memory_units: int
+    """Units of the memory."""
+    units: int
+    """Units exported."""
+    fields: list[str]
+    """The F fields, in the order of `x`."""
+    slots: list[int]
+    """`[S]`: the position in `fields` to which each id of a row belongs; a field with several is averaged over ids that are not 0."""
+    tasks: list[str]
+    """The T tasks."""
+    dim: int
+    """d, width of an embedding."""
+    n_ids: int | None
+    """Rows of the table; None where it was left out."""
+    student: StudentConfig
+    """The horizon for which the memory was refined, and its step size."""
+    optimiser: Optimiser = Optimiser()
+    """The optimiser of the students."""
+    licence: str | None
+    """Licence of the source log, as whoever exported it put it."""
+    columns: dict[str, str]
+    """Name and meaning of the Parquet columns."""
+    files: list[FileEntry] = Key(min_length=1)
+    """The other files except the card."""
