@@ -20,11 +20,11 @@ from published_logs import LOGS, RESULTS, ingested
 from pydantic import TypeAdapter
 from tables import NOT_YET, filled, markdown
 
-from diet_ray.cluster import connect
-from diet_ray.fidelity.config import DIET, FidelityConfig
-from diet_ray.fidelity.measures import MEASURES, Interval
-from diet_ray.fidelity.result import CEILING
-from diet_ray.fidelity.words import cells
+from diet_ray.engine.cluster import connect
+from diet_ray.judge.fidelity.config import DIET, FidelityConfig
+from diet_ray.judge.fidelity.measures import MEASURES, Interval
+from diet_ray.judge.fidelity.result import CEILING
+from diet_ray.judge.fidelity.words import cells
 from diet_ray.report.progress import Counted, display
 
 DOCS = Path(__file__).parent.parent / "docs" / "ablations.md"
@@ -94,7 +94,7 @@ def ablated(name: str, work: Path, method: str, changes: dict[str, Any]) -> Fide
 
 def run(name: str, source: Path | None, work: Path) -> None:
     """Measure every change on a log."""
-    from diet_ray.fidelity.bench import fidelity
+    from diet_ray.engine.bench_driver import fidelity
 
     found: Figures = {}
     with display(quiet=False) as shown, connect():

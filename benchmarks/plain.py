@@ -27,12 +27,12 @@ from machine import Machine
 from published_logs import LOGS, RESULTS
 from tables import show
 
-from diet_ray.baselines import full_log
 from diet_ray.candidates import CandidateSpec
 from diet_ray.config import StudentConfig, read_launch
 from diet_ray.distill.local import LocalEngine
 from diet_ray.distill.pipeline import run_stream
-from diet_ray.judge import Verdict, judge
+from diet_ray.judge.baselines import full_log
+from diet_ray.judge.verdict import Verdict, judge
 from diet_ray.logs.blocks import Log, open_log
 from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.events import Events

@@ -22,10 +22,10 @@ from pydantic import TypeAdapter
 from tables import markdown
 
 from diet_ray.candidates import default_pool
-from diet_ray.cluster import connect
-from diet_ray.fidelity.config import DIET, FidelityConfig
-from diet_ray.fidelity.measures import MEASURES, Interval
-from diet_ray.fidelity.words import cell
+from diet_ray.engine.cluster import connect
+from diet_ray.judge.fidelity.config import DIET, FidelityConfig
+from diet_ray.judge.fidelity.measures import MEASURES, Interval
+from diet_ray.judge.fidelity.words import cell
 from diet_ray.report.progress import Counted, display
 
 ANCHORS = (
@@ -67,7 +67,7 @@ def earlier(name: str, work: Path, lr: float) -> FidelityConfig:
 
 def run(name: str, source: Path | None, work: Path) -> None:
     """Measure every learning rate on a log's earlier blocks."""
-    from diet_ray.fidelity.bench import fidelity
+    from diet_ray.engine.bench_driver import fidelity
 
     found: Chosen = {}
     with display(quiet=False) as shown, connect():

@@ -19,12 +19,12 @@ import numpy as np
 from rich.console import Console
 from tables import filled, markdown
 
-from diet_ray.cluster import connect
-from diet_ray.fidelity.config import DIET, FidelityConfig, Method
-from diet_ray.fidelity.measures import MEASURES, pooled_pearson
-from diet_ray.fidelity.page import tables_to_print
-from diet_ray.fidelity.result import CEILING, GROUPS, CostResult, FidelityResult, Scores, SetResult
-from diet_ray.fidelity.words import MEANINGS, at_own_ratio, cells, lead, protocol
+from diet_ray.engine.cluster import connect
+from diet_ray.judge.fidelity.config import DIET, FidelityConfig, Method
+from diet_ray.judge.fidelity.measures import MEASURES, pooled_pearson
+from diet_ray.judge.fidelity.page import tables_to_print
+from diet_ray.judge.fidelity.result import CEILING, GROUPS, CostResult, FidelityResult, Scores, SetResult
+from diet_ray.judge.fidelity.words import MEANINGS, at_own_ratio, cells, lead, protocol
 from diet_ray.logs.readers import READERS
 from diet_ray.report.progress import Counted, display
 from diet_ray.schema import Schema
@@ -154,7 +154,7 @@ def ingested(name: str, source: Path | None, work: Path, count: Counted) -> None
 def run(name: str, source: Path | None, work: Path, seeds: int) -> None:
     """Ingest the log, run the bench, copy its figures to the results."""
     with display(quiet=False) as shown, connect():
-        from diet_ray.fidelity.bench import fidelity
+        from diet_ray.engine.bench_driver import fidelity
 
         count = Counted(shown)
         ingested(name, source, work, count)

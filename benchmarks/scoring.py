@@ -32,11 +32,11 @@ from scoring_figures import Contender, Figures, Parts, Run, ScoringResult
 from tables import show
 
 from diet_ray.candidates import CandidateSpec
-from diet_ray.cluster import connect
 from diet_ray.config import BudgetConfig, ClusterConfig, ReferenceConfig, StreamConfig
 from diet_ray.distill.score import ShardScorer
 from diet_ray.distill.select import Sketch, merge, merge_as_they_come
 from diet_ray.distill.sharded_memory import LocalShards
+from diet_ray.engine.cluster import connect
 from diet_ray.logs.blocks import BlockManifest, Log, Shard, read_shard
 from diet_ray.storage.tensors import save_tensors
 from diet_ray.training.reference import Reference
@@ -70,7 +70,7 @@ def write_checkpoints(log: Log, work: Path) -> list[Path]:
 
 def score_by_ray(log: Log, block: BlockManifest, checkpoints: list[Path], workers: int, units: int) -> Sketch:
     """The path of `diet-ray distill`. Ray must be initialised."""
-    from diet_ray.engine import RayEngine
+    from diet_ray.engine.train import RayEngine
 
     engine = RayEngine(Solo(), cast(Any, LocalShards(1)))
     return engine.score(log, block, checkpoints, the_config(log.path, workers), units, seed=0)

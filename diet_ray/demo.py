@@ -9,25 +9,26 @@ from pathlib import Path
 import matplotlib
 from rich.table import Table
 
-from diet_ray.baselines import FULL, HARD, HARD_OWN, SOFT
 from diet_ray.candidates import CandidateFile, default_pool
-from diet_ray.comparison import Compression, compare, compression
 from diet_ray.config import RefineConfig, StreamConfig
 from diet_ray.distill.pipeline import blocks_to_distil
-from diet_ray.engine import distil
-from diet_ray.fan_out import fan_out
-from diet_ray.judge import Standing, Verdict, standings
-from diet_ray.leaderboard import leaderboard_table, standings_rows
+from diet_ray.engine.data import fan_out
+from diet_ray.engine.sweep_driver import sweep
+from diet_ray.engine.train import distil
+from diet_ray.judge.baselines import FULL, HARD, HARD_OWN, SOFT
+from diet_ray.judge.comparison import Compression, compare, compression
+from diet_ray.judge.leaderboard import leaderboard_table, plot_standings, standings_rows
+from diet_ray.judge.standings import Standing, standings
+from diet_ray.judge.verdict import Verdict
 from diet_ray.logs.blocks import open_log
 from diet_ray.logs.ingestion.ingest import ingest
 from diet_ray.logs.readers import READERS
-from diet_ray.report.page import Section, picture, plot_standings, write_page
+from diet_ray.report.page import Section, picture, write_page
 from diet_ray.report.progress import Counted, Display, follow
 from diet_ray.report.status import status
 from diet_ray.report.summary import RunSummary, summarise
 from diet_ray.report.timeline import plot_stages, write_timeline
 from diet_ray.settings import Settings, write_json
-from diet_ray.sweep import sweep
 
 SEEDS = 2
 CANDIDATES = ("lr", "fm", "dnn", "dnn-small", "deepfm", "dcnv2", "autoint", "wukong")
@@ -112,6 +113,7 @@ def demo(out: Path, *, weeks: int, seed: int, shown: Display) -> DemoResult:
             [FULL, SOFT, HARD, HARD_OWN],
             seeds=SEEDS,
             on_progress=lambda done, total: count("trainings to compare with", done, total),
+            each=fan_out,
         )
 
     on_memory = [one for one in board.verdicts if one.candidate in FULL_LOG_CANDIDATES]

@@ -6,9 +6,7 @@ without a traceback and exits with `exit_code`; anything that is not a `DietErro
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 
 class DietError(Exception):
@@ -19,6 +17,10 @@ class DietError(Exception):
 
 class ConfigError(DietError):
     """A config file has an unknown, missing or contradictory key."""
+
+
+class UnreachableError(ConfigError):
+    """An object store cannot be reached or refuses; it may be otherwise in a while."""
 
 
 class SchemaError(DietError):
@@ -68,26 +70,3 @@ class BrokenOffError(DietError):
 
 class LockedError(DietError):
     """Another process works in the run folder."""
-
-
-def describe(error: DietError) -> str:
-    """An error as JSON, for a worker to hand over as a result: an exception that crosses Ray comes back wrapped."""
-    description: dict[str, Any] = {"type": type(error).__name__, "args": [str(error)]}
-    if isinstance(error, BadInputError):
-        description = {
-            "type": "BadInputError",
-            "args": [error.file, error.problem],
-            "column": error.column,
-            "remedy": error.remedy,
-        }
-    return json.dumps(description)
-
-
-def restore(description: str) -> DietError:
-    """The error that `describe` described."""
-    found = json.loads(description)
-    subclasses: list[Any] = DietError.__subclasses__()
-    kinds = {kind.__name__: kind for kind in subclasses}
-    extra = {key: found[key] for key in ("column", "remedy") if key in found}
-    error: DietError = kinds.get(found["type"], DietError)(*found["args"], **extra)
-    return error

@@ -8,11 +8,9 @@ from typing import Any
 
 from small_run import STREAM
 
-from diet_ray.fidelity.config import FidelityConfig
-from diet_ray.fidelity.plan import Bench
-from diet_ray.fidelity.reduced import select_rows
-from diet_ray.fidelity.training import train_set
-from diet_ray.fidelity.trials import distil_here, runs_of, selected_of, trials
+from diet_ray.judge.fidelity.bench import do_missing
+from diet_ray.judge.fidelity.config import FidelityConfig
+from diet_ray.judge.fidelity.plan import Bench
 
 POOL: list[dict[str, Any]] = [
     {"name": "lr", "arch": "lr"},
@@ -41,12 +39,5 @@ def bench_config(log: Path, folder: Path, **keys: Any) -> FidelityConfig:
 
 
 def do_all_here(bench: Bench) -> None:
-    """What `trials.do_all` does, without Ray."""
-    todo = [training for training in bench.trainings() if not bench.verdict_path(training).is_file()]
-    for run, stream in runs_of(bench, todo):
-        distil_here(run, stream)
-    for one in selected_of(bench, todo):
-        select_rows(bench, one)
-    for group in trials(todo):
-        for _ in train_set(bench, group):
-            pass
+    """All of a bench's work, in this process."""
+    do_missing(bench, lambda *step: None)

@@ -18,12 +18,12 @@ from object_store import SECRET, objects, write
 from small_run import config, local_run
 from typer.testing import CliRunner
 
-from diet_ray import engine
 from diet_ray.cli import app
 from diet_ray.config import StreamConfig, read_launch
 from diet_ray.distill.local import LocalEngine
 from diet_ray.distill.pipeline import run_stream
-from diet_ray.errors import ConfigError, CorruptArtefactError, LockedError, VersionError
+from diet_ray.engine import train as engine
+from diet_ray.errors import ConfigError, CorruptArtefactError, LockedError, UnreachableError, VersionError
 from diet_ray.logs.blocks import open_log
 from diet_ray.memory import archive as archive_module
 from diet_ray.memory.archive import Archive, archived
@@ -38,7 +38,7 @@ from diet_ray.storage import lock
 from diet_ray.storage import remote_lock as archive_lock
 from diet_ray.storage.hashes import sha256
 from diet_ray.storage.lock import live_lock
-from diet_ray.storage.remote import Remote, UnreachableError
+from diet_ray.storage.remote import Remote
 
 
 @pytest.fixture(autouse=True)
@@ -722,8 +722,8 @@ def test_distill_archives_and_resumes_from_the_archive(
     folder: str, finished: Path, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_ray(monkeypatch)
-    monkeypatch.setattr("diet_ray.cluster.connect", lambda address, cpus: nullcontext())
-    monkeypatch.setattr("diet_ray.telemetry.telemetry", lambda run: nullcontext(lambda events, state: None))
+    monkeypatch.setattr("diet_ray.engine.cluster.connect", lambda address, cpus: nullcontext())
+    monkeypatch.setattr("diet_ray.engine.telemetry.telemetry", lambda run: nullcontext(lambda events, state: None))
     file, run = tmp_path / "run.yaml", tmp_path / "run"
     begun = config(log).model_dump(mode="json") | {"out": str(run), "archive": folder}
     file.write_text(yaml.safe_dump(begun))

@@ -11,11 +11,11 @@ import torch
 from synthetic import rows, schema, write_log
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from diet_ray.baselines import FROZEN, FULL, HARD_OWN, as_examples, frozen_log, full_log, random_rows, sample_own
 from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import ReferenceConfig, StudentConfig
+from diet_ray.judge.baselines import FROZEN, FULL, HARD_OWN, as_examples, frozen_log, full_log, random_rows, sample_own
+from diet_ray.judge.metrics import evaluate
 from diet_ray.logs.blocks import Log, Rows, open_log
-from diet_ray.metrics import evaluate
 from diet_ray.seeds import derive_seed, uniform_by_id
 from diet_ray.training.predictor import Predictor
 from diet_ray.training.reference import Reference

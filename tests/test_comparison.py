@@ -9,9 +9,10 @@ import torch
 from small_run import config, local_run
 from synthetic import write_log
 
-from diet_ray.baselines import FULL, HARD, HARD_OWN, SOFT
 from diet_ray.candidates import CandidateSpec
-from diet_ray.comparison import compare, compression, train_otherwise
+from diet_ray.engine.data import fan_out
+from diet_ray.judge.baselines import FULL, HARD, HARD_OWN, SOFT
+from diet_ray.judge.comparison import compare, compression, train_otherwise
 from diet_ray.logs.blocks import open_log
 
 SPEC = CandidateSpec(name="net", arch="dnn", params={"hidden": [8]})
@@ -31,7 +32,7 @@ def run(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.ray
 def test_tasks_give_what_this_process_gives(ray_cluster: int, run: Path) -> None:
     counted: list[tuple[int, int]] = []
-    found = compare(run, [SPEC], METHODS, seeds=1, on_progress=lambda *pair: counted.append(pair))
+    found = compare(run, [SPEC], METHODS, seeds=1, on_progress=lambda *pair: counted.append(pair), each=fan_out)
     assert counted == [(done, 4) for done in range(1, 5)]
     assert [(one.trained_on, one.seed) for one in found] == [(method, 0) for method in METHODS]
     torch.set_num_threads(1)

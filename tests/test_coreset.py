@@ -11,10 +11,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import SelectConfig
-from diet_ray.coreset import Method, choose_by_features, grand, herding, k_center
 from diet_ray.distill.el2n import MAX_EL2N
 from diet_ray.distill.select import Scored, cell_quotas, choose, sketch
 from diet_ray.errors import DietError
+from diet_ray.judge.fidelity.coreset import Method, choose_by_features, grand, herding, k_center
 from diet_ray.logs.blocks import Rows
 
 

@@ -119,8 +119,8 @@ def test_scores_in_bfloat16_choose_nearly_the_same_rows(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_scores_does_so_on_its_device(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from diet_ray import engine
     from diet_ray.distill import score as scoring
+    from diet_ray.engine import train as engine
 
     seen: list[torch.device] = []
 
@@ -207,7 +207,7 @@ class Rays:
 def test_a_cluster_without_enough_gpus_is_refused(
     monkeypatch: pytest.MonkeyPatch, cluster: dict[str, Any], have: float, said: str
 ) -> None:
-    from diet_ray import engine
+    from diet_ray.engine import train as engine
 
     monkeypatch.setattr(engine, "ray", Rays(CPU=8, GPU=have))
     with pytest.raises(ResourceError, match=said):
@@ -215,7 +215,7 @@ def test_a_cluster_without_enough_gpus_is_refused(
 
 
 def test_torch_is_asked_where_the_gpu_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    from diet_ray import engine
+    from diet_ray.engine import train as engine
 
     rays = Rays(CPU=8, GPU=2)
     monkeypatch.setattr(engine, "ray", rays)

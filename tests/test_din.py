@@ -18,7 +18,7 @@ from torch import Tensor
 from diet_ray.candidates import Candidate, CandidateSpec, build
 from diet_ray.config import StreamConfig, StudentConfig
 from diet_ray.errors import ConfigError
-from diet_ray.judge import judge
+from diet_ray.judge.verdict import judge
 from diet_ray.logs.blocks import Log, open_log
 from diet_ray.logs.ingestion.append import append
 from diet_ray.logs.ingestion.ingest import ingest

@@ -29,10 +29,10 @@ from typer.testing import CliRunner
 
 from diet_ray.cli import app
 from diet_ray.config import LaunchConfig
-from diet_ray.fidelity.config import FidelityConfig
+from diet_ray.judge.fidelity.config import FidelityConfig
+from diet_ray.judge.search import SearchedSpec, SweepConfig
 from diet_ray.logs.simulation.config import SimulateConfig
 from diet_ray.schema import Schema
-from diet_ray.search import SearchedSpec, SweepConfig
 
 ROOT = Path(__file__).parents[1]
 SITE = yaml.safe_load((ROOT / "mkdocs.yml").read_text())

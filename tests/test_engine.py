@@ -13,7 +13,7 @@ import torch
 from small_run import config, local_run, stage_bytes
 from synthetic import write_log
 
-from diet_ray.engine import check_cluster, distil
+from diet_ray.engine.train import check_cluster, distil
 from diet_ray.errors import ConfigError, CorruptArtefactError, ResourceError
 from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.units import Units
@@ -131,7 +131,7 @@ def test_a_cluster_that_is_too_small_is_refused_at_once(
 def test_a_net_that_does_not_fit_the_log_is_refused_before_the_cluster_is_asked(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("diet_ray.engine.check_cluster", lambda cluster: pytest.fail("asked"))
+    monkeypatch.setattr("diet_ray.engine.train.check_cluster", lambda cluster: pytest.fail("asked"))
     stream = config(log)
     stream.refine.proxies[0].drop_fields.append("usr")
     with pytest.raises(ConfigError, match=r"key 'refine\.proxies': candidate 'dnn', key 'drop_fields': .*'usr'"):

@@ -2,7 +2,8 @@ import pickle
 
 import pytest
 
-from diet_ray.errors import BadInputError, ConfigError, DietError, describe, restore
+from diet_ray.engine.failures import describe, restore
+from diet_ray.errors import BadInputError, ConfigError, DietError
 
 SIMPLE = [kind for kind in DietError.__subclasses__() if kind is not BadInputError]
 BAD = BadInputError("log/a.parquet", "row 3 holds NaN", column="price", remedy="fill it in")

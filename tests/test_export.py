@@ -28,9 +28,10 @@ from typer.testing import CliRunner
 from diet_ray.cli import app
 from diet_ray.config import StudentConfig
 from diet_ray.errors import ConfigError, CorruptArtefactError
-from diet_ray.fidelity.config import Method
-from diet_ray.fidelity.measures import MEASURES, Interval
-from diet_ray.fidelity.result import CEILING, FidelityResult, SetResult
+from diet_ray.judge.fidelity.config import Method
+from diet_ray.judge.fidelity.measures import MEASURES, Interval
+from diet_ray.judge.fidelity.result import CEILING, FidelityResult, SetResult
+from diet_ray.judge.fidelity.words import trust_in
 from diet_ray.logs.blocks import open_log
 from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.layout import stage_folder
@@ -271,7 +272,7 @@ def manifests(run: Path) -> list[dict[str, Any]]:
 
 
 def test_the_card_with_figures_of_fidelity(finished: Path, tmp_path: Path) -> None:
-    export_memory(finished, tmp_path / "mine", fidelity=bench(tmp_path / "fidelity.json"))
+    export_memory(finished, tmp_path / "mine", trust=trust_in(bench(tmp_path / "fidelity.json")))
     card = (tmp_path / "mine" / "README.md").read_text()
     assert "| memory/soft/shared | 45 | 0.0123 (0.0113 to 0.0133) | 0.75 (0.75 to 0.75) |" in card
     assert f"| {CEILING} | 45 |" in card
@@ -279,7 +280,7 @@ def test_the_card_with_figures_of_fidelity(finished: Path, tmp_path: Path) -> No
     assert "judged on 300 later rows" in card
     assert "not of these very 45 units" in card
     with pytest.raises(ConfigError, match=r"--fidelity: .*other\.json is of the log 'another', the memory of 'synth"):
-        export_memory(finished, tmp_path / "none", fidelity=bench(tmp_path / "other.json", log="another"))
+        export_memory(finished, tmp_path / "none", trust=trust_in(bench(tmp_path / "other.json", log="another")))
 
 
 def test_several_tasks_and_no_refinement(tmp_path: Path) -> None:

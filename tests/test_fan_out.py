@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from diet_ray.engine.data import fan_out
 from diet_ray.errors import BadInputError
-from diet_ray.fan_out import fan_out
 
 
 def work(description: str, sign: str) -> bytes:

@@ -21,12 +21,12 @@ from synthetic import write_log
 from diet_ray.config import StreamConfig
 from diet_ray.distill.local import LocalEngine
 from diet_ray.distill.pipeline import run_stream
-from diet_ray.engine import distil
+from diet_ray.engine.failures import full
+from diet_ray.engine.train import distil
 from diet_ray.errors import BrokenOffError, ConfigError, LockedError
 from diet_ray.logs.blocks import open_log
 from diet_ray.memory.events import Events, read_events
 from diet_ray.memory.run_folder import StageDraft, committed_stages, open_run
-from diet_ray.mishap import full
 from diet_ray.storage.background import repeating
 from diet_ray.storage.lock import locked
 

@@ -14,14 +14,14 @@ from small_run import bytes_of
 from typer.testing import CliRunner
 
 from diet_ray.cli import app
-from diet_ray.errors import ConfigError, CorruptArtefactError, DietError, VersionError
+from diet_ray.errors import ConfigError, CorruptArtefactError, DietError, UnreachableError, VersionError
 from diet_ray.memory.archive import Archive
 from diet_ray.memory.dataset import Memory, load_memory
 from diet_ray.memory.download import cache_folder, fetched, name_of
 from diet_ray.memory.layout import stage_folder
 from diet_ray.report.export import export_memory
 from diet_ray.report.inspection import inspect
-from diet_ray.storage.remote import Remote, UnreachableError
+from diet_ray.storage.remote import Remote
 
 NEEDED = {"manifest.json", "memory-00.arrow", "memory-01.arrow", "checkpoint-1.safetensors"}
 """What `load_memory` reads of a stage."""

@@ -23,12 +23,12 @@ from small_bench import bench_config, do_all_here
 from small_run import STREAM
 from synthetic import write_log
 
+from diet_ray.engine.bench_driver import fidelity
 from diet_ray.errors import BadInputError, CorruptArtefactError
-from diet_ray.fidelity.assemble import assemble, costs
-from diet_ray.fidelity.bench import fidelity
-from diet_ray.fidelity.plan import Bench
-from diet_ray.fidelity.result import CEILING, FidelityResult
-from diet_ray.fidelity.training import read_verdict
+from diet_ray.judge.fidelity.assemble import assemble, costs
+from diet_ray.judge.fidelity.plan import Bench
+from diet_ray.judge.fidelity.result import CEILING, FidelityResult
+from diet_ray.judge.fidelity.verdicts import read_verdict
 from diet_ray.logs.blocks import Rows, open_log
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "diet-ray"

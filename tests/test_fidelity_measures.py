@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from diet_ray.fidelity.measures import (
+from diet_ray.judge.fidelity.measures import (
     MEASURES,
     Interval,
     Noise,

@@ -20,8 +20,9 @@ from rich.console import Console
 
 from diet_ray.candidates import CandidateSpec
 from diet_ray.config import StudentConfig
-from diet_ray.fidelity.config import DEFAULT_METHODS, Method
-from diet_ray.fidelity.measures import (
+from diet_ray.figures import number
+from diet_ray.judge.fidelity.config import DEFAULT_METHODS, Method
+from diet_ray.judge.fidelity.measures import (
     MEASURES,
     Interval,
     Table,
@@ -31,9 +32,18 @@ from diet_ray.fidelity.measures import (
     seed_means,
     seed_noise,
 )
-from diet_ray.fidelity.page import tables_to_print, write_report
-from diet_ray.fidelity.plots import Line, Look, Palette, matrix, mean_and_sd, plot_curves, plot_fidelity, pool_mean
-from diet_ray.fidelity.result import (
+from diet_ray.judge.fidelity.page import tables_to_print, write_report
+from diet_ray.judge.fidelity.plots import (
+    Line,
+    Look,
+    Palette,
+    matrix,
+    mean_and_sd,
+    plot_curves,
+    plot_fidelity,
+    pool_mean,
+)
+from diet_ray.judge.fidelity.result import (
     CEILING,
     CandidateCost,
     CostResult,
@@ -44,8 +54,7 @@ from diet_ray.fidelity.result import (
     SetResult,
     StagePoint,
 )
-from diet_ray.fidelity.words import cell, lead
-from diet_ray.figures import number
+from diet_ray.judge.fidelity.words import cell, lead
 
 TASKS = ["is_click", "long_view"]
 POOL = (

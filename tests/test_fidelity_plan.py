@@ -12,9 +12,9 @@ from synthetic import write_log
 
 from diet_ray.candidates import CandidateSpec
 from diet_ray.errors import ConfigError
-from diet_ray.fidelity.config import DEFAULT_METHODS, FULL, FidelityConfig, Method
-from diet_ray.fidelity.plan import Bench, Training, TrainingSet
-from diet_ray.fidelity.trials import runs_of, trials
+from diet_ray.judge.fidelity.config import DEFAULT_METHODS, FULL, FidelityConfig, Method
+from diet_ray.judge.fidelity.plan import Bench, Training, TrainingSet
+from diet_ray.judge.fidelity.work import groups_of, runs_of
 from diet_ray.settings import parse
 
 
@@ -110,7 +110,7 @@ def test_everything_is_planned_once(log: Path, tmp_path: Path) -> None:
 
 def test_the_full_log_goes_first_one_candidate_to_a_trial(log: Path, tmp_path: Path) -> None:
     bench = open_bench(log, tmp_path)
-    groups = trials(bench.trainings())
+    groups = groups_of(bench.trainings())
     kinds = [group[0].set.method.rows == "full" for group in groups]
     assert kinds == sorted(kinds, reverse=True)
     assert all(len(group) == 1 for group, full in zip(groups, kinds, strict=True) if full)

@@ -15,10 +15,10 @@ from synthetic import write_log
 
 from diet_ray.distill.el2n import el2n
 from diet_ray.errors import BadInputError
-from diet_ray.fidelity.config import SELECTIONS, FidelityConfig, Method
-from diet_ray.fidelity.plan import Bench, TrainingSet
-from diet_ray.fidelity.reduced import examples, reference, sample, select_rows
-from diet_ray.fidelity.trials import distil_here, runs_of
+from diet_ray.judge.fidelity.config import SELECTIONS, FidelityConfig, Method
+from diet_ray.judge.fidelity.plan import Bench, TrainingSet
+from diet_ray.judge.fidelity.reduced_sets import examples, reference, sample, select_rows
+from diet_ray.judge.fidelity.work import distil_here, runs_of
 from diet_ray.logs.blocks import Rows, open_log
 from diet_ray.memory.dataset import load_memory
 from diet_ray.training.student import Examples

@@ -13,8 +13,8 @@ import pytest
 from deltalake import write_deltalake
 from small_run import bytes_of
 
+from diet_ray.engine.data import fan_out
 from diet_ray.errors import BadInputError, ConfigError, SchemaError
-from diet_ray.fan_out import fan_out
 from diet_ray.logs.blocks import open_log
 from diet_ray.logs.ingestion import sources
 from diet_ray.logs.ingestion.encode import Edges

@@ -7,10 +7,11 @@ import pytest
 import torch
 from synthetic import rows, schema
 
-from diet_ray.baselines import as_examples
 from diet_ray.candidates import CandidateSpec
 from diet_ray.config import ReferenceConfig, StudentConfig
-from diet_ray.judge import Verdict, judge, standings
+from diet_ray.judge.baselines import as_examples
+from diet_ray.judge.standings import standings
+from diet_ray.judge.verdict import Verdict, judge
 from diet_ray.training.predictor import Predictor
 from diet_ray.training.reference import Reference, train_pass
 from diet_ray.training.workers import Solo

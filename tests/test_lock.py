@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 from small_run import config, stage_bytes
 
-from diet_ray import engine
 from diet_ray.cli.distill import _gone_unless_begun
 from diet_ray.config import StreamConfig
 from diet_ray.distill.local import LocalEngine
 from diet_ray.distill.pipeline import run_stream
+from diet_ray.engine import train as engine
 from diet_ray.errors import ConfigError, DietError, LockedError
 from diet_ray.logs.blocks import open_log
 from diet_ray.memory.events import Events

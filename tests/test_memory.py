@@ -19,10 +19,10 @@ from small_memory import memory_of, shards_of, units_of
 from diet_ray.candidates import build
 from diet_ray.config import StreamConfig
 from diet_ray.distill.sharded_memory import ShardedMemory
+from diet_ray.engine.owners import LostShardError, OwnedShards
 from diet_ray.errors import CorruptArtefactError
 from diet_ray.memory.run_folder import read_units
 from diet_ray.memory.units import Units, shard_of
-from diet_ray.owners import LostShardError, OwnedShards
 from diet_ray.storage.entries import check_file
 from diet_ray.storage.tensors import save_tensors
 from diet_ray.training.device import generator

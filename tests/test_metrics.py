@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import expit
 from sklearn.metrics import log_loss
 
-from diet_ray.metrics import auc, calibration, evaluate, gauc, logloss
+from diet_ray.judge.metrics import auc, calibration, evaluate, gauc, logloss
 
 # Few distinct users and scores, so that ties and one-class users are common.
 rows = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 1), st.integers(-3, 3)), min_size=1, max_size=40)

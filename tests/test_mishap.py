@@ -11,9 +11,9 @@ from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, Work
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 from safetensors import SafetensorError
 
+from diet_ray.engine.failures import explain, full
+from diet_ray.engine.owners import LostShardError
 from diet_ray.errors import BrokenOffError, CorruptArtefactError
-from diet_ray.mishap import explain, full
-from diet_ray.owners import LostShardError
 
 RUN = Path("runs/mine")
 GLOO = RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:39247")

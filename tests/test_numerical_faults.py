@@ -21,13 +21,13 @@ from diet_ray.config import SelectConfig, StreamConfig
 from diet_ray.distill.address import choose_active, draw_hard, example_losses, influence, reducible_loss
 from diet_ray.distill.select import Scored, sketch
 from diet_ray.errors import ConfigError
-from diet_ray.judge import Verdict, judge, standings
-from diet_ray.leaderboard import standings_rows
+from diet_ray.judge.leaderboard import plot_standings, standings_rows
+from diet_ray.judge.metrics import ONE_CLASS, evaluate, undefined
+from diet_ray.judge.standings import standings
+from diet_ray.judge.verdict import Verdict, judge
 from diet_ray.logs.blocks import Rows, open_log
 from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.verification import verify
-from diet_ray.metrics import ONE_CLASS, evaluate, undefined
-from diet_ray.report.page import plot_standings
 from diet_ray.report.summary import RunSummary, summarise
 from diet_ray.report.timeline import plot_stages
 from diet_ray.training.student import Examples, FlatNet

@@ -8,8 +8,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from diet_ray.engine.data import fan_out
 from diet_ray.errors import BadInputError
-from diet_ray.fan_out import fan_out
 from diet_ray.logs.blocks import open_log
 from diet_ray.logs.ingestion.ingest import ingest
 from diet_ray.logs.readers import READERS, avazu, criteo, published

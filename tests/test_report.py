@@ -13,9 +13,9 @@ import matplotlib.pyplot as plt
 import pytest
 
 from diet_ray.figures import mean_sd
-from diet_ray.judge import Standing
-from diet_ray.leaderboard import standings_rows
-from diet_ray.report.page import Section, picture, plot_standings, write_page
+from diet_ray.judge.leaderboard import plot_standings, standings_rows
+from diet_ray.judge.standings import Standing
+from diet_ray.report.page import Section, picture, write_page
 from diet_ray.report.summary import RunSummary, StageSummary
 from diet_ray.report.timeline import plot_stages
 

@@ -12,7 +12,7 @@ import yaml
 
 from diet_ray.candidates import CandidateSpec, default_pool
 from diet_ray.errors import ConfigError
-from diet_ray.search import SearchedSpec, Space, Suggest, SweepConfig, rungs
+from diet_ray.judge.search import SearchedSpec, Space, Suggest, SweepConfig, rungs
 from diet_ray.settings import load_yaml, parse
 
 MINE: dict[str, Any] = {

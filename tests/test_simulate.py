@@ -11,8 +11,8 @@ from small_run import bytes_of
 from typer.testing import CliRunner
 
 from diet_ray.cli import app
+from diet_ray.engine.data import fan_out
 from diet_ray.errors import ConfigError, CorruptArtefactError
-from diet_ray.fan_out import fan_out
 from diet_ray.logs.blocks import open_log
 from diet_ray.logs.simulation.config import SimulateConfig
 from diet_ray.logs.simulation.labels import true_probability
@@ -115,8 +115,8 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diet_ray.cluster.connect", lambda address, cpus: nullcontext())
-    monkeypatch.setattr("diet_ray.fan_out.fan_out", in_turn)
+    monkeypatch.setattr("diet_ray.engine.cluster.connect", lambda address, cpus: nullcontext())
+    monkeypatch.setattr("diet_ray.engine.data.fan_out", in_turn)
     file, out = tmp_path / "sim.yaml", tmp_path / "log"
     file.write_text(yaml.safe_dump({"rows": 500, "blocks": 9, "drift": 0.2, "tasks": {"buy": 0.1}}))
     command = ["--json", "simulate", "--config", str(file), "--out", str(out), "--blocks", "2", "--seed", "3"]

@@ -20,13 +20,14 @@ from typer.testing import CliRunner
 
 from diet_ray.candidates import CandidateFile, CandidateSpec
 from diet_ray.cli import app
+from diet_ray.engine.sweep_driver import Leaderboard, sweep
 from diet_ray.errors import ConfigError, CorruptArtefactError, DietError, ResourceError
-from diet_ray.judge import Verdict, judge, standings
+from diet_ray.judge.search import SearchConfig, SweepConfig
+from diet_ray.judge.standings import standings
+from diet_ray.judge.verdict import Verdict, judge
 from diet_ray.logs.blocks import open_log
 from diet_ray.memory.dataset import load_memory
-from diet_ray.search import SearchConfig, SweepConfig
 from diet_ray.settings import load_yaml
-from diet_ray.sweep import Leaderboard, sweep
 
 POOL = CandidateFile.model_validate(
     {

@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 import pytest
 from private_ray import environment
 
-from diet_ray import telemetry
+from diet_ray.engine import telemetry
+from diet_ray.engine.telemetry import METRICS, Telemetry
 from diet_ray.memory.events import read_events
 from diet_ray.report.progress import StreamState
-from diet_ray.telemetry import METRICS, Telemetry
 
 DASHBOARD = Path(__file__).parents[1] / "cluster" / "grafana-dashboard.json"
 DRIVER = """

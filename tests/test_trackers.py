@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
+from diet_ray.engine.sweep_driver import sweep
 from diet_ray.errors import ConfigError, ResourceError
-from diet_ray.search import SweepConfig
-from diet_ray.sweep import sweep
-from diet_ray.trackers import MLflowConfig, Trackers, TrackersConfig, open_trackers
+from diet_ray.judge.search import SweepConfig
+from diet_ray.judge.trackers import MLflowConfig, Trackers, TrackersConfig, open_trackers
 
 SERVER = os.environ.get("DIET_RAY_MLFLOW_SERVER") or str(Path(sysconfig.get_path("scripts")) / "mlflow")
 """The executable `mlflow`; the variable names one of another environment."""

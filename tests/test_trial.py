@@ -13,11 +13,11 @@ from synthetic import write_log
 
 from diet_ray.candidates import CandidateSpec
 from diet_ray.errors import ConfigError
-from diet_ray.judge import judge
+from diet_ray.judge.trial import Task, held_rows, held_score, run_trial
+from diet_ray.judge.verdict import judge
 from diet_ray.logs.blocks import open_log
 from diet_ray.memory.dataset import Memory, load_memory
 from diet_ray.training.holdout import held_out
-from diet_ray.trial import Task, held_rows, held_score, run_trial
 
 CPU = torch.device("cpu")
 DROPOUT = CandidateSpec(name="a", arch="dnn", params={"hidden": [8], "dropout": 0.4}, lr_scale=2.0)

@@ -9,10 +9,10 @@ import pytest
 from scipy import stats
 from scipy.special import logit
 
+from diet_ray.judge.metrics import auc, calibration, logloss
 from diet_ray.logs.blocks import Rows
 from diet_ray.logs.simulation.config import SimulateConfig
 from diet_ray.logs.simulation.labels import _latents, _parts, draw, true_probability
-from diet_ray.metrics import auc, calibration, logloss
 
 FIELDS = [
     {"name": "user", "size": 400, "zipf": 0.5, "start": 0.8, "new": 0.05},

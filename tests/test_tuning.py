@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from ray import tune
 
+from diet_ray.engine.tune import run_trials
 from diet_ray.errors import DietError
-from diet_ray.tuning import run_trials
 
 
 class Results(list[Any]):

@@ -58,8 +58,8 @@ def distill(
         blocks_to_distil(opened, stream)
     with options.working() as shown:
         # Here and not above: what imports Ray must wait until `connect` has said how private it is to be.
-        from diet_ray.engine import distil
-        from diet_ray.telemetry import telemetry
+        from diet_ray.engine.telemetry import telemetry
+        from diet_ray.engine.train import distil
 
         def distil_what_is_there(resume: bool) -> None:
             blocks = [(block.name, block.rows) for block in blocks_to_distil(open_log(stream.log), stream)]

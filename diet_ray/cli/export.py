@@ -40,6 +40,7 @@ def export(
     """
     options: Options = ctx.obj
     from diet_ray.figures import size
+    from diet_ray.judge.fidelity.words import trust_in
     from diet_ray.report.export import export_memory
     from diet_ray.report.progress import display
     from diet_ray.storage.places import is_uri
@@ -50,7 +51,7 @@ def export(
             out,
             units=units,
             ids=not without_ids,
-            fidelity=fidelity,
+            trust=trust_in(fidelity) if fidelity else None,
             licence=licence,
             on_fetch=shown.status,
         )

@@ -23,16 +23,17 @@ def fidelity(
     Example: diet-ray fidelity --config my_fidelity.yaml --out fidelity/mine
     """
     options: Options = ctx.obj
-    from diet_ray.fidelity.config import FidelityConfig
+    from diet_ray.judge.fidelity.config import FidelityConfig
     from diet_ray.report.progress import Counted
     from diet_ray.settings import load_yaml
 
     bench = load_yaml(FidelityConfig, config)
     with options.working() as shown:
-        from diet_ray.fidelity.bench import fidelity as run_fidelity
-        from diet_ray.fidelity.page import tables_to_print
+        from diet_ray.engine.bench_driver import fidelity as run_fidelity
+        from diet_ray.judge.fidelity.page import tables_to_print, write_report
 
         result, cost = run_fidelity(bench, out, Counted(shown))
+        write_report(out, result, cost)
     options.result(
         {"fidelity": result, "cost": cost},
         *tables_to_print(result, cost),

@@ -101,7 +101,7 @@ class Options:
     @contextmanager
     def working(self) -> Iterator[Display]:
         """A display, and Ray, for the length of the body."""
-        from diet_ray.cluster import connect
+        from diet_ray.engine.cluster import connect
         from diet_ray.report.progress import display
 
         with display(quiet=self.quiet) as shown, connect(self.address, self.cpus):

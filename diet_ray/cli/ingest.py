@@ -69,7 +69,7 @@ def ingest(
     length = _block_length(by or natural)
     with options.working() as shown, _sources(what, source or [], out, shown) as sources:
         # Here and not above: what imports Ray must wait until `connect` has said how private it is to be.
-        from diet_ray.fan_out import fan_out
+        from diet_ray.engine.data import fan_out
         from diet_ray.logs.ingestion.append import append as run_append
         from diet_ray.logs.ingestion.ingest import ingest as run_ingest
 

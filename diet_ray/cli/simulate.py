@@ -37,7 +37,7 @@ def simulate(
     changes = {key: value for key, value in given.items() if value is not None}
     asked = load_yaml(SimulateConfig, config, **changes) if config else parse(SimulateConfig, changes, where="simulate")
     with options.working() as shown:
-        from diet_ray.fan_out import fan_out
+        from diet_ray.engine.data import fan_out
         from diet_ray.logs.simulation.simulate import simulate as run_simulate
 
         run_simulate(asked, out, on_progress=Counted(shown), each=fan_out)

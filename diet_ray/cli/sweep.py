@@ -36,13 +36,13 @@ def sweep(
     """
     options: Options = ctx.obj
     from diet_ray.candidates import default_pool
+    from diet_ray.judge.search import SweepConfig
     from diet_ray.report.progress import Counted
-    from diet_ray.search import SweepConfig
     from diet_ray.settings import load_yaml
 
     config = load_yaml(SweepConfig, candidates) if candidates else SweepConfig.of(default_pool())
     with options.working() as shown:
-        from diet_ray.sweep import sweep as run_sweep
+        from diet_ray.engine.sweep_driver import sweep as run_sweep
 
         count = Counted(shown)
         board = run_sweep(

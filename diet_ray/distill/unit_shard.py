@@ -1,4 +1,4 @@
-"""One shard of the memory, and what a stage does to units where they live. No Ray here: `diet_ray.owners` puts shards into actors."""
+"""One shard of the memory, and what a stage does to units where they live; `diet_ray.engine.owners` puts shards into actors."""
 
 from __future__ import annotations
 

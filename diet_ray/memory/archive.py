@@ -20,7 +20,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from diet_ray.config import StreamConfig
-from diet_ray.errors import ConfigError, CorruptArtefactError, DietError, VersionError
+from diet_ray.errors import ConfigError, CorruptArtefactError, DietError, UnreachableError, VersionError
 from diet_ray.memory.archive_note import ArchiveNote, write_note
 from diet_ray.memory.layout import count_committed, stage_folder, stage_manifest
 from diet_ray.memory.manifests import StageManifest
@@ -29,7 +29,7 @@ from diet_ray.settings import parse_json, write_whole
 from diet_ray.storage.entries import FileEntry
 from diet_ray.storage.hashes import sha256
 from diet_ray.storage.lock import Owner, locked
-from diet_ray.storage.remote import Interrupted, Remote, UnreachableError
+from diet_ray.storage.remote import Interrupted, Remote
 from diet_ray.storage.remote_lock import archive_locked, check_held
 
 POLL_SECONDS = 2.0

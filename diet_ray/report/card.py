@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import yaml
 
-from diet_ray.fidelity.config import MEMORIES
-from diet_ray.fidelity.measures import MEASURES
-from diet_ray.fidelity.result import FidelityResult
-from diet_ray.fidelity.words import KEY, cells
 from diet_ray.memory.lineage import Lineage
-
-if TYPE_CHECKING:
-    from diet_ray.report.export_manifest import ExportManifest
+from diet_ray.report.export_manifest import ExportManifest
 
 
-def card(about: ExportManifest, found: Lineage, fidelity: FidelityResult | None) -> str:
+def card(about: ExportManifest, found: Lineage, trust: str | None) -> str:
     """The card of an export, with the header by which data set hubs read it.
 
     Args:
         about: the export.
         found: the memory and its stages.
-        fidelity: what a bench on the same log found, if there is one.
+        trust: what a bench on the same log says of how far to trust the memory, if there was one.
     """
     # Hubs know licences by a list of their own; what was given is free text.
     licence = {"license": "other", "license_name": about.licence} if about.licence else {"license": "unknown"}
@@ -39,7 +31,11 @@ def card(about: ExportManifest, found: Lineage, fidelity: FidelityResult | None)
         _files(about),
         _making(about, found),
         _training(about),
-        _trust(about, fidelity),
+        "## How far to trust it\n\n"
+        + (
+            trust
+            or "No measurement of fidelity was given with this export. Judge it on real rows before you rely on it."
+        ),
         "## Licence\n\n"
         + (
             f"Licence of the source log: {about.licence}."
@@ -138,30 +134,6 @@ def _training(about: ExportManifest) -> str:
         f"{1 - student.draw:g} of the soft label and {student.draw:g} of a 0 or 1 that is drawn with its probability, because candidates "
         "are told apart by how they bear a real log's noise. `x` stays as it is."
     )
-
-
-def _trust(about: ExportManifest, result: FidelityResult | None) -> str:
-    heading = "## How far to trust it\n\n"
-    if result is None:
-        return (
-            heading
-            + "No measurement of fidelity was given with this export. Judge it on real rows before you rely on it."
-        )
-    lines = [
-        f"{len(result.candidates)} nets were trained on the full log ({result.rows:,} rows, {len(result.blocks)} blocks) and on sets of "
-        f"{result.ratio:.3g} of its rows for {result.student.steps} steps, {result.seeds} seeds each, and judged on {result.test_rows:,} "
-        "later rows. The memories there were made anew for each seed: the figures are of the method on this log, not of these very "
-        f"{about.units:,} units. With 95 % intervals:",
-    ]
-    for task in result.tasks:
-        titles = [MEASURES[name].title for name in KEY]
-        lines += ["", f"| {task}: trained on | units | {' | '.join(titles)} |", "|---|---|" + "---|" * len(titles)]
-        for one in result.sets:
-            if one.method is None or one.method.rows in MEMORIES or one.method.rows == "random":
-                lines.append(
-                    f"| {one.name} | {one.units:,} | {' | '.join(cells(one.fidelity[task]['all'], KEY, ' '))} |"
-                )
-    return heading + "\n".join(lines)
 
 
 def _privacy(about: ExportManifest) -> str:

@@ -10,6 +10,7 @@ The same memory and options give the same bytes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,7 +19,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from diet_ray.errors import ConfigError
-from diet_ray.fidelity.result import FidelityResult
 from diet_ray.memory.dataset import Memory
 from diet_ray.memory.download import OnFetch, fetched
 from diet_ray.memory.lineage import trace
@@ -26,7 +26,7 @@ from diet_ray.memory.units import Units
 from diet_ray.report.card import card
 from diet_ray.report.export_manifest import ExportManifest
 from diet_ray.seeds import derive_seed, uniform_by_id
-from diet_ray.settings import parse_json, write_json
+from diet_ray.settings import write_json
 from diet_ray.storage.arrays import column_of
 from diet_ray.storage.entries import FileEntry, file_entry
 from diet_ray.storage.hashes import sha256
@@ -43,7 +43,7 @@ def export_memory(
     *,
     units: int | None = None,
     ids: bool = True,
-    fidelity: Path | None = None,
+    trust: Callable[[ExportManifest], str] | None = None,
     licence: str | None = None,
     on_fetch: OnFetch | None = None,
 ) -> ExportManifest:
@@ -54,23 +54,18 @@ def export_memory(
         out: folder to make. It appears complete or not at all.
         units: how many units to keep (see `prune`); by default all.
         ids: whether ids, unit ids and the table go along. Without them the units are shuffled, since their order tells of time.
-        fidelity: `fidelity.json` of a bench on the same log, for the card.
+        trust: says in Markdown how far to trust the export, for the card; see `diet_ray.judge.fidelity.words.trust_in`.
         licence: of the source log, for the card.
         on_fetch: told how far an archive is fetched.
 
     Raises:
-        ConfigError: `out` exists, `units` is out of range, the bench was of another log, or the archive cannot be reached.
+        ConfigError: `out` exists, `units` is out of range, or the archive cannot be reached.
         CorruptArtefactError: there is no committed stage, or a file is damaged.
     """
     found = trace(fetched(path, lineage=True, on_fetch=on_fetch))
     memory, stage = found.memory, found.memory.stage
     if units is not None and not 1 <= units <= len(memory):
         raise ConfigError(f"--units: {units} asked for, but the memory has {len(memory)}; ask for 1 to {len(memory)}")
-    result = parse_json(FidelityResult, fidelity) if fidelity else None
-    if result and result.log != stage.log_schema.name:
-        raise ConfigError(
-            f"--fidelity: {fidelity} is of the log {result.log!r}, the memory of {stage.log_schema.name!r}; give that log's"
-        )
     kept = np.arange(len(memory)) if units is None else prune(memory.units, units)
     if not ids:
         kept = kept[np.argsort(uniform_by_id(memory.units.unit_id[kept], derive_seed(stage.config.seed, "export")))]
@@ -100,7 +95,7 @@ def export_memory(
             columns=_columns(memory, ids),
             files=files,
         )
-        (folder / "README.md").write_text(card(manifest, found, result), encoding="utf-8")
+        (folder / "README.md").write_text(card(manifest, found, trust(manifest) if trust else None), encoding="utf-8")
         write_json(folder / "manifest.json", manifest)
     return manifest
 

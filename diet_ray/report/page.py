@@ -14,7 +14,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
-    from diet_ray.judge import Standing
+    pass
 
 
 @dataclass
@@ -89,32 +89,3 @@ def panel(figure: Figure, path: Path, alt: str) -> Panel:
     source = "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
     width, height = (round(96 * inches) for inches in figure.get_size_inches())
     return Panel(source, alt, width, height)
-
-
-def plot_standings(lines: list[Standing], task: str) -> Figure:
-    """AUC and LogLoss of each candidate, one mark per way of training, with a bar of one standard deviation over seeds."""
-    candidates = list(dict.fromkeys(line.candidate for line in lines))
-    methods = list(dict.fromkeys(line.trained_on for line in lines))
-    figure, axes = plt.subplots(1, 2, figsize=(10, 1.5 + 0.42 * len(candidates)), sharey=True, layout="constrained")
-    for axis, metric, name in zip(axes, ("auc", "logloss"), ("AUC", "LogLoss (nats)"), strict=True):
-        for number, method in enumerate(methods):
-            of_method = [line for line in lines if line.trained_on == method]
-            offset = 0.6 * ((number + 0.5) / len(methods) - 0.5)
-            axis.errorbar(
-                [line.mean[task][metric] for line in of_method],
-                [candidates.index(line.candidate) + offset for line in of_method],
-                xerr=[
-                    0.0 if line.sd[task][metric] != line.sd[task][metric] else line.sd[task][metric]
-                    for line in of_method
-                ],
-                fmt="osD^vPX"[number % 7],
-                markersize=5,
-                capsize=2,
-                label=method,
-            )
-        axis.set_xlabel(f"{task}: {name}")
-        axis.grid(axis="x", alpha=0.3)
-    axes[0].set_yticks(range(len(candidates)), candidates)
-    axes[0].invert_yaxis()
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
-    return figure

@@ -183,7 +183,7 @@ def follow(run: Path, blocks: list[tuple[str, int]], shown: Display, hear: Hear 
         run: the run folder; it need not exist yet. Events that it holds already are not shown again.
         blocks: name and rows of each block to distil.
         shown: where to.
-        hear: who else is to know, such as `diet_ray.telemetry`.
+        hear: who else is to know, such as `diet_ray.engine.telemetry`.
     """
     path, committed = run / "events.jsonl", count_committed(run)
     state = StreamState(blocks, time.time(), before=committed, committed=committed)

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, SubTreeFileSystem
 
-from diet_ray.errors import ConfigError, CorruptArtefactError
+from diet_ray.errors import ConfigError, CorruptArtefactError, UnreachableError
 from diet_ray.settings import JSON_BYTES
 from diet_ray.storage.places import is_uri
 
@@ -28,10 +28,6 @@ CHUNK = 8 << 20
 
 class Interrupted(Exception):
     """Somebody set `Remote.stop` during an upload."""
-
-
-class UnreachableError(ConfigError):
-    """The store cannot be reached or refuses; it may be otherwise in a while."""
 
 
 class Remote:

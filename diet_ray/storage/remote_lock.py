@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 
+from diet_ray.errors import UnreachableError
 from diet_ray.storage.lock import Held, Owner, beating, found, refusal, taken_away, this_process
-from diet_ray.storage.remote import Remote, UnreachableError
+from diet_ray.storage.remote import Remote
 
 SETTLE_SECONDS = 2.0
 """How long a taker waits before it believes that the lock is its own."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -72,3 +73,14 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 def generator(seed: int, *purpose: str | int, device: torch.device | str = "cpu") -> torch.Generator:
     """A torch generator for one purpose, of draws on a device: a GPU draws other numbers than the CPU."""
     return torch.Generator(device).manual_seed(derive_seed(seed, *purpose))
+
+
+@contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """Let torch work with so many threads for the length of the body: they are part of what determines the bytes of a result."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

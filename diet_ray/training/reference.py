@@ -1,6 +1,6 @@
 """Stage step 1: the reference model phi_t, trained continually, one pass per block. No Ray here.
 
-The same pass trains a candidate on the full log with embeddings of its own (`diet_ray.baselines`), so that both see the log alike.
+The same pass trains a candidate on the full log with embeddings of its own (`diet_ray.judge.baselines`), so that both see the log alike.
 """
 
 from __future__ import annotations

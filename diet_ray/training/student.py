@@ -135,6 +135,72 @@ def student_order(n: int, config: StudentConfig, seed: int) -> Tensor:
     return batch_order(n, config.steps, config.batch_size, generator(seed, "order"))
 
 
+class Student:
+    """A candidate that learns from examples, as far at a time as it is asked to; pauses change nothing of what it learns.
+
+    Its random numbers are put aside between two steps, so that students may alternate in one process.
+
+    Attributes:
+        state: its parameters and moments, and the steps done.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        examples: Examples,
+        config: StudentConfig,
+        *,
+        seed: int,
+        lr_scale: float = 1.0,
+        order: Tensor | None = None,
+    ) -> None:
+        """Begin at the module's own parameters.
+
+        Args:
+            module: `[B, F, d]` -> `[B, T]`, on the examples' device; its parameters are read, not changed.
+            examples: what to learn from.
+            config: the horizon.
+            seed: of the batch order, of what is drawn of the labels, and of dropout.
+            lr_scale: the candidate's factor on `config.lr`.
+            order: the batches, where `examples` are only those of all that they name; by default the student's own (`student_order`).
+        """
+        self.examples, self.config, self.rate = examples, config, cosine(config, lr_scale)
+        self.device = examples.x.device
+        self.net = FlatNet(module)
+        self.order = student_order(len(examples), config, seed) if order is None else order
+        self.state = AdamState.start(self.net.initial())
+        self._labels = generator(seed, "labels", device=self.device)
+        with torch.random.fork_rng(devices=forked(self.device)):
+            torch.manual_seed(derive_seed(seed, "dropout"))
+            self._dropout = self._random_state()
+
+    @property
+    def theta(self) -> Tensor:
+        """`[P]`: its parameters now."""
+        return self.state.theta
+
+    def advance(self, to: int) -> None:
+        """Train until `to` steps are done, of at most `config.steps`."""
+        self.net.module.to(self.device).train()
+        with torch.random.fork_rng(devices=forked(self.device)):
+            torch.set_rng_state(self._dropout[0])
+            for device, random_state in zip(forked(self.device), self._dropout[1:], strict=True):
+                torch.cuda.set_rng_state(random_state, device)
+            self.state = run_steps(
+                self.net,
+                self.state,
+                self.examples,
+                self.order[self.state.step : to],
+                self.rate,
+                draw=self.config.draw,
+                rng=self._labels,
+            )
+            self._dropout = self._random_state()
+
+    def _random_state(self) -> list[Tensor]:
+        return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in forked(self.device))]
+
+
 def train_student(
     module: nn.Module,
     examples: Examples,
@@ -144,24 +210,10 @@ def train_student(
     lr_scale: float = 1.0,
     order: Tensor | None = None,
 ) -> Tensor:
-    """Train a candidate from its own initial parameters for exactly `config.steps` steps; returns `theta [P]`.
-
-    Args:
-        module: `[B, F, d]` -> `[B, T]`, on the examples' device; its parameters are read, not changed.
-        examples: what to learn from.
-        config: the horizon.
-        seed: of the batch order, of what is drawn of the labels, and of dropout.
-        lr_scale: the candidate's factor on `config.lr`.
-        order: the batches, where `examples` are only those of all that they name; by default the student's own (`student_order`).
-    """
-    device = examples.x.device
-    net, rng = FlatNet(module.train()), generator(seed, "labels", device=device)
-    if order is None:
-        order = student_order(len(examples), config, seed)
-    rate = cosine(config, lr_scale)
-    with torch.random.fork_rng(devices=forked(device)):
-        torch.manual_seed(derive_seed(seed, "dropout"))
-        return run_steps(net, AdamState.start(net.initial()), examples, order, rate, draw=config.draw, rng=rng).theta
+    """Train a candidate from its own initial parameters for exactly `config.steps` steps; returns `theta [P]` (see `Student`)."""
+    student = Student(module, examples, config, seed=seed, lr_scale=lr_scale, order=order)
+    student.advance(config.steps)
+    return student.theta
 
 
 @torch.no_grad()

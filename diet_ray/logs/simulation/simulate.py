@@ -47,7 +47,7 @@ def simulate(
         config: what to simulate.
         out: folder to make. It appears complete or not at all.
         on_progress: told of each shard done.
-        each: who draws the shards: this process, or a cluster (`diet_ray.engine.fan_out`), every node of which must see the same path.
+        each: who draws the shards: this process, or a cluster (`diet_ray.engine.fan_out`), every node of which must see the path.
 
     Raises:
         ConfigError: `out` exists already, or cannot be made.

@@ -1,21 +1,24 @@
-"""What to tell a user when work breaks off through nobody's mistake: a process or a node died, or a disk or the object store was full.
+"""Errors that cross Ray: the user's own, as JSON, and what to tell a user when work breaks off through nobody's mistake, because a
+process or a node died, or a disk or the object store was full.
 
-Such an error comes from the depths of Ray or of a library, wrapped several times and from all workers at once. Only where all of it can be
-explained in this way does it become one line; anything else is a bug of ours and keeps its traceback.
+An error of the second sort comes from the depths of Ray or of a library, wrapped several times and from all workers at once. Only where
+all of it can be explained in this way does it become one line; anything else is a bug of ours and keeps its traceback.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ray import exceptions
 from ray.train.v2._internal.exceptions import WorkerHealthCheckTimeoutError
 from safetensors import SafetensorError
 
-from diet_ray.errors import BrokenOffError, DietError
-from diet_ray.owners import LostShardError
+from diet_ray.engine.owners import LostShardError
+from diet_ray.errors import BadInputError, BrokenOffError, DietError
 
 _DIED = (
     LostShardError,
@@ -105,3 +108,29 @@ def _first_line(error: BaseException) -> str:
     # Ray's own errors say what they are in the first line, those of a task in the last.
     line = lines[-1 if isinstance(error, exceptions.RayTaskError) else 0] if lines else type(error).__name__
     return line.rstrip(".")[:200]
+
+
+def describe(error: DietError) -> str:
+    """An error as JSON, for a worker to hand over as a result: an exception that crosses Ray comes back wrapped."""
+    if isinstance(error, BadInputError):  # of a kind with more to it, such as `BadRows`, only what a user reads crosses
+        where = {"column": error.column, "remedy": error.remedy}
+        return json.dumps({"types": ["BadInputError"], "args": [error.file, error.problem], **where})
+    types = [kind.__name__ for kind in type(error).__mro__ if issubclass(kind, DietError)]
+    return json.dumps({"types": types, "args": [str(error)]})
+
+
+def restore(description: str) -> DietError:
+    """The error that `describe` described: of its own kind, or of the nearest one above that this process knows."""
+    described = json.loads(description)
+    known = {kind.__name__: kind for kind in _kinds(DietError)}
+    kind: Any = next(known[name] for name in described["types"] if name in known)
+    where = {key: described[key] for key in ("column", "remedy") if key in described}
+    error: DietError = kind(*described["args"], **where)
+    return error
+
+
+def _kinds(kind: type[DietError]) -> Iterator[type[DietError]]:
+    """An error's type and all below it."""
+    yield kind
+    for below in kind.__subclasses__():
+        yield from _kinds(below)

@@ -1,8 +1,8 @@
 """What a run says of itself to Prometheus, through Ray's own metrics agents; `cluster/grafana-dashboard.json` draws it.
 
 The process that drives the run hears its events (`diet_ray.report.progress.follow`) and hands figures to Ray, which exports each under
-its name with `ray_` in front, at the metrics port of the node where the driver is. They stay there as long as the driver is connected: under
-`diet-ray distill --follow` between two blocks too. Nothing of the result depends on them.
+its name with `ray_` in front, at the metrics port of the node where the driver is. They stay there as long as the driver is connected:
+under `diet-ray distill --follow` between two blocks too. Nothing of the result depends on them.
 """
 
 from __future__ import annotations

@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from diet_ray.baselines import as_examples, random_rows
-from diet_ray.coreset import Method as CoresetMethod
-from diet_ray.coreset import choose_by_features, grand
 from diet_ray.distill.local import LocalEngine
 from diet_ray.distill.select import Scored, choose, sketch
 from diet_ray.errors import BadInputError
-from diet_ray.fidelity.config import MEMORIES
-from diet_ray.fidelity.plan import Bench, TrainingSet
+from diet_ray.judge.baselines import as_examples, random_rows
+from diet_ray.judge.fidelity.config import MEMORIES
+from diet_ray.judge.fidelity.coreset import Method as CoresetMethod
+from diet_ray.judge.fidelity.coreset import choose_by_features, grand
+from diet_ray.judge.fidelity.plan import Bench, TrainingSet
 from diet_ray.logs.blocks import BlockManifest, Rows
 from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.layout import stage_folder
@@ -38,7 +38,7 @@ BY_SCORE = {"top-el2n": "top", "ccs": "ccs"}
 """Selections that the stream itself offers, with their name in its config."""
 
 BY_FEATURES: dict[str, CoresetMethod] = {"herding": "herding", "k-center": "k_center"}
-"""Selections by geometry, with their name in `diet_ray.coreset`."""
+"""Selections by geometry, with their name in `diet_ray.judge.fidelity.coreset`."""
 
 
 def examples(bench: Bench, one: TrainingSet) -> tuple[Examples, Tensor]:

@@ -7,16 +7,19 @@ import math
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
+from matplotlib.figure import Figure
 from pydantic import Field as Key
 from rich.table import Column, Table
 
 from diet_ray.config import StudentConfig
 from diet_ray.errors import DietError
 from diet_ray.figures import mean_sd
-from diet_ray.judge import Standing, Verdict
+from diet_ray.judge.standings import Standing
+from diet_ray.judge.verdict import Verdict
 from diet_ray.settings import Metric, Settings
 
 METRICS = ("auc", "logloss", "gauc", "calibration")
@@ -67,8 +70,8 @@ class Leaderboard(Settings):
     candidates: dict[str, dict[str, Any]] = Key(default_factory=dict)
     """What each candidate is, by name, with what was drawn for it."""
     scores: dict[str, Metric] = Key(default_factory=dict)
-    """Each candidate's score on held-out rows at the end (`diet_ray.trial.Score`), where a search needed it. Who chooses by it has not
-    chosen on the block that judges."""
+    """Each candidate's score on held-out rows at the end (see `Score`), where a search needed it. Who chooses by it has not chosen on the
+    block that judges."""
     stopped: list[Stopped] = Key(default_factory=list)
     """Candidates given up early."""
     failed: list[Failed] = Key(default_factory=list)
@@ -174,3 +177,32 @@ def write_tables(out: Path, board: Leaderboard) -> None:
         table = pa.Table.from_pylist(rows)
         pq.write_table(table, out / f"{name}.parquet")
         pa.csv.write_csv(table, out / f"{name}.csv")
+
+
+def plot_standings(lines: list[Standing], task: str) -> Figure:
+    """AUC and LogLoss of each candidate, one mark per way of training, with a bar of one standard deviation over seeds."""
+    candidates = list(dict.fromkeys(line.candidate for line in lines))
+    methods = list(dict.fromkeys(line.trained_on for line in lines))
+    figure, axes = plt.subplots(1, 2, figsize=(10, 1.5 + 0.42 * len(candidates)), sharey=True, layout="constrained")
+    for axis, metric, name in zip(axes, ("auc", "logloss"), ("AUC", "LogLoss (nats)"), strict=True):
+        for number, method in enumerate(methods):
+            of_method = [line for line in lines if line.trained_on == method]
+            offset = 0.6 * ((number + 0.5) / len(methods) - 0.5)
+            axis.errorbar(
+                [line.mean[task][metric] for line in of_method],
+                [candidates.index(line.candidate) + offset for line in of_method],
+                xerr=[
+                    0.0 if line.sd[task][metric] != line.sd[task][metric] else line.sd[task][metric]
+                    for line in of_method
+                ],
+                fmt="osD^vPX"[number % 7],
+                markersize=5,
+                capsize=2,
+                label=method,
+            )
+        axis.set_xlabel(f"{task}: {name}")
+        axis.grid(axis="x", alpha=0.3)
+    axes[0].set_yticks(range(len(candidates)), candidates)
+    axes[0].invert_yaxis()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
+    return figure

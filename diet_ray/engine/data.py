@@ -16,7 +16,8 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 
-from diet_ray.errors import DietError, describe, restore
+from diet_ray.engine.failures import describe, restore
+from diet_ray.errors import DietError
 
 
 @dataclass(frozen=True)

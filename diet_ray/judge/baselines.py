@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import ReferenceConfig, StudentConfig
-from diet_ray.judge import Clock, Verdict, predict_rows, verdict
+from diet_ray.judge.verdict import Clock, Verdict, predict_rows, verdict
 from diet_ray.logs.blocks import BlockManifest, Log, Rows
 from diet_ray.seeds import derive_seed, uniform_by_id
 from diet_ray.training.adam import AdamState

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from diet_ray.candidates import CandidateSpec
 from diet_ray.config import StudentConfig
-from diet_ray.fidelity.config import Method
-from diet_ray.fidelity.measures import Interval
+from diet_ray.judge.fidelity.config import Method
+from diet_ray.judge.fidelity.measures import Interval
 from diet_ray.settings import Metric, Settings
 
 CEILING = "full log, other seeds"
@@ -21,7 +21,7 @@ Values = dict[str, dict[str, list[Metric]]]
 """`{task: {auc | logloss (nats) | gauc | calibration: [one per seed, the mean of its students]}}`."""
 
 Measured = dict[str, dict[str, dict[str, Interval]]]
-"""`{task: {group: {measure: interval}}}`; the measures are those of `diet_ray.fidelity.measures.MEASURES`."""
+"""`{task: {group: {measure: interval}}}`; the measures are those of `diet_ray.judge.fidelity.measures.MEASURES`."""
 
 
 class Scores(Settings):

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from diet_ray.fidelity.config import Method
-from diet_ray.fidelity.measures import CHANCE
-from diet_ray.fidelity.result import CEILING, CostResult, Scores, StagePoint
+from diet_ray.judge.fidelity.config import Method
+from diet_ray.judge.fidelity.measures import CHANCE
+from diet_ray.judge.fidelity.result import CEILING, CostResult, Scores, StagePoint
 
 FAMILIES = {
     ("memory", "drawn"): "#0072b2",

@@ -13,10 +13,10 @@ from pydantic import ValidationError, field_validator, model_validator
 
 from diet_ray.candidates import CandidateFile, CandidateSpec, architectures, import_modules
 from diet_ray.errors import ConfigError
+from diet_ray.judge.trackers import TrackersConfig
 from diet_ray.seeds import derive_seed
 from diet_ray.settings import Settings, parse_json, write_json
 from diet_ray.storage.hashes import content_hash
-from diet_ray.trackers import TrackersConfig
 
 REDUCTION = 3
 """ASHA goes on with the best third of the candidates at each rung."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +11,8 @@ from torch import Tensor, nn
 
 from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import StudentConfig
+from diet_ray.judge.metrics import evaluate, undefined
 from diet_ray.logs.blocks import Rows
-from diet_ray.metrics import ONE_CLASS, evaluate, undefined
 from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed
 from diet_ray.settings import Metric, Settings
@@ -45,17 +44,18 @@ class Verdict(Settings):
 
 
 class Clock:
-    """CPU and wall seconds of a `with` body."""
+    """CPU and wall seconds of all `with` bodies so far."""
 
-    cpu: float
-    wall: float
+    def __init__(self) -> None:
+        self.cpu, self.wall = 0.0, 0.0
 
     def __enter__(self) -> Clock:
         self._began = time.process_time(), time.perf_counter()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.cpu, self.wall = time.process_time() - self._began[0], time.perf_counter() - self._began[1]
+        self.cpu += time.process_time() - self._began[0]
+        self.wall += time.perf_counter() - self._began[1]
 
 
 def judge(
@@ -118,67 +118,3 @@ def verdict(
         train_wall_seconds=round(clock.wall, 4),
         parameters=parameters,
     )
-
-
-class Standing(Settings):
-    """One line of a leaderboard: a candidate on a training set, over its seeds."""
-
-    candidate: str
-    arch: str
-    trained_on: str
-    seeds: int
-    """Number of seeds."""
-    mean: dict[str, dict[str, Metric]]
-    """`{task: {metric: mean over seeds}}`."""
-    sd: dict[str, dict[str, Metric]]
-    """`{task: {metric: standard deviation over seeds}}`, nan for one seed."""
-    undefined: dict[str, dict[str, str]] = Key(default_factory=dict)
-    """`{task: {metric: reason}}` of the means that are nan, by the first seed that lacks one."""
-    train_seconds: float
-    """Mean CPU seconds of the training."""
-    parameters: int
-
-
-def standings(verdicts: list[Verdict]) -> list[Standing]:
-    """One line per candidate and training set, the best first: by mean AUC over the tasks, then by name.
-
-    A task of which the judging rows have one label alone orders nobody. A candidate whose predictions are not finite comes last.
-    """
-    groups: dict[tuple[str, str], list[Verdict]] = {}
-    for one in verdicts:
-        groups.setdefault((one.candidate, one.trained_on), []).append(one)
-    lines = [_standing(group) for group in groups.values()]
-    return sorted(lines, key=_place)
-
-
-def _standing(group: list[Verdict]) -> Standing:
-    first = group[0]
-
-    reasons: dict[str, dict[str, str]] = {}
-    for one in group:
-        for task, found in one.undefined.items():
-            reasons[task] = {**found, **reasons.get(task, {})}
-
-    def over_seeds(how: Any) -> dict[str, dict[str, float]]:
-        return {
-            task: {metric: float(how([one.metrics[task][metric] for one in group])) for metric in metrics}
-            for task, metrics in first.metrics.items()
-        }
-
-    return Standing(
-        candidate=first.candidate,
-        arch=first.arch,
-        trained_on=first.trained_on,
-        seeds=len(group),
-        mean=over_seeds(np.mean),
-        sd=over_seeds(lambda values: np.std(values, ddof=1) if len(values) > 1 else float("nan")),
-        undefined=reasons,
-        train_seconds=float(np.mean([one.train_seconds for one in group])),
-        parameters=first.parameters,
-    )
-
-
-def _place(line: Standing) -> tuple[float, str, str]:
-    aucs = [m["auc"] for task, m in line.mean.items() if line.undefined.get(task, {}).get("auc") != ONE_CLASS]
-    auc = float(np.mean(aucs)) if aucs else float("nan")
-    return (-auc if auc == auc else 1.0, line.candidate, line.trained_on)

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import torch
 
-from diet_ray.baselines import frozen_log, full_log, sample_own
 from diet_ray.candidates import CandidateSpec
-from diet_ray.fidelity.config import FULL
-from diet_ray.fidelity.plan import Bench, Training, TrainingSet
-from diet_ray.fidelity.reduced import examples, reference, sample
-from diet_ray.judge import Verdict, judge
+from diet_ray.judge.baselines import frozen_log, full_log, sample_own
+from diet_ray.judge.fidelity.config import FULL
+from diet_ray.judge.fidelity.plan import Bench, Training, TrainingSet
+from diet_ray.judge.fidelity.reduced_sets import examples, reference, sample
+from diet_ray.judge.verdict import Verdict, judge
 from diet_ray.logs.blocks import Rows
 from diet_ray.seeds import derive_seed
 from diet_ray.settings import parse_json, write_json

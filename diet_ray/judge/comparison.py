@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import ray
-import torch
 from rich.table import Table
 
-from diet_ray.baselines import FULL, HARD_OWN, SOFT, as_examples, full_log, random_rows, sample_own
 from diet_ray.candidates import CandidateSpec
-from diet_ray.judge import Verdict, judge
+from diet_ray.judge.baselines import FULL, HARD_OWN, SOFT, as_examples, full_log, random_rows, sample_own
+from diet_ray.judge.verdict import Verdict, judge
 from diet_ray.logs.blocks import Log, open_log
+from diet_ray.mapper import Mapper, in_turn
 from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.layout import stage_folder
 from diet_ray.seeds import derive_seed
 from diet_ray.settings import Settings
 from diet_ray.storage.entries import check_file
 from diet_ray.storage.tensors import load_tensors
+from diet_ray.training.device import torch_threads
 from diet_ray.training.predictor import Predictor
 
 
@@ -76,8 +75,9 @@ def compare(
     *,
     seeds: int,
     on_progress: Callable[[int, int], None] | None = None,
+    each: Mapper = in_turn,
 ) -> list[Verdict]:
-    """Train each candidate in each of the ways `methods`, as Ray tasks, and judge it on the block after the memory's last.
+    """Train each candidate in each of the ways `methods`, and judge it on the block after the memory's last.
 
     The random rows are as many as the memory has units, drawn uniformly from all blocks that it has seen, anew for each seed. All but
     the full log train for the memory's horizon. `HARD` and `SOFT` see the rows through the reference's embeddings, as the memory's
@@ -89,15 +89,20 @@ def compare(
         methods: of `FULL`, `HARD_OWN`, `HARD`, `SOFT`.
         seeds: seeds per candidate and method, 0 to `seeds - 1`.
         on_progress: called with the number of trainings done and their total.
+        each: who trains: this process, or a cluster (`diet_ray.engine.fan_out`).
     """
-    work = [(spec, method, seed) for method in methods for spec in specs for seed in range(seeds)]
-    pending = [_train_elsewhere.remote(str(run), spec.model_dump_json(), method, seed) for spec, method, seed in work]
-    waiting = list(pending)
-    while waiting:
-        _, waiting = ray.wait(waiting)
+    work = [
+        Comparison(run=str(run), candidate=spec, method=method, seed=seed).model_dump_json()
+        for method in methods
+        for spec in specs
+        for seed in range(seeds)
+    ]
+    verdicts = []
+    for done, verdict in enumerate(each(train_described, work), start=1):
+        verdicts.append(Verdict.model_validate_json(verdict))
         if on_progress:
-            on_progress(len(pending) - len(waiting), len(pending))
-    return [Verdict.model_validate_json(found) for found in ray.get(pending)]
+            on_progress(done, len(work))
+    return verdicts
 
 
 def train_otherwise(run: Path, spec: CandidateSpec, method: str, seed: int) -> Verdict:
@@ -116,7 +121,17 @@ def train_otherwise(run: Path, spec: CandidateSpec, method: str, seed: int) -> V
     return judge(spec, examples, memory.table, rows, log.schema, student, seed=seed, trained_on=method)
 
 
-@ray.remote(num_cpus=1)
-def _train_elsewhere(run: str, spec: str, method: str, seed: int) -> Any:
-    torch.set_num_threads(1)
-    return train_otherwise(Path(run), CandidateSpec.model_validate_json(spec), method, seed).model_dump_json()
+class Comparison(Settings):
+    """One training of `compare`, as it travels."""
+
+    run: str
+    candidate: CandidateSpec
+    method: str
+    seed: int
+
+
+def train_described(description: str) -> bytes:
+    """A call of the mapper: the training that a `Comparison` describes."""
+    todo = Comparison.model_validate_json(description)
+    with torch_threads(1):
+        return train_otherwise(Path(todo.run), todo.candidate, todo.method, todo.seed).model_dump_json().encode()

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from rich.table import Column, Table
 
-from diet_ray.fidelity.measures import MEASURES
-from diet_ray.fidelity.panels import Pictures
-from diet_ray.fidelity.plots import mean_and_sd
-from diet_ray.fidelity.result import CEILING, CostResult, FidelityResult
-from diet_ray.fidelity.words import KEY, MEANINGS, NEXT, at_own_ratio, cells, lead, protocol, times
 from diet_ray.figures import mean_sd, number
+from diet_ray.judge.fidelity.measures import MEASURES
+from diet_ray.judge.fidelity.pictures import Pictures
+from diet_ray.judge.fidelity.plots import mean_and_sd
+from diet_ray.judge.fidelity.result import CEILING, CostResult, FidelityResult
+from diet_ray.judge.fidelity.words import KEY, MEANINGS, NEXT, at_own_ratio, cells, lead, protocol, times
 from diet_ray.report.page import Section, write_page
 
 THEMES = {

@@ -20,15 +20,15 @@ from diet_ray.distill.pipeline import blocks_to_distil, check_nets, run_stream
 from diet_ray.distill.score import ShardScorer, score_alone
 from diet_ray.distill.select import Sketch, merge_as_they_come
 from diet_ray.distill.sharded_memory import ShardedMemory
-from diet_ray.errors import DietError, ResourceError, describe, restore
-from diet_ray.fan_out import Pool, fan_out
+from diet_ray.engine.data import Pool, fan_out
+from diet_ray.engine.failures import describe, explain, restore
+from diet_ray.engine.owners import OwnedShards
+from diet_ray.errors import DietError, ResourceError
 from diet_ray.logs.blocks import BlockManifest, Log, Shard, open_log
 from diet_ray.memory.events import Events
 from diet_ray.memory.layout import RECORDS
 from diet_ray.memory.manifests import StageManifest
 from diet_ray.memory.run_folder import committed_stages, open_run
-from diet_ray.mishap import explain
-from diet_ray.owners import OwnedShards
 from diet_ray.storage.lock import locked
 from diet_ray.training.device import device_of, gpu_fault
 from diet_ray.training.workers import Crew, Group, Solo

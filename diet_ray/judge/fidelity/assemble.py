@@ -9,8 +9,8 @@ from functools import partial
 import numpy as np
 
 from diet_ray.candidates import CandidateSpec
-from diet_ray.fidelity.config import FULL, MEMORIES, Method
-from diet_ray.fidelity.measures import (
+from diet_ray.judge.fidelity.config import FULL, MEMORIES, Method
+from diet_ray.judge.fidelity.measures import (
     Bootstrap,
     Noise,
     Table,
@@ -20,9 +20,9 @@ from diet_ray.fidelity.measures import (
     seed_means,
     seed_noise,
 )
-from diet_ray.fidelity.plan import Bench, Training, TrainingSet
-from diet_ray.fidelity.reduced import sample
-from diet_ray.fidelity.result import (
+from diet_ray.judge.fidelity.plan import Bench, Training, TrainingSet
+from diet_ray.judge.fidelity.reduced_sets import sample
+from diet_ray.judge.fidelity.result import (
     CEILING,
     GROUPS,
     CandidateCost,
@@ -35,8 +35,8 @@ from diet_ray.fidelity.result import (
     StagePoint,
     Values,
 )
-from diet_ray.fidelity.training import read_verdict
-from diet_ray.judge import Verdict
+from diet_ray.judge.fidelity.verdicts import read_verdict
+from diet_ray.judge.verdict import Verdict
 from diet_ray.memory.run_folder import read_stage
 from diet_ray.report.summary import summarise
 from diet_ray.storage.hashes import versions

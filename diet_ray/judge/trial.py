@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,16 +12,15 @@ from torch import Tensor
 from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import StudentConfig
 from diet_ray.errors import ConfigError
-from diet_ray.judge import Clock, Verdict, predict_rows, verdict
+from diet_ray.judge.metrics import auc
+from diet_ray.judge.verdict import Clock, Verdict, predict_rows, verdict
 from diet_ray.logs.blocks import Log, Rows, block_sha256
 from diet_ray.memory.dataset import Memory
-from diet_ray.metrics import auc
 from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed
 from diet_ray.settings import Settings
-from diet_ray.training.adam import AdamState
 from diet_ray.training.holdout import GUARD_SHARE, held_out
-from diet_ray.training.student import Examples, FlatNet, cosine, run_steps, student_order
+from diet_ray.training.student import Examples, Student
 
 LAST_SHARE = 0.1
 """Share of the last block that scores where nothing was held out of it: its latest rows."""
@@ -46,7 +44,7 @@ class Outcome(Settings):
 
 
 @dataclass(frozen=True)
-class Task:
+class TrialContext:
     """What all trials of a sweep share."""
 
     examples: Examples
@@ -73,20 +71,20 @@ class Report:
     """One per seed, at the horizon."""
 
 
-def run_trial(spec: CandidateSpec, seeds: list[int], task: Task, device: torch.device) -> Iterator[Report]:
-    """Train one student per seed side by side, and report at each of the task's steps.
+def run_trial(spec: CandidateSpec, seeds: list[int], context: TrialContext, device: torch.device) -> Iterator[Report]:
+    """Train one student per seed side by side, and report at each of the context's steps.
 
     On the CPU a verdict is that of `judge`, whatever the reports in between; a GPU draws labels and dropout by other numbers.
     """
-    on = task.examples.to(device)
-    students = [_Paced(spec, on, task, seed, device) for seed in seeds]
-    for step in task.steps:
+    on = context.examples.to(device)
+    students = [_TimedStudent(spec, on, context, seed, device) for seed in seeds]
+    for step in context.steps:
         for student in students:
             student.advance(step)
         score, verdicts = float("nan"), []
-        if task.held is not None:
-            score = float(np.mean([held_score(student.predict(task.held), task.held) for student in students]))
-        if step == task.steps[-1]:
+        if context.held is not None:
+            score = float(np.mean([held_score(student.predict(context.held), context.held) for student in students]))
+        if step == context.steps[-1]:
             verdicts = [student.verdict() for student in students]
         yield Report(step, score, verdicts)
 
@@ -132,57 +130,32 @@ def _scored(rows: Rows) -> list[int]:
     return [t for t in range(rows.labels.shape[1]) if len(np.unique(rows.labels[:, t])) == 2]
 
 
-class _Paced:
-    """`train_student` in parts: the same steps, with pauses. Its random numbers are put aside in each, so that students may alternate."""
+class _TimedStudent:
+    """A student of a candidate with the time that it has trained, measured on the rows of the context."""
 
-    def __init__(self, spec: CandidateSpec, examples: Examples, task: Task, seed: int, device: torch.device) -> None:
-        self.spec, self.task, self.seed, self.device = spec, task, seed, device
-        self.examples = examples
-        n_tasks, student = task.schema.n_tasks, task.student
-        self.module = build(spec, task.schema.field_names, task.table.shape[1], n_tasks, derive_seed(seed, "candidate"))
-        self.net = FlatNet(self.module.to(device))
-        train = derive_seed(seed, "train")
-        self.labels = torch.Generator(device).manual_seed(derive_seed(train, "labels"))
-        self.order = student_order(len(examples), student, train)
-        self.state = AdamState.start(self.net.initial())
-        self.cuda = [device] if device.type == "cuda" else []
-        with torch.random.fork_rng(devices=self.cuda):
-            torch.manual_seed(derive_seed(train, "dropout"))
-            self.dropout = self._random()
-        self.cpu, self.wall = 0.0, 0.0
+    def __init__(
+        self, spec: CandidateSpec, examples: Examples, context: TrialContext, seed: int, device: torch.device
+    ) -> None:
+        self.spec, self.context, self.seed = spec, context, seed
+        dim, n_tasks = context.table.shape[1], context.schema.n_tasks
+        self.module = build(spec, context.schema.field_names, dim, n_tasks, derive_seed(seed, "candidate"))
+        self.student = Student(
+            self.module.to(device), examples, context.student, seed=derive_seed(seed, "train"), lr_scale=spec.lr_scale
+        )
+        self.clock = Clock()
 
     def advance(self, step: int) -> None:
         """Train until so many steps are done."""
-        self.module.to(self.device).train()
-        student = self.task.student
-        with Clock() as clock, torch.random.fork_rng(devices=self.cuda):
-            torch.set_rng_state(self.dropout[0])
-            for device, state in zip(self.cuda, self.dropout[1:], strict=True):
-                torch.cuda.set_rng_state(state, device)
-            self.state = run_steps(
-                self.net,
-                self.state,
-                self.examples,
-                self.order[self.state.step : step],
-                cosine(student, self.spec.lr_scale),
-                draw=student.draw,
-                rng=self.labels,
-            )
-            self.dropout = self._random()
-        self.cpu, self.wall = self.cpu + clock.cpu, self.wall + clock.wall
+        with self.clock:
+            self.student.advance(step)
 
     def predict(self, rows: Rows) -> np.ndarray:
         """`[N, T]` logits, on the CPU, where the rows and the table are."""
-        return predict_rows(self.module.cpu(), self.state.theta.cpu(), self.task.table, rows, self.task.schema)
+        theta, context = self.student.theta.cpu(), self.context
+        return predict_rows(self.module.cpu(), theta, context.table, rows, context.schema)
 
     def verdict(self) -> Verdict:
         """What it reaches on the rows that judge."""
-        clock = Clock()
-        clock.cpu, clock.wall = self.cpu, self.wall
-        rows, schema = self.task.rows, self.task.schema
-        return verdict(
-            self.spec, self.predict(rows), rows, schema, self.seed, "memory", clock, self.state.theta.numel()
-        )
-
-    def _random(self) -> list[Any]:
-        return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in self.cuda)]
+        rows, schema = self.context.rows, self.context.schema
+        n_parameters = self.student.theta.numel()
+        return verdict(self.spec, self.predict(rows), rows, schema, self.seed, "memory", self.clock, n_parameters)

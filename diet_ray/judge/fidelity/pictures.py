@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from diet_ray.fidelity.config import Method
-from diet_ray.fidelity.plots import (
+from diet_ray.figures import number
+from diet_ray.judge.fidelity.config import Method
+from diet_ray.judge.fidelity.plots import (
     Line,
     Look,
     Palette,
@@ -21,9 +22,8 @@ from diet_ray.fidelity.plots import (
     plot_stages,
     pool_mean,
 )
-from diet_ray.fidelity.result import CEILING, CostResult, FidelityResult, SetResult
-from diet_ray.fidelity.words import cell, compared, times
-from diet_ray.figures import number
+from diet_ray.judge.fidelity.result import CEILING, CostResult, FidelityResult, SetResult
+from diet_ray.judge.fidelity.words import cell, compared, times
 from diet_ray.report.page import Panel, Section, panel
 
 

@@ -16,8 +16,8 @@ from diet_ray.config import BudgetConfig, ClusterConfig, RefineConfig, StreamCon
 from diet_ray.distill.fuse import quota
 from diet_ray.distill.pipeline import check_nets
 from diet_ray.errors import ConfigError
-from diet_ray.fidelity.config import DRAWN, FULL, MEMORIES, FidelityConfig, Method
-from diet_ray.fidelity.result import CEILING
+from diet_ray.judge.fidelity.config import DRAWN, FULL, MEMORIES, FidelityConfig, Method
+from diet_ray.judge.fidelity.result import CEILING
 from diet_ray.logs.blocks import BlockManifest, Log, block_sha256, open_log
 from diet_ray.memory.manifests import FORMAT
 from diet_ray.settings import Settings, load_yaml

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 
-from diet_ray.fidelity.config import MEMORIES
-from diet_ray.fidelity.measures import Interval
-from diet_ray.fidelity.result import CEILING, CostResult, Difference, FidelityResult, SetResult
+from diet_ray.errors import ConfigError
 from diet_ray.figures import number
+from diet_ray.judge.fidelity.config import MEMORIES
+from diet_ray.judge.fidelity.measures import MEASURES, Interval
+from diet_ray.judge.fidelity.result import CEILING, CostResult, Difference, FidelityResult, SetResult
+from diet_ray.report.export_manifest import ExportManifest
+from diet_ray.settings import parse_json
 
 NEXT = "\n"
 """Between a value and what stands small under it."""
@@ -146,6 +151,44 @@ def protocol(result: FidelityResult, cost: CostResult) -> list[list[str]]:
         "versions": ", ".join(f"{name} {version}" for name, version in cost.versions.items()),
     }
     return [list(line) for line in lines.items()]
+
+
+def trust_in(path: Path) -> Callable[[ExportManifest], str]:
+    """How far a bench says an export is to be trusted, in Markdown, for the export's card.
+
+    Args:
+        path: `fidelity.json` of the bench.
+
+    Returns:
+        A function of the export's manifest, which raises ConfigError where the bench was of another log.
+
+    Raises:
+        CorruptArtefactError: the file is missing or damaged.
+    """
+    result = parse_json(FidelityResult, path)
+
+    def trust(about: ExportManifest) -> str:
+        if result.log != about.log:
+            raise ConfigError(
+                f"--fidelity: {path} is of the log {result.log!r}, the memory of {about.log!r}; give that log's"
+            )
+        lines = [
+            f"{len(result.candidates)} nets were trained on the full log ({result.rows:,} rows, {len(result.blocks)} blocks) and on sets "
+            f"of {result.ratio:.3g} of its rows for {result.student.steps} steps, {result.seeds} seeds each, and judged on "
+            f"{result.test_rows:,} later rows. The memories there were made anew for each seed: the figures are of the method on this "
+            f"log, not of these very {about.units:,} units. With 95 % intervals:",
+        ]
+        for task in result.tasks:
+            titles = [MEASURES[name].title for name in KEY]
+            lines += ["", f"| {task}: trained on | units | {' | '.join(titles)} |", "|---|---|" + "---|" * len(titles)]
+            for one in result.sets:
+                if one.method is None or one.method.rows in MEMORIES or one.method.rows == "random":
+                    lines.append(
+                        f"| {one.name} | {one.units:,} | {' | '.join(cells(one.fidelity[task]['all'], KEY, ' '))} |"
+                    )
+        return "\n".join(lines)
+
+    return trust
 
 
 def times(count: int, thing: str) -> str:

@@ -1,0 +1,72 @@
+"""The fidelity bench on a Ray cluster: distillations and selections as Ray Data tasks, trainings as Ray Tune trials."""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from diet_ray.engine.data import fan_out
+from diet_ray.engine.failures import describe, restore
+from diet_ray.engine.tune import run_trials
+from diet_ray.errors import DietError
+from diet_ray.judge.fidelity.bench import measure_fidelity
+from diet_ray.judge.fidelity.config import FidelityConfig
+from diet_ray.judge.fidelity.plan import Bench, Training
+from diet_ray.judge.fidelity.result import CostResult, FidelityResult
+from diet_ray.judge.fidelity.verdicts import train_set
+from diet_ray.judge.fidelity.work import OnProgress
+from diet_ray.training.device import torch_threads
+
+
+def fidelity(config: FidelityConfig, out: Path, on_progress: OnProgress) -> tuple[FidelityResult, CostResult]:
+    """`measure_fidelity` on the cluster to which this process is connected."""
+    train = partial(_train, scratch=out.resolve() / "tune")
+    return measure_fidelity(config, out, on_progress, each=fan_out, train=train)
+
+
+def _train(bench: Bench, groups: list[list[Training]], on_progress: OnProgress, *, scratch: Path) -> None:
+    """Do the trainings as trials of Ray Tune, one per group; `scratch` is for Ray's own records, and removed at the end."""
+    trainable = partial(_trial, config=bench.config.model_dump_json(), cache=str(bench.cache.resolve()))
+    try:
+        reports = run_trials(
+            tune.with_parameters(trainable, groups=[[one.model_dump_json() for one in group] for group in groups]),
+            # The trials are named by their place in `groups`, so that Tune keeps no long parameters.
+            {"group": list(range(len(groups)))},
+            name="fidelity",
+            storage=scratch,
+            cpus=bench.config.cpus_per_trial,
+            callback=_Counter([len(group) for group in groups], on_progress),
+        )
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    for report in reports:
+        if report.get("failure"):
+            raise restore(report["failure"])
+
+
+class _Counter(tune.Callback):
+    """Counts finished trainings for a progress display."""
+
+    def __init__(self, sizes: list[int], on_progress: OnProgress) -> None:
+        self.sizes, self.on_progress, self.done = sizes, on_progress, 0
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Tune calls this in the driver."""
+        self.done += self.sizes[trial.config["group"]]
+        self.on_progress("trainings", self.done, sum(self.sizes))
+
+
+def _trial(trial: dict[str, Any], *, config: str, cache: str, groups: list[list[str]]) -> None:
+    try:
+        bench = Bench.open(FidelityConfig.model_validate_json(config), Path(cache))
+        trainings = [Training.model_validate_json(text) for text in groups[trial["group"]]]
+        with torch_threads(1):
+            done = sum(1 for _ in train_set(bench, trainings))
+        tune.report({"done": done, "failure": None})
+    except DietError as error:
+        # As an exception it would come back as a traceback in a string.
+        tune.report({"done": 0, "failure": describe(error)})

@@ -1,0 +1,189 @@
+"""A sweep's trials on Ray Tune: in parallel, searched by Optuna or stopped early by ASHA where the config says so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+
+from diet_ray.candidates import CandidateFile, CandidateSpec, import_modules
+from diet_ray.config import StudentConfig
+from diet_ray.engine.tune import run_trials
+from diet_ray.errors import ResourceError
+from diet_ray.judge.leaderboard import Leaderboard
+from diet_ray.judge.outcomes import Outcomes
+from diet_ray.judge.run_sweep import judge_pool
+from diet_ray.judge.search import REDUCTION, RUNGS, Suggest, SweepConfig
+from diet_ray.judge.sweep_plan import Work, planned_works, reason, threads_of
+from diet_ray.judge.trial import Outcome, Report, TrialContext, run_trial
+from diet_ray.judge.verdict import Verdict
+from diet_ray.memory.download import OnFetch
+from diet_ray.seeds import derive_seed
+from diet_ray.settings import parse
+
+
+def sweep(
+    memory: str | Path,
+    candidates: CandidateFile | SweepConfig,
+    *,
+    out: Path,
+    log: Path | None = None,
+    block: str | None = None,
+    seeds: int = 2,
+    restore: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+    on_fetch: OnFetch | None = None,
+) -> Leaderboard:
+    """`judge_pool` with the trials on the cluster to which this process is connected."""
+    return judge_pool(
+        memory,
+        candidates,
+        out=out,
+        log=log,
+        block=block,
+        seeds=seeds,
+        restore=restore,
+        on_progress=on_progress,
+        on_fetch=on_fetch,
+        runner=OnTune(),
+    )
+
+
+class OnTune:
+    """The `Runner` of a cluster: each trial is one of Ray Tune's."""
+
+    def check(self, config: SweepConfig) -> None:
+        """See `Runner.check`."""
+        asked, has = config.resources, ray.cluster_resources()
+        for key, kind, need in (("cpus", "CPU", asked.cpus), ("gpus", "GPU", asked.gpus)):
+            if need > has.get(kind, 0):
+                raise ResourceError(
+                    f"key 'resources.{key}': a trial asks for {need:g}, the cluster has {has.get(kind, 0):g}; lower it"
+                )
+        if config.search.algorithm == "optuna":
+            try:
+                import optuna
+            except ImportError as error:
+                raise ResourceError(f"key 'search.algorithm': {error}; pip install 'diet_ray[optuna]'") from error
+            optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+    def run(self, config: SweepConfig, context: TrialContext, seeds: int, outcomes: Outcomes, out: Path) -> list[Work]:
+        """See `Runner.run`."""
+        search, resources = config.search, config.resources
+        works = planned_works(config, seeds)
+        suggest = Suggest(config.candidates, search.seed, seeds, out / "suggested.json")
+        grid: dict[str, list[Any]] = {}
+        searcher = None
+        if search.algorithm == "optuna":
+            searcher, outcomes.total = _optuna(suggest, search.seed), len(suggest.order)
+        else:
+            # What is kept is told to ASHA again, because it measures the others by it.
+            asha = search.scheduler == "asha"
+            todo = [work for work in works if asha or outcomes.of(work) is None]
+            if not todo:
+                return works
+            grid, outcomes.total = {"work": [work.model_dump() for work in todo]}, len(todo)
+        trainable = partial(
+            _trial, modules=config.modules, folder=str(Path.cwd()), threads=threads_of(config), gpu=resources.gpus > 0
+        )
+        kept = outcomes.kept if search.guided else {}
+        run_trials(
+            tune.with_parameters(trainable, shared=[ray.put((context, kept, outcomes.identity))]),
+            grid,
+            name="sweep",
+            storage=out / "tune",
+            cpus=resources.cpus,
+            gpus=resources.gpus,
+            callback=Listener(outcomes),
+            scheduler=_asha(context.student) if search.scheduler == "asha" else None,
+            searcher=searcher,
+            samples=outcomes.total if searcher else 1,
+            concurrent=search.concurrent,
+            tolerant=True,
+        )
+        return [Work.model_validate(work) for work in suggest.works] if searcher else works
+
+
+class Listener(tune.Callback):
+    """Hears in the driver what every trial reports, and hands it to the sweep's outcomes."""
+
+    def __init__(self, outcomes: Outcomes) -> None:
+        self.outcomes = outcomes
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune keeps a pickle of all that it is given, which nobody reads; trackers hold sockets.
+        return {}
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Tune calls this in the driver, as it does the others."""
+        if result["failure"]:
+            self.outcomes.fail(_work(trial), result["failure"])
+            return
+        verdicts = [Verdict.model_validate(verdict) for verdict in json.loads(result["verdicts"])]
+        self.outcomes.report(_work(trial), Report(result["step"], result["score"], verdicts))
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """It came to its end, or its scheduler stopped it."""
+        self.outcomes.end(_work(trial))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Its process died twice."""
+        lines = str(trial.get_error() or "its process died").strip().splitlines()
+        self.outcomes.fail(_work(trial), lines[-1].strip())
+        self.outcomes.end(_work(trial))
+
+
+def _work(trial: Any) -> Work:
+    return Work.model_validate(trial.config["work"])
+
+
+def _asha(student: StudentConfig) -> ASHAScheduler:
+    first = student.steps / REDUCTION ** (RUNGS - 1)
+    return ASHAScheduler(
+        time_attr="step",
+        metric="score",
+        mode="max",
+        max_t=student.steps,
+        grace_period=first,
+        reduction_factor=REDUCTION,
+    )
+
+
+def _optuna(suggest: Suggest, seed: int) -> Any:
+    from optuna.samplers import TPESampler
+    from ray.tune.search.optuna import OptunaSearch
+
+    before = suggest.before()
+    # What was suggested before is given again without a draw; with the first seed the draws would begin anew with the same values.
+    sampler = TPESampler(seed=derive_seed(seed, "optuna", len(before)) % 2**32)
+    return OptunaSearch(suggest, metric="score", mode="max", sampler=sampler, points_to_evaluate=before)
+
+
+def _trial(
+    trial: dict[str, Any], *, shared: list[Any], modules: list[str], folder: str, threads: int, gpu: bool
+) -> None:
+    torch.set_num_threads(threads)
+    work = Work.model_validate(trial["work"])
+    try:
+        import_modules(modules, Path(folder))
+        context, outcomes, identity = ray.get(shared[0])
+        kept: Outcome | None = outcomes.get(identity(work))
+        if kept:  # told again to whoever decides by scores
+            for one in kept.scores:
+                tune.report({"step": one.step, "score": one.score, "verdicts": "[]", "failure": ""})
+            return
+        spec = parse(CandidateSpec, work.spec, where="drawn")
+        for report in run_trial(spec, work.seeds, context, torch.device("cuda" if gpu else "cpu")):
+            verdicts = json.dumps([one.model_dump(mode="json") for one in report.verdicts])
+            tune.report({"step": report.step, "score": report.score, "verdicts": verdicts, "failure": ""})
+    except Exception as error:  # of a candidate's own code anything may come, and the other candidates go on
+        tune.report({"step": 0, "score": 0.0, "verdicts": "[]", "failure": reason(error)})

@@ -1,0 +1,1 @@
+"""Judging candidates on a memory, and the memory itself."""

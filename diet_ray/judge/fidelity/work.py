@@ -1,0 +1,70 @@
+"""What is missing of a bench, how it is shared out, and the calls that do a share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from diet_ray.config import StreamConfig
+from diet_ray.distill.local import LocalEngine
+from diet_ray.distill.pipeline import run_stream
+from diet_ray.judge.fidelity.config import DRAWN, SELECTIONS, FidelityConfig
+from diet_ray.judge.fidelity.plan import Bench, Training, TrainingSet
+from diet_ray.judge.fidelity.reduced_sets import select_rows
+from diet_ray.logs.blocks import open_log
+from diet_ray.memory.events import Events
+from diet_ray.memory.layout import stage_folder
+from diet_ray.memory.run_folder import open_run
+from diet_ray.storage.lock import locked
+from diet_ray.training.device import torch_threads
+
+OnProgress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and the total."""
+
+
+def runs_of(bench: Bench, todo: list[Training]) -> list[tuple[Path, StreamConfig]]:
+    """The distillations behind some trainings that are not done yet, the refined ones first, because they take longest."""
+    streams = [bench.distillation(training.set) for training in todo if bench.needs_run(training.set)]
+    runs = {bench.run_folder(stream): stream for stream in streams}
+    runs = {run: stream for run, stream in runs.items() if not stage_folder(run, bench.blocks - 1).is_dir()}
+    return sorted(runs.items(), key=lambda pair: (-pair[1].refine.rounds, pair[1].seed, str(pair[0])))
+
+
+def selected_of(bench: Bench, todo: list[Training]) -> list[TrainingSet]:
+    """The sets of some trainings whose rows are chosen with a reference and are not kept yet, one for each choice of rows."""
+    sets = [training.set for training in todo]
+    chosen = [one for one in sets if one.method.rows in SELECTIONS and one.method.rows not in DRAWN]
+    return [one for path, one in {bench.rows_path(one): one for one in chosen}.items() if not path.is_file()]
+
+
+def groups_of(todo: list[Training]) -> list[list[Training]]:
+    """Trainings in groups that are done as one: a candidate of the full log, or all of another set; the longest first."""
+    groups: dict[str, list[Training]] = {}
+    for training in todo:
+        alone = training.candidate.name if training.set.method.rows == "full" else ""
+        groups.setdefault(f"{training.set.model_dump_json()} {alone}", []).append(training)
+    return sorted(groups.values(), key=lambda group: (group[0].set.method.rows != "full", -group[0].set.blocks))
+
+
+def distil_here(run: Path, stream: StreamConfig) -> None:
+    """A distillation in this process, from where it was left; with one worker the distributed engine gives the same bytes."""
+    run.mkdir(parents=True, exist_ok=True)
+    with locked(run):  # two benches may share a cache
+        committed = open_run(run, stream, resume=(run / "run.json").is_file())
+        run_stream(run, open_log(stream.log), stream, LocalEngine(stream), Events(run / "events.jsonl"), committed)
+
+
+def distil_run(description: str) -> bytes:
+    """A call of the mapper: the distillation that the JSON describes, by its run folder and its config."""
+    work = json.loads(description)
+    distil_here(Path(work["run"]), StreamConfig.model_validate_json(work["stream"]))
+    return b""
+
+
+def select_for(description: str, *, config: str, cache: str) -> bytes:
+    """A call of the mapper: choose the rows of a `TrainingSet` and keep them."""
+    bench = Bench.open(FidelityConfig.model_validate_json(config), Path(cache))
+    with torch_threads(1):
+        select_rows(bench, TrainingSet.model_validate_json(description))
+    return b""

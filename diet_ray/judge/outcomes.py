@@ -1,0 +1,93 @@
+"""What became of a sweep's trials: kept by content hash, told to trackers and to a progress display."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diet_ray.judge.leaderboard import Failed
+from diet_ray.judge.sweep_plan import Identity, Work
+from diet_ray.judge.trackers import Trackers
+from diet_ray.judge.trial import Outcome, Report, Score
+from diet_ray.judge.verdict import Verdict
+from diet_ray.settings import parse_json, write_json
+
+
+class Outcomes:
+    """The outcomes of a sweep's trials, in the folder that keeps them. Whoever runs the trials reports to it, in the driver."""
+
+    def __init__(
+        self,
+        folder: Path,
+        identity: Identity,
+        trackers: Trackers,
+        on_progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self.folder, self.identity, self.trackers, self.on_progress = folder, identity, trackers, on_progress
+        self.kept = {path.stem: parse_json(Outcome, path) for path in sorted(folder.glob("*.json"))}
+        self.failed: dict[str, Failed] = {}
+        self.done, self.total = 0, 0
+        """Trials that have ended, and trials to run."""
+        self._known_before = set(self.kept)
+        self._scores: dict[str, dict[int, float]] = {}
+
+    def of(self, work: Work) -> Outcome | None:
+        """The outcome that is kept of a trial; None where it has not ended."""
+        return self.kept.get(self.identity(work))
+
+    def report(self, work: Work, report: Report) -> None:
+        """Take in what a trial has reached."""
+        key = self.identity(work)
+        if key in self._known_before:
+            return
+        if not math.isnan(report.score):
+            self._scores.setdefault(key, {})[report.step] = report.score
+        self.trackers.log(
+            work.trial, parameters(work), report.step, {"score": report.score, **_figures(report.verdicts)}
+        )
+        if report.verdicts:
+            self._keep(key, report.verdicts)
+
+    def fail(self, work: Work, why: str) -> None:
+        """Note that a trial has failed, and why."""
+        key = self.identity(work)
+        if key not in self._known_before:
+            self.failed[key] = Failed(candidate=work.name, seeds=work.seeds, why=why)
+
+    def end(self, work: Work) -> None:
+        """Note that a trial reports no more: it came to its end, or failed, or its scheduler stopped it early."""
+        key = self.identity(work)
+        if key not in self.kept and key not in self.failed:
+            self._keep(key, [])
+        if key not in self._known_before:
+            status = "failed" if key in self.failed else "finished" if self.kept[key].verdicts else "stopped"
+            self.trackers.end(work.trial, parameters(work), status)
+        self.done += 1
+        if self.on_progress:
+            self.on_progress(self.done, self.total)
+
+    def _keep(self, key: str, verdicts: list[Verdict]) -> None:
+        scores = [Score(step=step, score=score) for step, score in sorted(self._scores.get(key, {}).items())]
+        self.kept[key] = Outcome(scores=scores, verdicts=verdicts)
+        write_json(self.folder / f"{key}.json", self.kept[key])
+
+
+def parameters(work: Work) -> dict[str, Any]:
+    """A candidate's settings for a tracker, its hyper-parameters by themselves."""
+    spec = {key: value for key, value in work.spec.items() if key not in ("name", "params")}
+    return {**spec, **{f"params.{key}": value for key, value in work.spec["params"].items()}, "seeds": work.seeds}
+
+
+def _figures(verdicts: list[Verdict]) -> dict[str, float]:
+    """`{task/metric: mean over seeds}`."""
+    if not verdicts:
+        return {}
+    return {
+        f"{task}/{metric}": float(np.mean([one.metrics[task][metric] for one in verdicts]))
+        for task, metrics in verdicts[0].metrics.items()
+        for metric in metrics
+    }

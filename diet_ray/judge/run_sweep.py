@@ -1,0 +1,126 @@
+"""Judging a pool of candidates on a memory: one trial per candidate and seed, a leaderboard at the end."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from diet_ray.candidates import CandidateFile
+from diet_ray.errors import ConfigError, DietError
+from diet_ray.judge.leaderboard import Failed, Leaderboard, Stopped, write_tables
+from diet_ray.judge.outcomes import Outcomes
+from diet_ray.judge.runner import InProcess, Runner
+from diet_ray.judge.search import SweepConfig
+from diet_ray.judge.standings import standings
+from diet_ray.judge.sweep_plan import Identity, Work, block_to_judge_on, trial_context
+from diet_ray.judge.trackers import open_trackers
+from diet_ray.judge.verdict import Verdict
+from diet_ray.logs.blocks import BlockManifest, Log, open_log
+from diet_ray.memory.dataset import Memory, load_memory
+from diet_ray.memory.download import OnFetch, fetched, name_of
+from diet_ray.settings import write_json
+from diet_ray.storage.lock import locked
+
+
+def judge_pool(
+    memory: str | Path,
+    candidates: CandidateFile | SweepConfig,
+    *,
+    out: Path,
+    log: Path | None = None,
+    block: str | None = None,
+    seeds: int = 2,
+    restore: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+    on_fetch: OnFetch | None = None,
+    runner: Runner | None = None,
+) -> Leaderboard:
+    """Train every candidate on the memory with each seed and judge it on a block that the memory has not seen.
+
+    Writes `leaderboard.json` and, as CSV and as Parquet, `leaderboard` and `verdicts` to `out`, and keeps what each trial found in
+    `out/trials`. A trial that fails leaves the others alone (`Leaderboard.failed`).
+
+    Args:
+        memory: a run folder or one of its stages, or the URI of an archive or of one of its stages.
+        candidates: the pool, or a whole config.
+        out: where the results go.
+        log: the ingested log; by default the one that was distilled.
+        block: the block to judge on; by default the one after the memory's last.
+        seeds: seeds per candidate, 0 to `seeds - 1`.
+        restore: go on with the sweep in `out`: what its trials have found is not found again, as far as it is still asked for.
+        on_progress: called with the number of trials done and their total.
+        on_fetch: told how far an archive is fetched.
+        runner: who runs the trials; by default this process.
+
+    Raises:
+        ConfigError: an unknown field is dropped, or there is no such block, or it is not later than the memory, or `out` holds a sweep.
+        ResourceError: what a trial asks for is not there, an extra is missing, or a tracker cannot be reached.
+        DietError: the memory or the log is damaged, or every trial failed.
+    """
+    config = candidates if isinstance(candidates, SweepConfig) else SweepConfig.of(candidates)
+    runner = runner or InProcess()
+    folder = fetched(memory, on_fetch=on_fetch)
+    loaded = load_memory(folder)
+    opened = open_log(log or loaded.stage.config.log)
+    judged_on = block_to_judge_on(loaded, opened, block)
+    for spec in config.candidates:
+        spec.kept_fields(loaded.field_names)
+    if (out / "trials").is_dir() and not restore:
+        raise ConfigError(f"{out}: holds a sweep; go on with it by --restore, or choose another folder")
+    runner.check(config)
+    context = trial_context(config, loaded, opened, judged_on)
+    trackers = open_trackers(config.trackers, out)
+    (out / "trials").mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        identity = Identity.of(folder, loaded, opened, judged_on, config)
+        outcomes = Outcomes(out / "trials", identity, trackers, on_progress)
+        try:
+            works = runner.run(config, context, seeds, outcomes, out)
+        finally:
+            trackers.close()
+            shutil.rmtree(out / "tune", ignore_errors=True)  # Ray's own record; what the trials found is kept
+        board = _leaderboard(name_of(memory), loaded, opened, judged_on, works, outcomes)
+        write_json(out / "leaderboard.json", board)
+        write_tables(out, board)
+    return board
+
+
+def _leaderboard(
+    memory: str, loaded: Memory, log: Log, judged_on: BlockManifest, works: list[Work], outcomes: Outcomes
+) -> Leaderboard:
+    verdicts: list[Verdict] = []
+    scores: dict[str, float] = {}
+    stopped: list[Stopped] = []
+    failed: list[Failed] = []
+    for work in works:
+        outcome = outcomes.of(work)
+        if outcome is None:
+            failed += [outcomes.failed[outcomes.identity(work)].model_copy(update={"candidate": work.name})]
+        elif outcome.verdicts:
+            verdicts += [one.model_copy(update={"candidate": work.name}) for one in outcome.verdicts]
+            if outcome.scores:
+                scores[work.name] = outcome.scores[-1].score
+        else:
+            last = outcome.scores[-1]
+            stopped.append(Stopped(candidate=work.name, step=last.step, score=last.score))
+    if not verdicts:
+        first = failed[0]
+        raise DietError(f"no trial came to its end; candidate {first.candidate!r}: {first.why}")
+    return Leaderboard(
+        memory=memory,
+        units=len(loaded),
+        stage=loaded.stage.index,
+        log=str(log.path),
+        block=judged_on.name,
+        rows=judged_on.rows,
+        tasks=log.schema.tasks,
+        student=loaded.stage.config.student,
+        standings=standings(verdicts),
+        verdicts=verdicts,
+        candidates={work.name: work.spec for work in works},
+        scores=scores,
+        stopped=stopped,
+        failed=failed,
+        untracked=outcomes.trackers.lost,
+    )

@@ -1,0 +1,64 @@
+"""Who runs the trials of a sweep: this process, one trial after another, or Ray Tune (`diet_ray.engine.sweep_driver`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from diet_ray.candidates import CandidateSpec
+from diet_ray.errors import ResourceError
+from diet_ray.judge.outcomes import Outcomes
+from diet_ray.judge.search import SweepConfig
+from diet_ray.judge.sweep_plan import Work, planned_works, reason, threads_of
+from diet_ray.judge.trial import TrialContext, run_trial
+from diet_ray.settings import parse
+from diet_ray.training.device import device_of, torch_threads
+
+
+class Runner(Protocol):
+    """Runs the trials of a sweep."""
+
+    def check(self, config: SweepConfig) -> None:
+        """Raise ResourceError where the trials that a config asks for can never run; called before anything is written."""
+        ...
+
+    def run(self, config: SweepConfig, context: TrialContext, seeds: int, outcomes: Outcomes, out: Path) -> list[Work]:
+        """Run what is not kept yet and report it to `outcomes`; returns all of the sweep's work, in order."""
+        ...
+
+
+class InProcess:
+    """Runs trials in this process, one after another."""
+
+    def check(self, config: SweepConfig) -> None:
+        """See `Runner.check`. What decides by scores what is tried next, or for how long, needs Ray Tune."""
+        for key, value, plain in (
+            ("algorithm", config.search.algorithm, "random"),
+            ("scheduler", config.search.scheduler, "none"),
+        ):
+            if value != plain:
+                raise ResourceError(
+                    f"key 'search.{key}': {value!r} needs Ray Tune; leave out --local, or set it to {plain!r}"
+                )
+        self._device(config)
+
+    def run(self, config: SweepConfig, context: TrialContext, seeds: int, outcomes: Outcomes, out: Path) -> list[Work]:
+        """See `Runner.run`."""
+        works = planned_works(config, seeds)
+        todo = [work for work in works if outcomes.of(work) is None]
+        outcomes.total, device = len(todo), self._device(config)
+        for work in todo:
+            try:
+                with torch_threads(threads_of(config)):
+                    spec = parse(CandidateSpec, work.spec, where="drawn")
+                    for report in run_trial(spec, work.seeds, context, device):
+                        outcomes.report(work, report)
+            except Exception as error:  # of a candidate's own code anything may come, and the other candidates go on
+                outcomes.fail(work, reason(error))
+            outcomes.end(work)
+        return works
+
+    def _device(self, config: SweepConfig) -> torch.device:
+        return device_of(config.resources.gpus, "float32")

@@ -1,0 +1,134 @@
+"""What a sweep has to do: its trials, what they share, and the content hash under which each outcome is kept."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diet_ray.candidates import CandidateSpec, architectures, sources
+from diet_ray.errors import ConfigError, DietError
+from diet_ray.judge.search import SweepConfig, rungs
+from diet_ray.judge.trial import TrialContext, held_rows
+from diet_ray.logs.blocks import BlockManifest, Log, block_sha256
+from diet_ray.memory.dataset import Memory
+from diet_ray.memory.layout import stage_folder
+from diet_ray.settings import Settings
+from diet_ray.storage.hashes import content_hash, sha256, versions
+
+RECIPE = 1
+"""Raised whenever the same trial would give another outcome, so that older ones are not taken for it."""
+
+
+class Work(Settings):
+    """What a trial is to do."""
+
+    spec: dict[str, Any]
+    """The candidate as plain data: only the trial can tell whether what was drawn goes together."""
+    seeds: list[int]
+
+    @property
+    def name(self) -> str:
+        """The candidate's."""
+        return str(self.spec["name"])
+
+    @property
+    def trial(self) -> str:
+        """The trial's name for trackers."""
+        return f"{self.name}-seed{self.seeds[0]}" if len(self.seeds) == 1 else self.name
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The content hash of a trial's outcome: of all on which it depends and nothing else, so not of the candidate's name."""
+
+    shared: dict[str, Any]
+    code: list[str]
+    """Checksums of the user's modules."""
+
+    @staticmethod
+    def of(path: Path, memory: Memory, log: Log, judged_on: BlockManifest, config: SweepConfig) -> Identity:
+        """That of a sweep on the memory at `path`."""
+        stage = path if (path / "manifest.json").is_file() else stage_folder(path, memory.stage.index)
+        shared = {
+            "recipe": RECIPE,
+            "versions": versions(),
+            "memory": sha256(stage / "manifest.json"),
+            "judged_on": block_sha256(log, judged_on),
+            "scores": [config.search.guided, config.search.scheduler],
+            "threads": threads_of(config),
+            "gpu": config.resources.gpus > 0,
+        }
+        return Identity(shared, [sha256(file) for file in sources(config.modules)])
+
+    def __call__(self, work: Work) -> str:
+        """The hash of one trial."""
+        own = not architectures()[work.spec["arch"]].__module__.startswith("diet_ray.")
+        try:
+            params = CandidateSpec.model_validate(work.spec).hyper_parameters().model_dump(mode="json")
+        except ValueError:  # it will fail in its trial
+            params = work.spec["params"]
+        spec = {key: value for key, value in work.spec.items() if key != "name"} | {"params": params}
+        body = {**self.shared, "spec": spec, "seeds": work.seeds, "code": self.code if own else []}
+        return content_hash(body)[:32]
+
+
+def threads_of(config: SweepConfig) -> int:
+    """torch threads of a trial."""
+    return max(1, int(config.resources.cpus))
+
+
+def planned_works(config: SweepConfig, seeds: int) -> list[Work]:
+    """All of a sweep's work that is known before it runs, in order: one trial per candidate and seed."""
+    # A guided trial trains all seeds side by side, so that a candidate is given up as a whole.
+    together = [list(range(seeds))] if config.search.guided else [[seed] for seed in range(seeds)]
+    drawn = [spec for one in config.candidates for spec in one.drawn(config.search.seed)]
+    return [Work(spec=spec, seeds=part) for spec in drawn for part in together]
+
+
+def block_to_judge_on(memory: Memory, log: Log, name: str | None) -> BlockManifest:
+    """The block of that name, by default the one after the memory's last. Raises ConfigError where it is not later than the memory."""
+    names = [block.name for block in log.blocks]
+    last = memory.stage.block
+    if last not in names:
+        raise ConfigError(
+            f"log {log.path}: has no block {last!r}, which the memory has seen last; name the log that was distilled"
+        )
+    later = log.blocks[names.index(last) + 1 :]
+    if name is None:
+        if not later:
+            raise ConfigError(
+                f"log {log.path}: no block after {last!r} to judge on; distil fewer blocks or ingest the next one"
+            )
+        return later[0]
+    for block in later:
+        if block.name == name:
+            return block
+    raise ConfigError(
+        f"block {name!r}: {'the memory has learned from it' if name in names else 'the log has no such block'}; "
+        f"blocks to judge on: {', '.join(block.name for block in later) or 'none'}"
+    )
+
+
+def trial_context(config: SweepConfig, memory: Memory, log: Log, judged_on: BlockManifest) -> TrialContext:
+    """What all trials of a sweep share. Raises ConfigError where a search has no rows to score candidates on."""
+    student, search = memory.stage.config.student, config.search
+    return TrialContext(
+        examples=memory.examples(),
+        table=memory.table,
+        rows=log.read_block(judged_on),
+        held=held_rows(memory, log) if search.guided else None,
+        schema=memory.stage.log_schema,
+        student=student,
+        steps=rungs(student.steps) if search.scheduler == "asha" else [student.steps],
+    )
+
+
+def reason(error: Exception) -> str:
+    """Why a trial failed, in one line; of an error of a candidate's own code with the place."""
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    if isinstance(error, DietError):
+        return " ".join(str(error).split())
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{said} ({Path(last.filename).name}, line {last.lineno})"
