@@ -18,14 +18,14 @@ from diet_ray.engine.train import distil
 from diet_ray.judge.baselines import FULL, HARD, HARD_OWN, SOFT
 from diet_ray.judge.comparison import Compression, compare, compression
 from diet_ray.judge.leaderboard import leaderboard_table, plot_standings, standings_rows
-from diet_ray.judge.standings import Standing, standings
+from diet_ray.judge.standings import Standing, rank
 from diet_ray.judge.verdict import Verdict
 from diet_ray.logs.blocks import open_log
 from diet_ray.logs.ingestion.ingest import ingest
 from diet_ray.logs.readers import READERS
 from diet_ray.report.page import Section, picture, write_page
-from diet_ray.report.progress import Counted, Display, follow
-from diet_ray.report.status import status
+from diet_ray.report.progress import Counted, Display, show_progress
+from diet_ray.report.status import run_status
 from diet_ray.report.summary import RunSummary, summarise
 from diet_ray.report.timeline import plot_stages, write_timeline
 from diet_ray.settings import Settings, write_json
@@ -90,7 +90,7 @@ def demo(out: Path, *, weeks: int, seed: int, shown: Display) -> DemoResult:
     with clock.part("distil"):
         config = StreamConfig(log=log.path, seed=seed, refine=RefineConfig(rounds=10))
         blocks = [(block.name, block.rows) for block in blocks_to_distil(log, config)]
-        with follow(out / "run", blocks, shown):
+        with show_progress(out / "run", blocks, shown):
             distil(out / "run", config)
     summary = summarise(out / "run")
 
@@ -121,7 +121,7 @@ def demo(out: Path, *, weeks: int, seed: int, shown: Display) -> DemoResult:
         block=board.block,
         tasks=board.tasks,
         standings=board.standings,
-        comparison=standings(on_memory + others),
+        comparison=rank(on_memory + others),
         compression=compression(out / "run", log),
         cost_ratio=_cost_ratio(on_memory, others),
         seconds=clock.seconds,
@@ -211,4 +211,4 @@ def _write_report(out: Path, result: DemoResult, summary: RunSummary) -> None:
     ]
     lead = f"{small.rows:,} purchases distilled to {small.units:,} units; judged on the next, unseen week."
     write_page(out / "demo.html", "diet-ray demo: Complete Journey", lead, sections)
-    write_timeline(out / "timeline.html", out / "run", status(out / "run"))
+    write_timeline(out / "timeline.html", out / "run", run_status(out / "run"))

@@ -33,7 +33,7 @@ from diet_ray.memory.garbage import archive_garbage, collect_archive
 from diet_ray.memory.layout import stage_folder
 from diet_ray.memory.run_folder import committed_stages, open_run
 from diet_ray.memory.verification import verify
-from diet_ray.report.status import status
+from diet_ray.report.status import run_status
 from diet_ray.storage import lock
 from diet_ray.storage import remote_lock as archive_lock
 from diet_ray.storage.hashes import sha256
@@ -433,12 +433,12 @@ def test_an_archive_that_is_away_is_tried_again(
         while not said:
             assert time.monotonic() < until
             time.sleep(0.02)
-        assert status(run).archive == ArchiveNote(uri=folder, stages=0, trouble=said[0])
+        assert run_status(run).archive == ArchiveNote(uri=folder, stages=0, trouble=said[0])
         time.sleep(0.3)
         away.clear()
     assert len(said) == 1
     assert objects(folder) == run_bytes(finished)
-    assert status(run).archive == ArchiveNote(uri=folder, stages=3)
+    assert run_status(run).archive == ArchiveNote(uri=folder, stages=3)
     away.set()
     shutil.rmtree(run)
     with (
@@ -631,18 +631,18 @@ def test_verify_and_gc_of_an_archive(uri: str, finished: Path, log: Path) -> Non
 
 def test_status_of_an_archive(uri: str, finished: Path, log: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no run"):
-        status(uri)
+        run_status(uri)
     Archive(uri).push(shorter(finished, tmp_path / "run", 2))
-    here, there = status(tmp_path / "run"), status(f"{uri}?" if uri.startswith("s3") else uri)
+    here, there = run_status(tmp_path / "run"), run_status(f"{uri}?" if uri.startswith("s3") else uri)
     same = ("state", "blocks_done", "blocks", "rows_seen", "rows_left", "units", "memory_bytes", "table_bytes")
     assert {key: getattr(there, key) for key in same} == {key: getattr(here, key) for key in same}
     assert (there.run, there.state, there.archive, there.eta) == (uri, "stopped", None, None)
     assert 0 <= there.silence < 120
     with Archive(uri).locked():
-        assert status(uri).state == "running"
-        assert f"by: process {os.getpid()} on " in "\n".join(status(uri).lines())
+        assert run_status(uri).state == "running"
+        assert f"by: process {os.getpid()} on " in "\n".join(run_status(uri).lines())
         Archive(uri).push(finished)
-        assert status(uri).state == "waiting"
+        assert run_status(uri).state == "waiting"
     done = CliRunner().invoke(app, ["status", uri])
     assert f"{uri}: finished, 3 of 3 blocks committed" in done.stdout
     before = objects(uri)
@@ -652,7 +652,7 @@ def test_status_of_an_archive(uri: str, finished: Path, log: Path, tmp_path: Pat
     assert objects(uri) == before
     write(uri, "stages/0002/manifest.json", b"{")
     with pytest.raises(CorruptArtefactError, match=r"stages/0002/manifest\.json is missing or damaged; see diet-ray"):
-        status(uri)
+        run_status(uri)
 
 
 def test_status_of_an_archive_far_from_its_log(folder: str, finished: Path) -> None:
@@ -660,7 +660,7 @@ def test_status_of_an_archive_far_from_its_log(folder: str, finished: Path) -> N
     begun = json.loads((finished / "run.json").read_bytes())
     begun["config"]["log"] = "/nowhere"
     write(folder, "run.json", json.dumps(begun).encode())
-    found = status(folder)
+    found = run_status(folder)
     assert (found.state, found.blocks_done, found.blocks, found.rows_left) == ("stopped", 3, None, None)
     assert "continues it, if its log, which is not here, has more blocks" in "\n".join(found.lines())
 

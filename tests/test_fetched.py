@@ -17,7 +17,7 @@ from diet_ray.cli import app
 from diet_ray.errors import ConfigError, CorruptArtefactError, DietError, UnreachableError, VersionError
 from diet_ray.memory.archive import Archive
 from diet_ray.memory.dataset import Memory, load_memory
-from diet_ray.memory.download import cache_folder, fetched, name_of
+from diet_ray.memory.download import cache_folder, fetch, name_of
 from diet_ray.memory.layout import stage_folder
 from diet_ray.report.export import export_memory
 from diet_ray.report.inspection import inspect
@@ -54,7 +54,7 @@ def same(one: Memory, other: Memory) -> bool:
 
 
 def test_a_path_stands_for_itself(finished: Path, cache: Path) -> None:
-    assert fetched(finished) == fetched(str(finished)) == finished
+    assert fetch(finished) == fetch(str(finished)) == finished
     assert name_of(finished) == str(finished)
     assert not cache.exists()
 
@@ -82,7 +82,7 @@ def test_a_server_gives_what_a_folder_gives_and_no_secret_is_shown(
     uri, said = f"s3://memories/{tmp_path.name}/run", list[str]()
     query = f"?endpoint_override={endpoint}&scheme=http"
     Archive(uri).push(finished)
-    folder = fetched(uri + query, on_fetch=said.append)
+    folder = fetch(uri + query, on_fetch=said.append)
     assert same(load_memory(folder), load_memory(finished))
     assert name_of(uri + query) == uri
     total = sum((stage_folder(finished, 2) / name).stat().st_size for name in NEEDED - {"manifest.json"})
@@ -99,7 +99,7 @@ def test_a_server_gives_what_a_folder_gives_and_no_secret_is_shown(
     assert result.exit_code == 0, result.output
     assert not any(SECRET in text or endpoint in text for text in [*said, page.read_text(), result.output])
     with pytest.raises(ConfigError, match="s3://nowhere/x: holds no run") as caught:
-        fetched("s3://nowhere/x")
+        fetch("s3://nowhere/x")
     assert SECRET not in str(caught.value)
 
 

@@ -24,7 +24,7 @@ from diet_ray.logs.blocks import open_log
 from diet_ray.memory.events import Events
 from diet_ray.memory.layout import waiting_folder
 from diet_ray.memory.run_folder import committed_stages, open_run
-from diet_ray.report.status import status
+from diet_ray.report.status import run_status
 from diet_ray.storage.lock import locked
 
 
@@ -134,19 +134,19 @@ def test_a_follower_that_waits_says_so_and_is_the_only_one(log: Path, finished: 
     refused: list[str] = []
 
     def look(seconds: float) -> None:
-        found = status(run)
+        found = run_status(run)
         assert (found.state, found.blocks_done) == ("waiting", 3)
         with pytest.raises(LockedError) as caught:
             follow_log(run, stream, never, on_wait=lambda text: None, sleep=lambda s: pytest.fail("both wait"))
         refused.append(str(caught.value))
         with locked(run):  # as a driver does that runs one more stage by hand
-            assert status(run).owner is not None
+            assert run_status(run).owner is not None
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         follow_log(run, stream, never, on_wait=lambda text: None, sleep=look)
     assert refused[0].startswith(f"{run}/follow: in use by process {os.getpid()} on ")
-    assert status(run).state == "finished"
+    assert run_status(run).state == "finished"
     assert not waiting_folder(run).exists()
 
 
@@ -158,10 +158,10 @@ def test_a_killed_follower_is_known_to_be_gone_and_the_next_one_tidies_up(
         lock = (run / "follow" / "lock.json").read_text()
     (run / "follow").mkdir()
     (run / "follow" / "lock.json").write_text(lock.replace(f'"pid": {os.getpid()}', '"pid": 2147483646'))
-    assert status(run).state == "finished"
+    assert run_status(run).state == "finished"
 
     def look(seconds: float) -> None:
-        seen.append(status(run).state)
+        seen.append(run_status(run).state)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -189,7 +189,7 @@ with _terminable():
         assert process.stdout
         assert process.stderr
         assert process.stdout.readline() == b"waits\n"
-        assert status(run).state == "waiting"
+        assert run_status(run).state == "waiting"
         process.send_signal(number)
         assert process.stderr.read().endswith(b"KeyboardInterrupt\n")
     assert sorted(path.name for path in run.iterdir()) == sorted(path.name for path in finished.iterdir())

@@ -27,7 +27,7 @@ from small_run import STREAM, config, local_run, stage_bytes
 from synthetic import schema, write_log
 from test_cli import write_raw
 
-from diet_ray.report.status import status
+from diet_ray.report.status import run_status
 
 RAY = Path(sysconfig.get_path("scripts")) / "ray"
 JOBS = Path(__file__).parents[1] / "jobs"
@@ -174,7 +174,7 @@ def test_a_log_that_grows_is_followed_until_the_job_is_stopped(head: Head, tmp_p
     assert scraped("ray_diet_ray_blocks_waiting") == {0.0}
     assert scraped("ray_diet_ray_memory_units") == {30.0}
     wait_for(lambda: "waiting for the block after 1970-01-03" in told(), told)
-    wait_for(lambda: status(run).state == "waiting", told)
+    wait_for(lambda: run_status(run).state == "waiting", told)
 
     assert head.job("stop", job).returncode == 0
     assert "was stopped" in head.job("status", job).stdout

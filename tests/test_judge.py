@@ -10,7 +10,7 @@ from synthetic import rows, schema
 from diet_ray.candidates import CandidateSpec
 from diet_ray.config import ReferenceConfig, StudentConfig
 from diet_ray.judge.baselines import as_examples
-from diet_ray.judge.standings import standings
+from diet_ray.judge.standings import rank
 from diet_ray.judge.verdict import Verdict, judge
 from diet_ray.training.predictor import Predictor
 from diet_ray.training.reference import Reference, train_pass
@@ -69,7 +69,7 @@ def test_a_candidate_is_trained_at_its_own_scale_of_the_rate() -> None:
 
 
 def test_standings_order_mean_and_sd() -> None:
-    lines = standings(
+    lines = rank(
         [
             verdict("b", 0.7),
             verdict("a", 0.6),
@@ -91,5 +91,5 @@ def test_standings_order_mean_and_sd() -> None:
 
 
 def test_equal_lines_go_by_name_and_undefined_ones_come_last() -> None:
-    lines = standings([verdict("u", NAN), verdict("z", 0.5), verdict("y", 0.5), verdict("worst", 0.0)])
+    lines = rank([verdict("u", NAN), verdict("z", 0.5), verdict("y", 0.5), verdict("worst", 0.0)])
     assert [line.candidate for line in lines] == ["y", "z", "worst", "u"]

@@ -23,7 +23,7 @@ from diet_ray.distill.select import Scored, sketch
 from diet_ray.errors import ConfigError
 from diet_ray.judge.leaderboard import plot_standings, standings_rows
 from diet_ray.judge.metrics import ONE_CLASS, evaluate, undefined
-from diet_ray.judge.standings import standings
+from diet_ray.judge.standings import rank
 from diet_ray.judge.verdict import Verdict, judge
 from diet_ray.logs.blocks import Rows, open_log
 from diet_ray.memory.dataset import load_memory
@@ -257,9 +257,9 @@ def one(candidate: str, seed: int, auc: float, why: str, other: float) -> Verdic
 
 def test_a_task_of_one_label_orders_nobody_and_a_diverged_candidate_is_last() -> None:
     same = [one(name, seed, NAN, ONE_CLASS, other) for name, other in (("a", 0.6), ("b", 0.7)) for seed in (0, 1)]
-    assert [line.candidate for line in standings(same)] == ["b", "a"]
+    assert [line.candidate for line in rank(same)] == ["b", "a"]
     worse = [one("a", 0, 0.9, "", 0.9), one("a", 1, NAN, "predictions are not finite", 0.9), one("b", 0, 0.6, "", 0.6)]
-    lines = standings(worse)
+    lines = rank(worse)
     assert [line.candidate for line in lines] == ["b", "a"]
     assert lines[1].undefined == {"click": {"auc": "predictions are not finite"}}
     _, cells = standings_rows(lines, ["click", "buy"])

@@ -15,7 +15,7 @@ from synthetic import write_log
 
 from diet_ray.figures import duration, size
 from diet_ray.memory.events import Events
-from diet_ray.report.progress import Counted, Lines, Silent, StreamState, display, follow
+from diet_ray.report.progress import Counted, Lines, Silent, StreamState, display, show_progress
 from diet_ray.report.summary import summarise, timings
 
 BLOCKS = [("mon", 1000), ("tue", 3000), ("wed", 2000)]
@@ -138,7 +138,9 @@ def test_follow_shows_new_events_only(tmp_path: Path) -> None:
     heard, events = Heard(), Events(tmp_path / "events.jsonl")
     events.emit("step", stage=0, step="old", seconds=1.0)
     also: list[tuple[str, int]] = []
-    with follow(tmp_path, BLOCKS, heard, lambda new, state: also.extend((e["step"], state.committed) for e in new)):
+    with show_progress(
+        tmp_path, BLOCKS, heard, lambda new, state: also.extend((e["step"], state.committed) for e in new)
+    ):
         events.emit("step", stage=0, step="new", seconds=1.0)
     assert also == [("new", 0)]
     assert heard.lines == ["block mon (1/3): new 1.00 s"]
@@ -151,7 +153,7 @@ def test_follow_goes_on_after_the_committed_stages_and_survives_an_error(tmp_pat
         '{"units": 9, "memory": [{"bytes": 700}, {"bytes": 800}]}'
     )
     heard = Heard()
-    with pytest.raises(RuntimeError, match="body"), follow(tmp_path, BLOCKS, heard):
+    with pytest.raises(RuntimeError, match="body"), show_progress(tmp_path, BLOCKS, heard):
         raise RuntimeError("body")
     assert heard.statuses == ["block tue (2/3): starting, memory 9 units, 1.5 kB"]
 

@@ -17,7 +17,7 @@ from diet_ray.cli import app
 from diet_ray.errors import CorruptArtefactError
 from diet_ray.memory.archive_note import ArchiveNote, write_note
 from diet_ray.memory.layout import waiting_folder
-from diet_ray.report.status import status
+from diet_ray.report.status import run_status
 from diet_ray.storage.lock import locked
 
 T0 = 1_000_000.0
@@ -51,7 +51,7 @@ def cut_back(finished: Path, run: Path, stages: int, events: list[dict[str, Any]
 
 
 def test_a_finished_run(finished: Path) -> None:
-    found = status(finished, now=4e9)
+    found = run_status(finished, now=4e9)
     manifest = json.loads((finished / "stages" / "0002" / "manifest.json").read_text())
     assert (found.state, found.blocks_done, found.blocks) == ("finished", 3, 3)
     assert (found.rows_seen, found.rows_left, found.units) == (900, 0, manifest["units"])
@@ -77,7 +77,7 @@ def test_a_run_at_work(finished: Path, tmp_path: Path) -> None:
     ]
     run = cut_back(finished, tmp_path / "run", 2, events)
     with locked(run):
-        found = status(run, now=T0 + 36)
+        found = run_status(run, now=T0 + 36)
     assert (found.state, found.blocks_done, found.blocks) == ("running", 2, 3)
     assert (found.block, found.step, found.done, found.total) == ("block-002", "refine", 2, 9)
     assert (found.silence, found.rows_left) == (3, 300)
@@ -100,7 +100,7 @@ def test_a_run_that_nobody_works_on_has_stopped(finished: Path, tmp_path: Path) 
     with locked(run):
         owner = (run / "lock.json").read_text()
     (run / "lock.json").write_text(owner.replace(f'"pid": {os.getpid()}', '"pid": 2147483646'))
-    found = status(run, now=T0 + 31)
+    found = run_status(run, now=T0 + 31)
     assert (found.state, found.owner, found.eta) == ("stopped", None, None)
     assert (found.block, found.step, found.rows_per_second) == ("block-001", "score", 10)
     text = "\n".join(found.lines())
@@ -113,7 +113,7 @@ def test_a_resumed_stage_counts_from_its_second_begin(finished: Path, tmp_path: 
     killed = [at(0, "stage", stage=0, block="block-000", rows=300), at(0, "start", stage=0, step="refine")]
     run = cut_back(finished, tmp_path / "run", 1, [*killed, *stage_events(0, 500, seconds=10)])
     with locked(run):
-        found = status(run, now=T0 + 511)
+        found = run_status(run, now=T0 + 511)
     assert (found.rows_per_second, found.block, found.rows_left) == (30, None, 600)
     assert found.eta == 19  # 600 rows at 30 a second, of which one second is over
     assert "between two stages" in "\n".join(found.lines())
@@ -123,7 +123,7 @@ def test_a_run_without_events_yet(finished: Path, tmp_path: Path) -> None:
     run = cut_back(finished, tmp_path / "run", 0, [])
     os.utime(run / "run.json", (T0, T0))
     with locked(run):
-        found = status(run, now=T0 + 5)
+        found = run_status(run, now=T0 + 5)
     assert (found.state, found.blocks_done, found.silence, found.rows_per_second) == ("running", 0, 5, None)
     assert (found.rows_left, found.units, found.memory_bytes) == (900, 0, 0)
 
@@ -134,7 +134,7 @@ def test_a_log_that_is_not_there_leaves_the_end_unknown(finished: Path, tmp_path
     manifest["config"]["log"] = str(tmp_path / "nowhere")
     (run / "run.json").write_text(json.dumps(manifest))
     with locked(run):
-        found = status(run, now=T0 + 11)
+        found = run_status(run, now=T0 + 11)
     assert (found.state, found.blocks, found.rows_left, found.eta) == ("running", None, None, None)
     assert "2 blocks committed" in found.lines()[0]
 
@@ -142,18 +142,18 @@ def test_a_log_that_is_not_there_leaves_the_end_unknown(finished: Path, tmp_path
 def test_a_run_that_is_followed_waits_and_a_driver_in_it_comes_first(finished: Path, tmp_path: Path) -> None:
     run = cut_back(finished, tmp_path / "run", 2, stage_events(1, 0, seconds=10))
     with locked(waiting_folder(run)):
-        found = status(run, now=T0 + 14)
+        found = run_status(run, now=T0 + 14)
         with locked(run):
-            assert status(run).state == "running"
+            assert run_status(run).state == "running"
     assert (found.state, found.blocks_done, found.eta) == ("waiting", 2, None)
     text = "\n".join(found.lines())
     assert "now: waits for the log's next block; last event 0:00:04 ago" in text
     assert f"by: process {os.getpid()} on " in text
-    assert status(run).state == "stopped"
+    assert run_status(run).state == "stopped"
 
 
 def test_what_the_run_folder_notes_of_its_archive(finished: Path, tmp_path: Path) -> None:
-    assert status(finished).archive is None
+    assert run_status(finished).archive is None
     assert not write_note(tmp_path / "nothing", ArchiveNote(uri="s3://b/run", stages=0))
     run = Path(shutil.copytree(finished, tmp_path / "run"))
     for stages, trouble, said in [
@@ -163,23 +163,23 @@ def test_what_the_run_folder_notes_of_its_archive(finished: Path, tmp_path: Path
     ]:
         note = ArchiveNote(uri="s3://b/run", stages=stages, trouble=trouble)
         assert write_note(run, note)
-        found = status(run)
+        found = run_status(run)
         assert found.archive == note
         assert found.lines()[-1] == said
     (run / "archive.json").write_text("{")
-    assert status(run).archive is None
+    assert run_status(run).archive is None
 
 
 def test_what_is_no_run_is_refused(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(CorruptArtefactError, match=r"run\.json: missing; point at the folder"):
-        status(tmp_path)
+        run_status(tmp_path)
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(CorruptArtefactError, match=r"run\.json: not a valid RunPart"):
-        status(tmp_path)
+        run_status(tmp_path)
     shutil.copytree(finished, tmp_path / "run")
     (tmp_path / "run" / "stages" / "0001" / "manifest.json").write_text('{"rows_seen": 600}')
     with pytest.raises(CorruptArtefactError, match=r"0001/manifest\.json: not a valid StagePart"):
-        status(tmp_path / "run")
+        run_status(tmp_path / "run")
     result = CliRunner().invoke(app, ["status", str(finished / "stages")])
     assert result.exit_code == 2
     assert "run.json: missing" in result.stderr

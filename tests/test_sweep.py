@@ -23,7 +23,7 @@ from diet_ray.cli import app
 from diet_ray.engine.sweep_driver import Leaderboard, sweep
 from diet_ray.errors import ConfigError, CorruptArtefactError, DietError, ResourceError
 from diet_ray.judge.search import SearchConfig, SweepConfig
-from diet_ray.judge.standings import standings
+from diet_ray.judge.standings import rank
 from diet_ray.judge.verdict import Verdict, judge
 from diet_ray.logs.blocks import open_log
 from diet_ray.memory.dataset import load_memory
@@ -70,7 +70,7 @@ def test_trials_are_what_judging_directly_gives(ray_cluster: int, log: Path, run
     assert [
         verdict.model_dump(exclude={"train_seconds", "train_wall_seconds"}) for verdict in board.verdicts
     ] == expected
-    assert board.standings == standings(board.verdicts)
+    assert board.standings == rank(board.verdicts)
 
     assert sorted(path.name for path in (tmp_path / "sweep").iterdir()) == [
         "leaderboard.csv",

@@ -45,7 +45,7 @@ def distill(
     from diet_ray.distill.pipeline import blocks_to_distil, check_nets
     from diet_ray.logs.blocks import open_log
     from diet_ray.memory.archive import Archive, archived
-    from diet_ray.report.progress import follow
+    from diet_ray.report.progress import show_progress
     from diet_ray.report.summary import summarise
 
     run, stream, uri = read_launch(config, out)
@@ -63,7 +63,7 @@ def distill(
 
         def distil_what_is_there(resume: bool) -> None:
             blocks = [(block.name, block.rows) for block in blocks_to_distil(open_log(stream.log), stream)]
-            with _gone_unless_begun(run), _same_ctrl_c(), follow(run, blocks, shown, hear):
+            with _gone_unless_begun(run), _same_ctrl_c(), show_progress(run, blocks, shown, hear):
                 distil(run, stream, resume=resume)
 
         copying = (

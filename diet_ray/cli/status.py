@@ -24,7 +24,7 @@ def status(
     Example: diet-ray status runs/kuairand
     """
     options: Options = ctx.obj
-    from diet_ray.report.status import status as status_of
+    from diet_ray.report.status import run_status as status_of
     from diet_ray.storage.places import is_uri
 
     if out is not None and out.is_dir():

@@ -32,21 +32,30 @@ class Pool:
     """GPUs of each."""
 
 
-def fan_out(
-    function: Callable[..., Any], descriptions: Sequence[str], *, pool: Pool | None = None, **shared: Any
-) -> Iterator[bytes]:
-    """Yield `function(description, **shared)` for each description, in order, computed by Ray tasks.
+def fan_out(function: Callable[..., bytes], descriptions: Sequence[str], /, **shared: Any) -> Iterator[bytes]:
+    """The `Mapper` of the cluster to which this process is connected: one Ray task per description.
 
     Args:
-        function: importable on every worker; has no effect but on files that it alone writes, because a lost task runs again. With a
-            pool, what each actor calls once: `function(**shared)` must return a callable of one description.
+        function: importable on every worker; has no effect but on files that it alone writes, because a lost task runs again.
         descriptions: what each call is to do, such as JSON naming a file.
-        pool: the actors that do it; None for plain tasks.
         shared: arguments that are the same for all calls.
 
     Raises:
         DietError: the first one, in the order of `descriptions`, that a call raised.
     """
+    return _fan_out(function, descriptions, None, shared)
+
+
+def fan_out_to(
+    pool: Pool, make: Callable[..., Callable[[str], bytes]], descriptions: Sequence[str], /, **shared: Any
+) -> Iterator[bytes]:
+    """`fan_out` over the actors of a pool, each of which calls `make(**shared)` once and the result for each of its descriptions."""
+    return _fan_out(make, descriptions, pool, shared)
+
+
+def _fan_out(
+    function: Callable[..., Any], descriptions: Sequence[str], pool: Pool | None, shared: dict[str, Any]
+) -> Iterator[bytes]:
     if not descriptions:
         return
     quiet()

@@ -1,7 +1,7 @@
 """What a run says of itself to Prometheus, through Ray's own metrics agents; `cluster/grafana-dashboard.json` draws it.
 
-The process that drives the run hears its events (`diet_ray.report.progress.follow`) and hands figures to Ray, which exports each under
-its name with `ray_` in front, at the metrics port of the node where the driver is. They stay there as long as the driver is connected:
+The process that drives the run hears its events (`show_progress`) and hands figures to Ray, which exports each under its name with
+`ray_` in front, at the metrics port of the node where the driver is. They stay there as long as the driver is connected:
 under `diet-ray distill --follow` between two blocks too. Nothing of the result depends on them.
 """
 
@@ -117,7 +117,7 @@ class Telemetry:
 
 @contextmanager
 def telemetry(run: Path) -> Iterator[Hear]:
-    """Export the figures of a run for the length of the body; gives what is to hear of it (`diet_ray.report.progress.follow`)."""
+    """Export the figures of a run for the length of the body; gives what is to hear of it (`diet_ray.report.progress.show_progress`)."""
     said = Telemetry(run)
     with repeating(REPEAT_SECONDS, said.repeat, "telemetry"):
         yield said.hear

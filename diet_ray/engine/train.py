@@ -20,7 +20,7 @@ from diet_ray.distill.pipeline import blocks_to_distil, check_nets, run_stream
 from diet_ray.distill.score import ShardScorer, score_alone
 from diet_ray.distill.select import Sketch, merge_as_they_come
 from diet_ray.distill.sharded_memory import ShardedMemory
-from diet_ray.engine.data import Pool, fan_out
+from diet_ray.engine.data import Pool, fan_out_to
 from diet_ray.engine.failures import describe, explain, restore
 from diet_ray.engine.owners import OwnedShards
 from diet_ray.errors import DietError, ResourceError
@@ -172,10 +172,10 @@ def _score(
 ) -> tuple[bytes, str | None]:
     """The sketch of a block as IPC bytes, or the user's error as JSON: raised, it would come back wrapped."""
     cluster = config.cluster
-    sketches = fan_out(
+    sketches = fan_out_to(
+        Pool(min(cluster.scorers, len(block.shards)), cluster.cpus_per_scorer, cluster.gpus_per_scorer),
         _sketcher,
         [shard.model_dump_json() for shard in block.shards],
-        pool=Pool(min(cluster.scorers, len(block.shards)), cluster.cpus_per_scorer, cluster.gpus_per_scorer),
         log=log,
         block=block,
         checkpoints=checkpoints,

@@ -12,13 +12,13 @@ from diet_ray.judge.leaderboard import Failed, Leaderboard, Stopped, write_table
 from diet_ray.judge.outcomes import Outcomes
 from diet_ray.judge.runner import InProcess, Runner
 from diet_ray.judge.search import SweepConfig
-from diet_ray.judge.standings import standings
+from diet_ray.judge.standings import rank
 from diet_ray.judge.sweep_plan import Identity, Work, block_to_judge_on, trial_context
 from diet_ray.judge.trackers import open_trackers
 from diet_ray.judge.verdict import Verdict
 from diet_ray.logs.blocks import BlockManifest, Log, open_log
 from diet_ray.memory.dataset import Memory, load_memory
-from diet_ray.memory.download import OnFetch, fetched, name_of
+from diet_ray.memory.download import OnFetch, fetch, name_of
 from diet_ray.settings import write_json
 from diet_ray.storage.lock import locked
 
@@ -60,7 +60,7 @@ def judge_pool(
     """
     config = candidates if isinstance(candidates, SweepConfig) else SweepConfig.of(candidates)
     runner = runner or InProcess()
-    folder = fetched(memory, on_fetch=on_fetch)
+    folder = fetch(memory, on_fetch=on_fetch)
     loaded = load_memory(folder)
     opened = open_log(log or loaded.stage.config.log)
     judged_on = block_to_judge_on(loaded, opened, block)
@@ -116,7 +116,7 @@ def _leaderboard(
         rows=judged_on.rows,
         tasks=log.schema.tasks,
         student=loaded.stage.config.student,
-        standings=standings(verdicts),
+        standings=rank(verdicts),
         verdicts=verdicts,
         candidates={work.name: work.spec for work in works},
         scores=scores,

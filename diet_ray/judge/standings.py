@@ -31,7 +31,7 @@ class Standing(Settings):
     parameters: int
 
 
-def standings(verdicts: list[Verdict]) -> list[Standing]:
+def rank(verdicts: list[Verdict]) -> list[Standing]:
     """One line per candidate and training set, the best first: by mean AUC over the tasks, then by name.
 
     A task of which the judging rows have one label alone orders nobody. A candidate whose predictions are not finite comes last.

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from diet_ray.errors import CorruptArtefactError
-from diet_ray.memory.download import fetched
+from diet_ray.memory.download import fetch
 from diet_ray.memory.layout import stage_folder
 from diet_ray.memory.manifests import StageManifest
 from diet_ray.memory.run_folder import committed_stages, read_units
@@ -67,7 +67,7 @@ def load_memory(path: str | Path) -> Memory:
         CorruptArtefactError: there is no committed stage, or a file is not the one that was committed or not what the manifest says.
         VersionError: it was written in another format version.
     """
-    path = fetched(path)
+    path = fetch(path)
     if (path / "manifest.json").is_file():
         stage, folder = parse_json(StageManifest, path / "manifest.json"), path
     else:

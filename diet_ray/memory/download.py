@@ -40,7 +40,7 @@ def name_of(place: str | Path) -> str:
     return Remote(str(place)).uri if is_uri(str(place)) else str(place)
 
 
-def fetched(
+def fetch(
     place: str | Path, *, lineage: bool = False, table_before: bool = False, on_fetch: OnFetch | None = None
 ) -> Path:
     """A folder that `load_memory` takes, for a place that is one or that lies in an archive.

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from diet_ray.errors import ConfigError
 from diet_ray.memory.dataset import Memory
-from diet_ray.memory.download import OnFetch, fetched
+from diet_ray.memory.download import OnFetch, fetch
 from diet_ray.memory.lineage import trace
 from diet_ray.memory.units import Units
 from diet_ray.report.card import card
@@ -62,7 +62,7 @@ def export_memory(
         ConfigError: `out` exists, `units` is out of range, or the archive cannot be reached.
         CorruptArtefactError: there is no committed stage, or a file is damaged.
     """
-    found = trace(fetched(path, lineage=True, on_fetch=on_fetch))
+    found = trace(fetch(path, lineage=True, on_fetch=on_fetch))
     memory, stage = found.memory, found.memory.stage
     if units is not None and not 1 <= units <= len(memory):
         raise ConfigError(f"--units: {units} asked for, but the memory has {len(memory)}; ask for 1 to {len(memory)}")

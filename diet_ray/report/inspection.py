@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diet_ray.memory.download import OnFetch, fetched, name_of
+from diet_ray.memory.download import OnFetch, fetch, name_of
 from diet_ray.memory.lineage import Lineage, trace
 from diet_ray.memory.units import Units
 from diet_ray.settings import Metric, Settings
@@ -151,7 +151,7 @@ def inspect(path: str | Path, *, on_fetch: OnFetch | None = None) -> Inspection:
 
     `on_fetch` is told how far the archive is fetched. Raises what `load_memory` raises.
     """
-    found = trace(fetched(path, table_before=True, on_fetch=on_fetch))
+    found = trace(fetch(path, table_before=True, on_fetch=on_fetch))
     memory, units, stage = found.memory, found.memory.units, found.memory.stage
     tasks = stage.log_schema.tasks
     soft = memory.soft_label.numpy()

@@ -176,7 +176,7 @@ Hear = Callable[[list[dict[str, Any]], StreamState], None]
 
 
 @contextmanager
-def follow(run: Path, blocks: list[tuple[str, int]], shown: Display, hear: Hear | None = None) -> Iterator[None]:
+def show_progress(run: Path, blocks: list[tuple[str, int]], shown: Display, hear: Hear | None = None) -> Iterator[None]:
     """Show what happens in a run while the body makes it happen.
 
     Args:

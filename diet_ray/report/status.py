@@ -131,7 +131,7 @@ class RunStatus(Settings):
         return lines
 
 
-def status(place: str | Path, *, now: float | None = None) -> RunStatus:
+def run_status(place: str | Path, *, now: float | None = None) -> RunStatus:
     """Look at a run, whoever made it and whether or not it is at work.
 
     Args:
