@@ -1,34 +1,57 @@
-"""diet_ray: streaming dataset distillation for recommender systems, on Ray."""
+"""diet_ray: streaming dataset distillation for recommender systems, on Ray.
+
+From the ground up; a part imports only what stands above it in this list (tests/test_layers.py):
+
+    errors, seeds, figures, mapper, faces      settings      schema
+    storage     bytes that are whole, bounded and locked
+    logs        click logs: ingestion, published ones, simulated ones
+    candidates  architectures; a new net is one file
+    config      the config of a run
+    training    how nets learn
+    memory      units, and the run folder that keeps them
+    distill     one stage of the stream, a file per step
+    report      what a run shows and hands out
+    judge       candidates on a memory, and the memory itself
+    engine      all that speaks to Ray
+    demo, cli   the whole path; one file per command
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from diet_ray.faces import late
 
 __version__ = "0.1.0"
 
-__all__ = ["Memory", "Net", "Settings", "Shape", "load_memory", "register_candidate"]
+__all__ = [
+    "Log",
+    "Memory",
+    "Net",
+    "Rows",
+    "Settings",
+    "Shape",
+    "load_memory",
+    "open_log",
+    "register_candidate",
+]
 
 if TYPE_CHECKING:
     from diet_ray.candidates import Net, Shape
     from diet_ray.candidates import register as register_candidate
+    from diet_ray.logs.blocks import Log, Rows, open_log
     from diet_ray.memory.dataset import Memory, load_memory
     from diet_ray.settings import Settings
 
 _PLACES = {
-    "Memory": ("diet_ray.memory.dataset", "Memory"),
-    "Net": ("diet_ray.candidates", "Net"),
-    "Settings": ("diet_ray.settings", "Settings"),
-    "Shape": ("diet_ray.candidates", "Shape"),
-    "load_memory": ("diet_ray.memory.dataset", "load_memory"),
-    "register_candidate": ("diet_ray.candidates", "register"),
+    "Log": "logs.blocks",
+    "Memory": "memory.dataset",
+    "Net": "candidates",
+    "Rows": "logs.blocks",
+    "Settings": "settings",
+    "Shape": "candidates",
+    "load_memory": "memory.dataset",
+    "open_log": "logs.blocks",
+    "register_candidate": "candidates:register",
 }
-
-
-def __getattr__(name: str) -> Any:
-    # Late, so that the command line answers at once and only what needs torch imports it.
-    if name in _PLACES:
-        from importlib import import_module
-
-        module, attribute = _PLACES[name]
-        return getattr(import_module(module), attribute)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = late(__name__, _PLACES)

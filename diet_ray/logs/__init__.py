@@ -1,1 +1,44 @@
-"""Click logs: how they lie on disk, how files become one, published ones, and simulated ones."""
+"""Click logs: how they lie on disk, how files become one, published ones and simulated ones.
+
+blocks             a log on disk
+verify_log         all that is wrong with one
+verify_quarantine  the same of the rows left out
+ingestion          files to a log
+readers            published logs
+simulation         logs with a known truth
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from diet_ray.faces import late
+
+if TYPE_CHECKING:
+    from diet_ray.logs.blocks import BlockManifest as BlockManifest
+    from diet_ray.logs.blocks import Log as Log
+    from diet_ray.logs.blocks import LogManifest as LogManifest
+    from diet_ray.logs.blocks import Rows as Rows
+    from diet_ray.logs.blocks import open_log as open_log
+    from diet_ray.logs.ingestion.append import append as append
+    from diet_ray.logs.ingestion.ingest import ingest as ingest
+    from diet_ray.logs.readers import READERS as READERS
+    from diet_ray.logs.simulation.config import SimulateConfig as SimulateConfig
+    from diet_ray.logs.simulation.labels import true_probability as true_probability
+    from diet_ray.logs.simulation.simulate import simulate as simulate
+
+_PLACES = {
+    "open_log": "blocks",
+    "Log": "blocks",
+    "Rows": "blocks",
+    "BlockManifest": "blocks",
+    "LogManifest": "blocks",
+    "ingest": "ingestion.ingest",
+    "append": "ingestion.append",
+    "READERS": "readers",
+    "simulate": "simulation.simulate",
+    "SimulateConfig": "simulation.config",
+    "true_probability": "simulation.labels",
+}
+__all__ = list(_PLACES)
+__getattr__ = late(__name__, _PLACES)

@@ -1,1 +1,49 @@
-"""The memory: its units, and the run folder and the archive that keep them."""
+"""The memory: its units, and the run folder and the archive that keep them.
+
+units         units, column-wise
+layout        names on disk
+facts         what a manifest says, without torch
+manifests     the whole of it
+run_folder    committed stages
+events        what happens in a run
+dataset       a memory to train on
+lineage       the stages behind it
+archive       a copy in an object store
+archive_note  what a run says of it
+download      a memory from there
+garbage       what interrupted runs leave
+verification  all that is wrong with any of these
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from diet_ray.faces import late
+
+if TYPE_CHECKING:
+    from diet_ray.memory.archive import Archive as Archive
+    from diet_ray.memory.dataset import Memory as Memory
+    from diet_ray.memory.dataset import load_memory as load_memory
+    from diet_ray.memory.download import fetch as fetch
+    from diet_ray.memory.manifests import RunManifest as RunManifest
+    from diet_ray.memory.manifests import StageManifest as StageManifest
+    from diet_ray.memory.run_folder import committed_stages as committed_stages
+    from diet_ray.memory.run_folder import open_run as open_run
+    from diet_ray.memory.units import Units as Units
+    from diet_ray.memory.verification import verify as verify
+
+_PLACES = {
+    "Units": "units",
+    "RunManifest": "manifests",
+    "StageManifest": "manifests",
+    "open_run": "run_folder",
+    "committed_stages": "run_folder",
+    "Memory": "dataset",
+    "load_memory": "dataset",
+    "Archive": "archive",
+    "fetch": "download",
+    "verify": "verification",
+}
+__all__ = list(_PLACES)
+__getattr__ = late(__name__, _PLACES)

@@ -1,1 +1,58 @@
-"""Bytes that are whole, bounded and locked."""
+"""Bytes that are whole, bounded and locked.
+
+arrays         numpy and Arrow
+hashes         checksums
+entries        files as a manifest names them
+tensors        safetensors
+places         paths and URIs
+whole_folder   a folder that appears whole or not at all
+background     a thread that repeats
+parquet        Parquet within bounds
+parquet_pages  its page headers
+arrow_files    Arrow IPC within bounds
+lock           one driver at a time
+remote         object stores
+remote_lock    one driver at a time there
+faults         what is wrong with a folder, all of it
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from diet_ray.faces import late
+
+if TYPE_CHECKING:
+    from diet_ray.storage.entries import FileEntry as FileEntry
+    from diet_ray.storage.entries import check_file as check_file
+    from diet_ray.storage.entries import file_entry as file_entry
+    from diet_ray.storage.faults import Fault as Fault
+    from diet_ray.storage.faults import Faults as Faults
+    from diet_ray.storage.hashes import content_hash as content_hash
+    from diet_ray.storage.hashes import sha256 as sha256
+    from diet_ray.storage.lock import live_lock as live_lock
+    from diet_ray.storage.lock import locked as locked
+    from diet_ray.storage.places import is_uri as is_uri
+    from diet_ray.storage.remote import Remote as Remote
+    from diet_ray.storage.tensors import load_tensors as load_tensors
+    from diet_ray.storage.tensors import save_tensors as save_tensors
+    from diet_ray.storage.whole_folder import appearing as appearing
+
+_PLACES = {
+    "sha256": "hashes",
+    "content_hash": "hashes",
+    "FileEntry": "entries",
+    "file_entry": "entries",
+    "check_file": "entries",
+    "save_tensors": "tensors",
+    "load_tensors": "tensors",
+    "is_uri": "places",
+    "appearing": "whole_folder",
+    "locked": "lock",
+    "live_lock": "lock",
+    "Remote": "remote",
+    "Fault": "faults",
+    "Faults": "faults",
+}
+__all__ = list(_PLACES)
+__getattr__ = late(__name__, _PLACES)
