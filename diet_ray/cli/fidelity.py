@@ -28,11 +28,10 @@ def fidelity(
     from diet_ray.settings import load_yaml
 
     bench = load_yaml(FidelityConfig, config)
-    with options.working() as shown:
-        from diet_ray.engine.bench_driver import fidelity as run_fidelity
+    with options.working() as (shown, place):
         from diet_ray.judge.fidelity.page import tables_to_print, write_report
 
-        result, cost = run_fidelity(bench, out, Counted(shown))
+        result, cost = place.fidelity(bench, out, Counted(shown))
         write_report(out, result, cost)
     options.result(
         {"fidelity": result, "cost": cost},

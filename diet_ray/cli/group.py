@@ -17,11 +17,12 @@ import typer
 from pydantic_core import to_json
 from typer.core import TyperGroup
 
-from diet_ray.errors import DietError
+from diet_ray.errors import ConfigError, DietError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from diet_ray.judge.workplace import Workplace
     from diet_ray.report.progress import Display
     from diet_ray.settings import Settings
 
@@ -97,15 +98,26 @@ class Options:
     json: bool
     address: str | None
     cpus: int | None
+    local: bool
 
     @contextmanager
-    def working(self) -> Iterator[Display]:
-        """A display, and Ray, for the length of the body."""
-        from diet_ray.engine.cluster import connect
+    def working(self) -> Iterator[tuple[Display, Workplace]]:
+        """A display, and where the work is done, for the length of the body: in this process, or on Ray."""
+        from diet_ray.judge.workplace import Here
         from diet_ray.report.progress import display
 
+        if self.local:
+            for option, value in (("--address", self.address), ("--cpus", self.cpus)):
+                if value is not None:
+                    raise ConfigError(f"{option}: is for Ray, and --local does without; leave one of the two out")
+            with display(quiet=self.quiet, doing="starting") as shown:
+                yield shown, Here()
+            return
+        from diet_ray.engine.cluster import connect
+        from diet_ray.engine.workplace import OnCluster
+
         with display(quiet=self.quiet) as shown, connect(self.address, self.cpus):
-            yield shown
+            yield shown, OnCluster()
 
     def result(self, data: Settings | dict[str, Any], *readable: str | Table) -> None:
         """Print a result: as JSON on standard output (nan as null), or for a person unless they asked for quiet."""
@@ -167,5 +179,8 @@ def _options(
     cpus: Annotated[
         int | None, typer.Option(help="Logical CPUs of the private Ray. Default: all of this machine.")
     ] = None,
+    local: Annotated[
+        bool, typer.Option("--local", help="Do everything in this process, without Ray; the result is the same.")
+    ] = False,
 ) -> None:
-    ctx.obj = Options(quiet, as_json, address, cpus)
+    ctx.obj = Options(quiet, as_json, address, cpus, local)

@@ -67,9 +67,7 @@ def ingest(
         raise ConfigError("--max-quarantined-rows: not with --append; mend the rows, or ingest all files together")
     natural, schema = _schema(what)
     length = _block_length(by or natural)
-    with options.working() as shown, _sources(what, source or [], out, shown) as sources:
-        # Here and not above: what imports Ray must wait until `connect` has said how private it is to be.
-        from diet_ray.engine.data import fan_out
+    with options.working() as (shown, place), _sources(what, source or [], out, shown) as sources:
         from diet_ray.logs.ingestion.append import append as run_append
         from diet_ray.logs.ingestion.ingest import ingest as run_ingest
 
@@ -82,7 +80,7 @@ def ingest(
                 now=time.time(),
                 blocks=blocks,
                 on_progress=Counted(shown),
-                each=fan_out,
+                each=place.each,
             )
             options.result(made, str(made))
             return
@@ -94,7 +92,7 @@ def ingest(
             blocks=blocks,
             max_quarantined_rows=max_quarantined_rows,
             on_progress=Counted(shown),
-            each=fan_out,
+            each=place.each,
         )
     options.log_made(out)
 

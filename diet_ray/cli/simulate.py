@@ -36,9 +36,8 @@ def simulate(
     given = {"rows": rows, "blocks": blocks, "seed": seed}
     changes = {key: value for key, value in given.items() if value is not None}
     asked = load_yaml(SimulateConfig, config, **changes) if config else parse(SimulateConfig, changes, where="simulate")
-    with options.working() as shown:
-        from diet_ray.engine.data import fan_out
+    with options.working() as (shown, place):
         from diet_ray.logs.simulation.simulate import simulate as run_simulate
 
-        run_simulate(asked, out, on_progress=Counted(shown), each=fan_out)
+        run_simulate(asked, out, on_progress=Counted(shown), each=place.each)
     options.log_made(out)

@@ -41,11 +41,9 @@ def sweep(
     from diet_ray.settings import load_yaml
 
     config = load_yaml(SweepConfig, candidates) if candidates else SweepConfig.of(default_pool())
-    with options.working() as shown:
-        from diet_ray.engine.sweep_driver import sweep as run_sweep
-
+    with options.working() as (shown, place):
         count = Counted(shown)
-        board = run_sweep(
+        board = place.sweep(
             memory,
             config,
             out=out,

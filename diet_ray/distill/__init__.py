@@ -25,6 +25,7 @@ from diet_ray.faces import late
 if TYPE_CHECKING:
     from diet_ray.distill.follow import follow_log as follow_log
     from diet_ray.distill.local import LocalEngine as LocalEngine
+    from diet_ray.distill.local import distil_locally as distil_locally
     from diet_ray.distill.pipeline import Engine as Engine
     from diet_ray.distill.pipeline import blocks_to_distil as blocks_to_distil
     from diet_ray.distill.pipeline import check_nets as check_nets
@@ -36,6 +37,7 @@ _PLACES = {
     "blocks_to_distil": "pipeline",
     "check_nets": "pipeline",
     "LocalEngine": "local",
+    "distil_locally": "local",
     "follow_log": "follow",
 }
 __all__ = list(_PLACES)

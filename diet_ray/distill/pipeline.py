@@ -7,7 +7,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from diet_ray.config import StreamConfig
@@ -27,6 +26,7 @@ from diet_ray.seeds import derive_seed
 from diet_ray.storage.entries import check_file, file_entry
 from diet_ray.storage.hashes import sha256
 from diet_ray.storage.tensors import load_tensors, save_tensors
+from diet_ray.training.device import torch_threads
 from diet_ray.training.holdout import held_out
 from diet_ray.training.predictor import Predictor
 from diet_ray.training.reference import Reference, train_pass
@@ -92,10 +92,10 @@ def run_stream(
 ) -> None:
     """Distil block after block, from behind the last committed stage on. Raises ConfigError where log and config do not fit."""
     check_nets(log.schema, config)
-    torch.set_num_threads(config.cluster.threads_per_worker)
-    stream = begin(run, log, config, engine, events, committed)
-    for block in blocks_to_distil(log, config)[len(committed) :]:
-        run_stage(stream, block)
+    with torch_threads(config.cluster.threads_per_worker):
+        stream = begin(run, log, config, engine, events, committed)
+        for block in blocks_to_distil(log, config)[len(committed) :]:
+            run_stage(stream, block)
 
 
 def begin(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from diet_ray.engine.data import fan_out as fan_out
     from diet_ray.engine.sweep_driver import sweep as sweep
     from diet_ray.engine.train import distil as distil
+    from diet_ray.engine.workplace import OnCluster as OnCluster
     from diet_ray.engine.tune import run_trials as run_trials
 
 _PLACES = {
@@ -32,6 +33,7 @@ _PLACES = {
     "run_trials": "tune",
     "sweep": "sweep_driver",
     "fidelity": "bench_driver",
+    "OnCluster": "workplace",
 }
 __all__ = list(_PLACES)
 __getattr__ = late(__name__, _PLACES)

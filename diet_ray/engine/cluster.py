@@ -27,6 +27,9 @@ _QUIET = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
 }
 
+RAYLET_SECONDS = 30
+"""How long Ray waits for a private node to come up; fixed in Ray 2.60."""
+
 KNOCK_SECONDS = 5.0
 """How long the head of a cluster may take to accept a connection."""
 
@@ -104,10 +107,13 @@ def _start(address: str | None, cpus: int | None) -> None:
         # workers' logs keeps that, and every other worker's line, in Ray's log files. An error reaches us as an exception.
         options: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": False} if address is None else {}
         ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except Exception as error:  # Ray 2.60 raises a bare one where its node does not come up in time
         reason = " ".join(str(error).split())
         if address is None:
-            raise ResourceError(f"no private Ray could be started on this machine: {reason}") from error
+            raise ResourceError(
+                f"no private Ray came up on this machine, for which Ray waits {RAYLET_SECONDS} s: {reason}; do without one by --local, "
+                "name a running cluster by --address, or try again when the machine is less busy"
+            ) from error
         raise ResourceError(_nobody(address, reason)) from error
 
 

@@ -74,8 +74,8 @@ class Lines:
 class Terminal:
     """Lines that stay, above one line that changes."""
 
-    def __init__(self, live: Live) -> None:
-        self.live, self._spinner = live, Spinner("dots", text="starting Ray")
+    def __init__(self, live: Live, doing: str) -> None:
+        self.live, self._spinner = live, Spinner("dots", text=doing)
         live.update(self._spinner)
 
     def line(self, text: str) -> None:
@@ -88,15 +88,15 @@ class Terminal:
 
 
 @contextmanager
-def display(*, quiet: bool) -> Iterator[Display]:
-    """The display that fits standard error: live on a terminal, lines elsewhere, nothing where `quiet`."""
+def display(*, quiet: bool, doing: str = "starting Ray") -> Iterator[Display]:
+    """The display that fits standard error: live on a terminal, lines elsewhere, nothing where `quiet`; `doing` is its first status."""
     console = Console(stderr=True)
     if quiet:
         yield Silent()
     elif console.is_terminal:
         # Its redirection would also catch standard output, which belongs to the result.
         with Live(console=console, transient=True, refresh_per_second=8, redirect_stdout=False) as live:
-            yield Terminal(live)
+            yield Terminal(live, doing)
     else:
         yield Lines(sys.stderr)
 

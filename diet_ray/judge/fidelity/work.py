@@ -7,16 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from diet_ray.config import StreamConfig
-from diet_ray.distill.local import LocalEngine
-from diet_ray.distill.pipeline import run_stream
+from diet_ray.distill.local import distil_locally
 from diet_ray.judge.fidelity.config import DRAWN, SELECTIONS, FidelityConfig
 from diet_ray.judge.fidelity.plan import Bench, Training, TrainingSet
 from diet_ray.judge.fidelity.reduced_sets import select_rows
-from diet_ray.logs.blocks import open_log
-from diet_ray.memory.events import Events
 from diet_ray.memory.layout import stage_folder
-from diet_ray.memory.run_folder import open_run
-from diet_ray.storage.lock import locked
 from diet_ray.training.device import torch_threads
 
 OnProgress = Callable[[str, int, int], None]
@@ -47,18 +42,11 @@ def groups_of(todo: list[Training]) -> list[list[Training]]:
     return sorted(groups.values(), key=lambda group: (group[0].set.method.rows != "full", -group[0].set.blocks))
 
 
-def distil_here(run: Path, stream: StreamConfig) -> None:
-    """A distillation in this process, from where it was left; with one worker the distributed engine gives the same bytes."""
-    run.mkdir(parents=True, exist_ok=True)
-    with locked(run):  # two benches may share a cache
-        committed = open_run(run, stream, resume=(run / "run.json").is_file())
-        run_stream(run, open_log(stream.log), stream, LocalEngine(stream), Events(run / "events.jsonl"), committed)
-
-
 def distil_run(description: str) -> bytes:
     """A call of the mapper: the distillation that the JSON describes, by its run folder and its config."""
     work = json.loads(description)
-    distil_here(Path(work["run"]), StreamConfig.model_validate_json(work["stream"]))
+    run = Path(work["run"])
+    distil_locally(run, StreamConfig.model_validate_json(work["stream"]), resume=(run / "run.json").is_file())
     return b""
 
 
