@@ -33,10 +33,11 @@ from tables import show
 
 from diet_ray.candidates import CandidateSpec
 from diet_ray.config import BudgetConfig, ClusterConfig, ReferenceConfig, StreamConfig
-from diet_ray.distill.score import ShardScorer
+from diet_ray.distill.score import ScoreJob, Scorer
 from diet_ray.distill.select import Sketch, merge, merge_as_they_come
 from diet_ray.distill.sharded_memory import LocalShards
 from diet_ray.engine.cluster import connect
+from diet_ray.logs.block_rows import BlockRows
 from diet_ray.logs.blocks import BlockManifest, Log, Shard, read_shard
 from diet_ray.storage.tensors import save_tensors
 from diet_ray.training.reference import Reference
@@ -73,7 +74,8 @@ def score_by_ray(log: Log, block: BlockManifest, checkpoints: list[Path], worker
     from diet_ray.engine.train import RayEngine
 
     engine = RayEngine(Solo(), cast(Any, LocalShards(1)))
-    return engine.score(log, block, checkpoints, the_config(log.path, workers), units, seed=0)
+    job = ScoreJob.of(log, block, checkpoints, the_config(log.path, workers), keep=units, seed=0)
+    return engine.score(job, BlockRows(log, block))
 
 
 def timed(
@@ -95,12 +97,12 @@ def measure_parts(log: Log, block: BlockManifest, checkpoints: list[Path], units
     """What each part costs on its own, and the bytes of a sketch. The leader is measured at its fullest."""
     torch.set_num_threads(1)
     shard: Shard = block.shards[0]
-    scorer = ShardScorer(log, checkpoints, the_config(log.path, 1), keep=units, seed=0)
+    scorer = Scorer(ScoreJob.of(log, block, checkpoints, the_config(log.path, 1), keep=units, seed=0))
     read, rows = _seconds(lambda: read_shard(log.shard_path(block, shard), shard, log.schema))
     score, _ = _seconds(lambda: scorer.score(rows))
-    both, sketch = _seconds(lambda: scorer.sketch(block, shard))
+    both, sketch = _seconds(lambda: scorer.sketch_shard(shard))
     send, data = _seconds(lambda: sketch.to_ipc())
-    others = (scorer.sketch(block, other) for other in block.shards[1:3])
+    others = (scorer.sketch_shard(other) for other in block.shards[1:3])
     whole = merge_as_they_come([sketch, *others], keep=units)
     merging, _ = _seconds(lambda: merge([whole, Sketch.from_ipc(data)], keep=units))
     parts = {"read": read, "score": score, "sketch": max(0.0, both - read - score), "send": send, "merge": merging}

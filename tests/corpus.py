@@ -489,7 +489,12 @@ LOGS = [
     Artefact("block that is a link", "blocks/block-001", _link, "a link"),
     Artefact("shard that is a link", SHARD, _link, "a link, though"),
     Artefact("shard that is a pipe", SHARD, _pipe, "missing, though"),
-    Artefact("shard of another block", SHARD, _data(lambda data: data[:-9] + b"x" * 9), "not the file"),
+    Artefact(
+        "shard of another block",
+        SHARD,
+        _data(lambda data: data[:-9] + b"x" * 9),
+        "not the file that the manifest names: its sha256 differs",
+    ),
     Artefact("forged shard that is none", SHARD, _forged(_data(lambda data: b"PAR1" * 9)), "not a readable shard"),
     Artefact("forged shard, pages gone", SHARD, _forged(_data(lambda data: data[:4] + data[-2500:])), "not a readable"),
     Artefact(
@@ -534,7 +539,7 @@ RUNS = [
     Artefact("changed in passing", STAGE, _json(rows_seen=1), "does not follow"),
     Artefact("memory that is a link", MEMORY, _link, "a link, though"),
     Artefact("memory that is a pipe", MEMORY, _pipe, "missing, though"),
-    Artefact("memory cut off", MEMORY, _data(lambda data: data[:-1]), "not the file that was committed"),
+    Artefact("memory cut off", MEMORY, _data(lambda data: data[:-1]), "not the file that the manifest names: it has"),
     Artefact("forged memory that is none", MEMORY, _forged(_data(lambda data: b"ARROW1")), "not a readable Arrow"),
     Artefact("forged memory cut off", MEMORY, _forged(_data(lambda data: data[: len(data) // 2])), "not a readable"),
     Artefact("forged memory, no deltas", MEMORY, _units(lambda table: table.drop_columns(["delta"])), "'delta'"),

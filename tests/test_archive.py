@@ -325,7 +325,10 @@ def test_a_damaged_run_folder_does_not_reach_the_archive(folder: str, finished: 
     run = shorter(finished, tmp_path / "run", 1)
     path = run / "stages" / "0000" / "optimiser.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    with pytest.raises(CorruptArtefactError, match=r"0000/optimiser\.safetensors: not the file that was committed"):
+    with pytest.raises(
+        CorruptArtefactError,
+        match=r"0000/optimiser\.safetensors: not the file that the manifest names: its sha256 differs",
+    ):
         Archive(folder).push(run)
     assert Archive(folder).stages() == []
 

@@ -17,7 +17,7 @@ import stream
 import torch
 from synthetic import write_log
 
-from diet_ray.distill.local import LocalEngine
+from diet_ray.distill.score import ScoreJob, score_rows
 from diet_ray.logs.blocks import Rows, open_log
 from diet_ray.storage.tensors import load_tensors
 
@@ -70,7 +70,8 @@ def test_the_plain_loop_computes_what_scoring_does(tmp_path: Path) -> None:
     checkpoints = scoring.write_checkpoints(log, tmp_path)
     assert load_tensors(checkpoints[0])["table"].shape[1] == 16
     block, stream = log.blocks[0], scoring.the_config(log.path, 1)
-    sketch = LocalEngine(stream).score(log, block, checkpoints, stream, keep=500, seed=0)
+    job = ScoreJob.of(log, block, checkpoints, stream, keep=500, seed=0)
+    sketch = score_rows(job, log.iter_block(block))
     plain = plain_loop.plain_loop(checkpoints, [log.shard_path(block, shard) for shard in block.shards])
     scoring.check(sketch, plain)
     with pytest.raises(AssertionError, match="differ"):

@@ -15,8 +15,9 @@ from synthetic import write_log
 from torch import Tensor
 
 from diet_ray.config import ClusterConfig, StreamConfig
-from diet_ray.distill.score import ShardScorer
+from diet_ray.distill.score import ScoreJob, Scorer
 from diet_ray.errors import ConfigError, ResourceError
+from diet_ray.logs.block_rows import BlockRows
 from diet_ray.logs.blocks import Log, open_log
 from diet_ray.settings import parse
 from diet_ray.storage.tensors import save_tensors
@@ -110,7 +111,9 @@ def test_scores_in_bfloat16_choose_nearly_the_same_rows(tmp_path: Path) -> None:
     for seed, path in enumerate(paths):
         save_tensors(path, checkpoint_of(log, plain, seed))
     rows = log.read_block(log.blocks[0])
-    one, two = (ShardScorer(log, paths, stream, keep=10, seed=0).score(rows) for stream in (plain, rough))
+    one, two = (
+        Scorer(ScoreJob.of(log, log.blocks[0], paths, stream, keep=10, seed=0)).score(rows) for stream in (plain, rough)
+    )
     assert two.score.dtype == two.probability.dtype == np.float32
     assert 0 < np.abs(one.probability - two.probability).max() < 0.02
     assert np.abs(one.score - two.score).max() < 0.02 * np.sqrt(2)
@@ -131,11 +134,12 @@ def test_a_worker_that_scores_does_so_on_its_device(log: Path, monkeypatch: pyte
         seen.append(device)
         raise Seen
 
-    monkeypatch.setattr(scoring, "ShardScorer", scorer)
+    monkeypatch.setattr(scoring, "Scorer", scorer)
     opened = open_log(log)
+    job = scoring.ScoreJob.of(opened, opened.blocks[0], [], config(log), keep=10, seed=0)
     for device in (CPU, META):
         with pytest.raises(Seen):
-            engine.RayEngine(engine.Solo(device), None).score(opened, opened.blocks[0], [], config(log), 10, 0)  # type: ignore[arg-type]
+            engine.RayEngine(engine.Solo(device), None).score(job, BlockRows(opened, opened.blocks[0]))  # type: ignore[arg-type]
     assert seen == [CPU, META]
 
 
@@ -236,7 +240,10 @@ def test_a_gpu_scores_as_the_cpu_does(log: Path, tmp_path: Path) -> None:
     save_tensors(tmp_path / "phi.safetensors", checkpoint_of(opened, stream))
     rows = opened.read_block(opened.blocks[0])
     here, there = (
-        ShardScorer(opened, [tmp_path / "phi.safetensors"], stream, keep=10, seed=0, device=device).score(rows)
+        Scorer(
+            ScoreJob.of(opened, opened.blocks[0], [tmp_path / "phi.safetensors"], stream, keep=10, seed=0),
+            device=device,
+        ).score(rows)
         for device in (CPU, torch.device("cuda"))
     )
     np.testing.assert_allclose(there.score, here.score, rtol=0, atol=1e-4)

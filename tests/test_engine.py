@@ -84,7 +84,7 @@ def test_a_run_of_two_workers_stops_at_a_truncated_shard_and_resumes_to_the_same
     run, stream = tmp_path / "run", config(log, workers=2)
     with truncated(log, "block-001") as shard, pytest.raises(CorruptArtefactError) as caught:
         distil(run, stream)
-    assert str(caught.value).startswith(f"{shard}: not the file that its manifest names")
+    assert str(caught.value).startswith(f"{shard}: not the file that the manifest names")
     # The stage before is whole and the same as in the other run; of the broken one nothing can be seen.
     assert sorted(path.name for path in (run / "stages").glob("[!.]*")) == ["0000"]
     expected = stage_bytes(two_workers)
@@ -107,7 +107,7 @@ def test_a_run_of_two_workers_stops_at_a_truncated_shard_and_resumes_to_the_same
 def test_one_worker_names_a_truncated_shard(ray_cluster: int, log: Path, tmp_path: Path) -> None:
     with truncated(log, "block-000") as shard, pytest.raises(CorruptArtefactError) as caught:
         distil(tmp_path / "run", config(log))
-    assert str(caught.value).startswith(f"{shard}: not the file that its manifest names")
+    assert str(caught.value).startswith(f"{shard}: not the file that the manifest names")
     assert list((tmp_path / "run" / "stages").glob("[!.]*")) == []
     assert not (tmp_path / "run" / "ray").exists()
 

@@ -169,7 +169,7 @@ def test_an_archive_without_a_complete_stage_is_refused(archive: str, cache: Pat
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        ("altered", "not the file that was committed (sha256 differs)"),
+        ("altered", "not the file that the manifest names: its sha256 differs"),
         ("truncated", "bytes, the manifest says"),
         ("missing", "missing; restore it from a copy"),
     ],

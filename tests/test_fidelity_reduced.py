@@ -14,11 +14,12 @@ from small_bench import bench_config
 from synthetic import write_log
 
 from diet_ray.distill.el2n import el2n
+from diet_ray.distill.local import distil_locally
 from diet_ray.errors import BadInputError
 from diet_ray.judge.fidelity.config import SELECTIONS, FidelityConfig, Method
 from diet_ray.judge.fidelity.plan import Bench, TrainingSet
 from diet_ray.judge.fidelity.reduced_sets import examples, reference, sample, select_rows
-from diet_ray.judge.fidelity.work import distil_here, runs_of
+from diet_ray.judge.fidelity.work import runs_of
 from diet_ray.logs.blocks import Rows, open_log
 from diet_ray.memory.dataset import load_memory
 from diet_ray.training.student import Examples
@@ -33,7 +34,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     log = write_log(folder / "log", blocks=4, n=300, tasks=2)
     bench = Bench.open(bench_config(log, folder, methods=METHODS), folder / "cache")
     for run, stream in runs_of(bench, bench.trainings()):
-        distil_here(run, stream)
+        distil_locally(run, stream)
     return bench
 
 

@@ -57,5 +57,5 @@ def test_a_damaged_table_is_noticed(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "run")
     path = stage_folder(tmp_path / "run", 1) / "checkpoint-1.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(CorruptArtefactError, match="not the file that was committed"):
+    with pytest.raises(CorruptArtefactError, match="not the file that the manifest names: it has"):
         trace(tmp_path / "run").previous_table()

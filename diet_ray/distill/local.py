@@ -6,11 +6,12 @@ from pathlib import Path
 
 from diet_ray.config import StreamConfig
 from diet_ray.distill.pipeline import blocks_to_distil, check_nets, run_stream
-from diet_ray.distill.score import score_alone
+from diet_ray.distill.score import ScoreJob, score_rows
 from diet_ray.distill.select import Sketch
 from diet_ray.distill.sharded_memory import LocalShards, ShardedMemory
 from diet_ray.errors import ConfigError
-from diet_ray.logs.blocks import BlockManifest, Log, open_log
+from diet_ray.logs.block_rows import BlockRows
+from diet_ray.logs.blocks import open_log
 from diet_ray.memory.events import Events
 from diet_ray.memory.manifests import StageManifest
 from diet_ray.memory.run_folder import committed_stages, open_run
@@ -27,11 +28,9 @@ class LocalEngine:
         self.crew: Crew = Solo(device_of(cluster.gpus_per_worker, cluster.precision))
         self.memory = ShardedMemory(LocalShards(config.cluster.memory_shards))
 
-    def score(
-        self, log: Log, block: BlockManifest, checkpoints: list[Path], config: StreamConfig, keep: int, seed: int
-    ) -> Sketch:
+    def score(self, job: ScoreJob, rows: BlockRows) -> Sketch:
         """See `Engine.score`."""
-        return score_alone(log, block, checkpoints, config, keep, seed, device=self.crew.device)
+        return score_rows(job, rows, device=self.crew.device)
 
 
 def distil_locally(run: Path, config: StreamConfig, *, resume: bool = False) -> list[StageManifest]:

@@ -1,11 +1,13 @@
-"""The stream: one stage per block, each as DIET describes it. No Ray here; what is distributed stands behind `Engine`."""
+"""The stream: one stage per block, each as DIET describes it. What is distributed stands behind `Engine`."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -13,14 +15,18 @@ from diet_ray.config import StreamConfig
 from diet_ray.distill.convert import convert
 from diet_ray.distill.fuse import quota
 from diet_ray.distill.refine import refine
-from diet_ray.distill.select import Sketch, choose
+from diet_ray.distill.score import ScoreJob
+from diet_ray.distill.select import Scored, Sketch, choose
 from diet_ray.distill.sharded_memory import ShardedMemory
 from diet_ray.errors import ConfigError
+from diet_ray.logs.block_rows import BlockRows
 from diet_ray.logs.blocks import BlockManifest, Log, Rows, block_sha256
+from diet_ray.memory import layout as names
 from diet_ray.memory.events import Events
-from diet_ray.memory.layout import stage_folder
-from diet_ray.memory.manifests import StageManifest
+from diet_ray.memory.layout import stage_folder, stage_manifest
+from diet_ray.memory.manifests import RefineReport, StageManifest
 from diet_ray.memory.run_folder import StageDraft, read_stage
+from diet_ray.memory.units import Units
 from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed
 from diet_ray.storage.entries import check_file, file_entry
@@ -39,10 +45,8 @@ class Engine(Protocol):
     crew: Crew
     memory: ShardedMemory
 
-    def score(
-        self, log: Log, block: BlockManifest, checkpoints: list[Path], config: StreamConfig, keep: int, seed: int
-    ) -> Sketch:
-        """Score every row of the block under the K checkpoints and sketch the result for selection; called by the leader."""
+    def score(self, job: ScoreJob, rows: BlockRows) -> Sketch:
+        """Score every row of the job's block and sketch the result for selection; called by the leader, who has the `rows` at hand."""
         ...
 
 
@@ -143,110 +147,173 @@ def check_blocks(log: Log, committed: list[StageManifest]) -> None:
 
 
 def run_stage(stream: Stream, block: BlockManifest) -> None:
-    """One stage: take in a block, leave M_t and phi_t committed."""
-    config, engine, events, crew, t = stream.config, stream.engine, stream.events, stream.engine.crew, block.index
-    draft = StageDraft(stream.run, t)
-    rows_before = stream.last.rows_seen if stream.last else 0
-    units_before = stream.last.units if stream.last else 0
-    n_fresh = quota(config.budget, block_rows=block.rows, rows_before=rows_before, units_before=units_before)
-    events.emit("stage", stage=t, block=block.name, rows=block.rows)
-
+    """One stage: take in a block, leave M_t and phi_t committed. The README draws it."""
+    stage = Stage(stream, block)
+    stage.reference()
     if stream.leads:
-        draft.begin()
-    crew.barrier()
+        selected = stage.select(stage.score())
+        fresh = stage.convert(selected)
+        stage.align()
+        stage.fuse(fresh)
+    stream.engine.crew.barrier()
+    report = stage.refine()
+    stage.commit(report)
 
-    with events.step(t, "reference", rows=block.rows):
-        held = held_rows(stream, block)
-        logloss, checkpoints, paths = train_reference(stream, block, held, draft.folder)
-    crew.barrier()
 
-    if stream.leads:
-        with events.step(t, "score", rows=block.rows):
-            seed = derive_seed(config.seed, "stage", t)
-            sketch = engine.score(stream.log, block, paths, config, n_fresh, seed)
-        with events.step(t, "select"):
-            selected = choose(sketch, config.select, n=n_fresh)
-            fresh = convert(selected, block=t, n_fields=stream.log.schema.n_fields, dim=config.reference.dim)
-        with events.step(t, "align"):
-            engine.memory.align(last_checkpoint(stream), paths[-1], config.align)
-        with events.step(t, "fuse"):
-            engine.memory.fuse(fresh, config.budget)
-    crew.barrier()
+class Stage:
+    """A stage that is under way, as each worker holds it: a method per step, and what one step leaves to another."""
 
-    with events.step(t, "refine", rounds=config.refine.rounds):
-        engine.memory.open()
-        report = refine(
-            engine.memory,
-            checkpoints,
-            held,
-            stream.log.schema,
-            config,
-            crew,
-            seed=derive_seed(config.seed, "refine", t),
-            on_round=lambda done: events.progress(t, "refine", done, config.refine.rounds),
+    def __init__(self, stream: Stream, block: BlockManifest) -> None:
+        self.stream, self.block, self.index = stream, block, block.index
+        self.draft = StageDraft(stream.run, self.index)
+        self.rows = BlockRows(stream.log, block)
+        self.rows_before = stream.last.rows_seen if stream.last else 0
+        self.n_fresh = quota(
+            stream.config.budget,
+            block_rows=block.rows,
+            rows_before=self.rows_before,
+            units_before=stream.last.units if stream.last else 0,
         )
-
-    if stream.leads:
-        with events.step(t, "commit"):
-            save_tensors(draft.folder / "optimiser.safetensors", stream.reference.optimiser_state())
-            manifest = StageManifest(
-                index=t,
-                block=block.name,
-                block_sha256=block_sha256(stream.log, block),
-                parent_sha256=sha256(stage_folder(stream.run, t - 1) / "manifest.json") if stream.last else None,
-                rows_seen=rows_before + block.rows,
-                n_ids=block.n_ids,
-                units=len(engine.memory),
-                config=config,
-                log_schema=stream.log.schema,
-                reference_logloss=logloss,
-                refine=report,
-                memory=engine.memory.write(draft.folder),
-                checkpoints=[file_entry(path) for path in paths],
-                optimiser=file_entry(draft.folder / "optimiser.safetensors"),
-            )
-            draft.commit(manifest)
-        events.emit("committed", stage=t, block=block.name, units=len(engine.memory), rows_seen=manifest.rows_seen)
-    crew.barrier()
-    stream.last = read_stage(stream.run, t)
-    stream.held = held
-
-
-def train_reference(
-    stream: Stream, block: BlockManifest, held: Rows, folder: Path
-) -> tuple[float, list[Predictor], list[Path]]:
-    """Step 1: phi_t from phi_{t-1}, by one pass over the rows that the last stage held out and then the block's without `held`.
-
-    Returns the loss along the way, the K checkpoints and the files in which the leader has saved them. Raises ConfigError where
-    so small a block is held out whole.
-    """
-    config, schema = stream.config, stream.log.schema
-    checkpoints: list[Predictor] = []
-    paths = [folder / f"checkpoint-{k}.safetensors" for k in range(config.reference.checkpoints)]
-
-    def keep(k: int, weights: dict[str, Tensor]) -> None:
-        checkpoints.append(Predictor(schema, config.reference.nets, weights))
+        n_checkpoints = stream.config.reference.checkpoints
+        self.paths = [self.draft.folder / names.checkpoint(k) for k in range(n_checkpoints)]
+        """Where the leader saves the K checkpoints."""
+        self.checkpoints: list[Predictor] = []
+        self.held: Rows | None = None
+        """The rows that the reference did not learn from."""
+        stream.events.emit("stage", stage=self.index, block=block.name, rows=block.rows)
         if stream.leads:
-            save_tensors(paths[k], weights)
+            self.draft.begin()
+        stream.engine.crew.barrier()
 
-    share, seed = config.reference.holdout, config.seed
-    before = [stream.held] if stream.held is not None and len(stream.held) else []
-    n_rows = sum(len(rows) for rows in before) + block.rows - len(held)
-    if not n_rows:
-        raise ConfigError(
-            f"key 'reference.holdout': {share} leaves no row of block {block.name!r} ({block.rows} rows) to learn from; "
-            "lower it or ingest larger blocks"
+    def reference(self) -> None:
+        """Step 1: phi_t from phi_{t-1}, by one pass over the rows that the last stage held out and then the block's but for those held out.
+
+        Raises ConfigError where so small a block is held out whole.
+        """
+        with self._step("reference", rows=self.block.rows):
+            self.logloss = self._train()
+        self.stream.engine.crew.barrier()
+
+    def score(self) -> Sketch:
+        """Step 2: EL2N of every row under the checkpoints, sketched for selection."""
+        stream = self.stream
+        job = ScoreJob.of(
+            stream.log,
+            self.block,
+            self.paths,
+            stream.config,
+            keep=self.n_fresh,
+            seed=derive_seed(stream.config.seed, "stage", self.index),
         )
-    parts = (rows.take(~held_out(rows.row_id, share, seed)) for rows in stream.log.iter_block(block))
-    stream.reference.grow(block.n_ids)
-    logloss = train_pass(
-        stream.reference,
-        chain(before, parts),
-        stream.engine.crew,
-        rows=n_rows,
-        on_checkpoint=keep,
-    )
-    return logloss, checkpoints, paths
+        with self._step("score", rows=self.block.rows):
+            return stream.engine.score(job, self.rows)
+
+    def select(self, sketch: Sketch) -> Scored:
+        """Step 3: the block's rows that become units, per (task, label) cell."""
+        with self._step("select"):
+            return choose(sketch, self.stream.config.select, n=self.n_fresh)
+
+    def convert(self, selected: Scored) -> Units:
+        """Step 4: those rows as units."""
+        schema, dim = self.stream.log.schema, self.stream.config.reference.dim
+        return convert(selected, block=self.index, n_fields=schema.n_fields, dim=dim)
+
+    def align(self) -> None:
+        """Step 5: the memory from the space of phi_{t-1} to that of phi_t."""
+        with self._step("align"):
+            self.stream.engine.memory.align(last_checkpoint(self.stream), self.paths[-1], self.stream.config.align)
+
+    def fuse(self, fresh: Units) -> None:
+        """Step 6: the fresh units into the memory, within the budget."""
+        with self._step("fuse"):
+            self.stream.engine.memory.fuse(fresh, self.stream.config.budget)
+
+    def refine(self) -> RefineReport | None:
+        """Step 7: bi-level rounds on the rows held out; what they did, None where there were none."""
+        stream, rounds = self.stream, self.stream.config.refine.rounds
+        assert self.held is not None, "the reference comes first"
+        with self._step("refine", rounds=rounds):
+            stream.engine.memory.open()
+            return refine(
+                stream.engine.memory,
+                self.checkpoints,
+                self.held,
+                stream.log.schema,
+                stream.config,
+                stream.engine.crew,
+                seed=derive_seed(stream.config.seed, "refine", self.index),
+                on_round=lambda done: stream.events.progress(self.index, "refine", done, rounds),
+            )
+
+    def commit(self, report: RefineReport | None) -> None:
+        """Step 8: the leader writes what is left to write and makes the stage visible; all go on from it."""
+        stream = self.stream
+        if stream.leads:
+            with self._step("commit"):
+                manifest = self._manifest(report)
+                self.draft.commit(manifest)
+            units, seen = manifest.units, manifest.rows_seen
+            stream.events.emit("committed", stage=self.index, block=self.block.name, units=units, rows_seen=seen)
+        stream.engine.crew.barrier()
+        stream.last = read_stage(stream.run, self.index)
+        stream.held = self.held
+
+    def _train(self) -> float:
+        """The pass of step 1; returns its loss on the way."""
+        stream, reference = self.stream, self.stream.config.reference
+        share, seed = reference.holdout, stream.config.seed
+        before = [stream.held] if stream.held is not None and len(stream.held) else []
+        n_held = int(held_out(self.rows.row_ids(), share, seed).sum())
+        n_rows = sum(len(rows) for rows in before) + self.block.rows - n_held
+        if not n_rows:
+            raise ConfigError(
+                f"key 'reference.holdout': {share} leaves no row of block {self.block.name!r} ({self.block.rows} rows) to learn "
+                "from; lower it or ingest larger blocks"
+            )
+        held: list[Rows] = []
+
+        def learned_from() -> Iterator[Rows]:
+            for rows in self.rows:
+                out = held_out(rows.row_id, share, seed)
+                held.append(rows.take(out))
+                yield rows.take(~out)
+
+        def keep(k: int, weights: dict[str, Tensor]) -> None:
+            self.checkpoints.append(Predictor(stream.log.schema, reference.nets, weights))
+            if stream.leads:
+                save_tensors(self.paths[k], weights)
+
+        stream.reference.grow(self.block.n_ids)
+        logloss = train_pass(
+            stream.reference, chain(before, learned_from()), stream.engine.crew, rows=n_rows, on_checkpoint=keep
+        )
+        self.held = Rows.concat(held)
+        return logloss
+
+    def _manifest(self, report: RefineReport | None) -> StageManifest:
+        """Write the last files of the stage; the record of it."""
+        stream, block = self.stream, self.block
+        optimiser = self.draft.folder / names.OPTIMISER
+        save_tensors(optimiser, stream.reference.optimiser_state())
+        return StageManifest(
+            index=self.index,
+            block=block.name,
+            block_sha256=block_sha256(stream.log, block),
+            parent_sha256=sha256(stage_manifest(stream.run, self.index - 1)) if stream.last else None,
+            rows_seen=self.rows_before + block.rows,
+            n_ids=block.n_ids,
+            units=len(stream.engine.memory),
+            config=stream.config,
+            log_schema=stream.log.schema,
+            reference_logloss=self.logloss,
+            refine=report,
+            memory=stream.engine.memory.write(self.draft.folder),
+            checkpoints=[file_entry(path) for path in self.paths],
+            optimiser=file_entry(optimiser),
+        )
+
+    def _step(self, name: str, **values: Any) -> AbstractContextManager[None]:
+        return self.stream.events.step(self.index, name, **values)
 
 
 def held_rows(stream: Stream, block: BlockManifest) -> Rows:

@@ -1,7 +1,8 @@
-"""Stage step 2 over one shard: read, score under the K checkpoints, sketch for selection. No Ray here."""
+"""Stage step 2: score the rows of a block under the K checkpoints, and sketch them for selection."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -10,28 +11,55 @@ from diet_ray.config import StreamConfig
 from diet_ray.distill.el2n import el2n, mean_probability
 from diet_ray.distill.select import Scored, Sketch, merge_as_they_come, sketch
 from diet_ray.logs.blocks import BlockManifest, Log, Rows, Shard, read_shard
+from diet_ray.schema import Schema
+from diet_ray.settings import Settings
 from diet_ray.storage.tensors import load_tensors
 from diet_ray.training.device import CPU
 from diet_ray.training.predictor import Predictor
 
 
-class ShardScorer:
-    """Holds the K checkpoints on a device and scores shard after shard."""
+class ScoreJob(Settings):
+    """What there is to score, and how; it travels as JSON."""
 
-    def __init__(
-        self,
-        log: Log,
-        checkpoints: list[Path],
-        config: StreamConfig,
-        *,
-        keep: int,
-        seed: int,
-        device: torch.device = CPU,
-    ) -> None:
-        self.log, self.config, self.keep, self.seed = log, config, keep, seed
-        nets, precision = config.reference.nets, config.cluster.precision
+    log: Path
+    """Folder of the log."""
+    log_schema: Schema
+    block: BlockManifest
+    """The block whose rows are scored."""
+    checkpoints: list[Path]
+    """Files of the K checkpoints, oldest first."""
+    config: StreamConfig
+    """The run's."""
+    keep: int
+    """Rows of each cell and stratum that a sketch keeps: as many as the block may give to the memory."""
+    seed: int
+    """The stage's; selection draws by it."""
+
+    @staticmethod
+    def of(
+        log: Log, block: BlockManifest, checkpoints: list[Path], config: StreamConfig, *, keep: int, seed: int
+    ) -> ScoreJob:
+        """The job of a block of an open log."""
+        return ScoreJob(
+            log=log.path,
+            log_schema=log.schema,
+            block=block,
+            checkpoints=checkpoints,
+            config=config,
+            keep=keep,
+            seed=seed,
+        )
+
+
+class Scorer:
+    """Holds the K checkpoints of a job on a device and scores rows."""
+
+    def __init__(self, job: ScoreJob, *, device: torch.device = CPU) -> None:
+        self.job = job
+        nets, precision = job.config.reference.nets, job.config.cluster.precision
         self.predictors = [
-            Predictor(log.schema, nets, load_tensors(path), device=device, precision=precision) for path in checkpoints
+            Predictor(job.log_schema, nets, load_tensors(path), device=device, precision=precision)
+            for path in job.checkpoints
         ]
 
     def score(self, rows: Rows) -> Scored:
@@ -40,22 +68,18 @@ class ShardScorer:
         score = el2n(probabilities, torch.tensor(rows.labels))
         return Scored(rows, score.numpy(), mean_probability(probabilities).numpy())
 
-    def sketch(self, block: BlockManifest, shard: Shard) -> Sketch:
-        """What selection needs to know of a shard."""
-        rows = read_shard(self.log.shard_path(block, shard), shard, self.log.schema)
-        return sketch(self.score(rows), self.config.select, keep=self.keep, seed=self.seed)
+    def sketch(self, rows: Rows) -> Sketch:
+        """What selection needs to know of some rows."""
+        return sketch(self.score(rows), self.job.config.select, keep=self.job.keep, seed=self.job.seed)
+
+    def sketch_shard(self, shard: Shard) -> Sketch:
+        """The sketch of a shard, which is read for it. Raises CorruptArtefactError where its file is damaged."""
+        job = self.job
+        log = Log(job.log, job.log_schema, [job.block])
+        return self.sketch(read_shard(log.shard_path(job.block, shard), shard, job.log_schema))
 
 
-def score_alone(
-    log: Log,
-    block: BlockManifest,
-    checkpoints: list[Path],
-    config: StreamConfig,
-    keep: int,
-    seed: int,
-    *,
-    device: torch.device = CPU,
-) -> Sketch:
-    """`Engine.score` in this process and on its device, a shard after the other; two sketches are held at most."""
-    scorer = ShardScorer(log, checkpoints, config, keep=keep, seed=seed, device=device)
-    return merge_as_they_come((scorer.sketch(block, shard) for shard in block.shards), keep=keep)
+def score_rows(job: ScoreJob, parts: Iterable[Rows], *, device: torch.device = CPU) -> Sketch:
+    """The sketch of the job's block in this process and on its device, from its rows part by part; two sketches are held at most."""
+    scorer = Scorer(job, device=device)
+    return merge_as_they_come((scorer.sketch(rows) for rows in parts), keep=job.keep)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from diet_ray.engine.data import fan_out as fan_out
     from diet_ray.engine.sweep_driver import sweep as sweep
     from diet_ray.engine.train import distil as distil
-    from diet_ray.engine.workplace import OnCluster as OnCluster
     from diet_ray.engine.tune import run_trials as run_trials
+    from diet_ray.engine.workplace import OnCluster as OnCluster
 
 _PLACES = {
     "connect": "cluster",

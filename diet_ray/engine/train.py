@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,15 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 
 from diet_ray.config import ClusterConfig, StreamConfig
 from diet_ray.distill.pipeline import blocks_to_distil, check_nets, run_stream
-from diet_ray.distill.score import ShardScorer, score_alone
+from diet_ray.distill.score import ScoreJob, Scorer, score_rows
 from diet_ray.distill.select import Sketch, merge_as_they_come
 from diet_ray.distill.sharded_memory import ShardedMemory
 from diet_ray.engine.data import Pool, fan_out_to
 from diet_ray.engine.failures import describe, explain, restore
 from diet_ray.engine.owners import OwnedShards
 from diet_ray.errors import DietError, ResourceError
-from diet_ray.logs.blocks import BlockManifest, Log, Shard, open_log
+from diet_ray.logs.block_rows import BlockRows
+from diet_ray.logs.blocks import Shard, open_log
 from diet_ray.memory.events import Events
 from diet_ray.memory.layout import RECORDS
 from diet_ray.memory.manifests import StageManifest
@@ -40,13 +41,11 @@ class RayEngine:
     def __init__(self, crew: Crew, shards: OwnedShards) -> None:
         self.crew, self.memory = crew, ShardedMemory(shards)
 
-    def score(
-        self, log: Log, block: BlockManifest, checkpoints: list[Path], config: StreamConfig, keep: int, seed: int
-    ) -> Sketch:
-        """See `Engine.score`: Ray Data streams the shards through a pool of actors, a sketch comes back of each."""
-        if config.cluster.scorers == 0:
-            return score_alone(log, block, checkpoints, config, keep, seed, device=self.crew.device)
-        sketch, failure = ray.get(_score.remote(log, block, checkpoints, config, keep, seed))
+    def score(self, job: ScoreJob, rows: BlockRows) -> Sketch:
+        """See `Engine.score`: Ray Data streams the shards through a pool of actors, which read them, and a sketch comes back of each."""
+        if job.config.cluster.scorers == 0:
+            return score_rows(job, rows, device=self.crew.device)
+        sketch, failure = ray.get(_score.remote(job.model_dump_json()))
         if failure is not None:
             raise restore(failure)
         return Sketch.from_ipc(sketch)
@@ -167,40 +166,24 @@ def _work(task: dict[Any, Any]) -> Any:
 # Ray Data keeps something of each of its executions, most of it outside Python, for as long as the process lives that has started it. A
 # worker lives for thousands of blocks; the process of this task makes room for another after each 50.
 @ray.remote(num_cpus=0, max_calls=50)
-def _score(
-    log: Log, block: BlockManifest, checkpoints: list[Path], config: StreamConfig, keep: int, seed: int
-) -> tuple[bytes, str | None]:
-    """The sketch of a block as IPC bytes, or the user's error as JSON: raised, it would come back wrapped."""
-    cluster = config.cluster
+def _score(description: str) -> tuple[bytes, str | None]:
+    """The sketch of a `ScoreJob` as IPC bytes, or the user's error as JSON: raised, it would come back wrapped."""
+    job = ScoreJob.model_validate_json(description)
+    cluster, shards = job.config.cluster, job.block.shards
     sketches = fan_out_to(
-        Pool(min(cluster.scorers, len(block.shards)), cluster.cpus_per_scorer, cluster.gpus_per_scorer),
+        Pool(min(cluster.scorers, len(shards)), cluster.cpus_per_scorer, cluster.gpus_per_scorer),
         _sketcher,
-        [shard.model_dump_json() for shard in block.shards],
-        log=log,
-        block=block,
-        checkpoints=checkpoints,
-        config=config,
-        keep=keep,
-        seed=seed,
+        [shard.model_dump_json() for shard in shards],
+        job=description,
     )
     try:
-        return merge_as_they_come(map(Sketch.from_ipc, sketches), keep=keep).to_ipc(), None
+        return merge_as_they_come(map(Sketch.from_ipc, sketches), keep=job.keep).to_ipc(), None
     except DietError as error:
         return b"", describe(error)
 
 
-def _sketcher(**shared: Any) -> Any:
-    cluster = shared["config"].cluster
-    scorer = ShardScorer(
-        shared["log"],
-        shared["checkpoints"],
-        shared["config"],
-        keep=shared["keep"],
-        seed=shared["seed"],
-        device=device_of(cluster.gpus_per_scorer, cluster.precision),
-    )
-    return partial(_sketch, scorer, shared["block"])
-
-
-def _sketch(scorer: ShardScorer, block: BlockManifest, description: str) -> bytes:
-    return scorer.sketch(block, Shard.model_validate_json(description)).to_ipc()
+def _sketcher(job: str) -> Callable[[str], bytes]:
+    parsed = ScoreJob.model_validate_json(job)
+    cluster = parsed.config.cluster
+    scorer = Scorer(parsed, device=device_of(cluster.gpus_per_scorer, cluster.precision))
+    return lambda shard: scorer.sketch_shard(Shard.model_validate_json(shard)).to_ipc()

@@ -26,7 +26,8 @@ from pydantic import Field as Key
 from diet_ray.errors import CorruptArtefactError
 from diet_ray.schema import Schema
 from diet_ray.settings import Settings, parse_json
-from diet_ray.storage.arrays import column_of, values_of
+from diet_ray.storage.arrays import Columns, column_of, column_problems, values_of
+from diet_ray.storage.entries import OtherFileError, read_content
 from diet_ray.storage.hashes import sha256
 from diet_ray.storage.parquet import check_whole
 
@@ -35,6 +36,8 @@ DTYPES = {"row_id": np.int64, "time": np.int64, "user": np.int64, "ids": np.int3
 
 FORMAT: Final = 1
 """Version of the log's layout; a reader refuses any other."""
+
+_AGAIN = "ingest the log again"
 
 Name = Annotated[str, Key(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
 """Name of a file or folder: one step down and no way out, whatever a manifest says."""
@@ -196,55 +199,39 @@ def write_shard(path: Path, rows: Rows) -> Shard:
 
 
 def read_shard(path: Path, shard: Shard, schema: Schema) -> Rows:
-    """Read a shard and check it against its manifest entry.
+    """Read a shard, once, and check what was read against its manifest entry.
 
     Raises:
         CorruptArtefactError: the file is missing, truncated, changed, or of another shape than the schema says.
     """
-    if path.is_symlink() or not path.is_file():
-        what = "a link" if path.is_symlink() else "missing"
-        raise CorruptArtefactError(f"{path}: {what}, though the block's manifest names it; ingest the log again")
-    if path.stat().st_size != shard.bytes or sha256(path) != shard.sha256:
-        raise CorruptArtefactError(
-            f"{path}: not the file that its manifest names (size or sha256 differ); ingest the log again"
-        )
     try:
-        with pq.ParquetFile(path) as file:
+        content = read_content(path, shard.bytes, shard.sha256)
+        with pq.ParquetFile(pa.BufferReader(content)) as file:
             # By the footer, before anything is allocated.
             if file.metadata.num_rows != shard.rows:
-                raise CorruptArtefactError(
-                    f"{path}: {file.metadata.num_rows} rows, its manifest says {shard.rows}; ingest the log again"
-                )
-            check_whole(path, file, row_bytes(schema))
-            _check_columns(file.schema_arrow, schema, path)
+                raise OtherFileError(f"{file.metadata.num_rows} rows, its manifest says {shard.rows}")
+            check_whole(content, file, row_bytes(schema))
+            for name, problem in column_problems(file.schema_arrow, shard_columns(schema)):
+                raise CorruptArtefactError(f"{path}: column {name!r} {problem}; {_AGAIN}")
             table = file.read()
         table.validate(full=True)
         columns = {name: values_of(table[name]) for name in DTYPES}
+    except OtherFileError as error:
+        raise CorruptArtefactError(f"{path}: {error}; {_AGAIN}") from error
     except (pa.ArrowException, OSError, MemoryError, ValueError) as error:
-        raise CorruptArtefactError(f"{path}: not a readable shard ({error}); ingest the log again") from error
+        raise CorruptArtefactError(f"{path}: not a readable shard ({error}); {_AGAIN}") from error
     return Rows(**columns)
+
+
+def shard_columns(schema: Schema) -> Columns:
+    """The columns of a shard of a log of that schema."""
+    widths = {"ids": schema.n_slots, "labels": schema.n_tasks}
+    return {name: (kind, widths.get(name)) for name, kind in DTYPES.items()}
 
 
 def row_bytes(schema: Schema) -> int:
     """Bytes of a row in memory."""
-    widths = {"ids": schema.n_slots, "labels": schema.n_tasks}
-    return sum(np.dtype(kind).itemsize * widths.get(name, 1) for name, kind in DTYPES.items())
-
-
-def _check_columns(found: pa.Schema, schema: Schema, path: Path) -> None:
-    for name, kind in DTYPES.items():
-        width = {"ids": schema.n_slots, "labels": schema.n_tasks}.get(name)
-        wanted = pa.from_numpy_dtype(kind)
-        here = found.field(name).type if found.names.count(name) == 1 else None
-        if here is not None and width is not None:
-            good = pa.types.is_fixed_size_list(here) and here.list_size == width and here.value_type == wanted
-        else:
-            good = here == wanted
-        if not good:
-            right = wanted if width is None else f"lists of {width} {wanted}"
-            raise CorruptArtefactError(
-                f"{path}: column {name!r} is {here or 'missing'}, the schema asks for {right}; ingest the log again"
-            )
+    return sum(np.dtype(kind).itemsize * (width or 1) for kind, width in shard_columns(schema).values())
 
 
 def block_sha256(log: Log, block: BlockManifest) -> str:

@@ -9,12 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from diet_ray.logs.blocks import DTYPES, BlockManifest, LogManifest, Rows, Shard, contradictions, row_bytes
+from diet_ray.logs.blocks import BlockManifest, LogManifest, Rows, Shard, contradictions, row_bytes, shard_columns
 from diet_ray.logs.ingestion.encode import Edges
 from diet_ray.logs.ingestion.vocabulary import VOCABULARY, read_vocabulary
 from diet_ray.logs.verify_quarantine import check_quarantine
 from diet_ray.schema import Schema
-from diet_ray.storage.faults import Columns, Faults, few
+from diet_ray.storage.entries import OtherFileError, read_content
+from diet_ray.storage.faults import Faults, few
 from diet_ray.storage.parquet import check_whole
 
 REMEDY = "restore it from a copy or ingest the log again"
@@ -70,19 +71,20 @@ def read_blocks(path: Path, manifest: LogManifest, faults: Faults) -> list[Block
 
 def read_rows(path: Path, shard: Shard, schema: Schema, faults: Faults) -> Rows | None:
     """The rows of a shard; None where its file is not the one that the manifest names, or its columns are not the schema's."""
-    wanted: Columns = {name: (kind, None) for name, kind in DTYPES.items()}
-    wanted["ids"], wanted["labels"] = (DTYPES["ids"], schema.n_slots), (DTYPES["labels"], schema.n_tasks)
-    if not faults.intact(path, shard.bytes, shard.sha256):
-        return None
+    wanted = shard_columns(schema)
     try:
-        with pq.ParquetFile(path) as file:
+        content = read_content(path, shard.bytes, shard.sha256)
+        with pq.ParquetFile(pa.BufferReader(content)) as file:
             n_rows = file.metadata.num_rows
             if n_rows != shard.rows:
                 faults.add(path, f"has {n_rows} rows, the manifest says {shard.rows}")
-            check_whole(path, file, row_bytes(schema))
+            check_whole(content, file, row_bytes(schema))
             if not faults.columns(path, file.schema_arrow, wanted):
                 return None
             columns = faults.arrays(path, file.read(), wanted)
+    except OtherFileError as error:
+        faults.add(path, str(error))
+        return None
     except (OSError, MemoryError, pa.ArrowException) as error:
         faults.add(path, f"not a readable Parquet file ({error})")
         return None

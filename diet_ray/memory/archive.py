@@ -26,7 +26,7 @@ from diet_ray.memory.layout import count_committed, stage_folder, stage_manifest
 from diet_ray.memory.manifests import StageManifest
 from diet_ray.memory.run_folder import StageDraft, committed_stages, open_run
 from diet_ray.settings import parse_json, write_whole
-from diet_ray.storage.entries import FileEntry
+from diet_ray.storage.entries import OTHER_CONTENT, FileEntry, size_problem
 from diet_ray.storage.hashes import sha256
 from diet_ray.storage.lock import Owner, locked
 from diet_ray.storage.remote import Interrupted, Remote
@@ -147,14 +147,11 @@ class Archive:
     ) -> None:
         """Download a file of a stage into a folder. Raises CorruptArtefactError where it is not the one that was committed."""
         name = f"stages/{index:04d}/{entry.path}"
-        size = self.remote.size(name)
-        if size != entry.bytes:
-            found = "missing" if size is None else f"has {size} bytes, the manifest says {entry.bytes}"
-            raise CorruptArtefactError(f"{self.remote.at(name)}: {found}; restore it from a copy")
-        if self.remote.fetch(name, folder / entry.path, on_bytes) != entry.sha256:
-            raise CorruptArtefactError(
-                f"{self.remote.at(name)}: not the file that was committed (sha256 differs); restore it from a copy"
-            )
+        problem = size_problem(self.remote.size(name), entry.bytes)
+        if not problem and self.remote.fetch(name, folder / entry.path, on_bytes) != entry.sha256:
+            problem = OTHER_CONTENT
+        if problem:
+            raise CorruptArtefactError(f"{self.remote.at(name)}: {problem}; restore it from a copy")
 
     @contextmanager
     def named_as_there(self, folder: Path, place: str) -> Iterator[None]:
@@ -184,9 +181,7 @@ class Archive:
             if there.get(entry.path) == entry.bytes and self.remote.sha256(name) == entry.sha256:
                 continue
             if self.remote.send(folder / entry.path, name) != entry.sha256:
-                raise CorruptArtefactError(
-                    f"{folder / entry.path}: not the file that was committed (sha256 differs); restore it from a copy"
-                )
+                raise CorruptArtefactError(f"{folder / entry.path}: {OTHER_CONTENT}; restore it from a copy")
         self._send_last(f"{place}/manifest.json", folder / "manifest.json")
 
     def _send_last(self, name: str, path: Path) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+OPTIMISER = "optimiser.safetensors"
+"""File of a stage with the moments of the reference's optimisers."""
+
 RECORDS = "ray"
 """Folder in a run folder where Ray Train keeps its own record of the worker group, for as long as it lives."""
 
@@ -29,3 +32,8 @@ def count_committed(run: Path) -> int:
     while stage_manifest(run, done).is_file():
         done += 1
     return done
+
+
+def checkpoint(k: int) -> str:
+    """File of a stage with the k-th checkpoint of the reference along its pass."""
+    return f"checkpoint-{k}.safetensors"

@@ -13,9 +13,10 @@ from safetensors import SafetensorError, safe_open
 from diet_ray.memory.manifests import StageManifest
 from diet_ray.memory.run_folder import memory_path
 from diet_ray.memory.units import COLUMNS, Units, shard_of
+from diet_ray.storage.arrays import Columns
 from diet_ray.storage.arrow_files import read_table
 from diet_ray.storage.entries import FileEntry
-from diet_ray.storage.faults import Columns, Faults, few
+from diet_ray.storage.faults import Faults, few
 from diet_ray.training.reference import Committee
 
 Shapes = dict[str, tuple[str, list[int]]]

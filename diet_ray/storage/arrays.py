@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -44,3 +45,33 @@ def from_ipc(data: bytes) -> pa.Table:
     """Inverse of `to_ipc`; the table shares the memory of `data`."""
     with pa.ipc.open_stream(data) as reader:
         return reader.read_all()
+
+
+Columns = dict[str, tuple[Any, int | None]]
+"""numpy type of each column of a table, and the length of its lists; None for plain values."""
+
+
+def column_problems(schema: pa.Schema, wanted: Columns) -> Iterator[tuple[str, str]]:
+    """What is wrong with the columns of a table, told from its schema alone.
+
+    Yields:
+        The name of the column at fault, and what is wrong with it.
+    """
+    for name in sorted(wanted.keys() - set(schema.names)):
+        yield name, "missing"
+    for field in schema:
+        if field.name not in wanted or len(schema.get_all_field_indices(field.name)) > 1:
+            yield field.name, "does not belong here"
+            continue
+        kind, width = wanted[field.name]
+        inner = pa.from_numpy_dtype(kind)
+        if not _is(field.type, inner, width):
+            right = inner if width is None else f"lists of {width} {inner}"
+            yield field.name, f"is {field.type}, must be {right}"
+
+
+def _is(kind: pa.DataType, inner: pa.DataType, width: int | None) -> bool:
+    if width is None:
+        return bool(kind == inner)
+    # The child's name differs between Arrow and Parquet, so that the types themselves may not be equal.
+    return bool(pa.types.is_fixed_size_list(kind) and kind.list_size == width and kind.value_type == inner)

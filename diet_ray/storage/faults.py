@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from diet_ray.errors import CorruptArtefactError, VersionError
 from diet_ray.settings import Settings, parse_json
-from diet_ray.storage.arrays import values_of
-from diet_ray.storage.hashes import sha256
+from diet_ray.storage.arrays import Columns, column_problems, values_of
+from diet_ray.storage.entries import OtherFileError, check_content
 
 S = TypeVar("S", bound=Settings)
-
-Columns = dict[str, tuple[Any, int | None]]
-"""numpy type of each column of a table, and the length of its lists; None for plain values."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +57,12 @@ class Faults:
 
     def intact(self, path: Path, n_bytes: int, checksum: str) -> bool:
         """Whether a file is there and is the one that its manifest describes. Its size is looked at first."""
-        if path.is_symlink() or not path.is_file():
-            self.add(path, "is a link" if path.is_symlink() else "missing, though the manifest names it")
-        elif path.stat().st_size != n_bytes:
-            self.add(path, f"has {path.stat().st_size} bytes, the manifest says {n_bytes}")
-        elif sha256(path) != checksum:
-            self.add(path, "another content than the manifest's sha256 says")
-        else:
-            return True
-        return False
+        try:
+            check_content(path, n_bytes, checksum)
+        except OtherFileError as error:
+            self.add(path, str(error))
+            return False
+        return True
 
     def strays(self, folder: Path, named: set[str], *, remedy: str) -> None:
         """Note what lies in a folder and is not among the names."""
@@ -78,19 +72,10 @@ class Faults:
 
     def columns(self, path: Path, schema: pa.Schema, wanted: Columns) -> bool:
         """Whether a table has the columns that it should have; looks at its schema alone."""
-        before = len(self.found)
-        for name in sorted(wanted.keys() - set(schema.names)):
-            self.add(path, "missing", part=f"column {name!r}")
-        for field in schema:
-            if field.name not in wanted or len(schema.get_all_field_indices(field.name)) > 1:
-                self.add(path, "does not belong here", part=f"column {field.name!r}")
-                continue
-            kind, width = wanted[field.name]
-            inner = pa.from_numpy_dtype(kind)
-            if not _is(field.type, inner, width):
-                right = inner if width is None else f"lists of {width} {inner}"
-                self.add(path, f"is {field.type}, must be {right}", part=f"column {field.name!r}")
-        return len(self.found) == before
+        problems = list(column_problems(schema, wanted))
+        for name, problem in problems:
+            self.add(path, problem, part=f"column {name!r}")
+        return not problems
 
     def arrays(self, path: Path, table: pa.Table, wanted: Columns) -> dict[str, np.ndarray] | None:
         """The columns of a table whose types are right; None where values are missing."""
@@ -103,13 +88,6 @@ class Faults:
 def few(ids: np.ndarray, bad: np.ndarray, what: str) -> str:
     """How many `what` the mask `bad [N]` says, and the first of their `ids [N]`."""
     return f"{int(bad.sum())} of {len(ids)} {what}, the first is {int(ids[bad][0])}"
-
-
-def _is(kind: pa.DataType, inner: pa.DataType, width: int | None) -> bool:
-    if width is None:
-        return bool(kind == inner)
-    # The child's name differs between Arrow and Parquet, so that the types themselves may not be equal.
-    return bool(pa.types.is_fixed_size_list(kind) and kind.list_size == width and kind.value_type == inner)
 
 
 def _nulls(column: pa.ChunkedArray) -> int:

@@ -8,7 +8,9 @@ cannot be divided.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -58,20 +60,20 @@ def batches(path: Path, columns: list[str], row_group: int | None = None) -> Ite
                 yield from _plain(batch)
 
 
-def check_whole(path: Path, file: pq.ParquetFile, row_bytes: int) -> None:
-    """Whether a file of ours, whose rows have no text and take `row_bytes` each, may be read at once.
+def check_whole(content: bytes, file: pq.ParquetFile, row_bytes: int) -> None:
+    """Whether a file of ours, whose rows have no text and take `row_bytes` each, may be unpacked at once. `file` is opened from `content`.
 
     Raises:
         BombError: it claims more rows than its size can stand for, or its pages unpack to more than its rows take.
     """
-    about, n_bytes = file.metadata, path.stat().st_size
+    about, n_bytes = file.metadata, len(content)
     n_rows = about.num_rows
     if sum(about.row_group(group).num_rows for group in range(about.num_row_groups)) != n_rows:
         raise BombError(f"its row groups do not add up to its {n_rows} rows")
     if n_rows > n_bytes * ROWS_PER_BYTE:
         raise BombError(f"claims {n_rows} rows in {n_bytes} bytes")
     for group in range(about.num_row_groups):
-        for chunk in _chunks(path, about, group, range(about.num_columns)):
+        for chunk in _chunks(BytesIO(content), about, group, range(about.num_columns)):
             # What takes a byte in memory may take four in a page.
             if chunk.values > n_rows * row_bytes or _at_once(chunk) > 4 * n_rows * row_bytes + (1 << 20):
                 raise BombError(f"its pages unpack to more than {n_rows} rows of {row_bytes} bytes can need")
@@ -86,7 +88,8 @@ def _check_rows(path: Path, about: pq.FileMetaData) -> None:
 
 def _rows_at_a_time(path: Path, file: pq.ParquetFile, group: int, leaves: list[int]) -> int:
     """How many rows of a row group to read at a time."""
-    chunks = _chunks(path, file.metadata, group, leaves)
+    with path.open("rb") as source:
+        chunks = _chunks(source, file.metadata, group, leaves)
     n_rows, at_once = file.metadata.row_group(group).num_rows, sum(map(_at_once, chunks))
     if at_once > max(PAGE_BYTES, PAGE_BYTES_PER_COLUMN * len(leaves)):
         raise BombError(f"its pages unpack to {at_once} bytes at a time")
@@ -109,13 +112,12 @@ def _rows_at_a_time(path: Path, file: pq.ParquetFile, group: int, leaves: list[i
     return max(1, min(BATCH_ROWS, int(BATCH_BYTES / max(row_bytes, 1))))
 
 
-def _chunks(path: Path, about: pq.FileMetaData, group: int, leaves: Iterable[int]) -> list[Chunk]:
-    with path.open("rb") as file:
-        columns = [about.row_group(group).column(leaf) for leaf in leaves]
-        try:
-            return [read_chunk(file, _start(column), column.num_values) for column in columns]
-        except PageError as error:
-            raise BombError(str(error)) from error
+def _chunks(source: BinaryIO, about: pq.FileMetaData, group: int, leaves: Iterable[int]) -> list[Chunk]:
+    columns = [about.row_group(group).column(leaf) for leaf in leaves]
+    try:
+        return [read_chunk(source, _start(column), column.num_values) for column in columns]
+    except PageError as error:
+        raise BombError(str(error)) from error
 
 
 def _start(column: pq.ColumnChunkMetaData) -> int:

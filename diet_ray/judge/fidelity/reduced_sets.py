@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from diet_ray.distill.local import LocalEngine
+from diet_ray.distill.score import ScoreJob, score_rows
 from diet_ray.distill.select import Scored, choose, sketch
 from diet_ray.errors import BadInputError
 from diet_ray.judge.baselines import as_examples, random_rows
@@ -108,7 +108,8 @@ def _of_block(bench: Bench, one: TrainingSet, block: BlockManifest, n: int) -> n
         config = stream.model_copy(update={"select": select})
         run = bench.run_folder(bench.distillation(one))
         paths = [stage_folder(run, block.index) / entry.path for entry in read_stage(run, block.index).checkpoints]
-        whole = LocalEngine(config).score(bench.log, block, paths, config, n, seed)
+        job = ScoreJob.of(bench.log, block, paths, config, keep=n, seed=seed)
+        whole = score_rows(job, bench.log.iter_block(block))
         return choose(whole, select, n=n).rows.row_id
     rows = bench.log.read_block(block)
     if method == "grand":

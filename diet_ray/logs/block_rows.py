@@ -1,0 +1,51 @@
+"""The rows of one block for as long as a stage needs them: each file is read and hashed once, where they fit in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow.parquet as pq
+from pyarrow import ArrowException
+
+from diet_ray.errors import CorruptArtefactError
+from diet_ray.logs.blocks import BlockManifest, Log, Rows, row_bytes
+from diet_ray.storage.arrays import values_of
+from diet_ray.storage.entries import OtherFileError, check_size
+
+KEEP_BYTES = 256 << 20
+"""Bytes of rows that a process keeps of a block. A larger block is streamed, and read again by whoever asks again."""
+
+
+class BlockRows:
+    """Iterates over the rows of a block, shard by shard, in time order, as often as it is asked to."""
+
+    def __init__(self, log: Log, block: BlockManifest, *, keep_bytes: int = KEEP_BYTES) -> None:
+        self.log, self.block = log, block
+        self.kept: list[Rows] = []
+        self.keeps = block.rows * row_bytes(log.schema) <= keep_bytes
+        """Whether the block is small enough to be kept."""
+
+    def __iter__(self) -> Iterator[Rows]:
+        """The rows of each shard. Raises CorruptArtefactError where one is damaged."""
+        if not self.keeps:
+            yield from self.log.iter_block(self.block)
+            return
+        if not self.kept:
+            self.kept = list(self.log.iter_block(self.block))
+        yield from self.kept
+
+    def row_ids(self) -> np.ndarray:
+        """`[N]` int64: the ids of all rows. Of a block that is not kept only their column is read, which no checksum covers."""
+        if self.keeps:
+            return np.concatenate([rows.row_id for rows in self])
+        return np.concatenate([self._ids_in(number) for number in range(len(self.block.shards))])
+
+    def _ids_in(self, number: int) -> np.ndarray:
+        shard = self.block.shards[number]
+        path = self.log.shard_path(self.block, shard)
+        try:
+            check_size(path, shard.bytes)
+            return values_of(pq.read_table(path, columns=["row_id"], partitioning=None)["row_id"])
+        except (OtherFileError, ArrowException, OSError, KeyError) as error:
+            raise CorruptArtefactError(f"{path}: {error}; ingest the log again") from error
