@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -17,8 +18,19 @@ os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"  # a dead worker is noti
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray's own spelling; or what runs beside a test has its workers wait
 os.environ["RAY_DATA_DISABLE_PROGRESS_BARS"] = "1"
 # Ray's workers import functions of the tests by module name.
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
 os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"  # the coming default; unset, every Ray worker warns
+
+
+# What a script, a terminal or a scheduler leaves to its children is no part of a test: a shell lets what it starts in the background ignore
+# Ctrl-C, and how wide tables are depends on the terminal.
+for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
+signal.pthread_sigmask(signal.SIG_SETMASK, set())
+os.environ |= {"COLUMNS": "80", "LINES": "25"}
+for _name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "RAY_ADDRESS"):
+    os.environ.pop(_name, None)
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +101,7 @@ def user_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
     """HOST:PORT of a server that speaks S3, to which the AWS environment leads meanwhile."""
-    from object_store import served
+    from tests.support.object_store import served
 
     with served() as place:
         yield place
@@ -98,7 +110,7 @@ def endpoint() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A log of four blocks, to be read only."""
-    from synthetic import write_log
+    from tests.support.synthetic import write_log
 
     return write_log(tmp_path_factory.mktemp("log") / "log", blocks=4, n=300)
 
@@ -106,6 +118,6 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def finished(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of three stages over `log`, by the engine without Ray, to be read only."""
-    from small_run import config, local_run
+    from tests.support.small_run import config, local_run
 
     return local_run(tmp_path_factory.mktemp("finished") / "run", config(log))

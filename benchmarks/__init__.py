@@ -1,0 +1,1 @@
+"""Measurements against peers and against the build before, each one command: `python -m benchmarks.PART.NAME`."""

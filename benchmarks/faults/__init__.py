@@ -1,0 +1,1 @@
+"""What happens when processes die, and what grows."""

@@ -1,0 +1,149 @@
+"""What is each part of the method worth? One change at a time, measured by the fidelity bench.
+
+    python benchmarks/fidelity/ablations.py kuairand --source FOLDER_OF_KUAIRAND --work WORK
+    python benchmarks/fidelity/ablations.py complete-journey-later --work ANOTHER
+    python benchmarks/fidelity/ablations.py docs
+
+WORK may be that of `published_logs.py`: the log and what is trained are shared. Run again, it goes on where it was interrupted. The figures
+go to benchmarks/results, from which the last command writes the tables of docs/ablations.md. Candidates are the anchors of `protocol.py`
+and a DNN without each of three fields, half of the bench's: there are many changes to try.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from benchmarks.common.tables import NOT_YET, filled, markdown
+from benchmarks.fidelity.protocol import chosen, of_anchors, told
+from benchmarks.fidelity.published_logs import LOGS, RESULTS, ingested
+from diet_ray.engine.cluster import connect
+from diet_ray.judge.fidelity.config import DIET, FidelityConfig
+from diet_ray.judge.fidelity.measures import MEASURES, Interval
+from diet_ray.judge.fidelity.result import CEILING
+from diet_ray.judge.fidelity.words import cells
+from diet_ray.report.progress import Counted, display
+
+DOCS = Path(__file__).parents[2] / "docs" / "ablations.md"
+DROPPED = 3
+"""Candidates with a field dropped."""
+
+COMMAND = "python benchmarks/fidelity/ablations.py docs"
+
+KEY = ("auc_gap_mean", "auc_gap_max", "logloss_gap_mean", "spearman", "spread", "pairs_right", "top1_regret")
+METHOD = str(DIET)
+CEILING_TITLE = "full log, other seeds: the noise ceiling"
+
+
+def _net(arch: str, **params: Any) -> dict[str, Any]:
+    return {"name": arch, "arch": arch, "params": params, "adapter": False}
+
+
+def _stream(key: str, **values: Any) -> dict[str, Any]:
+    return {"stream": {key: values}}
+
+
+ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "as it is": (METHOD, {}),
+    "random rows, the same labels": ("random/drawn/shared+adapter", {}),
+    "random rows, soft labels, no adapter": ("random/soft/shared", {}),
+    "random rows, their own labels and embeddings": ("random/hard/own", {}),
+    "full log, the same embeddings": ("full/hard/shared+adapter", {}),
+    "labels: soft, nothing drawn": ("memory/soft/shared+adapter", {}),
+    "labels: half drawn": (METHOD, _stream("student", draw=0.5)),
+    "labels: all drawn": (METHOD, _stream("student", draw=1.0)),
+    "labels: the rows' own": ("memory/hard/shared+adapter", {}),
+    "students: no adapter": ("memory/drawn/shared", {}),
+    "students: two, averaged": (METHOD, {"students": 2}),
+    "students: lr 2.5e-3": (METHOD, _stream("student", lr=2.5e-3)),
+    "students: lr 5e-3": (METHOD, _stream("student", lr=5e-3)),
+    "students: lr 2e-2": (METHOD, _stream("student", lr=2e-2)),
+    "students: 50 steps": (METHOD, _stream("student", steps=50)),
+    "students: 100 steps": (METHOD, _stream("student", steps=100)),
+    "students: 400 steps": (METHOD, _stream("student", steps=400)),
+    "reference: DNN alone": (METHOD, _stream("reference", nets=[_net("dnn", hidden=(128, 64))])),
+    "reference: LR alone": (METHOD, _stream("reference", nets=[_net("lr")])),
+    "reference: LR and DNN": (METHOD, _stream("reference", nets=[_net("lr"), _net("dnn", hidden=(128, 64))])),
+    "rows: uniform": (METHOD, _stream("select", strategy="random")),
+    "rows: top EL2N": (METHOD, _stream("select", strategy="top")),
+    "rows: CCS": (METHOD, _stream("select", strategy="ccs")),
+    "old units: ridge": (METHOD, _stream("align", method="ridge")),
+    "old units: Procrustes": (METHOD, _stream("align", method="procrustes")),
+    "old units: stay as they are": (METHOD, _stream("align", method="none")),
+    "old units: keep their labels": (METHOD, _stream("align", relabel=0.0)),
+    "refined": ("refined/drawn/shared+adapter", {}),
+}
+"""Per change: the set that shows it, and what it changes in the bench's config."""
+
+Figures = dict[str, dict[str, dict[str, dict[str, Interval]]]]
+"""`{change: {task: {group: {measure: interval}}}}`."""
+
+
+def ablated(name: str, work: Path, method: str, changes: dict[str, Any]) -> FidelityConfig:
+    """The bench's config with one change and one set."""
+    base = of_anchors(name, work, method)
+    base["more_candidates"] = base["more_candidates"][:DROPPED]
+    for key, value in changes.get("stream", {}).items():
+        base["stream"][key] = {**base["stream"][key], **value}
+    base["students"] = changes.get("students", base["students"])
+    return FidelityConfig.model_validate(base)
+
+
+def run(name: str, source: Path | None, work: Path) -> None:
+    """Measure every change on a log."""
+    from diet_ray.engine.bench_driver import fidelity
+
+    found: Figures = {}
+    with display(quiet=False) as shown, connect():
+        count = Counted(shown)
+        ingested(name, source, work, count)
+        for change, (method, changes) in ABLATIONS.items():
+            shown.line(change)
+            result, _ = fidelity(ablated(name, work, method, changes), work / "ablations", count)
+            by_name = {one.name: one.fidelity for one in result.sets}
+            found = {CEILING_TITLE: by_name[CEILING]} | found | {change: by_name[method]}
+            text = TypeAdapter(Figures).dump_json(found)  # each time: a page may be written before all is measured
+            (RESULTS / f"ablations_{name}.json").write_text(text.decode() + "\n", encoding="utf-8")
+            for task, groups in found[change].items():
+                shown.line(f"  {task}: " + told(groups["all"], KEY))
+
+
+def tables() -> str:
+    """A table of all changes for each log and task that has been run."""
+    parts = []
+    for name, about in LOGS.items():
+        path = RESULTS / f"ablations_{name}.json"
+        if not path.exists():
+            continue
+        found = TypeAdapter(Figures).validate_json(path.read_bytes())
+        for task in next(iter(found.values())):
+            rows = [[change, *cells(measured[task]["all"], KEY, " ")] for change, measured in found.items()]
+            parts += [f"### {about.title}: {task}", markdown(["change", *(MEASURES[one].title for one in KEY)], rows)]
+    return "\n\n".join(parts) or NOT_YET
+
+
+def document(text: str) -> str:
+    """The page with its tables between the marks as the figures have them."""
+    return filled(filled(text, "ablations", COMMAND, tables()), "protocol", COMMAND, chosen() or NOT_YET)
+
+
+def main() -> None:
+    """Run the ablations on a log, or write the docs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=[*LOGS, "docs"])
+    parser.add_argument("--source", type=Path, help="the published files; Complete Journey comes as a package")
+    parser.add_argument("--work", type=Path)
+    options = parser.parse_args()
+    if options.what == "docs":
+        DOCS.write_text(document(DOCS.read_text(encoding="utf-8")), encoding="utf-8")
+    elif options.work is None:
+        parser.error("--work: say where the log and all that is trained may lie")
+    else:
+        run(options.what, options.source, options.work)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""How fast, in ratios."""

@@ -1,0 +1,242 @@
+"""The cost model of docs/scaling.md, held against what `scoring.py` and `stream.py` measured, and the page's tables.
+
+    python benchmarks/speed/scaling.py
+
+It writes the tables into docs/scaling.md from benchmarks/results alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import fmean, median
+from typing import NamedTuple
+
+from benchmarks.common.tables import NOT_YET, filled, markdown, parsed
+from benchmarks.fidelity.published_logs import RESULTS
+from benchmarks.speed import scoring_figures, stream
+from benchmarks.speed.scoring_figures import ScoringResult
+from benchmarks.speed.stream import LATE, STEPS, StreamResult, among
+
+PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
+COMMAND = "python benchmarks/speed/scaling.py"
+
+WITH_UNITS = ("align", "fuse", "refine", "commit")
+"""Steps that touch all units; the others do not know them."""
+
+FITTED = slice(5, 50)
+"""Stages of the growing run on which the model is fitted, from 0; it must foretell the last."""
+
+
+def unit_bytes(fields: int, dim: int, tasks: int) -> int:
+    """Bytes of a unit as refinement fetches it: input, logits and weight, float32, and the position by which it is asked for."""
+    return 4 * (fields * dim + tasks + 1) + 8
+
+
+def fetched(result: StreamResult, units: int) -> float:
+    """Bytes per stage and worker that refinement fetches from the shards: what the orders of its students name, if no unit twice."""
+    student, refine = result.config.student, result.config.refine
+    start = (student.steps - refine.window) / 2
+    rounds = refine.rounds * min(units, (start + refine.window) * student.batch_size)
+    addressings = -(-refine.rounds // refine.address_every)
+    students = addressings + 2 * len(refine.proxies)
+    named = rounds + students * min(units, student.steps * student.batch_size)
+    return named * unit_bytes(result.fields, result.config.reference.dim, result.tasks)
+
+
+def moved(result: StreamResult, units: int) -> float:
+    """Bytes per stage that the leader sends the shards as gradients: the active units that a window names, if no unit twice."""
+    student, refine = result.config.student, result.config.refine
+    active, size = min(refine.active, units), student.batch_size
+    # Where some units are not active, at least half of each batch is.
+    chosen = size if active == units else max(round(size * active / units), (size + 1) // 2)
+    named = min(active, refine.window * (chosen + (size - chosen) * active / units))
+    # A gradient has no weight.
+    return refine.rounds * named * (unit_bytes(result.fields, result.config.reference.dim, result.tasks) - 4)
+
+
+def measured_influence(result: StreamResult) -> float:
+    """Bytes per stage of addressing: a student and a gradient to each shard, its strongest units back."""
+    refine, shards = result.config.refine, result.config.cluster.memory_shards
+    addressings = -(-refine.rounds // refine.address_every)
+    return addressings * shards * (2 * 4 * result.proxy_parameters + 12 * min(refine.active, result.grown[-1].units))
+
+
+def network_rows(result: StreamResult) -> list[list[str]]:
+    """Bytes per stage between a worker and the shards, by the model and counted."""
+    rows = []
+    for name, stages in (("cap", result.cap), ("ratio", result.grown)):
+        late = among(stages, LATE)
+        units = late[-1].units
+        for asked, model in (
+            ("take", fetched(result, units)),
+            ("move", moved(result, units)),
+            ("measure", measured_influence(result)),
+        ):
+            counted = fmean(one.moved.get(asked, 0) for one in late)
+            rows.append(
+                [name, f"{units:,}", asked, f"{model / 1e6:.2f}", f"{counted / 1e6:.2f}", f"{counted / model:.2f}"]
+            )
+    return rows
+
+
+def foretold(result: StreamResult, fitted: slice = FITTED) -> list[list[str]]:
+    """Seconds of each step in the last stages of both runs, by lines fitted on earlier stages of the growing one, and measured."""
+    rows, sums = [], [0.0] * 4
+    early = result.grown[fitted] or result.grown
+    for step in STEPS:
+        flat = median(one.steps[step] for one in early), 0.0
+        a, b = stream.line(early, step) if step in WITH_UNITS else flat
+        values = []
+        for stages in (result.cap, result.grown):
+            late = among(stages, LATE)
+            values += [a + b * median(one.units for one in late), median(one.steps[step] for one in late)]
+        sums = [total + value for total, value in zip(sums, values, strict=True)]
+        rows.append(_against(step, values))
+    return [*rows, _against("all", sums)]
+
+
+def _against(name: str, values: list[float]) -> list[str]:
+    def ratio(model: float, found: float) -> str:
+        return f"{found / model:.2f}" if model >= 0.01 else ""
+
+    return [
+        name,
+        *(f"{value:.3f}" for value in values[:2]),
+        ratio(*values[:2]),
+        *(f"{value:.3f}" for value in values[2:]),
+        ratio(*values[2:]),
+    ]
+
+
+class Cluster(NamedTuple):
+    """What is assumed of the extrapolation."""
+
+    rows: float = 1e10
+    """Per day."""
+    blocks: int = 24
+    """Per day."""
+    gpus: int = 64
+    """One Ray Train worker each."""
+    cores: int = 1024
+    """As many scorers, of the kind that was measured."""
+    shards: int = 64
+    """Of the memory."""
+    units: float = 1e8
+    """|M|, a cap."""
+    ids: float = 1e8
+    """Rows of the table."""
+    batch: int = 65_536
+    """Rows per step of the reference, over all workers."""
+    flops: float = 1e13
+    """Per GPU and second, that training gets."""
+    network: float = 1e9
+    """Bytes per second into and out of a worker."""
+    latency: float = 1e-3
+    """Seconds that a collective takes, however little it carries."""
+    disk: float = 1e9
+    """Bytes per second that one process writes and checks."""
+
+
+def extrapolated(scores: ScoringResult, result: StreamResult, on: Cluster) -> list[list[str]]:
+    """Per day: what each step takes on a cluster that nobody has tried."""
+    parts, dim, width = scores.parts, scores.dim, unit_bytes(scores.fields, scores.dim, 1)
+    steps = on.rows / on.batch
+    gradient = on.batch * scores.fields * (4 * dim + 8) + 2 * 4 * scores.parameters
+    table = on.ids * 4 * dim
+    row = scores.shard_bytes / scores.rows
+    defaults = type(result.config)(log=Path("log"))
+    student, refine = defaults.student, defaults.refine
+    named = ((student.steps - refine.window) / 2 + refine.window) * student.batch_size
+    per_round = named * width + 2 * min(refine.active, refine.window * student.batch_size) * width
+    align = stream.line(result.grown, "align")[1] * on.units / on.shards
+    written = (scores.checkpoints + 2) * table
+    scored = parts.read + parts.score + parts.sketch
+    sketches = scores.sketch_bytes / scores.shard_rows * on.rows
+    exchanged = refine.rounds * per_round
+    owned = on.blocks * on.units * width / on.shards
+    found: list[tuple[str, str, float]] = [
+        (
+            "reference: every worker reads and decodes all rows",
+            f"{row * on.rows * on.gpus / 1e12:.0f} TB",
+            parts.read * on.rows,
+        ),
+        ("reference: arithmetic", "", 6 * scores.parameters * on.rows / on.gpus / on.flops),
+        (
+            f"reference: gradients of {steps:,.0f} steps",
+            f"{gradient * steps / 1e12:.0f} TB per worker",
+            steps * (gradient / on.network + on.latency),
+        ),
+        ("score: all scorers", f"{row * on.rows / 1e12:.1f} TB", scored * on.rows / on.cores),
+        ("select: the leader merges sketches", f"up to {sketches / 1e12:.1f} TB", (parts.send + parts.merge) * on.rows),
+        ("align: each shard's owner", f"{on.blocks * table / 1e9:.0f} GB per owner", on.blocks * align),
+        (
+            f"refine: network of {refine.rounds} rounds a block",
+            f"{on.blocks * exchanged / 1e9:.0f} GB per worker",
+            on.blocks * exchanged / on.network,
+        ),
+        (
+            "commit: the leader writes and hashes",
+            f"{on.blocks * written / 1e9:,.0f} GB",
+            on.blocks * written / on.disk,
+        ),
+        ("commit: each shard's owner", f"{owned / 1e9:.0f} GB per owner", owned / on.disk),
+    ]
+    return [[what, moved, f"{seconds / 3600:.2f}", f"{seconds / 86400:.1%}"] for what, moved, seconds in found]
+
+
+def assumptions(on: Cluster, scores: ScoringResult) -> str:
+    """In words."""
+    return (
+        f"Assumed: {on.rows:.0e} rows a day in {on.blocks} blocks; {on.gpus} GPUs with a worker each, {on.flops / 1e12:.0f} TFLOP/s that "
+        f"training gets of each; {on.cores:,} cores like those measured, a scorer each; {on.network / 1e9:.0f} GB/s into and out of "
+        f"each worker and {1e3 * on.latency:.0f} ms per collective; {on.disk / 1e9:.0f} GB/s at which one process writes and hashes; a "
+        f"memory of {on.units:.0e} units in {on.shards} shards; a table of {on.ids:.0e} ids; {on.batch:,} rows per step of "
+        f"the reference. Rows, net and fields are those of the scoring benchmark (F = {scores.fields}, d = {scores.dim}, "
+        f"{scores.parameters:,} parameters, K = {scores.checkpoints}); students and rounds are the defaults."
+    )
+
+
+def stream_part(result: StreamResult) -> str:
+    """What the stream of stages came to."""
+    stages, config = len(result.cap), result.config
+    lead = (
+        f"{stages} blocks of {result.rows:,} rows, F = {result.fields}, d = {config.reference.dim}, {result.n_ids:,} ids, N = "
+        f"{config.cluster.memory_shards}; T = {config.student.steps} steps of B = {config.student.batch_size}, "
+        f"{config.refine.rounds} rounds with a window of {config.refine.window}. Once under a cap of "
+        f"{config.budget.cap:,} units, once under a ratio of {result.ratio:g}. {result.machine}."
+    )
+    ratios = markdown(["ratio", "found", "aim"], stream.ratios(result))
+    return "\n\n".join([lead, ratios, markdown(*stream.steps_table(result))])
+
+
+def model_part(result: StreamResult) -> str:
+    """The model against the measurements: bytes, then seconds."""
+    network = ["run", "units", "asked", "model, MB per stage", "counted", "counted / model"]
+    seconds = ["step", "cap: model, s", "measured", "ratio", "ratio: model, s", "measured", "ratio"]
+    return f"{markdown(network, network_rows(result))}\n\n{markdown(seconds, foretold(result))}"
+
+
+def extrapolation_part(scores: ScoringResult, result: StreamResult) -> str:
+    """A day on a cluster that nobody has tried."""
+    on = Cluster()
+    table = markdown(["what", "bytes per day", "hours per day", "of the day"], extrapolated(scores, result, on))
+    return f"{assumptions(on, scores)}\n\n{table}"
+
+
+def document(text: str, results: Path = RESULTS) -> str:
+    """The page with its parts between the marks as the figures have them, or the word that there are none."""
+    scores = parsed(ScoringResult, results / "scoring.json")
+    result = parsed(StreamResult, results / "stream.json")
+    parts = {
+        "scoring": scores and scoring_figures.document(scores),
+        "stream": result and stream_part(result),
+        "model": result and model_part(result),
+        "extrapolation": scores and result and extrapolation_part(scores, result),
+    }
+    for name, part in parts.items():
+        text = filled(text, name, COMMAND, part or NOT_YET)
+    return text
+
+
+if __name__ == "__main__":
+    PAGE.write_text(document(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,176 @@
+"""What the benchmark of scoring has found, and the tables that it comes to."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Literal
+
+from benchmarks.common.machine import Machine
+from benchmarks.common.tables import markdown
+from diet_ray.settings import Settings
+
+Contender = Literal["ray", "plain"]
+
+
+class Run(Settings):
+    """One scoring of a block."""
+
+    path: Contender
+    """Ray Data, or the plain loop."""
+    workers: int
+    """Processes that score, a core each."""
+    rows: int
+    """Of the block."""
+    seconds: float
+    """Wall time, with the start of the workers."""
+    peak: int
+    """Bytes of all processes at most, without mapped files (`machine.used_memory`)."""
+
+
+class Parts(Settings):
+    """Seconds per row of what one scorer and the leader do, in one process."""
+
+    read: float
+    """Read a shard, check it and validate it."""
+    score: float
+    """The nets, all checkpoints."""
+    sketch: float
+    """Selection within the shard."""
+    send: float
+    """To Arrow and back."""
+    merge: float
+    """What the leader does with it."""
+
+
+class ScoringResult(Settings):
+    """The figures of this benchmark."""
+
+    machine: Machine
+    log: str
+    """Which one was repeated."""
+    rows: int
+    """Of the whole block."""
+    shard_rows: int
+    shards: int
+    shard_bytes: int
+    """Bytes of all shards."""
+    fields: int
+    dim: int
+    n_ids: int
+    parameters: int
+    """Of the net, without the table."""
+    checkpoints: int
+    units: int
+    """What is selected."""
+    sketch_bytes: int
+    """Bytes of a shard's sketch on its way to the leader, the first shard's."""
+    parts: Parts
+    runs: list[Run]
+
+
+class Figures:
+    """What the runs come to."""
+
+    def __init__(self, result: ScoringResult) -> None:
+        self.result = result
+        self.most = max(one.workers for one in result.runs)
+        self.small = sorted({one.rows for one in result.runs})[-2]
+
+    def seconds(self, path: Contender, workers: int, rows: int) -> float:
+        """Median over the rounds."""
+        return median(one.seconds for one in self._runs(path, workers, rows))
+
+    def start(self, path: Contender, workers: int) -> float:
+        """Seconds that a block of a few rows takes."""
+        return self.seconds(path, workers, min(one.rows for one in self.result.runs if one.workers == workers))
+
+    def rate(self, path: Contender, workers: int, rows: int, *, started: bool) -> float:
+        """Rows per second, with the start or from then on."""
+        return rows / (self.seconds(path, workers, rows) - (self.start(path, workers) if started else 0.0))
+
+    def against_plain(self, *, started: bool) -> float:
+        """Rows per second of Ray Data over those of the plain loop, on the whole block."""
+        rows = self.result.rows
+        return self.rate("ray", self.most, rows, started=started) / self.rate("plain", self.most, rows, started=started)
+
+    def speedup(self, path: Contender) -> float:
+        """Rows per second of all workers over those of one, without the start."""
+        return self.rate(path, self.most, self.small, started=True) / self.rate(path, 1, self.small, started=True)
+
+    def peak(self, path: Contender, workers: int, rows: int) -> float:
+        """Bytes, median over the rounds."""
+        return median(one.peak for one in self._runs(path, workers, rows))
+
+    def growth(self) -> float:
+        """Peak memory on the whole block over that on a quarter of it."""
+        return self.peak("ray", self.most, self.result.rows) / self.peak("ray", self.most, self.small)
+
+    def columns(self) -> list[str]:
+        """Of the table."""
+        return ["path", "workers", "rows", "seconds", "rows/s", "rows/s without the start", "peak MiB"]
+
+    def rows(self) -> list[list[str]]:
+        """Of the table."""
+        found = []
+        for path, workers, rows in dict.fromkeys((one.path, one.workers, one.rows) for one in self.result.runs):
+            whole = rows >= self.small
+            found.append(
+                [
+                    "Ray Data" if path == "ray" else "plain loop",
+                    str(workers),
+                    f"{rows:,}",
+                    f"{self.seconds(path, workers, rows):.1f}",
+                    f"{self.rate(path, workers, rows, started=False):,.0f}" if whole else "start alone",
+                    f"{self.rate(path, workers, rows, started=True):,.0f}" if whole else "",
+                    f"{self.peak(path, workers, rows) / 2**20:,.0f}",
+                ]
+            )
+        return found
+
+    def ratios(self) -> list[list[str]]:
+        """What is asked, what was found, what was aimed at."""
+        quarter = f"{self.result.rows:,} rows over {self.small:,}"
+        return [
+            [
+                f"rows/s, Ray Data over the plain loop, {self.most} workers",
+                f"{self.against_plain(started=False):.2f}",
+                ">= 0.85",
+            ],
+            ["the same without the start", f"{self.against_plain(started=True):.2f}", ""],
+            [f"rows/s, {self.most} workers over 1, Ray Data", f"{self.speedup('ray'):.2f}", ">= 1.8 for 2"],
+            [f"rows/s, {self.most} workers over 1, plain loop", f"{self.speedup('plain'):.2f}", ""],
+            [f"peak memory of Ray Data, {quarter}", f"{self.growth():.2f}", "1"],
+        ]
+
+    def _runs(self, path: Contender, workers: int, rows: int) -> list[Run]:
+        return [one for one in self.result.runs if (one.path, one.workers, one.rows) == (path, workers, rows)]
+
+
+def document(result: ScoringResult) -> str:
+    """The tables of docs/scaling.md."""
+    figures, parts = Figures(result), result.parts
+    lead = (
+        f"{result.log}, repeated to {result.rows:,} rows in {result.shards} shards ({result.shard_bytes / result.rows:.0f} bytes per row), "
+        f"F = {result.fields}, d = {result.dim}, a table of {result.n_ids:,} ids, K = {result.checkpoints} checkpoints of a net with "
+        f"{result.parameters:,} parameters, {result.units:,} units wanted. {result.machine}."
+    )
+    whole = parts.read + parts.score + parts.sketch
+    rows = [
+        ["a scorer", "read and check a shard", f"{1e6 * parts.read:.2f}", f"{parts.read / whole:.1%}"],
+        ["", "the nets", f"{1e6 * parts.score:.2f}", f"{parts.score / whole:.1%}"],
+        ["", "select within the shard", f"{1e6 * parts.sketch:.2f}", f"{parts.sketch / whole:.1%}"],
+        [
+            "the leader",
+            "Arrow and merging",
+            f"{1e6 * (parts.send + parts.merge):.2f}",
+            f"{(parts.send + parts.merge) / whole:.1%}",
+        ],
+    ]
+    return "\n\n".join(
+        [
+            lead,
+            markdown(figures.columns(), figures.rows()),
+            markdown(["ratio", "found", "aim"], figures.ratios()),
+            markdown(["who", "does what", "microseconds per row", "of a scorer's time"], rows),
+        ]
+    )

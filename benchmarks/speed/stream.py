@@ -1,0 +1,279 @@
+"""Do stages stay as cheap as they were? A hundred blocks of a drifting log, with a memory of fixed size and with one that grows.
+
+    python benchmarks/speed/stream.py --work WORK
+
+The log is drawn as `diet-ray simulate` would, and distilled twice by the engine without Ray, in this process and one thread: under
+`budget.cap`, where time and memory of a stage must not grow, and under `budget.ratio`, where what grows must grow in proportion to the
+units. Every byte that would travel between a worker and the shards of the memory is counted. Figures go to
+benchmarks/results/stream.json; `scaling.py` writes them into docs/scaling.md. The default takes about 8 minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import time
+from collections import Counter
+from dataclasses import fields
+from pathlib import Path
+from statistics import median
+from typing import Any, cast
+
+import numpy as np
+import torch
+from scipy.stats import theilslopes
+from torch import Tensor
+
+from benchmarks.common.machine import Machine, own_memory, watched
+from benchmarks.common.repeated_log import write_block
+from benchmarks.common.tables import show
+from benchmarks.fidelity.published_logs import RESULTS
+from diet_ray.candidates import CandidateSpec, build
+from diet_ray.config import BudgetConfig, RefineConfig, StreamConfig, StudentConfig
+from diet_ray.distill.local import LocalEngine
+from diet_ray.distill.pipeline import begin, run_stage
+from diet_ray.distill.sharded_memory import LocalShards, ShardedMemory
+from diet_ray.logs.blocks import Log, LogManifest, open_log
+from diet_ray.logs.simulation.config import SimulateConfig
+from diet_ray.logs.simulation.labels import FIRST_DAY, draw
+from diet_ray.memory.events import Events, read_events
+from diet_ray.memory.run_folder import open_run
+from diet_ray.memory.units import Units
+from diet_ray.settings import Settings, write_json
+from diet_ray.storage.whole_folder import appearing
+
+EARLY, LATE = range(8, 13), range(96, 101)
+"""Stages that are compared, counted from 1: one alone is noisy."""
+STEPS = ("reference", "score", "select", "align", "fuse", "refine", "commit")
+
+
+class StageFigures(Settings):
+    """One stage."""
+
+    units: int
+    """In the memory afterwards."""
+    seconds: float
+    """Wall time."""
+    cpu: float
+    """CPU seconds of the process, which other work on the machine disturbs less."""
+    peak: int
+    """Bytes of the process at most, without mapped files."""
+    steps: dict[str, float]
+    """Seconds of each step."""
+    moved: dict[str, int]
+    """Bytes that went to the shards of the memory and came back, by what they were asked."""
+    written: int
+    """Bytes of the stage's folder."""
+
+
+class StreamResult(Settings):
+    """The figures of this benchmark."""
+
+    machine: Machine
+    rows: int
+    """Per block."""
+    config: StreamConfig
+    """Of the run with a cap; the other differs in its budget alone."""
+    ratio: float
+    """Its budget."""
+    fields: int
+    """F."""
+    tasks: int
+    """T."""
+    n_ids: int
+    """Of the table."""
+    parameters: int
+    """Of the committee."""
+    proxy_parameters: int
+    """Of the first proxy."""
+    cap: list[StageFigures]
+    """The run with a memory of fixed size."""
+    grown: list[StageFigures]
+    """The run with a memory that grows."""
+
+
+class CountingShards(LocalShards):
+    """Shards in this process that count what would travel if they were elsewhere."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.moved: Counter[str] = Counter()
+
+    def call(self, method: str, *arguments: Any, each: list[tuple[Any, ...]] | None = None) -> list[Any]:
+        """See `Shards.call`."""
+        answers = super().call(method, *arguments, each=each)
+        asked = each if each is not None else [arguments] * self.size
+        self.moved[method] += n_bytes(asked) + n_bytes(answers)
+        return answers
+
+
+def n_bytes(value: Any) -> int:
+    """Bytes of all arrays in a value."""
+    if isinstance(value, np.ndarray | Tensor):
+        return int(value.nbytes)
+    if isinstance(value, Units):
+        return sum(n_bytes(getattr(value, part.name)) for part in fields(value))
+    return sum(n_bytes(part) for part in value) if isinstance(value, list | tuple) else 0
+
+
+def drifting_log(out: Path, rows: int, blocks: int) -> Log:
+    """What `diet-ray simulate` writes by its defaults, a shard per block; drawn here unless that is done."""
+    if not out.exists():
+        config = SimulateConfig(rows=rows, blocks=blocks)
+        schema, names = config.log_schema, [str(FIRST_DAY + block) for block in range(blocks)]
+        with appearing(out, "log") as folder:
+            for block, name in enumerate(names):
+                part = iter([draw(config, block, 0, rows)])
+                write_block(folder / "blocks" / name, block, part, int(schema.first_static_id[-1]))
+            write_json(folder / "log.json", LogManifest(log_schema=schema, blocks=names))
+    return open_log(out)
+
+
+def the_config(log: Path, budget: BudgetConfig, blocks: int) -> StreamConfig:
+    """The default reference; a short horizon and few rounds, so that a hundred stages take minutes."""
+    return StreamConfig(
+        log=log,
+        blocks=blocks,
+        budget=budget,
+        student=StudentConfig(steps=40, batch_size=128),
+        refine=RefineConfig(
+            rounds=4,
+            window=10,
+            proxies=[CandidateSpec(name="dnn", arch="dnn", params={"hidden": (128, 64)})],
+            hard_batch=512,
+            active=2048,
+            address_every=2,
+        ),
+    )
+
+
+def distil(run: Path, log: Log, config: StreamConfig) -> list[StageFigures]:
+    """Distil the blocks stage by stage, and measure each."""
+    shutil.rmtree(run, ignore_errors=True)
+    engine, shards = LocalEngine(config), CountingShards(config.cluster.memory_shards)
+    engine.memory = ShardedMemory(shards)
+    torch.set_num_threads(config.cluster.threads_per_worker)
+    stream = begin(run, log, config, engine, Events(run / "events.jsonl"), open_run(run, config, resume=False))
+    found, offset = [], 0
+    with watched(0.05, lambda: own_memory(os.getpid())) as watch:
+        for block in log.blocks[: config.blocks]:
+            shards.moved.clear()
+            began, cpu = time.time(), time.process_time()
+            run_stage(stream, block)
+            ended, cpu = time.time(), time.process_time() - cpu
+            events, offset = read_events(run / "events.jsonl", offset)
+            folder = run / "stages" / f"{block.index:04d}"
+            found.append(
+                StageFigures(
+                    units=len(engine.memory),
+                    seconds=round(ended - began, 4),
+                    cpu=round(cpu, 4),
+                    peak=watch.peak(began, ended),
+                    steps={one["step"]: one["seconds"] for one in events if one["kind"] == "step"},
+                    moved={name: n for name, n in sorted(shards.moved.items()) if n},
+                    written=sum(path.stat().st_size for path in folder.iterdir()),
+                )
+            )
+            # The files of a stage are needed by the next one alone.
+            if block.index:
+                shutil.rmtree(run / "stages" / f"{block.index - 1:04d}")
+    return found
+
+
+def run(work: Path, rows: int, blocks: int, cap: int, ratio: float) -> StreamResult:
+    """Distil the log twice."""
+    machine = Machine.here()
+    log = drifting_log(work / f"log-{rows}-{blocks}", rows, blocks)
+    capped = the_config(log.path, BudgetConfig(cap=cap), blocks)
+    found = {}
+    for name, config in (("cap", capped), ("grown", the_config(log.path, BudgetConfig(ratio=ratio), blocks))):
+        found[name] = distil(work / name, log, config)
+        last = found[name][-1]
+        print(f"{name}: {sum(one.seconds for one in found[name]):.0f} s, {last.units:,} units in the end", flush=True)
+    schema, nets, dim = log.schema, capped.reference.nets, capped.reference.dim
+
+    def size(specs: list[CandidateSpec]) -> int:
+        built = [build(spec, schema.field_names, dim, schema.n_tasks, seed=0) for spec in specs]
+        return sum(weight.numel() for net in built for weight in net.parameters())
+
+    return StreamResult(
+        machine=machine,
+        rows=rows,
+        # Where it lay says nothing.
+        config=capped.model_copy(update={"log": Path("log")}),
+        ratio=ratio,
+        fields=schema.n_fields,
+        tasks=schema.n_tasks,
+        n_ids=log.blocks[-1].n_ids,
+        parameters=size(nets),
+        proxy_parameters=size(capped.refine.proxies[:1]),
+        cap=found["cap"],
+        grown=found["grown"],
+    )
+
+
+def among(stages: list[StageFigures], which: range) -> list[StageFigures]:
+    """Some stages; of a shorter run, those that it has, or else its last."""
+    return [stages[number - 1] for number in which if number <= len(stages)] or stages[-1:]
+
+
+def at(stages: list[StageFigures], which: range, what: str) -> float:
+    """Median of some stages' seconds of a step, or of their `seconds`, `cpu`, `peak` or `units`."""
+    return median(one.steps[what] if what in STEPS else getattr(one, what) for one in among(stages, which))
+
+
+def line(stages: list[StageFigures], step: str) -> tuple[float, float]:
+    """Seconds of a step as `a + b * units`: the line of the median slope between two stages (Theil 1950, Sen 1968), which a disturbed
+    stage does not move."""
+    seconds, units = [one.steps[step] for one in stages], [one.units for one in stages]
+    found = cast(Any, theilslopes(seconds, units, method="joint"))
+    return float(found.intercept), float(found.slope)
+
+
+def ratios(result: StreamResult) -> list[list[str]]:
+    """What is asked, what was found, what was aimed at."""
+    rows = []
+    for name, stages in (("cap", result.cap), ("ratio", result.grown)):
+        single = range(min(10, len(stages)), min(10, len(stages)) + 1), range(len(stages), len(stages) + 1)
+        for what, title in (("seconds", "seconds"), ("cpu", "CPU seconds"), ("peak", "peak memory")):
+            for (early, late), which in (((EARLY, LATE), "stages 96-100 over 8-12"), (single, "stage 100 over 10")):
+                found = at(stages, late, what) / at(stages, early, what)
+                rows.append([f"{name}: {title}, {which}", f"{found:.2f}", "0.9 to 1.1" if name == "cap" else ""])
+    return rows
+
+
+def steps_table(result: StreamResult) -> tuple[list[str], list[list[str]]]:
+    """Seconds of each step early and late, and what a unit adds."""
+    stages = "stages 8-12", "96-100"
+    columns = ["seconds", f"cap: {stages[0]}", stages[1], f"ratio: {stages[0]}", stages[1], "microseconds per unit"]
+    runs = [(run, which) for run in (result.cap, result.grown) for which in (EARLY, LATE)]
+    slopes = {step: f"{1e6 * line(result.grown, step)[1]:.2f}" for step in STEPS}
+    titles = {"seconds": "whole stage", "cpu": "whole stage, CPU"}
+    rows = [
+        [titles.get(what, what), *(f"{at(run, which, what):.3f}" for run, which in runs), slopes.get(what, "")]
+        for what in (*STEPS, "seconds", "cpu")
+    ]
+    rows.append(["peak, MiB", *(f"{at(run, which, 'peak') / 2**20:,.0f}" for run, which in runs), ""])
+    rows.append(["units", *(f"{at(run, which, 'units'):,.0f}" for run, which in runs), ""])
+    return columns, rows
+
+
+def main() -> None:
+    """Measure, print, keep."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="where the log and the runs may lie")
+    parser.add_argument("--rows", type=int, default=10_000, help="per block")
+    parser.add_argument("--blocks", type=int, default=100)
+    parser.add_argument("--cap", type=int, default=5_000)
+    parser.add_argument("--ratio", type=float, default=0.1)
+    parser.add_argument("--out", type=Path, default=RESULTS / "stream.json")
+    options = parser.parse_args()
+    result = run(options.work, options.rows, options.blocks, options.cap, options.ratio)
+    options.out.write_text(result.model_dump_json() + "\n", encoding="utf-8")
+    show(*steps_table(result), f"{options.blocks} stages of {options.rows:,} rows: {result.machine}")
+    show(["ratio", "found", "aim"], ratios(result), "Ratios")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""The figures of speed in the README and in docs/results.md are those of the committed results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.speed import speed_table as speed
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_pages_are_written_from_the_results() -> None:
+    for path, write in ((speed.README, speed.readme), (speed.PAGE, speed.page)):
+        text = path.read_text(encoding="utf-8")
+        assert text == write(text)
+        assert text.count("<!-- speed: ") == text.count("<!-- end of speed -->") == 1
+
+
+def test_without_results_the_pages_say_so(tmp_path: Path) -> None:
+    for path, write in ((speed.README, speed.readme), (speed.PAGE, speed.page)):
+        assert "Not measured yet." in write(path.read_text(encoding="utf-8"), tmp_path)
+    assert speed.claims(tmp_path) == []
+
+
+def test_claims_are_ratios_of_what_was_measured(tmp_path: Path) -> None:
+    machine = speed.Machine.here()
+    figures = [
+        speed.bilevel.Figures(net="dnn", window=window, by=by, seconds=seconds, window_seconds=1, peak=peak, apart=0)
+        for window in (20, 40)
+        for by, seconds, peak in (("diet_ray", 1.0, 300), ("higher", 2.0, 400), ("autograd", 4.0, 900))
+    ]
+    result = speed.bilevel.Result(machine=machine, batch_size=256, steps=200, figures=figures)
+    (tmp_path / "bilevel.json").write_text(result.model_dump_json(), encoding="utf-8")
+    steps = dict.fromkeys(speed.plain.STEPS, 1.0)
+    timings = [
+        speed.plain.Timing(way=way, wall=wall, steps=steps, stages=7.0, same_bytes=True, difference=0)
+        for way, wall in (("plain", 10.0), ("Ray", 16.0), ("Ray, too", 14.0))
+    ]
+    costs = [
+        speed.plain.Cost(candidate=name, steps=n, full_cpu=8, memory_cpu=n / 100, full_auc=0.8, memory_auc=0.79)
+        for name in ("fm", "dnn")
+        for n in (20, 50, 200)
+    ]
+    case = speed.plain.Case(case="default", rows=1000, units=10, timings=timings)
+    ways = speed.PlainResult(machines={"cases": machine, "costs": machine}, cases=[case], costs=costs)
+    (tmp_path / "plain.json").write_text(ways.model_dump_json(), encoding="utf-8")
+
+    found = speed.claims(tmp_path)
+    assert [(one.found, one.aim, one.first) for one in found] == [
+        ("0.50, 0.75", "<= 0.25, <= 0.33", True),
+        ("0.50, 0.75", "<= 0.25, <= 0.33", False),
+        ("1.40", "<= 1.5", True),
+        ("4 to 4 (-0.0100 to -0.0100) at 200 steps; 40 to 40 (-0.0100 to -0.0100) at 20 steps", ">= 60", True),
+    ]
+    readme = speed.readme(speed.README.read_text(encoding="utf-8"), tmp_path)
+    page = speed.page(speed.PAGE.read_text(encoding="utf-8"), tmp_path)
+    assert readme.count(machine.processor) >= 3
+    assert "### With and without Ray: default\n" in page
+    assert "| autograd | 4.00 | 4.00 |" in page
+    assert "### GPU" not in page
+
+
+def test_a_gpu_is_held_against_the_cpu_of_its_machine() -> None:
+    def part(device: str, precision: str, seconds: float) -> object:
+        return speed.gpu.Part(
+            what="score", device=device, precision=precision, seconds=seconds, rows=10, apart=0, measure="x"
+        )
+
+    parts = [part("cpu", "float32", 6.0), part("cuda", "float32", 2.0), part("cuda", "bfloat16", 1.0)]
+    result = speed.gpu.GpuResult(machine=speed.Machine.here(), gpu="Some GPU", threads=16, parts=parts)
+    found = list(speed.of_devices(result))
+    assert [one.found for one in found] == ["3.0", "6.0"]
+    assert found[0].row()[-1].startswith("Some GPU; ")

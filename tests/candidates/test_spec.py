@@ -1,0 +1,238 @@
+"""Candidates: what is built from a spec, dropout, the specs' errors and the default pool."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from diet_ray.candidates import (
+    CandidateFile,
+    CandidateSpec,
+    Net,
+    architectures,
+    build,
+    default_pool,
+    import_modules,
+    register,
+    sources,
+)
+from diet_ray.candidates.layers import HiddenLayers
+from diet_ray.errors import ConfigError
+from diet_ray.settings import load_yaml, parse
+from tests.support.small_nets import DIM, FIELDS, SMALL, make, spec_of, stir
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return torch.randn(6, len(FIELDS), DIM, generator=torch.Generator().manual_seed(1))
+
+
+DEEP = [arch for arch, net in architectures().items() if "dropout" in net.Params.model_fields]
+
+
+@pytest.mark.parametrize("arch", DEEP)
+def test_dropout_is_for_training_alone(arch: str, x: Tensor) -> None:
+    plain, model = make(arch, SMALL[arch]), make(arch, {**SMALL[arch], "dropout": 0.5})
+    assert torch.equal(model.eval()(x), plain(x))  # the same parameters from the same seed, and no masks
+    model.train()
+    torch.manual_seed(3)
+    first, second = model(x), model(x)
+    torch.manual_seed(3)
+    assert torch.equal(model(x), first)
+    assert not torch.allclose(first, second)
+    assert not torch.allclose(first, plain(x))
+    # One in each stack of hidden layers: WuKong has one more per layer, FinalMLP two streams and gates without any.
+    rates = [module.p for module in model.modules() if isinstance(module, nn.Dropout)]
+    assert rates.count(0.5) == {"wukong": 3, "finalmlp": 2}.get(arch, 1)
+
+
+def test_dropout_keeps_the_mean_of_a_hidden_layer() -> None:
+    layers = HiddenLayers(5, (8,), "relu", torch.Generator().manual_seed(0), dropout=0.25)
+    x = torch.randn(5, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = layers.eval()(x)
+        torch.manual_seed(0)
+        drawn = layers.train()(x.expand(40_000, -1))
+    alive = expected > 0
+    assert 2 <= int(alive.sum()) < 8
+    # Five standard deviations of a mean of 40,000 draws: sqrt(0.25 / 0.75 / 40,000) = 0.0029 of the value.
+    torch.testing.assert_close(drawn.mean(0), expected, rtol=0.015, atol=0)
+    kept = drawn[:, alive] > 0
+    assert abs(float(kept.double().mean()) - 0.75) < 0.008
+    torch.testing.assert_close(drawn[:, alive][kept], (expected / 0.75)[alive].expand(40_000, -1)[kept])
+
+
+def test_without_dropout_nothing_is_drawn(x: Tensor) -> None:
+    state = torch.get_rng_state()
+    for arch in SMALL:
+        make(arch, SMALL[arch]).train()(x)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("arch", SMALL)
+def test_build_depends_on_the_seed_alone(arch: str) -> None:
+    torch.manual_seed(1)
+    first = make(arch, SMALL[arch], seed=7)
+    torch.manual_seed(2)
+    before = torch.get_rng_state()
+    again = make(arch, SMALL[arch], seed=7)
+    other = make(arch, SMALL[arch], seed=8)
+    assert torch.equal(before, torch.get_rng_state())
+    pairs = list(zip(first.state_dict().values(), again.state_dict().values(), strict=True))
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert any(not torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("arch", SMALL)
+def test_adapter_changes_nothing_at_the_start(arch: str, x: Tensor) -> None:
+    plain, adapted = make(arch, SMALL[arch], adapter=False), make(arch, SMALL[arch])
+    torch.testing.assert_close(adapted(x), plain(x), rtol=1e-6, atol=1e-6)
+    extra = sum(p.numel() for p in adapted.parameters()) - sum(p.numel() for p in plain.parameters())
+    assert extra == len(FIELDS) * DIM * DIM
+
+
+@pytest.mark.parametrize("arch", SMALL)
+def test_dropped_fields_are_not_seen(arch: str, x: Tensor) -> None:
+    model = make(arch, SMALL[arch], drop_fields=["item", "seen[1]"])
+    stir(model)
+    changed, seen = x.clone(), x.clone()
+    changed[:, [1, 4]] = 9.0
+    seen[:, 3] = 9.0
+    assert torch.equal(model(x), model(changed))
+    assert not torch.allclose(model(x), model(seen))
+    assert "kept" not in model.state_dict()
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (
+            {"name": "a", "arch": "dnn", "params": {"hiden": [8]}},
+            r"'a'.*unknown key 'hiden' \(did you mean 'hidden'\?\)",
+        ),
+        (
+            {"name": "a", "arch": "dnn", "params": {"hidden": [8, 0]}},
+            r"'a'.*key 'hidden\.1'.*greater than or equal to 1",
+        ),
+        ({"name": "a", "arch": "dnn", "params": {"hidden": []}}, r"'a'.*key 'hidden'"),
+        ({"name": "a", "arch": "lr", "params": {"hidden": [8]}}, r"'a'.*unknown key 'hidden'"),
+        ({"name": "a", "arch": "dcnv2", "params": {"structure": "serial"}}, r"'a'.*key 'structure'"),
+        ({"name": "a", "arch": "dcnv3"}, r"'a'.*unknown arch 'dcnv3' \(did you mean 'dcnv2'\?\)"),
+        ({"name": "a", "arch": "lr", "dropfields": []}, r"unknown key '.*dropfields' \(did you mean 'drop_fields'\?\)"),
+        ({"name": "a", "arch": "lr", "lr_scale": 0.0}, r"key '.*lr_scale'"),
+        ({"name": "a", "arch": "dnn", "params": {"dropout": 1.0}}, r"'a'.*key 'dropout'.*less than 1"),
+        ({"name": "a", "arch": "lr", "params": {"dropout": 0.1}}, r"'a'.*unknown key 'dropout'"),
+        (
+            {"name": "a", "arch": "finalmlp", "params": {"second_hidden": [130]}},
+            r"'a'.*heads \(4\) must divide the last width of second_hidden \(130\)",
+        ),
+        ({"name": "a/b", "arch": "lr"}, r"key '.*name'"),
+        ({"arch": "lr"}, r"missing key '.*name'"),
+    ],
+)
+def test_a_mistaken_spec_is_a_config_error(raw: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=r"^c\.yaml: .*" + message):
+        parse(CandidateFile, {"candidates": [raw]}, where="c.yaml")
+
+
+def test_names_are_unique() -> None:
+    raw = {"candidates": [{"name": "a", "arch": "lr"}, {"name": "a", "arch": "fm"}]}
+    with pytest.raises(ConfigError, match="candidate 'a' is given twice"):
+        parse(CandidateFile, raw, where="c.yaml")
+
+
+def test_unknown_dropped_field_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match=r"candidate 'my-lr', key 'drop_fields'.*'usr' \(did you mean 'user'\?\)"):
+        make("lr", {}, drop_fields=["usr"])
+    with pytest.raises(ConfigError, match="keep at least one"):
+        make("lr", {}, drop_fields=FIELDS)
+
+
+def test_a_sequence_is_dropped_by_its_name_or_by_places(x: Tensor) -> None:
+    assert spec_of("lr", {}, drop_fields=["seen"]).kept_fields(FIELDS) == [0, 1, 2]
+    assert spec_of("lr", {}, drop_fields=["user", "seen[1]"]).kept_fields(FIELDS) == [1, 2, 3]
+    model = make("dnn", SMALL["dnn"], drop_fields=["seen"])
+    changed = x.clone()
+    changed[:, 3:] = 9.0
+    assert torch.equal(model(x), model(changed))
+
+
+def test_default_pool_builds_every_architecture() -> None:
+    pool = default_pool()
+    x = torch.randn(4, 18, 16)
+    names = [f"f{i}" for i in range(18)]
+    for spec in pool.candidates:
+        assert build(spec, names, 16, 2, 0)(x).shape == (4, 2)
+    # DIN must be told which field is the history: no pool for all logs can have it.
+    assert {spec.arch for spec in pool.candidates} == set(SMALL) - {"din"} == set(architectures()) - {"din"}
+    # Every candidate is an experiment of its own: no two differ by their names alone.
+    settings = {
+        spec.model_copy(update={"params": spec.hyper_parameters().model_dump(), "name": ""}).model_dump_json()
+        for spec in pool.candidates
+    }
+    assert len(settings) == len(pool.candidates) >= 20
+
+
+def test_a_file_of_candidates_round_trips(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("candidates:\n- {name: a, arch: dnn, params: {hidden: [8]}, drop_fields: [user], lr_scale: 0.1}\n")
+    (spec,) = load_yaml(CandidateFile, path).candidates
+    assert CandidateSpec.model_validate_json(spec.model_dump_json()) == spec
+    assert spec.hyper_parameters().hidden == (8,)
+    assert (spec.kept_fields(FIELDS), spec.lr_scale) == ([1, 2, 3, 4], 0.1)
+
+
+def test_an_architecture_registers_once() -> None:
+    with pytest.raises(ValueError, match="registered twice"):
+
+        @register("lr")
+        class Again(Net):
+            pass
+
+
+def test_what_is_no_net_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"architecture 'bare': <class .*Linear'> is no subclass of diet_ray\.Net"):
+        register("bare")(nn.Linear)
+
+    with pytest.raises(TypeError, match=r"Bare has no Params, a subclass of diet_ray\.Settings"):
+
+        @register("bare")
+        class Bare(Net):
+            pass
+
+    assert "bare" not in architectures()
+
+
+MODULE = """
+import diet_ray
+
+class Params(diet_ray.Settings):
+    width: int = 3
+
+@diet_ray.register_candidate("{arch}")
+class Mine(diet_ray.Net):
+    Params = Params
+"""
+
+
+def test_user_code_registers_from_its_folder(user_code: Path) -> None:
+    (user_code / "nets_of_a_user.py").write_text(MODULE.format(arch="of-a-user"))
+    import_modules(["nets_of_a_user"], user_code)
+    assert CandidateSpec(name="a", arch="of-a-user", params={"width": 5}).hyper_parameters().width == 5
+    assert sources(["nets_of_a_user"]) == [user_code / "nets_of_a_user.py"]
+    importlib.reload(importlib.import_module("nets_of_a_user"))  # as in a notebook: no second claim
+    import_modules(["nets_of_a_user"], user_code)
+
+
+@pytest.mark.parametrize(
+    ("code", "why"), [(None, "No module named 'absent_nets'"), ("1 / 0", "ZeroDivisionError: division by zero")]
+)
+def test_a_module_that_cannot_be_imported_is_named(user_code: Path, code: str | None, why: str) -> None:
+    if code:
+        (user_code / "absent_nets.py").write_text(code)
+    with pytest.raises(ValueError, match=rf"module 'absent_nets' cannot be imported, looked for in .* \(.*{why}\)"):
+        import_modules(["absent_nets"], user_code)

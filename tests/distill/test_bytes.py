@@ -1,0 +1,122 @@
+"""The bytes of a run stay what they were: recorded at commit 0678e55, before the code was laid out in packages.
+
+`golden/bytes.json` holds the checksum of every file of every stage of eight small runs, `golden/begun` a run that was begun then. Floating
+point depends on the processor and on the libraries: where a probe of torch alone gives other bytes, the test skips and says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from diet_ray.config import StreamConfig
+from diet_ray.distill.local import distil_locally
+from tests.support.small_run import STREAM, bytes_of
+from tests.support.synthetic import write_log
+
+GOLDEN = Path(__file__).parent / "golden"
+RECORDED: dict[str, dict[str, str]] = json.loads((GOLDEN / "bytes.json").read_text())
+BUDGETS: dict[str, dict[str, Any]] = {"ratio": {"ratio": 0.05}, "cap": {"cap": 25}}
+ROUNDS = {"refined": 3, "unrefined": 0}
+
+
+def probe() -> str:
+    """What this machine makes of the operations that a run consists of, by torch alone."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        rng = torch.Generator().manual_seed(0)
+        x, w = torch.randn(256, 64, generator=rng), torch.randn(64, 48, generator=rng, requires_grad=True)
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(
+            torch.relu(x @ w).mean(1), torch.rand(256, generator=rng)
+        )
+        (gradient,) = torch.autograd.grad(loss, w)
+        parts = [
+            x @ w,
+            gradient,
+            torch.sqrt(gradient.abs() + 1e-10),
+            torch.sigmoid(x),
+            torch.special.logit(torch.sigmoid(x), 1e-6),
+        ]
+        return hashlib.sha256(b"".join(part.detach().contiguous().numpy().tobytes() for part in parts)).hexdigest()
+    finally:
+        torch.set_num_threads(threads)
+
+
+def machine() -> dict[str, str]:
+    """All on which the bytes of a run may depend, besides the code."""
+    versions = {name: version(name) for name in ("torch", "numpy", "pyarrow", "safetensors")}
+    return {"capability": torch.backends.cpu.get_cpu_capability(), "probe": probe(), **versions}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _same_machine() -> None:
+    here = machine()
+    other = [
+        f"{name} is {here[name]}, was {there}" for name, there in RECORDED["machine"].items() if here[name] != there
+    ]
+    if other:
+        pytest.skip(f"the bytes were recorded elsewhere: {'; '.join(other)}")
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = write_log(tmp_path_factory.mktemp("golden") / "log", blocks=4, n=300)
+    assert bytes_of(path) == RECORDED["log"]
+    return path
+
+
+def stream(log: Path, budget: str, rounds: str, **more: Any) -> StreamConfig:
+    refine = {**STREAM["refine"], "rounds": ROUNDS[rounds]}
+    return StreamConfig.model_validate({**STREAM, "log": log, "budget": BUDGETS[budget], "refine": refine, **more})
+
+
+def checksums(run: Path) -> dict[str, str]:
+    """Of each file of each stage. A manifest says where the log lies, and its successor's names its checksum: both are left out."""
+    found = {}
+    for path in sorted((run / "stages").rglob("*")):
+        if path.is_file():
+            content = path.read_bytes()
+            if path.name == "manifest.json":
+                manifest = json.loads(content)
+                manifest["config"]["log"], manifest["parent_sha256"] = "", None
+                content = json.dumps(manifest, sort_keys=True).encode()
+            found[path.relative_to(run / "stages").as_posix()] = hashlib.sha256(content).hexdigest()
+    return found
+
+
+@pytest.mark.parametrize("rounds", ROUNDS)
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_one_worker(log: Path, tmp_path: Path, budget: str, rounds: str) -> None:
+    distil_locally(tmp_path / "run", stream(log, budget, rounds))
+    assert checksums(tmp_path / "run") == RECORDED[f"1/{budget}/{rounds}"]
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(("budget", "rounds"), [("ratio", "refined"), ("cap", "unrefined")])
+def test_two_workers(ray_cluster: int, log: Path, tmp_path: Path, budget: str, rounds: str) -> None:
+    from diet_ray.engine import distil
+
+    distil(tmp_path / "run", stream(log, budget, rounds, cluster={"workers": 2}))
+    assert checksums(tmp_path / "run") == RECORDED[f"2/{budget}/{rounds}"]
+
+
+def test_a_run_begun_before_goes_on(log: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(GOLDEN / "begun", tmp_path / "run"))
+    # It was begun to one block, and the place of its log was another machine's.
+    for path in (run / "run.json", run / "stages" / "0000" / "manifest.json"):
+        raw = json.loads(path.read_text())
+        raw["config"]["log"] = str(log)
+        raw["config"]["blocks"] = None
+        if "versions" in raw:
+            raw["versions"] |= {"ray": version("ray"), "diet_ray": version("diet_ray")}
+        path.write_text(json.dumps(raw))
+    assert len(distil_locally(run, stream(log, "cap", "refined"), resume=True)) == 3
+    assert checksums(run) == RECORDED["1/cap/refined"]

@@ -1,0 +1,1 @@
+"""What surrounds the package: docs, cluster files, jobs."""
