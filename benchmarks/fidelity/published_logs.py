@@ -197,9 +197,9 @@ def document() -> str:
     found = figures()
     parts = [
         "# Can the memory be trusted?",
-        "Written by `python -m benchmarks.fidelity.published_logs docs` from the figures in `benchmarks/results`, which the same script makes, "
-        "one command per log (see its first lines). `diet-ray fidelity` does the same for a log of yours. Intervals are 95 %, from resampling "
-        "candidates and seeds; with three seeds they are too narrow rather than too wide.",
+        "Written by `python -m benchmarks.fidelity.published_logs docs` from the figures in `benchmarks/results`, which the same script "
+        "makes, one command per log (see its first lines). `diet-ray fidelity` does the same for a log of yours. Intervals are 95 %, from "
+        "resampling candidates and seeds; with three seeds they are too narrow rather than too wide.",
         "## What the measures mean",
         markdown(["measure", "in plain words"], [list(pair) for pair in MEANINGS]),
     ]

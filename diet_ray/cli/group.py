@@ -109,7 +109,9 @@ class Options:
         if self.local:
             for option, value in (("--address", self.address), ("--cpus", self.cpus)):
                 if value is not None:
-                    raise ConfigError(f"{option}: is for Ray, and --local does without; leave one of the two out")
+                    raise ConfigError(
+                        f"{option}: is for Ray, and --local (or the variable DIET_RAY_LOCAL) does without it; leave one of the two out"
+                    )
             with display(quiet=self.quiet, doing="starting") as shown:
                 yield shown, Here()
             return
@@ -180,7 +182,12 @@ def _options(
         int | None, typer.Option(help="Logical CPUs of the private Ray. Default: all of this machine.")
     ] = None,
     local: Annotated[
-        bool, typer.Option("--local", help="Do everything in this process, without Ray; the result is the same.")
+        bool,
+        typer.Option(
+            "--local",
+            envvar="DIET_RAY_LOCAL",
+            help="Do everything in this process, without Ray; the result has the same bytes.",
+        ),
     ] = False,
 ) -> None:
     ctx.obj = Options(quiet, as_json, address, cpus, local)

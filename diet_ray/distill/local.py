@@ -13,6 +13,7 @@ from diet_ray.errors import ConfigError
 from diet_ray.logs.block_rows import BlockRows
 from diet_ray.logs.blocks import open_log
 from diet_ray.memory.events import Events
+from diet_ray.memory.layout import events_file
 from diet_ray.memory.manifests import StageManifest
 from diet_ray.memory.run_folder import committed_stages, open_run
 from diet_ray.storage.lock import locked
@@ -57,5 +58,5 @@ def distil_locally(run: Path, config: StreamConfig, *, resume: bool = False) -> 
     with locked(run):
         committed = open_run(run, config, resume=resume)
         if len(committed) < n_blocks:
-            run_stream(run, log, config, LocalEngine(config), Events(run / "events.jsonl"), committed)
+            run_stream(run, log, config, LocalEngine(config), Events(events_file(run)), committed)
         return committed_stages(run)

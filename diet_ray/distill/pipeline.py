@@ -21,10 +21,10 @@ from diet_ray.distill.sharded_memory import ShardedMemory
 from diet_ray.errors import ConfigError
 from diet_ray.logs.block_rows import BlockRows
 from diet_ray.logs.blocks import BlockManifest, Log, Rows, block_sha256
-from diet_ray.memory import layout as names
 from diet_ray.memory.events import Events
-from diet_ray.memory.layout import stage_folder, stage_manifest
-from diet_ray.memory.manifests import RefineReport, StageManifest
+from diet_ray.memory.facts import RefineReport
+from diet_ray.memory.layout import checkpoint, optimiser, stage_folder, stage_manifest
+from diet_ray.memory.manifests import StageManifest
 from diet_ray.memory.run_folder import StageDraft, read_stage
 from diet_ray.memory.units import Units
 from diet_ray.schema import Schema
@@ -175,7 +175,7 @@ class Stage:
             units_before=stream.last.units if stream.last else 0,
         )
         n_checkpoints = stream.config.reference.checkpoints
-        self.paths = [self.draft.folder / names.checkpoint(k) for k in range(n_checkpoints)]
+        self.paths = [checkpoint(self.draft.folder, k) for k in range(n_checkpoints)]
         """Where the leader saves the K checkpoints."""
         self.checkpoints: list[Predictor] = []
         self.held: Rows | None = None
@@ -293,8 +293,8 @@ class Stage:
     def _manifest(self, report: RefineReport | None) -> StageManifest:
         """Write the last files of the stage; the record of it."""
         stream, block = self.stream, self.block
-        optimiser = self.draft.folder / names.OPTIMISER
-        save_tensors(optimiser, stream.reference.optimiser_state())
+        moments = optimiser(self.draft.folder)
+        save_tensors(moments, stream.reference.optimiser_state())
         return StageManifest(
             index=self.index,
             block=block.name,
@@ -309,7 +309,7 @@ class Stage:
             refine=report,
             memory=stream.engine.memory.write(self.draft.folder),
             checkpoints=[file_entry(path) for path in self.paths],
-            optimiser=file_entry(optimiser),
+            optimiser=file_entry(moments),
         )
 
     def _step(self, name: str, **values: Any) -> AbstractContextManager[None]:

@@ -15,7 +15,7 @@ from diet_ray.distill.address import direction, draw_hard, example_losses, reduc
 from diet_ray.distill.bilevel import HardTargets, MetaClip, meta_gradient, mix_initial
 from diet_ray.distill.sharded_memory import ShardedMemory
 from diet_ray.logs.blocks import Rows
-from diet_ray.memory.manifests import RefineReport
+from diet_ray.memory.facts import RefineReport
 from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed
 from diet_ray.training.adam import AdamState

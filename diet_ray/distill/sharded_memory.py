@@ -19,7 +19,8 @@ from diet_ray.distill.address import choose_active
 from diet_ray.distill.align import Moments, field_maps
 from diet_ray.distill.fuse import leaving
 from diet_ray.distill.unit_shard import UnitShard
-from diet_ray.memory.run_folder import memory_path, read_units
+from diet_ray.memory.layout import memory_shard
+from diet_ray.memory.run_folder import read_units
 from diet_ray.memory.units import Units, shard_of, split
 from diet_ray.schema import Schema
 from diet_ray.storage.entries import FileEntry, check_file
@@ -143,7 +144,7 @@ class ShardedMemory:
     def write(self, folder: Path) -> list[FileEntry]:
         """Let every shard write its file into the folder of a stage; returns the manifest entries."""
         entries: list[FileEntry] = self.shards.call(
-            "write", each=[(memory_path(folder, number),) for number in range(self.shards.size)]
+            "write", each=[(memory_shard(folder, number),) for number in range(self.shards.size)]
         )
         return entries
 

@@ -7,7 +7,7 @@ under `diet-ray distill --follow` between two blocks too. Nothing of the result 
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from ray.util.metrics import Counter, Gauge
 
-from diet_ray.memory.layout import stage_manifest
+from diet_ray.memory.facts import stage_facts
 from diet_ray.report.progress import Hear, StreamState
 from diet_ray.storage.background import repeating
 
@@ -25,7 +25,7 @@ REPEAT_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Metric:
+class Figure:
     """One exported figure."""
 
     name: str
@@ -38,29 +38,29 @@ class Metric:
     """Beside `run`, the name of the run folder."""
 
 
-METRICS = [
-    Metric("diet_ray_blocks_committed", "gauge", "Blocks whose stage is committed."),
-    Metric(
+FIGURES = [
+    Figure("diet_ray_blocks_committed", "gauge", "Blocks whose stage is committed."),
+    Figure(
         "diet_ray_blocks_waiting", "gauge", "Blocks that the log holds for distilling and no stage has taken in yet."
     ),
-    Metric("diet_ray_rows_seen", "gauge", "Rows of the committed blocks."),
-    Metric("diet_ray_rows_per_second", "gauge", "Rows per second over the stages that this driver committed."),
-    Metric("diet_ray_seconds_left", "gauge", "Seconds until no block waits, at that rate."),
-    Metric("diet_ray_memory_units", "gauge", "Units of the last committed memory."),
-    Metric("diet_ray_memory_bytes", "gauge", "Bytes of its shards, without the embedding table."),
-    Metric(
+    Figure("diet_ray_rows_seen", "gauge", "Rows of the committed blocks."),
+    Figure("diet_ray_rows_per_second", "gauge", "Rows per second over the stages that this driver committed."),
+    Figure("diet_ray_seconds_left", "gauge", "Seconds until no block waits, at that rate."),
+    Figure("diet_ray_memory_units", "gauge", "Units of the last committed memory."),
+    Figure("diet_ray_memory_bytes", "gauge", "Bytes of its shards, without the embedding table."),
+    Figure(
         "diet_ray_table_bytes",
         "gauge",
         "Bytes of the reference checkpoint beside it: the embedding table and the nets.",
     ),
-    Metric(
+    Figure(
         "diet_ray_reference_logloss", "gauge", "Loss of the last block's rows before the reference learned them, nats."
     ),
-    Metric("diet_ray_guard_gain", "gauge", "Guard loss before refinement less that after it, last stage, nats."),
-    Metric("diet_ray_commit_time_seconds", "gauge", "When the last stage was committed, seconds since the epoch."),
-    Metric("diet_ray_step_seconds", "gauge", "Wall time of a step when it was done last, seconds.", ("step",)),
-    Metric("diet_ray_stages_total", "counter", "Stages committed by this driver.", ("refinement",)),
-    Metric("diet_ray_rows_total", "counter", "Rows of the stages that this driver committed."),
+    Figure("diet_ray_guard_gain", "gauge", "Guard loss before refinement less that after it, last stage, nats."),
+    Figure("diet_ray_commit_time_seconds", "gauge", "When the last stage was committed, seconds since the epoch."),
+    Figure("diet_ray_step_seconds", "gauge", "Wall time of a step when it was done last, seconds.", ("step",)),
+    Figure("diet_ray_stages_total", "counter", "Stages committed by this driver.", ("refinement",)),
+    Figure("diet_ray_rows_total", "counter", "Rows of the stages that this driver committed."),
 ]
 """All of them. `refinement` is `kept`, `dropped` or `none`."""
 
@@ -72,7 +72,7 @@ class Telemetry:
         self.run = run
         self._metrics: dict[str, Any] = {}
         self._gauges: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
-        for metric in METRICS:
+        for metric in FIGURES:
             kind: Any = Gauge if metric.kind == "gauge" else Counter
             made = kind(metric.name, description=metric.help, tag_keys=("run", *metric.labels))
             made.set_default_tags({"run": run.resolve().name})
@@ -103,16 +103,16 @@ class Telemetry:
         self._gauges[name, tuple(labels.items())] = value
 
     def _committed(self, event: dict[str, Any], rows: int) -> None:
-        manifest = json.loads(stage_manifest(self.run, event["stage"]).read_bytes())
-        report = manifest["refine"]
-        refinement = "none" if report is None else "kept" if report["kept"] else "dropped"
+        stage = stage_facts(self.run, event["stage"])
+        report = stage.refine
+        refinement = "none" if report is None else "kept" if report.kept else "dropped"
         self._metrics["diet_ray_stages_total"].inc(1, tags={"refinement": refinement})
         self._metrics["diet_ray_rows_total"].inc(rows)
         self._set("diet_ray_commit_time_seconds", event["time"])
-        self._set("diet_ray_reference_logloss", manifest["reference_logloss"])
-        self._set("diet_ray_table_bytes", manifest["checkpoints"][-1]["bytes"])
-        if report is not None and None not in (report["guard_before"], report["guard_after"]):
-            self._set("diet_ray_guard_gain", report["guard_before"] - report["guard_after"])
+        self._set("diet_ray_reference_logloss", stage.reference_logloss)
+        self._set("diet_ray_table_bytes", stage.table_bytes)
+        if report is not None and math.isfinite(report.guard_before - report.guard_after):
+            self._set("diet_ray_guard_gain", report.guard_before - report.guard_after)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from diet_ray.errors import DietError, ResourceError
 from diet_ray.logs.block_rows import BlockRows
 from diet_ray.logs.blocks import Shard, open_log
 from diet_ray.memory.events import Events
-from diet_ray.memory.layout import RECORDS
+from diet_ray.memory.layout import RECORDS, events_file
 from diet_ray.memory.manifests import StageManifest
 from diet_ray.memory.run_folder import committed_stages, open_run
 from diet_ray.storage.lock import locked
@@ -152,7 +152,7 @@ def _work(task: dict[Any, Any]) -> Any:
     config = StreamConfig.model_validate_json(task["config"])
     run = Path(task["run"])
     crew: Crew = Group(get_device()) if config.cluster.workers > 1 else Solo(get_device())
-    events = Events(run / "events.jsonl" if crew.rank == 0 else None)
+    events = Events(events_file(run) if crew.rank == 0 else None)
     engine = RayEngine(crew, task["shards"])
     try:
         run_stream(run, open_log(config.log), config, engine, events, committed_stages(run))

@@ -13,7 +13,7 @@ from diet_ray.judge.search import SweepConfig, rungs
 from diet_ray.judge.trial import TrialContext, held_rows
 from diet_ray.logs.blocks import BlockManifest, Log, block_sha256
 from diet_ray.memory.dataset import Memory
-from diet_ray.memory.layout import stage_folder
+from diet_ray.memory.layout import MANIFEST, stage_in
 from diet_ray.settings import Settings
 from diet_ray.storage.hashes import content_hash, sha256, versions
 
@@ -50,11 +50,11 @@ class Identity:
     @staticmethod
     def of(path: Path, memory: Memory, log: Log, judged_on: BlockManifest, config: SweepConfig) -> Identity:
         """That of a sweep on the memory at `path`."""
-        stage = path if (path / "manifest.json").is_file() else stage_folder(path, memory.stage.index)
+        stage = stage_in(path, memory.stage.index)
         shared = {
             "recipe": RECIPE,
             "versions": versions(),
-            "memory": sha256(stage / "manifest.json"),
+            "memory": sha256(stage / MANIFEST),
             "judged_on": block_sha256(log, judged_on),
             "scores": [config.search.guided, config.search.scheduler],
             "threads": threads_of(config),

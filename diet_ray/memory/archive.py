@@ -22,7 +22,16 @@ from pydantic import ValidationError
 from diet_ray.config import StreamConfig
 from diet_ray.errors import ConfigError, CorruptArtefactError, DietError, UnreachableError, VersionError
 from diet_ray.memory.archive_note import ArchiveNote, write_note
-from diet_ray.memory.layout import count_committed, stage_folder, stage_manifest
+from diet_ray.memory.layout import (
+    MANIFEST,
+    RUN,
+    STAGES,
+    count_committed,
+    run_manifest,
+    stage_folder,
+    stage_manifest,
+    stage_name,
+)
 from diet_ray.memory.manifests import StageManifest
 from diet_ray.memory.run_folder import StageDraft, committed_stages, open_run
 from diet_ray.settings import parse_json, write_whole
@@ -57,11 +66,11 @@ class Archive:
     def stages(self) -> list[int]:
         """Indices of the stages that are there, in order."""
         names = [re.fullmatch(r"(\d{4,})/manifest\.json", name) for name in self.remote.sizes("stages", deep=True)]
-        return sorted(int(name[1]) for name in names if name and name[1] == f"{int(name[1]):04d}")
+        return sorted(int(name[1]) for name in names if name and name[1] == stage_name(int(name[1])))
 
     def begun(self) -> bool:
         """Whether there is a run, or what is left of one."""
-        return "run.json" in self.remote.sizes() or bool(self.stages())
+        return RUN in self.remote.sizes() or bool(self.stages())
 
     def require_run(self) -> None:
         """Raise ConfigError where there is none."""
@@ -79,7 +88,7 @@ class Archive:
             LockedError: the archive's lock was taken away.
         """
         n = count_committed(run)
-        self._send_last("run.json", run / "run.json")
+        self._send_last(RUN, run_manifest(run))
         for index in range(self._missing(run, n), n):
             folder = stage_folder(run, index)
             self._send_stage(folder, _next_stage(run, index, folder))
@@ -95,15 +104,15 @@ class Archive:
             CorruptArtefactError: a stage of the archive is damaged.
             VersionError: the run was begun under other package versions.
         """
-        begun = self.remote.read("run.json")
+        begun = self.remote.read(RUN)
         if begun is None:
             return 0
-        if (run / "run.json").exists():
-            if (run / "run.json").read_bytes() != begun:
+        if (run_manifest(run)).exists():
+            if (run_manifest(run)).read_bytes() != begun:
                 raise ConfigError(f"{self.remote.at('run.json')}: {_ANOTHER}")
         else:
             (run / "stages").mkdir(parents=True, exist_ok=True)
-            write_whole(run / "run.json", begun)
+            write_whole(run_manifest(run), begun)
             open_run(run, config, resume=True)  # refuses before anything large is fetched
         known = committed_stages(run)
         if known:
@@ -122,23 +131,23 @@ class Archive:
     def fetch(self, folder: Path) -> None:
         """Download everything that a manifest names into a new run folder, damaged or not, so that it can be looked at."""
         (folder / "stages").mkdir()
-        if "run.json" in self.remote.sizes():
-            self.remote.fetch("run.json", folder / "run.json")
+        if RUN in self.remote.sizes():
+            self.remote.fetch(RUN, run_manifest(folder))
         there = self.remote.sizes("stages", deep=True)
         for index in self.stages():
             target = stage_folder(folder, index)
             target.mkdir()
-            self.remote.fetch(manifest_name(index), target / "manifest.json")
+            self.remote.fetch(manifest_name(index), target / MANIFEST)
             with suppress(CorruptArtefactError, VersionError):
-                for entry in parse_json(StageManifest, target / "manifest.json").files:
-                    if f"{index:04d}/{entry.path}" in there:
-                        self.remote.fetch(f"stages/{index:04d}/{entry.path}", target / entry.path)
+                for entry in parse_json(StageManifest, target / MANIFEST).files:
+                    if f"{stage_name(index)}/{entry.path}" in there:
+                        self.remote.fetch(stage_place(index, entry.path), target / entry.path)
 
     def named(self, index: int) -> set[str] | None:
         """Names of the files of a stage that is there, its manifest's too; None where the manifest cannot be read."""
         content = self.remote.read(manifest_name(index)) or b""
         try:
-            return {"manifest.json", *(entry.path for entry in StageManifest.model_validate_json(content).files)}
+            return {MANIFEST, *(entry.path for entry in StageManifest.model_validate_json(content).files)}
         except ValidationError:
             return None
 
@@ -146,7 +155,7 @@ class Archive:
         self, index: int, entry: FileEntry, folder: Path, on_bytes: Callable[[int], None] = lambda n: None
     ) -> None:
         """Download a file of a stage into a folder. Raises CorruptArtefactError where it is not the one that was committed."""
-        name = f"stages/{index:04d}/{entry.path}"
+        name = stage_place(index, entry.path)
         problem = size_problem(self.remote.size(name), entry.bytes)
         if not problem and self.remote.fetch(name, folder / entry.path, on_bytes) != entry.sha256:
             problem = OTHER_CONTENT
@@ -173,7 +182,7 @@ class Archive:
         return 0
 
     def _send_stage(self, folder: Path, stage: StageManifest) -> None:
-        place = f"stages/{stage.index:04d}"
+        place = stage_place(stage.index)
         self._check_held()
         there = self.remote.sizes(place)
         for entry in stage.files:
@@ -182,7 +191,7 @@ class Archive:
                 continue
             if self.remote.send(folder / entry.path, name) != entry.sha256:
                 raise CorruptArtefactError(f"{folder / entry.path}: {OTHER_CONTENT}; restore it from a copy")
-        self._send_last(f"{place}/manifest.json", folder / "manifest.json")
+        self._send_last(f"{place}/{MANIFEST}", folder / MANIFEST)
 
     def _send_last(self, name: str, path: Path) -> None:
         """Send a manifest if there is none, and only while we hold the lock."""
@@ -198,9 +207,9 @@ class Archive:
             check_held(self.remote, self._owner)
 
     def _fetch_stage(self, run: Path, index: int, manifest: bytes) -> None:
-        place, draft = f"stages/{index:04d}", StageDraft(run, index)
+        place, draft = stage_place(index), StageDraft(run, index)
         draft.begin()
-        (draft.folder / "manifest.json").write_bytes(manifest)
+        (draft.folder / MANIFEST).write_bytes(manifest)
         with self.named_as_there(draft.folder, place):
             for entry in _next_stage(run, index, draft.folder).files:
                 self.fetch_file(index, entry, draft.folder)
@@ -240,7 +249,7 @@ def archived(
             )
         with _sending(archive, run, on_trouble):
             yield
-        if (run / "run.json").exists():
+        if (run_manifest(run)).exists():
             write_note(run, ArchiveNote(uri=archive.remote.uri, stages=archive.push(run)))
 
 
@@ -283,7 +292,7 @@ def _sending(archive: Archive, run: Path, on_trouble: Callable[[str], None]) -> 
 
 def _next_stage(run: Path, index: int, folder: Path) -> StageManifest:
     """The manifest in a folder of the stage that comes after those before `index`. Raises CorruptArtefactError where it does not."""
-    path = folder / "manifest.json"
+    path = folder / MANIFEST
     stage = parse_json(StageManifest, path)
     parent = sha256(stage_manifest(run, index - 1)) if index else None
     if stage.index != index or stage.parent_sha256 != parent:
@@ -293,4 +302,9 @@ def _next_stage(run: Path, index: int, folder: Path) -> StageManifest:
 
 def manifest_name(index: int) -> str:
     """What an archive calls the manifest of a stage."""
-    return f"stages/{index:04d}/manifest.json"
+    return stage_place(index, MANIFEST)
+
+
+def stage_place(index: int, *file: str) -> str:
+    """The name of a stage in an archive, or of one of its files."""
+    return "/".join((STAGES, stage_name(index), *file))

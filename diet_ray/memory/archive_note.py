@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from diet_ray.errors import CorruptArtefactError
+from diet_ray.memory.layout import holds_run
 from diet_ray.settings import Settings, parse_json, write_json
 
 NAME = "archive.json"
@@ -25,7 +26,7 @@ class ArchiveNote(Settings):
 def write_note(run: Path, note: ArchiveNote) -> bool:
     """Leave a note in a run folder that has been begun. False where it cannot be written: no run is to end over it."""
     with suppress(OSError):
-        if (run / "run.json").is_file():
+        if holds_run(run):
             write_json(run / NAME, note)
             return True
     return False

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from diet_ray.errors import CorruptArtefactError
 from diet_ray.memory.download import fetch
-from diet_ray.memory.layout import stage_folder
+from diet_ray.memory.layout import MANIFEST, is_stage, stage_folder
 from diet_ray.memory.manifests import StageManifest
 from diet_ray.memory.run_folder import committed_stages, read_units
 from diet_ray.memory.units import Units
@@ -68,8 +68,8 @@ def load_memory(path: str | Path) -> Memory:
         VersionError: it was written in another format version.
     """
     path = fetch(path)
-    if (path / "manifest.json").is_file():
-        stage, folder = parse_json(StageManifest, path / "manifest.json"), path
+    if is_stage(path):
+        stage, folder = parse_json(StageManifest, path / MANIFEST), path
     else:
         stages = committed_stages(path)
         if not stages:

@@ -16,8 +16,8 @@ from tempfile import TemporaryDirectory
 
 from diet_ray.errors import ConfigError, CorruptArtefactError
 from diet_ray.figures import size
-from diet_ray.memory.archive import Archive, manifest_name
-from diet_ray.memory.layout import stage_folder, stage_manifest
+from diet_ray.memory.archive import Archive, manifest_name, stage_place
+from diet_ray.memory.layout import MANIFEST, stage_folder, stage_manifest
 from diet_ray.memory.manifests import StageManifest
 from diet_ray.settings import parse_json
 from diet_ray.storage.entries import FileEntry, check_file
@@ -95,7 +95,7 @@ def _existing(archive: Archive, index: int | None) -> int:
         )
     if index is not None and index not in stages:
         raise ConfigError(
-            f"{archive.remote.uri}/stages/{index:04d}: no complete stage; there are {stages[0]:04d} to {stages[-1]:04d}"
+            f"{archive.remote.uri}/{stage_place(index)}: no complete stage; there are {stages[0]:04d} to {stages[-1]:04d}"
         )
     return stages[-1] if index is None else index
 
@@ -127,7 +127,7 @@ class _Copy:
         content = self.archive.remote.read(manifest_name(index))
         if content is None or (checksum and hashlib.sha256(content).hexdigest() != checksum):
             return None
-        draft = self.draft / "manifest.json"
+        draft = self.draft / MANIFEST
         draft.write_bytes(content)
         with self.archive.named_as_there(self.draft, path.parent.relative_to(self.folder).as_posix()):
             stage = parse_json(StageManifest, draft)
@@ -146,7 +146,7 @@ class _Copy:
             nonlocal done
             done += n
             if self.on_fetch:
-                place = self.archive.remote.at(f"stages/{index:04d}")
+                place = self.archive.remote.at(stage_place(index))
                 self.on_fetch(f"fetching {place}: {size(done)} of {size(total)}")
 
         for entry in missing:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from diet_ray.errors import ConfigError
 from diet_ray.memory.archive import Archive
-from diet_ray.memory.layout import RECORDS, stage_folder, waiting_folder
+from diet_ray.memory.layout import RECORDS, holds_run, is_draft, stage_folder, waiting_folder
 from diet_ray.storage.lock import live_lock, locked, refusal
 from diet_ray.storage.remote_lock import live_archive_lock
 
@@ -122,7 +122,7 @@ def unnamed(archive: Archive) -> list[Leftover]:
 
 
 def _check(run: Path) -> None:
-    if not (run / "run.json").is_file():
+    if not holds_run(run):
         raise ConfigError(f"{run}: holds no run; name the folder that holds run.json")
 
 
@@ -157,7 +157,7 @@ def _committed(path: Path) -> bool:
 
 
 def _what(path: Path) -> str:
-    return DRAFT if re.fullmatch(r"\.\d{4,}(\.[0-9a-f]{8})?\.tmp", path.name) else NO_STAGE
+    return DRAFT if is_draft(path.name) else NO_STAGE
 
 
 def _size(path: Path) -> int:

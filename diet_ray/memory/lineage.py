@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from diet_ray.memory.dataset import Memory, load_memory
-from diet_ray.memory.layout import stage_folder
+from diet_ray.memory.layout import MANIFEST, stage_in, stage_name
 from diet_ray.memory.manifests import StageManifest
 from diet_ray.settings import parse_json
 from diet_ray.storage.entries import check_file
@@ -40,16 +40,16 @@ class Lineage:
         if len(self.stages) < 2:
             return None
         stage = self.stages[-2]
-        return load_tensors(check_file(self.folder.parent / f"{stage.index:04d}", stage.checkpoints[-1]))["table"]
+        return load_tensors(check_file(self.folder.parent / stage_name(stage.index), stage.checkpoints[-1]))["table"]
 
 
 def trace(path: Path) -> Lineage:
     """Open a run (its last committed stage) or one of its stages, given as a folder. Raises what `load_memory` raises."""
     memory = load_memory(path)
-    folder = path if (path / "manifest.json").is_file() else stage_folder(path, memory.stage.index)
+    folder = stage_in(path, memory.stage.index)
     stages = [memory.stage]
     while stages[0].parent_sha256 is not None:
-        before = folder.parent / f"{stages[0].index - 1:04d}" / "manifest.json"
+        before = folder.parent / stage_name(stages[0].index - 1) / MANIFEST
         # Another run's stage may lie there, where one folder was copied.
         if not before.is_file() or sha256(before) != stages[0].parent_sha256:
             break

@@ -1,14 +1,4 @@
-"""The run folder: committed stages on disk, each complete or absent. No Ray here.
-
-    RUN/run.json                          RunManifest, written when the run begins
-    RUN/events.jsonl                      what happened when (`diet_ray.memory.events`); not part of the result
-    RUN/lock.json                         who works in the folder just now (`diet_ray.storage.lock`); not part of the result
-    RUN/archive.json                      how far its archive is (`diet_ray.memory.archive_note`); not part of the result
-    RUN/follow/lock.json                  who waits for the log's next block (`diet_ray.distill.follow`); not part of the result
-    RUN/stages/0003/manifest.json         StageManifest, written last inside a temporary folder that one rename makes visible
-    RUN/stages/0003/memory-00.arrow       units of one memory shard, Arrow IPC
-    RUN/stages/0003/checkpoint-0.safetensors   weights of phi_t along the pass; the last one is phi_t
-    RUN/stages/0003/optimiser.safetensors      moments of its optimisers
+"""The run folder: committed stages on disk, each complete or absent; `layout.py` has the names of all that is in it.
 
 The same log, config and seed give the same bytes in every file of a stage.
 """
@@ -17,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +15,7 @@ import pyarrow as pa
 
 from diet_ray.config import StreamConfig
 from diet_ray.errors import ConfigError, CorruptArtefactError, LockedError, VersionError
-from diet_ray.memory.layout import stage_folder
+from diet_ray.memory.layout import MANIFEST, draft_folder, drafts, run_manifest, stage_folder, stage_manifest
 from diet_ray.memory.manifests import RunManifest, StageManifest
 from diet_ray.memory.units import Units, check_columns, from_arrow, to_arrow
 from diet_ray.settings import parse_json, write_json
@@ -37,7 +26,7 @@ from diet_ray.storage.hashes import PACKAGES, sha256
 
 def read_stage(run: Path, index: int) -> StageManifest:
     """The manifest of a committed stage. Raises CorruptArtefactError where it is missing or damaged."""
-    return parse_json(StageManifest, stage_folder(run, index) / "manifest.json")
+    return parse_json(StageManifest, stage_manifest(run, index))
 
 
 def open_run(run: Path, config: StreamConfig, *, resume: bool) -> list[StageManifest]:
@@ -50,12 +39,12 @@ def open_run(run: Path, config: StreamConfig, *, resume: bool) -> list[StageMani
     """
     manifest = RunManifest(config=config, versions={name: version(name) for name in PACKAGES})
     if not resume:
-        if (run / "run.json").exists():
+        if (run_manifest(run)).exists():
             raise ConfigError(f"{run}: already holds a run; continue it with --resume or choose another folder")
         (run / "stages").mkdir(parents=True, exist_ok=True)
-        write_json(run / "run.json", manifest)
+        write_json(run_manifest(run), manifest)
         return []
-    begun = parse_json(RunManifest, run / "run.json")
+    begun = parse_json(RunManifest, run_manifest(run))
     # Of what an earlier release did not note nothing is known.
     other = [name for name in begun.versions if begun.versions[name] != manifest.versions.get(name)]
     if other:
@@ -80,7 +69,7 @@ def committed_stages(run: Path) -> list[StageManifest]:
     stages: list[StageManifest] = []
     parent: str | None = None
     while stage_folder(run, len(stages)).is_dir():
-        path = stage_folder(run, len(stages)) / "manifest.json"
+        path = stage_manifest(run, len(stages))
         stage = parse_json(StageManifest, path)
         if stage.index != len(stages) or stage.parent_sha256 != parent:
             raise CorruptArtefactError(
@@ -104,11 +93,11 @@ class StageDraft:
 
     def __init__(self, run: Path, index: int) -> None:
         self.run, self.index = run, index
-        self.folder = run / "stages" / f".{index:04d}.{secrets.token_hex(4)}.tmp"
+        self.folder = draft_folder(run, index)
 
     def begin(self) -> None:
         """Start from an empty folder; what interrupted attempts left is removed."""
-        for left in (self.run / "stages").glob(f".{self.index:04d}.*tmp"):
+        for left in drafts(self.run, self.index):
             shutil.rmtree(left, ignore_errors=True)
         self.folder.mkdir(parents=True)
 
@@ -116,7 +105,7 @@ class StageDraft:
         """Write the manifest and make the stage visible; its data reaches the disk before the manifest does."""
         for path in self.folder.iterdir():
             _fsync(path)
-        write_json(self.folder / "manifest.json", manifest)
+        write_json(self.folder / MANIFEST, manifest)
         self.reveal()
 
     def reveal(self) -> None:
@@ -138,11 +127,6 @@ class StageDraft:
                 "with --resume"
             ) from error
         _fsync(self.run / "stages")
-
-
-def memory_path(folder: Path, index: int) -> Path:
-    """Where a stage keeps a shard of the memory."""
-    return folder / f"memory-{index:02d}.arrow"
 
 
 def write_units(path: Path, units: Units) -> FileEntry:

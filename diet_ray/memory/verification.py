@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from diet_ray.errors import ConfigError, CorruptArtefactError, VersionError
 from diet_ray.logs.verify_log import REMEDY as LOG_REMEDY
 from diet_ray.logs.verify_log import check_log
+from diet_ray.memory.layout import RUN, run_manifest
 from diet_ray.memory.manifests import RunManifest
 from diet_ray.memory.verify_archive import downloaded
 from diet_ray.memory.verify_run import REMEDY as RUN_REMEDY
@@ -50,7 +51,7 @@ def verify(path: str | Path, *, log: str | Path | None = None) -> list[Fault]:
     if is_log(path):
         faults = Faults(path, LOG_REMEDY)
         check_log(path, faults)
-    elif (path / "run.json").exists() or (path / "stages").is_dir():
+    elif (run_manifest(path)).exists() or (path / "stages").is_dir():
         faults = Faults(path, RUN_REMEDY)
         check_run(path, faults, Path(log) if log is not None else log_of(path))
     else:
@@ -71,9 +72,9 @@ def log_of(run: str | Path) -> Path | None:
     """The log that a run or an archive names; None where it is not there, or the run does not say."""
     try:
         if is_uri(str(run)):
-            log = RunManifest.model_validate_json(Remote(str(run)).read("run.json") or b"").config.log
+            log = RunManifest.model_validate_json(Remote(str(run)).read(RUN) or b"").config.log
         else:
-            log = parse_json(RunManifest, Path(run) / "run.json").config.log
+            log = parse_json(RunManifest, run_manifest(Path(run))).config.log
     except (CorruptArtefactError, VersionError, ValidationError):
         return None
     return log if is_log(log) else None

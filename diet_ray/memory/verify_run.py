@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 from diet_ray.config import StreamConfig
 from diet_ray.logs.blocks import BlockManifest, LogManifest
 from diet_ray.logs.verify_log import read_blocks, read_rows
-from diet_ray.memory.layout import stage_folder
+from diet_ray.memory.layout import MANIFEST, is_draft, run_manifest, stage_folder
 from diet_ray.memory.manifests import RunManifest, StageManifest
 from diet_ray.memory.units import Units
 from diet_ray.memory.verify_stage import check_stage
@@ -21,8 +20,6 @@ from diet_ray.storage.hashes import sha256
 
 REMEDY = "restore it from a copy, or remove this stage and all after it and go on with distill --resume"
 ANOTHER_LOG = "name the run's own log with --log, or restore it from a copy"
-DRAFT = re.compile(r"\.\d{4,}(\.[0-9a-f]{8})?\.tmp")
-"""Folder of a stage that an interrupted run was writing."""
 
 
 @dataclass
@@ -48,7 +45,7 @@ def check_run(run: Path, faults: Faults, log: Path | None) -> None:
 
     Holds two stages' units and one shard of the log in memory.
     """
-    begun = faults.manifest(RunManifest, run / "run.json")
+    begun = faults.manifest(RunManifest, run_manifest(run))
     source = _open(log, faults) if log else None
     config = begun.config if begun else None
     before, expected = _Before(), 0
@@ -57,13 +54,13 @@ def check_run(run: Path, faults: Faults, log: Path | None) -> None:
             faults.add(run / "stages", f"stages {expected:04d} to {index - 1:04d} are missing, {index:04d} is there")
             before = _Before()
         folder, expected = stage_folder(run, index), index + 1
-        stage = faults.manifest(StageManifest, folder / "manifest.json")
-        here = sha256(folder / "manifest.json") if (folder / "manifest.json").is_file() else None
+        stage = faults.manifest(StageManifest, folder / MANIFEST)
+        here = sha256(folder / MANIFEST) if (folder / MANIFEST).is_file() else None
         if stage is None:
             before = _Before(sha256=here)
             continue
         config = config or stage.config
-        _check_lineage(folder / "manifest.json", stage, index, config, before, faults)
+        _check_lineage(folder / MANIFEST, stage, index, config, before, faults)
         units = check_stage(folder, stage, faults)
         if source is not None:
             _check_source(folder, stage, source, before, faults)
@@ -87,7 +84,7 @@ def _stages(run: Path, faults: Faults) -> list[int]:
         number = int(path.name) if path.name.isdecimal() and path.name.isascii() else -1
         if number >= 0 and path.name == stage_folder(run, number).name and path.is_dir() and not path.is_symlink():
             found.append(number)
-        elif path.is_symlink() or not DRAFT.fullmatch(path.name):
+        elif path.is_symlink() or not is_draft(path.name):
             what = "is a link" if path.is_symlink() else "stray: no manifest names it"
             faults.add(path, what, remedy="remove it with diet-ray gc --yes")
     return sorted(found)
@@ -163,7 +160,7 @@ def _open(log: Path, faults: Faults) -> _Log | None:
 
 def _check_source(folder: Path, stage: StageManifest, log: _Log, before: _Before, faults: Faults) -> None:
     """Check that a stage's manifest says the same as the block that it took in."""
-    path = folder / "manifest.json"
+    path = folder / MANIFEST
     if stage.log_schema != log.schema:
         faults.add(path, f"has another schema than the log {log.path}", remedy=ANOTHER_LOG)
     if stage.index >= len(log.blocks):
@@ -172,7 +169,7 @@ def _check_source(folder: Path, stage: StageManifest, log: _Log, before: _Before
     block = log.blocks[stage.index]
     if block is None:
         return
-    manifest = log.path / "blocks" / block.name / "manifest.json"
+    manifest = log.path / "blocks" / block.name / MANIFEST
     if block.name != stage.block or sha256(manifest) != stage.block_sha256:
         faults.add(path, f"took in another block than {block.name!r} of the log: block_sha256", remedy=ANOTHER_LOG)
     if block.n_ids != stage.n_ids:

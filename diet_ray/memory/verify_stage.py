@@ -10,8 +10,8 @@ import pyarrow as pa
 import torch
 from safetensors import SafetensorError, safe_open
 
+from diet_ray.memory.layout import MANIFEST, memory_shard
 from diet_ray.memory.manifests import StageManifest
-from diet_ray.memory.run_folder import memory_path
 from diet_ray.memory.units import COLUMNS, Units, shard_of
 from diet_ray.storage.arrays import Columns
 from diet_ray.storage.arrow_files import read_table
@@ -28,10 +28,10 @@ def check_stage(folder: Path, stage: StageManifest, faults: Faults) -> Units | N
 
     Nothing is allocated for what the manifest claims: sizes, types and row counts are compared with the files' own headers first.
     """
-    names = {"manifest.json", *(entry.path for entry in stage.files)}
+    names = {MANIFEST, *(entry.path for entry in stage.files)}
     faults.strays(folder, names, remedy="remove it by hand; diet-ray gc leaves committed stages alone")
     cluster, reference = stage.config.cluster, stage.config.reference
-    memory = [memory_path(folder, index).name for index in range(len(stage.memory))]
+    memory = [memory_shard(folder, index).name for index in range(len(stage.memory))]
     _check_names(folder, "memory shards", stage.memory, memory, cluster.memory_shards, faults)
     checkpoints = [f"checkpoint-{index}.safetensors" for index in range(len(stage.checkpoints))]
     _check_names(folder, "checkpoints", stage.checkpoints, checkpoints, reference.checkpoints, faults)
@@ -46,10 +46,10 @@ def _check_names(
     folder: Path, what: str, entries: list[FileEntry], names: list[str], number: int, faults: Faults
 ) -> None:
     if len(entries) != number:
-        faults.add(folder / "manifest.json", f"names {len(entries)} {what}, its config asks for {number}")
+        faults.add(folder / MANIFEST, f"names {len(entries)} {what}, its config asks for {number}")
     for entry, name in zip(entries, names, strict=True):
         if entry.path != name:
-            faults.add(folder / "manifest.json", f"names {entry.path!r} where {name!r} belongs")
+            faults.add(folder / MANIFEST, f"names {entry.path!r} where {name!r} belongs")
 
 
 def _check_memory(folder: Path, stage: StageManifest, faults: Faults) -> Units | None:
@@ -64,7 +64,7 @@ def _check_memory(folder: Path, stage: StageManifest, faults: Faults) -> Units |
     if len(read) < len(parts):
         return None
     if len(units) != stage.units:
-        faults.add(folder / "manifest.json", f"says {stage.units} units, the memory shards hold {len(units)}")
+        faults.add(folder / MANIFEST, f"says {stage.units} units, the memory shards hold {len(units)}")
     return units
 
 

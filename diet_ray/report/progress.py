@@ -6,7 +6,6 @@ seen. What is known of a run, `StreamState`, is a pure function of its events; a
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +20,8 @@ from rich.spinner import Spinner
 
 from diet_ray.figures import duration, size
 from diet_ray.memory.events import read_events
-from diet_ray.memory.layout import count_committed, stage_manifest
+from diet_ray.memory.facts import stage_facts
+from diet_ray.memory.layout import count_committed, events_file
 from diet_ray.storage.background import repeating
 
 POLL_SECONDS = 0.25
@@ -185,11 +185,11 @@ def show_progress(run: Path, blocks: list[tuple[str, int]], shown: Display, hear
         shown: where to.
         hear: who else is to know, such as `diet_ray.engine.telemetry`.
     """
-    path, committed = run / "events.jsonl", count_committed(run)
+    path, committed = events_file(run), count_committed(run)
     state = StreamState(blocks, time.time(), before=committed, committed=committed)
     if committed:
-        state.units = _manifest(run, committed - 1)["units"]
-        state.memory_bytes = _memory_bytes(run, committed - 1)
+        last = stage_facts(run, committed - 1)
+        state.units, state.memory_bytes = last.units, last.memory_bytes
     offset = path.stat().st_size if path.exists() else 0
 
     def look() -> None:
@@ -232,10 +232,4 @@ class Counted:
 
 
 def _memory_bytes(run: Path, stage: int) -> int:
-    return sum(entry["bytes"] for entry in _manifest(run, stage).get("memory", []))
-
-
-def _manifest(run: Path, stage: int) -> dict[str, Any]:
-    path = stage_manifest(run, stage)
-    manifest: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
-    return manifest
+    return stage_facts(run, stage).memory_bytes

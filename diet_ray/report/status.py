@@ -7,14 +7,21 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, ValidationError
-from pydantic import Field as Key
+from pydantic import ValidationError
 
 from diet_ray.errors import CorruptArtefactError
 from diet_ray.figures import duration, size
 from diet_ray.memory.archive_note import ArchiveNote, read_note
 from diet_ray.memory.events import read_events
-from diet_ray.memory.layout import count_committed, stage_manifest, waiting_folder
+from diet_ray.memory.facts import ConfigFacts, RunFacts, StageFacts, stage_facts
+from diet_ray.memory.layout import (
+    MANIFEST,
+    RUN,
+    count_committed,
+    events_file,
+    run_manifest,
+    waiting_folder,
+)
 from diet_ray.report.summary import timings
 from diet_ray.settings import Settings, parse_json
 from diet_ray.storage.lock import live_lock
@@ -23,40 +30,6 @@ from diet_ray.storage.places import is_uri
 State = Literal["finished", "running", "waiting", "stopped"]
 """`finished`: all blocks are committed; `running`: a process that lives holds the lock; `waiting`: a follower that lives waits for the
 log's next block; `stopped`: none of these."""
-
-
-class Part(Settings):
-    """What is read of a manifest here; the whole of it is known only to modules that need torch."""
-
-    model_config = ConfigDict(extra="ignore")
-
-
-class ConfigPart(Part):
-    """Of a run's config."""
-
-    log: Path
-    blocks: int | None
-
-
-class RunPart(Part):
-    """Of `run.json`."""
-
-    config: ConfigPart
-
-
-class FilePart(Part):
-    """Of an entry of a file."""
-
-    bytes: int
-
-
-class StagePart(Part):
-    """Of a stage's manifest."""
-
-    rows_seen: int
-    units: int
-    memory: list[FilePart]
-    checkpoints: list[FilePart] = Key(min_length=1)
 
 
 class RunStatus(Settings):
@@ -145,11 +118,11 @@ def run_status(place: str | Path, *, now: float | None = None) -> RunStatus:
     if is_uri(str(place)):
         return _of_archive(str(place), time.time() if now is None else now)
     run = Path(place)
-    if not (run / "run.json").exists():
+    if not (run_manifest(run)).exists():
         raise CorruptArtefactError(f"{run / 'run.json'}: missing; point at the folder that distill was given as --out")
-    config = parse_json(RunPart, run / "run.json").config
-    stages = [parse_json(StagePart, stage_manifest(run, index)) for index in range(count_committed(run))]
-    events, _ = read_events(run / "events.jsonl")
+    config = parse_json(RunFacts, run_manifest(run)).config
+    stages = [stage_facts(run, index) for index in range(count_committed(run))]
+    events, _ = read_events(events_file(run))
     timing, now = timings(events), time.time() if now is None else now
     total, rows_left = _to_distil(config, len(stages))
     seen = [0, *(stage.rows_seen for stage in stages)]
@@ -164,7 +137,7 @@ def run_status(place: str | Path, *, now: float | None = None) -> RunStatus:
             open_stage = {}
         elif event["kind"] in ("start", "progress") and open_stage:
             open_stage |= {"step": event["step"], "done": event.get("done"), "total": event.get("total")}
-    last = events[-1]["time"] if events else (run / "run.json").stat().st_mtime
+    last = events[-1]["time"] if events else (run_manifest(run)).stat().st_mtime
     silence = max(now - last, 0.0)
     held, waits = live_lock(run), live_lock(waiting_folder(run))
     state: State = "finished" if len(stages) == total else "running" if held else "stopped"
@@ -182,8 +155,8 @@ def run_status(place: str | Path, *, now: float | None = None) -> RunStatus:
         rows_seen=seen[-1],
         rows_left=rows_left,
         units=stages[-1].units if stages else 0,
-        memory_bytes=sum(entry.bytes for entry in stages[-1].memory) if stages else 0,
-        table_bytes=stages[-1].checkpoints[-1].bytes if stages else 0,
+        memory_bytes=stages[-1].memory_bytes if stages else 0,
+        table_bytes=stages[-1].table_bytes if stages else 0,
         block=open_stage.get("block"),
         step=open_stage.get("step"),
         done=open_stage.get("done"),
@@ -203,13 +176,13 @@ def _of_archive(uri: str, now: float) -> RunStatus:
     archive = Archive(uri)
     archive.require_run()
     remote, n, held = archive.remote, len(archive.stages()), live_archive_lock(archive.remote)
-    latest = manifest_name(n - 1) if n else "run.json"
+    latest = manifest_name(n - 1) if n else RUN
     try:
-        config = RunPart.model_validate_json(remote.read("run.json") or b"").config
-        stage = StagePart.model_validate_json(remote.read(latest) or b"") if n else None
+        config = RunFacts.model_validate_json(remote.read(RUN) or b"").config
+        stage = StageFacts.model_validate_json(remote.read(latest) or b"") if n else None
     except ValidationError as error:
         raise CorruptArtefactError(
-            f"{remote.uri}: run.json or {latest} is missing or damaged; see diet-ray verify {remote.uri}"
+            f"{remote.uri}: {RUN} or {latest} is missing or damaged; see diet-ray verify {remote.uri}"
         ) from error
     total, rows_left = _to_distil(config, n)
     state: State = "running" if held else "stopped"
@@ -224,8 +197,8 @@ def _of_archive(uri: str, now: float) -> RunStatus:
         rows_seen=stage.rows_seen if stage else 0,
         rows_left=rows_left,
         units=stage.units if stage else 0,
-        memory_bytes=sum(entry.bytes for entry in stage.memory) if stage else 0,
-        table_bytes=stage.checkpoints[-1].bytes if stage else 0,
+        memory_bytes=stage.memory_bytes if stage else 0,
+        table_bytes=stage.table_bytes if stage else 0,
         block=None,
         step=None,
         done=None,
@@ -236,13 +209,13 @@ def _of_archive(uri: str, now: float) -> RunStatus:
     )
 
 
-def _to_distil(config: ConfigPart, done: int) -> tuple[int | None, int | None]:
+def _to_distil(config: ConfigFacts, done: int) -> tuple[int | None, int | None]:
     """Number of blocks of the run, and the rows of those after the first `done`."""
     total = config.blocks
     try:
         names = json.loads((config.log / "log.json").read_bytes())["blocks"]
         total = len(names) - 1 if total is None else total
-        manifests = [config.log / "blocks" / name / "manifest.json" for name in names[done:total]]
+        manifests = [config.log / "blocks" / name / MANIFEST for name in names[done:total]]
         return total, sum(json.loads(path.read_bytes())["rows"] for path in manifests)
     except (OSError, ValueError, KeyError, TypeError):
         return total, None  # the log may lie on another machine, and a status must not depend on it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from rich.table import Table
 
 from diet_ray.figures import size
 from diet_ray.memory.events import read_events
-from diet_ray.memory.layout import count_committed, stage_manifest
+from diet_ray.memory.facts import RefineReport, StageFacts, stage_facts
+from diet_ray.memory.layout import count_committed, events_file, summary_file
 from diet_ray.settings import Settings, write_json
 
 
@@ -117,34 +119,34 @@ class RunSummary(Settings):
 
 def summarise(run: Path) -> RunSummary:
     """Sum up a run from its committed stages and its events, and write that to `run/summary.json`."""
-    timing = timings(read_events(run / "events.jsonl")[0])
+    timing = timings(read_events(events_file(run))[0])
     stages: list[StageSummary] = []
     table_bytes, seen, n_ids = 0, 0, 0
     for index in range(count_committed(run)):
-        raw = json.loads(stage_manifest(run, index).read_bytes())
+        facts = stage_facts(run, index)
         steps, seconds = timing.get(index, ({}, None))
-        report = raw["refine"] or {}
+        report = facts.refine
         stages.append(
             StageSummary(
                 stage=index,
-                block=raw["block"],
-                rows=raw["rows_seen"] - seen,
-                rows_seen=raw["rows_seen"],
-                units=raw["units"],
-                memory_bytes=sum(entry["bytes"] for entry in raw["memory"]),
-                reference_logloss=raw["reference_logloss"],
-                guard_before=report.get("guard_before"),
-                guard_after=report.get("guard_after"),
-                refined=report.get("kept"),
+                block=facts.block,
+                rows=facts.rows_seen - seen,
+                rows_seen=facts.rows_seen,
+                units=facts.units,
+                memory_bytes=facts.memory_bytes,
+                reference_logloss=facts.reference_logloss,
+                guard_before=_defined(report.guard_before) if report else None,
+                guard_after=_defined(report.guard_after) if report else None,
+                refined=report.kept if report else None,
                 steps=steps,
                 seconds=seconds,
-                new_ids=raw["n_ids"] - n_ids,
-                rounds=len(report["meta_loss"]) if report else None,
-                skipped=report.get("skipped"),
-                warnings=[*_labels(raw), *_refinement(report)],
+                new_ids=facts.n_ids - n_ids,
+                rounds=len(report.meta_loss) if report else None,
+                skipped=report.skipped if report else None,
+                warnings=[*_labels(facts), *(_refinement(report) if report else [])],
             )
         )
-        table_bytes, seen, n_ids = raw["checkpoints"][-1]["bytes"], raw["rows_seen"], raw["n_ids"]
+        table_bytes, seen, n_ids = facts.table_bytes, facts.rows_seen, facts.n_ids
     summary = RunSummary(
         run=str(run),
         stages=stages,
@@ -154,32 +156,38 @@ def summarise(run: Path) -> RunSummary:
         table_bytes=table_bytes,
         seconds=round(sum(stage.seconds or 0.0 for stage in stages), 3),
     )
-    write_json(run / "summary.json", summary)
+    write_json(summary_file(run), summary)
     return summary
 
 
-def _labels(stage: dict[str, Any]) -> list[str]:
+def _labels(stage: StageFacts) -> list[str]:
     """The tasks of which a stage's block has one label alone; nothing where its log is not where it was."""
-    found: list[str] = []
+    warnings: list[str] = []
     with suppress(OSError, ValueError, KeyError, TypeError):
-        block = json.loads((Path(stage["config"]["log"]) / "blocks" / stage["block"] / "manifest.json").read_bytes())
-        for task, positives in zip(stage["log_schema"]["tasks"], block["positives"], strict=True):
+        block = json.loads((Path(stage.config["log"]) / "blocks" / stage.block / "manifest.json").read_bytes())
+        for task, positives in zip(stage.log_schema.tasks, block["positives"], strict=True):
             if positives in (0, block["rows"]):
-                found.append(f"task {task!r}: all {block['rows']:,} labels are {int(positives > 0)}")
-    return found
+                warnings.append(f"task {task!r}: all {block['rows']:,} labels are {int(positives > 0)}")
+    return warnings
 
 
-def _refinement(report: dict[str, Any]) -> list[str]:
-    found: list[str] = []
-    if report.get("skipped"):
-        found.append(
-            f"{report['skipped']} of {len(report['meta_loss'])} rounds skipped, their meta-gradient was not finite"
+def _refinement(report: RefineReport) -> list[str]:
+    warnings: list[str] = []
+    if report.skipped:
+        warnings.append(
+            f"{report.skipped} of {len(report.meta_loss)} rounds skipped, their meta-gradient was not finite"
         )
-    if report and report["guard_before"] is None:
-        found.append("students of the unrefined memory diverged, so refinement could not be judged; lower student.lr")
-    elif report and report["guard_after"] is None:
-        found.append("students of the refined memory diverged, the unrefined one stays")
-    return found
+    if _defined(report.guard_before) is None:
+        warnings.append(
+            "students of the unrefined memory diverged, so refinement could not be judged; lower student.lr"
+        )
+    elif _defined(report.guard_after) is None:
+        warnings.append("students of the refined memory diverged, the unrefined one stays")
+    return warnings
+
+
+def _defined(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _figure(value: float | None) -> str:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from diet_ray.memory.events import read_events
+from diet_ray.memory.layout import events_file
 from diet_ray.report.page import Section, panel, write_page
 from diet_ray.report.status import RunStatus
 from diet_ray.report.summary import RunSummary
@@ -89,7 +90,7 @@ def plot_timeline(tried: list[Attempt]) -> Figure:
 def write_timeline(path: Path, run: Path, found: RunStatus) -> None:
     """Write the page of a run: its status, where its time went, and a table of its stages; the picture lies beside it as PNG."""
     matplotlib.use("agg")
-    tried = attempts(read_events(run / "events.jsonl")[0])
+    tried = attempts(read_events(events_file(run))[0])
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = [
         [

@@ -179,7 +179,7 @@ import sys
 from pathlib import Path
 from diet_ray.cli.group import _terminable
 from diet_ray.config import StreamConfig
-from diet_ray.follow import follow_log
+from diet_ray.distill.follow import follow_log
 config = StreamConfig.model_validate_json(Path(sys.argv[2]).read_bytes())
 with _terminable():
     follow_log(Path(sys.argv[1]), config, None, on_wait=lambda text: None, sleep=lambda s: (print("waits", flush=True), input()))

@@ -21,7 +21,7 @@ from diet_ray.distill.refine import Refiner, refine, round_order
 from diet_ray.distill.select import Scored
 from diet_ray.distill.sharded_memory import ShardedMemory
 from diet_ray.logs.blocks import Rows
-from diet_ray.memory.manifests import RefineReport
+from diet_ray.memory.facts import RefineReport
 from diet_ray.memory.units import Units
 from diet_ray.seeds import derive_seed
 from diet_ray.training.adam import RowAdam

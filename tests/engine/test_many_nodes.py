@@ -22,7 +22,7 @@ import ray
 from ray.cluster_utils import Cluster
 from diet_ray.config import StreamConfig
 from diet_ray.engine import distil
-from diet_ray.owners import OwnedShards
+from diet_ray.engine.owners import OwnedShards
 
 stream = StreamConfig.model_validate_json(Path(sys.argv[1]).read_text())
 nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})

@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.common.private_ray import environment
 from diet_ray.engine import telemetry
-from diet_ray.engine.telemetry import METRICS, Telemetry
+from diet_ray.engine.telemetry import FIGURES, Telemetry
 from diet_ray.memory.events import read_events
 from diet_ray.report.progress import StreamState
 
@@ -23,8 +23,8 @@ DASHBOARD = Path(__file__).parents[2] / "cluster" / "grafana-dashboard.json"
 DRIVER = """
 import json, sys, time, urllib.request
 from pathlib import Path
-from diet_ray.cluster import connect
-from diet_ray.progress import Silent, follow
+from diet_ray.engine.cluster import connect
+from diet_ray.report.progress import Silent, show_progress
 
 run, wanted = Path(sys.argv[1]), set(sys.argv[2].split(","))
 events = (run / "events.jsonl").read_text()
@@ -32,12 +32,12 @@ events = (run / "events.jsonl").read_text()
 (run / "stages").rename(run / "later")  # as if they were committed while we look
 with connect(None, 1):
     import ray
-    from diet_ray.telemetry import telemetry
+    from diet_ray.engine.telemetry import telemetry
 
     (node,) = ray.nodes()
     address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
     with telemetry(run) as hear:
-        with follow(run, [(f"block-{t:03d}", 300) for t in range(4)], Silent(), hear):
+        with show_progress(run, [(f"block-{t:03d}", 300) for t in range(4)], Silent(), hear):
             (run / "later").rename(run / "stages")
             (run / "events.jsonl").write_text(events)
         until = time.monotonic() + 240
@@ -83,7 +83,7 @@ def test_figures_are_those_of_the_manifests_and_events(finished: Path, monkeypat
     said.hear(events[-1:], state)
     said.repeat()
     made = Instrument.made
-    assert set(made) == {metric.name for metric in METRICS}
+    assert set(made) == {metric.name for metric in FIGURES}
     assert all(one.defaults == {"run": finished.name} for one in made.values())
     last = json.loads((finished / "stages" / "0002" / "manifest.json").read_text())
     kept = {True: "kept", False: "dropped"}
@@ -115,8 +115,8 @@ def test_the_dashboard_names_all_figures_and_no_others() -> None:
     queries = [target["expr"] for panel in panels(dashboard) for target in panel["targets"]]
     queries += [variable["query"] for variable in dashboard["templating"]["list"] if variable["type"] == "query"]
     named = {name for query in queries for name in re.findall(r"\bray_\w+", query)}
-    assert named == {f"ray_{metric.name}" for metric in METRICS}
-    labels = {label for metric in METRICS for label in ("run", *metric.labels)}
+    assert named == {f"ray_{metric.name}" for metric in FIGURES}
+    labels = {label for metric in FIGURES for label in ("run", *metric.labels)}
     used = {
         label for query in queries for label in re.findall(r"\bby \((\w+)\)|(\w+)=~", query) for label in label if label
     }
@@ -154,7 +154,7 @@ def test_a_scrape_of_a_private_ray_sees_every_figure(finished: Path, tmp_path: P
         json.dumps({**event, "time": event["time"] + 1e6}) + "\n" for event in events
     )  # after the driver's begin
     (run / "events.jsonl").write_text(late)
-    names = [f"ray_{metric.name}" for metric in METRICS]
+    names = [f"ray_{metric.name}" for metric in FIGURES]
     try:
         done = subprocess.run(
             [sys.executable, "-c", DRIVER, str(run), ",".join(names)],

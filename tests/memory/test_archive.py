@@ -8,7 +8,6 @@ import os
 import shutil
 import threading
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -724,22 +723,21 @@ def test_a_large_file_travels_in_pieces(bucket: str, tmp_path: Path, monkeypatch
 def test_distill_archives_and_resumes_from_the_archive(
     folder: str, finished: Path, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    without_ray(monkeypatch)
-    monkeypatch.setattr("diet_ray.engine.cluster.connect", lambda address, cpus: nullcontext())
-    monkeypatch.setattr("diet_ray.engine.telemetry.telemetry", lambda run: nullcontext(lambda events, state: None))
     file, run = tmp_path / "run.yaml", tmp_path / "run"
     begun = config(log).model_dump(mode="json") | {"out": str(run), "archive": folder}
     file.write_text(yaml.safe_dump(begun))
-    made = CliRunner().invoke(app, ["--quiet", "distill", "--config", str(file)])
+    made = CliRunner().invoke(app, ["--local", "--quiet", "distill", "--config", str(file)])
     assert made.exit_code == 0, made.output
     assert objects(folder) == run_bytes(run) == run_bytes(finished)
-    again = CliRunner().invoke(app, ["--quiet", "distill", "--config", str(file), "--out", str(tmp_path / "other")])
+    again = CliRunner().invoke(
+        app, ["--local", "--quiet", "distill", "--config", str(file), "--out", str(tmp_path / "other")]
+    )
     assert again.exit_code == 2
     assert "already holds a run; continue it with --resume or choose another archive" in again.stderr
     assert not (tmp_path / "other").exists()
     shutil.rmtree(run)
     write(folder, "stages/0002/manifest.json", None)
-    resumed = CliRunner().invoke(app, ["--json", "distill", "--config", str(file), "--resume"])
+    resumed = CliRunner().invoke(app, ["--local", "--json", "distill", "--config", str(file), "--resume"])
     assert resumed.exit_code == 0, resumed.output
     assert [stage["seconds"] is None for stage in json.loads(resumed.stdout)["stages"]] == [True, True, False]
     assert objects(folder) == run_bytes(run) == run_bytes(finished)

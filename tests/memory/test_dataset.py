@@ -20,7 +20,7 @@ from tests.support.synthetic import rows, write_log
 
 NO_RAY = """
 import sys
-from diet_ray.dataset import load_memory
+from diet_ray.memory.dataset import load_memory
 memory = load_memory(sys.argv[1])
 assert len(memory) == 30, len(memory)
 assert "ray" not in sys.modules

@@ -269,7 +269,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from tests.support.small_run import config, local_run
-from diet_ray.lock import locked
+from diet_ray.storage.lock import locked
 rename = Path.rename
 def stop(self, target):
     if target.name == "0001":

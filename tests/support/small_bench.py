@@ -19,10 +19,10 @@ POOL: list[dict[str, Any]] = [
 ]
 
 
-def bench_config(log: Path, folder: Path, **keys: Any) -> FidelityConfig:
-    """Two methods, two seeds, no curve, no stages, unless `keys` say otherwise."""
+def bench_config(log: Path, folder: Path, *, candidates: int | None = None, **keys: Any) -> FidelityConfig:
+    """Two methods, two seeds, no curve, no stages, unless `keys` say otherwise; all candidates of the pool or its first few."""
     pool = folder / "pool.yaml"
-    pool.write_text(json.dumps({"candidates": POOL}), encoding="utf-8")
+    pool.write_text(json.dumps({"candidates": POOL[:candidates]}), encoding="utf-8")
     raw = {
         "stream": {"log": log.resolve(), **STREAM},
         "candidates": pool,

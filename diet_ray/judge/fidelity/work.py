@@ -11,7 +11,7 @@ from diet_ray.distill.local import distil_locally
 from diet_ray.judge.fidelity.config import DRAWN, SELECTIONS, FidelityConfig
 from diet_ray.judge.fidelity.plan import Bench, Training, TrainingSet
 from diet_ray.judge.fidelity.reduced_sets import select_rows
-from diet_ray.memory.layout import stage_folder
+from diet_ray.memory.layout import holds_run, stage_folder
 from diet_ray.training.device import torch_threads
 
 OnProgress = Callable[[str, int, int], None]
@@ -46,7 +46,7 @@ def distil_run(description: str) -> bytes:
     """A call of the mapper: the distillation that the JSON describes, by its run folder and its config."""
     work = json.loads(description)
     run = Path(work["run"])
-    distil_locally(run, StreamConfig.model_validate_json(work["stream"]), resume=(run / "run.json").is_file())
+    distil_locally(run, StreamConfig.model_validate_json(work["stream"]), resume=holds_run(run))
     return b""
 
 

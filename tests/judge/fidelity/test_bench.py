@@ -23,6 +23,7 @@ from benchmarks.common.private_ray import environment
 from diet_ray.engine.bench_driver import fidelity
 from diet_ray.errors import BadInputError, CorruptArtefactError
 from diet_ray.judge.fidelity.assemble import assemble, costs
+from diet_ray.judge.fidelity.page import write_report
 from diet_ray.judge.fidelity.plan import Bench
 from diet_ray.judge.fidelity.result import CEILING, FidelityResult
 from diet_ray.judge.fidelity.verdicts import read_verdict
@@ -112,6 +113,7 @@ def test_on_ray_as_in_one_process(ray_cluster: int, log: Path, tmp_path: Path) -
     config = bench_config(log, tmp_path, **keys)
     seen: list[tuple[str, int, int]] = []
     result, cost = fidelity(config, tmp_path / "out", lambda *what: seen.append(what))
+    write_report(tmp_path / "out", result, cost)
     here = Bench.open(config, tmp_path / "here")
     do_all_here(here)
     assert result == assemble(here)
@@ -151,7 +153,9 @@ def test_on_ray_as_in_one_process(ray_cluster: int, log: Path, tmp_path: Path) -
 
 def test_a_given_set_that_is_wrong_stops_the_bench_by_name(ray_cluster: int, log: Path, tmp_path: Path) -> None:
     pq.write_table(pa.table({"row_id": [1, 2], "label_0": [0.5, 7.0]}), tmp_path / "bad.parquet")
-    config = bench_config(log, tmp_path, given={"mine": tmp_path / "bad.parquet"}, methods=["mine/hard/shared"])
+    config = bench_config(
+        log, tmp_path, given={"mine": tmp_path / "bad.parquet"}, methods=["mine/hard/shared"], candidates=1
+    )
     with pytest.raises(BadInputError, match=r"bad\.parquet.*within \[0, 1\]"):
         fidelity(config, tmp_path / "out", lambda *what: None)
     assert not (tmp_path / "out" / "fidelity.json").exists()

@@ -1,7 +1,6 @@
 """Simulated logs on disk, and the command."""
 
 import json
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ from diet_ray.logs.blocks import open_log
 from diet_ray.logs.simulation.config import SimulateConfig
 from diet_ray.logs.simulation.labels import true_probability
 from diet_ray.logs.simulation.simulate import simulate
-from diet_ray.mapper import in_turn
 from diet_ray.settings import parse_json
 from diet_ray.storage import whole_folder as appearing_module
 from tests.support.small_run import bytes_of
@@ -114,12 +112,22 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert list((tmp_path / "log").iterdir()) == []
 
 
-def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diet_ray.engine.cluster.connect", lambda address, cpus: nullcontext())
-    monkeypatch.setattr("diet_ray.engine.data.fan_out", in_turn)
+def test_the_command(tmp_path: Path) -> None:
     file, out = tmp_path / "sim.yaml", tmp_path / "log"
     file.write_text(yaml.safe_dump({"rows": 500, "blocks": 9, "drift": 0.2, "tasks": {"buy": 0.1}}))
-    command = ["--json", "simulate", "--config", str(file), "--out", str(out), "--blocks", "2", "--seed", "3"]
+    command = [
+        "--local",
+        "--json",
+        "simulate",
+        "--config",
+        str(file),
+        "--out",
+        str(out),
+        "--blocks",
+        "2",
+        "--seed",
+        "3",
+    ]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     said = json.loads(done.stdout)

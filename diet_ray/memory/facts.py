@@ -1,0 +1,98 @@
+"""What the manifests of a run say, for those who only look at it: read without torch, which the whole of a config needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict
+from pydantic import Field as Key
+
+from diet_ray.memory.layout import stage_manifest
+from diet_ray.schema import Schema
+from diet_ray.settings import Metric, Settings, parse_json
+from diet_ray.storage.entries import Count, FileEntry
+
+
+class RefineReport(Settings):
+    """What refinement did to the memory in one stage."""
+
+    skipped: int
+    """Rounds without effect because their meta-gradient was not finite."""
+    meta_loss: list[Metric]
+    """Meta-loss of each round, nats; nan where the unrolled proxy diverged."""
+    guard_before: Metric
+    """Mean logloss on the guard rows of fresh students of the unrefined memory, one per proxy."""
+    guard_after: Metric
+    """The same for the refined memory; nan where its students diverged."""
+    kept: bool
+    """Whether the refined memory was no worse and therefore kept."""
+
+
+class ConfigFacts(Settings):
+    """Of a run's config."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    log: Path
+    """Folder of the log."""
+    blocks: int | None
+    """Blocks to distil; None for all but the last."""
+
+
+class RunFacts(Settings):
+    """Of `run.json`."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    config: ConfigFacts
+
+
+class StageFacts(Settings):
+    """One committed stage: the memory M_t and the reference phi_t. `StageManifest` is the same with its config read and checked."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    index: int = Key(ge=0)
+    """Position in the stream; the block's index in the log."""
+    block: str
+    """Name of the block that the stage took in."""
+    block_sha256: str
+    """Checksum of the block's manifest: the rows from which the stage came."""
+    parent_sha256: str | None
+    """Checksum of the previous stage's manifest; None for the first."""
+    rows_seen: Count
+    """Rows of all blocks so far."""
+    n_ids: Count
+    """Rows of the embedding table."""
+    units: Count
+    """Units in the memory."""
+    config: Any
+    """The run's config, as plain data."""
+    log_schema: Schema
+    """The log's schema."""
+    reference_logloss: float
+    """Mean loss of the block's rows just before the reference learned from them, nats."""
+    refine: RefineReport | None
+    """What refinement did; None where there was none."""
+    memory: list[FileEntry] = Key(min_length=1)
+    """The memory's shards."""
+    checkpoints: list[FileEntry] = Key(min_length=1)
+    """The K checkpoints, oldest first."""
+    optimiser: FileEntry
+    """Moments of the reference's optimisers."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of the memory's shards."""
+        return sum(entry.bytes for entry in self.memory)
+
+    @property
+    def table_bytes(self) -> int:
+        """Bytes of the last checkpoint: the embedding table and the nets."""
+        return self.checkpoints[-1].bytes
+
+
+def stage_facts(run: Path, index: int) -> StageFacts:
+    """Of a committed stage. Raises CorruptArtefactError where its manifest is missing or damaged."""
+    return parse_json(StageFacts, stage_manifest(run, index))
