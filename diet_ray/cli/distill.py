@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -60,7 +58,7 @@ def distill(
 
         def distil_what_is_there(resume: bool) -> None:
             blocks = [(block.name, block.rows) for block in blocks_to_distil(open_log(stream.log), stream)]
-            with _gone_unless_begun(run), _same_ctrl_c(), show_progress(run, blocks, shown, hear):
+            with _gone_unless_begun(run), show_progress(run, blocks, shown, hear):
                 place.distil(run, stream, resume=resume)
 
         copying = (
@@ -75,17 +73,6 @@ def distill(
                 follow_log(run, stream, distil_what_is_there, on_wait=shown.line)
     summary = summarise(run)
     options.result(summary, summary.table())
-
-
-@contextmanager
-def _same_ctrl_c() -> Iterator[None]:
-    """Keep what Ctrl-C does: Ray Train leaves a handler behind, which asks a controller that has ended."""
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -1,4 +1,5 @@
-"""Connecting to Ray: to a cluster that is named, or to a private one on this machine; either way without Ray's chatter.
+"""Connecting to Ray: to a cluster that is named, or to a private one on this machine; and Ray's temper, its chatter and the signals that it
+takes over, tamed here for all of `engine/`.
 
 What a run does is told by its events (`diet_ray.report.progress`), and what goes wrong by exceptions. Ray's own log lines stay in its log
 files: `/tmp/ray/session_latest/logs` for a private Ray, the dashboard for a cluster.
@@ -63,17 +64,36 @@ def connect(address: str | None = None, cpus: int | None = None) -> Iterator[Non
     if ray.is_initialized():
         yield
         return
-    main = threading.current_thread() is threading.main_thread()
-    interrupt, terminate = (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) if main else (None, None)
-    _start(address, cpus)
-    if main and terminate is not None:
-        signal.signal(signal.SIGTERM, terminate)  # Ray's own, in C++, aborts the process
+    with own_signals(signal.SIGTERM):  # Ray's own handler, in C++, aborts the process
+        _start(address, cpus)
+    try:
+        with own_signals(signal.SIGINT):
+            yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def own_signals(*numbers: signal.Signals) -> Iterator[None]:
+    """Put the handlers of these signals back after the body. Ray, Ray Train and Tune leave theirs behind, which ask what has ended already.
+
+    In another than the main thread nobody can set a handler, and nothing is done.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in numbers}
     try:
         yield
     finally:
-        if main:
-            signal.signal(signal.SIGINT, interrupt)  # Ray Train replaces it and leaves its own behind
-        ray.shutdown()
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
+def hush(level: int, *loggers: str) -> None:
+    """Let these loggers of Ray say nothing below a level: what a run does is told by its events, what goes wrong by exceptions."""
+    for name in loggers:
+        logging.getLogger(name).setLevel(level)
 
 
 def _keep_private() -> None:
@@ -96,8 +116,7 @@ def _keep_private() -> None:
 def _start(address: str | None, cpus: int | None) -> None:
     import ray
 
-    for name in ("ray", "ray.data", "ray.train", "ray.tune"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    hush(logging.ERROR, "ray", "ray.data", "ray.train", "ray.tune")
     # Ray reports the death of a worker on our standard output, `log_to_driver` or not: no place for it, least of all under --json.
     ray._private.worker.print_to_stdstream = _unsaid
     if address is not None:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 
+from diet_ray.engine.cluster import hush
 from diet_ray.engine.failures import describe, restore
 from diet_ray.errors import DietError
 
@@ -87,8 +88,8 @@ def quiet() -> DataContext:
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # it warns that the bars are off
+    hush(logging.WARNING, "ray.data")
+    hush(logging.ERROR, "ray.data._internal.progress")  # it warns that the bars are off
     return context
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from diet_ray.distill.pipeline import blocks_to_distil, check_nets, run_stream
 from diet_ray.distill.score import ScoreJob, Scorer, score_rows
 from diet_ray.distill.select import Sketch, merge_as_they_come
 from diet_ray.distill.sharded_memory import ShardedMemory
+from diet_ray.engine.cluster import own_signals
 from diet_ray.engine.data import Pool, fan_out_to
 from diet_ray.engine.failures import describe, explain, restore
 from diet_ray.engine.owners import OwnedShards
@@ -99,7 +101,8 @@ def _train(run: Path, config: StreamConfig) -> None:
         ),
     )
     try:
-        result = trainer.fit()
+        with own_signals(signal.SIGINT):  # Ray Train leaves a handler behind, which asks a controller that has ended
+            result = trainer.fit()
     except (TrainingFailedError, RayError) as error:  # the latter where Train's controller has died
         raise explain(error, run) or error from error
     finally:

@@ -6,15 +6,13 @@ import logging
 import math
 import os
 import signal
-import threading
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 
+from diet_ray.engine.cluster import hush, own_signals
 from diet_ray.errors import DietError
 
 
@@ -54,10 +52,9 @@ def run_trials(
         KeyboardInterrupt: Ctrl-C came before all trials had ended.
     """
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's own tables, which verbose=0 alone does not silence
-    logging.getLogger("ray.tune").setLevel(logging.WARNING)
+    hush(logging.WARNING, "ray.tune")
     # After Ctrl-C these two advise Tune's own way to go on, and list what each trial lacks.
-    for teller in ("ray.tune.tune", "ray.tune.analysis"):
-        logging.getLogger(teller).setLevel(logging.ERROR)
+    hush(logging.ERROR, "ray.tune.tune", "ray.tune.analysis")
     ended, asked = _Ended(), samples * math.prod(len(values) for values in grid.values())
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": cpus, **({"gpu": gpus} if gpus else {})}),
@@ -77,7 +74,8 @@ def run_trials(
             failure_config=tune.FailureConfig(max_failures=1),
         ),
     )
-    with _own_signals():
+    # Tune leaves its own handlers, which would swallow the first Ctrl-C after it has ended.
+    with own_signals(signal.SIGINT, signal.SIGUSR1):
         results = tuner.fit()
     if ended.count < asked:  # Tune answers Ctrl-C by coming back early, and calls what it stopped terminated
         raise KeyboardInterrupt
@@ -99,17 +97,3 @@ class _Ended(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """It failed once more than it may."""
         self.count += 1
-
-
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """Put back the handlers that were there: Tune leaves its own, which would swallow the first Ctrl-C after it has ended."""
-    if threading.current_thread() is not threading.main_thread():  # there Tune sets none
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGUSR1)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
