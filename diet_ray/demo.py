@@ -115,7 +115,7 @@ def demo(out: Path, *, weeks: int, seed: int, shown: Display, place: Workplace) 
             each=place.each,
         )
 
-    on_memory = [one for one in board.verdicts if one.candidate in FULL_LOG_CANDIDATES]
+    on_memory = [verdict for verdict in board.verdicts if verdict.candidate in FULL_LOG_CANDIDATES]
     result = DemoResult(
         block=board.block,
         tasks=board.tasks,
@@ -166,9 +166,9 @@ class _Clock:
 
 def _cost_ratio(on_memory: list[Verdict], others: list[Verdict]) -> dict[str, float]:
     def cost(verdicts: list[Verdict], name: str) -> float:
-        return sum(one.train_seconds for one in verdicts if one.candidate == name)
+        return sum(verdict.train_seconds for verdict in verdicts if verdict.candidate == name)
 
-    full = [one for one in others if one.trained_on == FULL]
+    full = [other for other in others if other.trained_on == FULL]
     return {name: round(cost(full, name) / cost(on_memory, name), 1) for name in FULL_LOG_CANDIDATES}
 
 

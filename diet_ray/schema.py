@@ -1,4 +1,4 @@
-"""The typed description of a log: its fields, tasks, time and user columns. Pure; reads no data."""
+"""The typed description of a log: its fields, tasks, time and user columns."""
 
 from __future__ import annotations
 

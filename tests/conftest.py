@@ -15,6 +15,7 @@ import pytest
 os.environ["RAY_AUTH_MODE"] = "disabled"  # or ray.init writes a token into the home folder
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"  # a dead worker is noticed ten times sooner than by default
+os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"  # a process per worker group, for clouds that take nodes back
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray's own spelling; or what runs beside a test has its workers wait
 os.environ["RAY_DATA_DISABLE_PROGRESS_BARS"] = "1"
 # Ray's workers import functions of the tests by module name.

@@ -1,7 +1,7 @@
 """Random kills: runs of `diet-ray distill` on three nodes lose drivers, workers, scorers, owners, controllers and nodes at random moments.
 
-    python benchmarks/faults/chaos.py run --kills 100     # writes benchmarks/results/chaos.json
-    python benchmarks/faults/chaos.py docs                # its tables into docs/faults.md
+    python -m benchmarks.faults.chaos run --kills 100     # writes benchmarks/results/chaos.json
+    python -m benchmarks.faults.chaos docs                # its tables into docs/faults.md
 
 The result is written after each run; run again, it goes on. A run ends by itself, or with exit code 2 and one line, and then goes on with
 --resume. At its end all files of all stages must be those of the run that nobody disturbed, and nothing else may be left over; or the
@@ -161,7 +161,7 @@ def document(result: dict[str, Any]) -> str:
 def page(text: str, path: Path = RESULT) -> str:
     """docs/faults.md with the tables of a result, or word that there is none."""
     part = document(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else NOT_YET
-    return filled(text, "figures", "python benchmarks/faults/chaos.py docs", part)
+    return filled(text, "figures", "python -m benchmarks.faults.chaos docs", part)
 
 
 def main() -> None:

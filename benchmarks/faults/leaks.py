@@ -1,7 +1,7 @@
 """Two hundred stages in one run: does anything grow that should not? Object store, file descriptors, threads, actors, memory of processes.
 
-    python benchmarks/faults/leaks.py run --stages 200    # writes benchmarks/results/leaks.json
-    python benchmarks/faults/leaks.py docs                # its table into docs/faults.md
+    python -m benchmarks.faults.leaks run --stages 200    # writes benchmarks/results/leaks.json
+    python -m benchmarks.faults.leaks docs                # its table into docs/faults.md
 
 The blocks are alike and the memory is capped, so that all stages do the same. Each is measured when it is committed. What grows is told by
 the median of the slopes between all pairs of stages (Theil-Sen) behind the first quarter, in which caches fill.
@@ -93,7 +93,7 @@ def stored(place: Place) -> int:
         ray.init(address=place.cluster.address, log_to_driver=False)
     alive = [node for node in ray.nodes() if node["Alive"]]
     stats = [node_stats(node["NodeManagerAddress"], node["NodeManagerPort"], False).store_stats for node in alive]
-    return sum(int(one.object_store_bytes_used) for one in stats)
+    return sum(int(stat.object_store_bytes_used) for stat in stats)
 
 
 def measure(stages: int) -> dict[str, Any]:
@@ -172,7 +172,7 @@ def document(result: dict[str, Any]) -> str:
 def page(text: str, path: Path = RESULT) -> str:
     """docs/faults.md with the table of a result, or word that there is none."""
     part = document(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else NOT_YET
-    return filled(text, "figures", "python benchmarks/faults/leaks.py docs", part)
+    return filled(text, "figures", "python -m benchmarks.faults.leaks docs", part)
 
 
 def main() -> None:

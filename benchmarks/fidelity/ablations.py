@@ -1,8 +1,8 @@
 """What is each part of the method worth? One change at a time, measured by the fidelity bench.
 
-    python benchmarks/fidelity/ablations.py kuairand --source FOLDER_OF_KUAIRAND --work WORK
-    python benchmarks/fidelity/ablations.py complete-journey-later --work ANOTHER
-    python benchmarks/fidelity/ablations.py docs
+    python -m benchmarks.fidelity.ablations kuairand --source FOLDER_OF_KUAIRAND --work WORK
+    python -m benchmarks.fidelity.ablations complete-journey-later --work ANOTHER
+    python -m benchmarks.fidelity.ablations docs
 
 WORK may be that of `published_logs.py`: the log and what is trained are shared. Run again, it goes on where it was interrupted. The figures
 go to benchmarks/results, from which the last command writes the tables of docs/ablations.md. Candidates are the anchors of `protocol.py`
@@ -31,7 +31,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "ablations.md"
 DROPPED = 3
 """Candidates with a field dropped."""
 
-COMMAND = "python benchmarks/fidelity/ablations.py docs"
+COMMAND = "python -m benchmarks.fidelity.ablations docs"
 
 KEY = ("auc_gap_mean", "auc_gap_max", "logloss_gap_mean", "spearman", "spread", "pairs_right", "top1_regret")
 METHOD = str(DIET)
@@ -103,7 +103,7 @@ def run(name: str, source: Path | None, work: Path) -> None:
         for change, (method, changes) in ABLATIONS.items():
             shown.line(change)
             result, _ = fidelity(ablated(name, work, method, changes), work / "ablations", count)
-            by_name = {one.name: one.fidelity for one in result.sets}
+            by_name = {result_set.name: result_set.fidelity for result_set in result.sets}
             found = {CEILING_TITLE: by_name[CEILING]} | found | {change: by_name[method]}
             text = TypeAdapter(Figures).dump_json(found)  # each time: a page may be written before all is measured
             (RESULTS / f"ablations_{name}.json").write_text(text.decode() + "\n", encoding="utf-8")

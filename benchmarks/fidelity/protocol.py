@@ -1,7 +1,7 @@
 """How should students learn, so that candidates rank as the full log ranks them? Chosen on earlier blocks with a few anchors.
 
-    python benchmarks/fidelity/protocol.py kuairand --source FOLDER_OF_KUAIRAND --work WORK
-    python benchmarks/fidelity/protocol.py complete-journey-later --work ANOTHER
+    python -m benchmarks.fidelity.protocol kuairand --source FOLDER_OF_KUAIRAND --work WORK
+    python -m benchmarks.fidelity.protocol complete-journey-later --work ANOTHER
 
 WORK may be that of `published_logs.py`. Anchors are candidates whose order on the full log is worth knowing once: they are trained on the
 earlier blocks' full log and on their memory under each of the students' settings. Their judges are the last blocks that the bench learns
@@ -76,7 +76,7 @@ def run(name: str, source: Path | None, work: Path) -> None:
         for lr in LR:
             shown.line(f"lr {lr:g}")
             result, _ = fidelity(earlier(name, work, lr), work / "protocol", count)
-            (one,) = [one for one in result.sets if one.name == str(DIET)]
+            (one,) = [result_set for result_set in result.sets if result_set.name == str(DIET)]
             found[f"lr {lr:g}"] = {task: groups["all"] for task, groups in one.fidelity.items()}
             for task, measured in found[f"lr {lr:g}"].items():
                 shown.line(f"  {task}: " + told(measured, SHOWN))

@@ -1,9 +1,9 @@
 """Can the memory be trusted? The fidelity bench on a published log, from its files to the figures of docs/fidelity.md.
 
-    python benchmarks/fidelity/published_logs.py kuairand --source FOLDER_OF_KUAIRAND --work WORK
-    python benchmarks/fidelity/published_logs.py complete-journey --work WORK
-    python benchmarks/fidelity/published_logs.py complete-journey-later --work ANOTHER
-    python benchmarks/fidelity/published_logs.py docs
+    python -m benchmarks.fidelity.published_logs kuairand --source FOLDER_OF_KUAIRAND --work WORK
+    python -m benchmarks.fidelity.published_logs complete-journey --work WORK
+    python -m benchmarks.fidelity.published_logs complete-journey-later --work ANOTHER
+    python -m benchmarks.fidelity.published_logs docs
 
 WORK keeps the log and all that is trained; run again, the bench goes on where it was interrupted. The figures go to benchmarks/results,
 from which the last command writes docs/fidelity.md.
@@ -47,7 +47,7 @@ KEY = (
 SHORT = ("auc_gap_mean", "spearman", "pairs_right", "top1_regret")
 """Those of the README's."""
 
-COMMAND = "python benchmarks/fidelity/published_logs.py docs"
+COMMAND = "python -m benchmarks.fidelity.published_logs docs"
 
 HERE = Path(__file__).parents[1]
 RESULTS = HERE / "results"
@@ -209,7 +209,7 @@ def document() -> str:
 
 
 def _log(about: Published, name: str, result: FidelityResult, cost: CostResult) -> list[str]:
-    command = f"`python benchmarks/fidelity/published_logs.py {name} --work WORK`"
+    command = f"`python -m benchmarks.fidelity.published_logs {name} --work WORK`"
     parts = [
         f"## {about.title}",
         *lead(result, cost),
@@ -221,18 +221,27 @@ def _log(about: Published, name: str, result: FidelityResult, cost: CostResult) 
         for group, title in zip(GROUPS, ("all candidates", "architectures alone"), strict=True):
             rows = [_line(one.name, one, task, group) for one in at_own_ratio(result)]
             parts += [f"### {task}, {title}", markdown(["trained on", "units", *_titles()], rows)]
-        curve = [one for one in result.sets if one.ratio and one.method in _curve(result)]
+        curve = [result_set for result_set in result.sets if result_set.ratio and result_set.method in _curve(result)]
         rows = [_line(f"{one.method} at {one.ratio:.2%}", one, task, "all") for one in sorted(curve, key=_by_method)]
         parts += [f"### {task}, by size", markdown(["trained on", "units", *_titles()], rows)]
     rows = [
-        [f"{one.first} minus {one.second}", task, *cells(one.fidelity[task]["all"], KEY, " ", signed=True)]
-        for one in result.differences
+        [
+            f"{difference.first} minus {difference.second}",
+            task,
+            *cells(difference.fidelity[task]["all"], KEY, " ", signed=True),
+        ]
+        for difference in result.differences
         for task in result.tasks
     ]
     parts += ["### Sets against each other", markdown(["sets", "task", *_titles()], rows)]
     rows = [
-        [one.candidate, f"{one.full_cpu:.2f}", f"{one.memory_cpu:.2f}", f"{one.full_cpu / one.memory_cpu:.1f}x"]
-        for one in cost.candidates
+        [
+            candidate.candidate,
+            f"{candidate.full_cpu:.2f}",
+            f"{candidate.memory_cpu:.2f}",
+            f"{candidate.full_cpu / candidate.memory_cpu:.1f}x",
+        ]
+        for candidate in cost.candidates
     ]
     parts += [
         "### Cost of one training, CPU seconds",
@@ -244,14 +253,14 @@ def _log(about: Published, name: str, result: FidelityResult, cost: CostResult) 
 def _pooled(found: dict[str, FidelityResult]) -> list[str]:
     """Pearson over the candidates of all logs and tasks, raw beside centred."""
     common = [
-        one.name
-        for one in next(iter(found.values())).sets
-        if all(one.name in _names(other) for other in found.values())
+        result_set.name
+        for result_set in next(iter(found.values())).sets
+        if all(result_set.name in _names(other) for other in found.values())
     ]
     rows = []
     for name in common:
         points = [
-            (_means(result.full, task), _means([one for one in result.scores if one.set == name], task))
+            (_means(result.full, task), _means([score for score in result.scores if score.set == name], task))
             for result in found.values()
             for task in result.tasks
         ]
@@ -265,24 +274,28 @@ def _pooled(found: dict[str, FidelityResult]) -> list[str]:
 
 
 def _means(scores: list[Scores], task: str) -> np.ndarray:
-    return np.array([np.mean(one.values[task]["auc"]) for one in scores])
+    return np.array([np.mean(score.values[task]["auc"]) for score in scores])
 
 
 def _names(result: FidelityResult) -> set[str]:
-    return {one.name for one in result.sets}
+    return {result_set.name for result_set in result.sets}
 
 
 def _curve(result: FidelityResult) -> set[Method | None]:
     """The methods that were tried at several sizes."""
-    return {one.method for one in result.sets if one.ratio is not None and one.ratio != result.ratio}
+    return {
+        result_set.method
+        for result_set in result.sets
+        if result_set.ratio is not None and result_set.ratio != result.ratio
+    }
 
 
-def _by_method(one: SetResult) -> tuple[str, float]:
-    return str(one.method), one.ratio or 0.0
+def _by_method(set_result: SetResult) -> tuple[str, float]:
+    return str(set_result.method), set_result.ratio or 0.0
 
 
-def _line(title: str, one: SetResult, task: str, group: str) -> list[str]:
-    return [title, f"{one.units:,}", *cells(one.fidelity[task][group], KEY, " ")]
+def _line(title: str, set_result: SetResult, task: str, group: str) -> list[str]:
+    return [title, f"{set_result.units:,}", *cells(set_result.fidelity[task][group], KEY, " ")]
 
 
 def _titles() -> list[str]:

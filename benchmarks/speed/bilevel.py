@@ -1,7 +1,7 @@
 """How fast is a bi-level step, beside the same maths written with `higher` and with plain autograd?
 
     pip install higher==0.2.1
-    python benchmarks/speed/bilevel.py
+    python -m benchmarks.speed.bilevel
 
 A round is what refinement does with one proxy: untracked steps up to a window, the window, the loss on the hard targets, and its gradient
 by the units that the window used. Each contender runs in a process of its own, for its peak memory; a table is printed, and the figures go
@@ -206,15 +206,15 @@ def run(nets: list[str], windows: list[int], batch_size: int, steps: int, rounds
 def table(result: Result) -> tuple[list[str], list[list[str]]]:
     """The figures, and how many times those of this package the others' are: columns and rows."""
     rows = []
-    for one in result.figures:
-        (base,) = [b for b in result.figures if (b.net, b.window, b.by) == (one.net, one.window, "diet_ray")]
+    for figure in result.figures:
+        (base,) = [b for b in result.figures if (b.net, b.window, b.by) == (figure.net, figure.window, "diet_ray")]
         pairs = [
-            (f"{one.seconds:.2f}", one.seconds / base.seconds),
-            (f"{one.window_seconds:.2f}", one.window_seconds / base.window_seconds),
-            (f"{one.peak / 1e6:.0f}", one.peak / max(base.peak, 1)),
+            (f"{figure.seconds:.2f}", figure.seconds / base.seconds),
+            (f"{figure.window_seconds:.2f}", figure.window_seconds / base.window_seconds),
+            (f"{figure.peak / 1e6:.0f}", figure.peak / max(base.peak, 1)),
         ]
         measured = [cell for value, ratio in pairs for cell in (value, f"{ratio:.2f}")]
-        rows.append([one.net, str(one.window), one.by, *measured, f"{one.apart:.0e}"])
+        rows.append([figure.net, str(figure.window), figure.by, *measured, f"{figure.apart:.0e}"])
     columns = ["net", "W", "by", "round, s", "times ours", "window alone, s", "times ours", "peak, MB", "times ours"]
     return [*columns, "gradients apart"], rows
 

@@ -1,7 +1,7 @@
 """What does a GPU bring? Scoring, a pass of the reference, a bi-level round and a candidate, each beside the same on the CPU.
 
-    python benchmarks/speed/gpu.py
-    python benchmarks/speed/gpu.py --cpu-only
+    python -m benchmarks.speed.gpu
+    python -m benchmarks.speed.gpu --cpu-only
 
 Rows are simulated, F = 8; a round is that of `bilevel.py`, F = 20. Everything is done in float32 and, where it multiplies, in bfloat16 too,
 and its numbers are held against those of the CPU in float32. Figures go to benchmarks/results/gpu.json. It takes some minutes with a GPU;

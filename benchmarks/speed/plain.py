@@ -1,7 +1,7 @@
 """What does Ray cost, and what does a candidate? Both measured in one run, on a published log.
 
-    python benchmarks/speed/plain.py kuairand --source FOLDER_OF_KUAIRAND --work WORK
-    python benchmarks/speed/plain.py complete-journey --work WORK
+    python -m benchmarks.speed.plain kuairand --source FOLDER_OF_KUAIRAND --work WORK
+    python -m benchmarks.speed.plain complete-journey --work WORK
 
 The first distils with one process that never imports Ray: the same mathematics, torch on two threads. Then `diet-ray distill` does the
 same with two CPUs and the same config. Both begin as a command does, with Python and its imports, and must leave the same memory. It is
@@ -220,11 +220,11 @@ def costs(log: Log, run: Path, horizons: tuple[int, ...], seeds: int) -> list[Co
 
 
 def _cpu(verdicts: list[Verdict]) -> float:
-    return round(float(np.mean([one.train_seconds for one in verdicts])), 4)
+    return round(float(np.mean([verdict.train_seconds for verdict in verdicts])), 4)
 
 
 def _auc(verdicts: list[Verdict]) -> float:
-    return round(float(np.mean([task["auc"] for one in verdicts for task in one.metrics.values()])), 5)
+    return round(float(np.mean([task["auc"] for verdict in verdicts for task in verdict.metrics.values()])), 5)
 
 
 def case_table(case: Case) -> tuple[list[str], list[list[str]]]:

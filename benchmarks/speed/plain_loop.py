@@ -26,9 +26,9 @@ def plain_loop(checkpoints: list[Path], shards: list[Path]) -> float:
         for path in shards:
             table = pq.read_table(path, columns=["ids", "labels"])
             columns = [table[name].combine_chunks() for name in ("ids", "labels")]
-            ids, labels = (torch.tensor(one.flatten().to_numpy().reshape(len(table), -1)) for one in columns)
+            ids, labels = (torch.tensor(column.flatten().to_numpy().reshape(len(table), -1)) for column in columns)
             for some, label in zip(ids.split(BATCH), labels.split(BATCH), strict=True):
-                probabilities = torch.stack([torch.sigmoid(_net(one, some)) for one in weights])
+                probabilities = torch.stack([torch.sigmoid(_net(weight, some)) for weight in weights])
                 probabilities.mean(dim=0)  # the soft label
                 total += float((math.sqrt(2) * (probabilities - label).abs().mean(dim=0)).double().sum())
     return total

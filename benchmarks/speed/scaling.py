@@ -1,6 +1,6 @@
 """The cost model of docs/scaling.md, held against what `scoring.py` and `stream.py` measured, and the page's tables.
 
-    python benchmarks/speed/scaling.py
+    python -m benchmarks.speed.scaling
 
 It writes the tables into docs/scaling.md from benchmarks/results alone.
 """
@@ -18,7 +18,7 @@ from benchmarks.speed.scoring_figures import ScoringResult
 from benchmarks.speed.stream import LATE, STEPS, StreamResult, among
 
 PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
-COMMAND = "python benchmarks/speed/scaling.py"
+COMMAND = "python -m benchmarks.speed.scaling"
 
 WITH_UNITS = ("align", "fuse", "refine", "commit")
 """Steps that touch all units; the others do not know them."""

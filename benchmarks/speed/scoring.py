@@ -1,8 +1,8 @@
 """What does Ray Data cost when a block is scored? Against a plain loop of pyarrow and torch in as many processes.
 
-    python benchmarks/speed/scoring.py kuairand --source FOLDER_OF_KUAIRAND --work WORK
-    python benchmarks/speed/scoring.py complete-journey --work WORK
-    python benchmarks/speed/scoring.py simulated --work WORK
+    python -m benchmarks.speed.scoring kuairand --source FOLDER_OF_KUAIRAND --work WORK
+    python -m benchmarks.speed.scoring complete-journey --work WORK
+    python -m benchmarks.speed.scoring simulated --work WORK
 
 A log is repeated with ids of its own each time until it has `--rows` rows, and scored under three checkpoints of a DNN 400x400x400. The
 plain loop reads Parquet and computes the scores of all rows, nothing else; the path of `diet-ray distill` also checks every file against
@@ -38,7 +38,7 @@ from diet_ray.distill.select import Sketch, merge, merge_as_they_come
 from diet_ray.distill.sharded_memory import LocalShards
 from diet_ray.engine.cluster import connect
 from diet_ray.logs.block_rows import BlockRows
-from diet_ray.logs.blocks import BlockManifest, Log, Shard, read_shard
+from diet_ray.logs.blocks import BlockManifest, Log, LogShard, read_shard
 from diet_ray.storage.tensors import save_tensors
 from diet_ray.training.reference import Reference
 from diet_ray.training.workers import Solo
@@ -96,7 +96,7 @@ def timed(
 def measure_parts(log: Log, block: BlockManifest, checkpoints: list[Path], units: int) -> tuple[Parts, int]:
     """What each part costs on its own, and the bytes of a sketch. The leader is measured at its fullest."""
     torch.set_num_threads(1)
-    shard: Shard = block.shards[0]
+    shard: LogShard = block.shards[0]
     scorer = Scorer(ScoreJob.of(log, block, checkpoints, the_config(log.path, 1), keep=units, seed=0))
     read, rows = _seconds(lambda: read_shard(log.shard_path(block, shard), shard, log.schema))
     score, _ = _seconds(lambda: scorer.score(rows))

@@ -73,16 +73,16 @@ class Figures:
 
     def __init__(self, result: ScoringResult) -> None:
         self.result = result
-        self.most = max(one.workers for one in result.runs)
-        self.small = sorted({one.rows for one in result.runs})[-2]
+        self.most = max(run.workers for run in result.runs)
+        self.small = sorted({run.rows for run in result.runs})[-2]
 
     def seconds(self, path: Contender, workers: int, rows: int) -> float:
         """Median over the rounds."""
-        return median(one.seconds for one in self._runs(path, workers, rows))
+        return median(run.seconds for run in self._runs(path, workers, rows))
 
     def start(self, path: Contender, workers: int) -> float:
         """Seconds that a block of a few rows takes."""
-        return self.seconds(path, workers, min(one.rows for one in self.result.runs if one.workers == workers))
+        return self.seconds(path, workers, min(run.rows for run in self.result.runs if run.workers == workers))
 
     def rate(self, path: Contender, workers: int, rows: int, *, started: bool) -> float:
         """Rows per second, with the start or from then on."""
@@ -99,7 +99,7 @@ class Figures:
 
     def peak(self, path: Contender, workers: int, rows: int) -> float:
         """Bytes, median over the rounds."""
-        return median(one.peak for one in self._runs(path, workers, rows))
+        return median(run.peak for run in self._runs(path, workers, rows))
 
     def growth(self) -> float:
         """Peak memory on the whole block over that on a quarter of it."""
@@ -112,7 +112,7 @@ class Figures:
     def rows(self) -> list[list[str]]:
         """Of the table."""
         found = []
-        for path, workers, rows in dict.fromkeys((one.path, one.workers, one.rows) for one in self.result.runs):
+        for path, workers, rows in dict.fromkeys((run.path, run.workers, run.rows) for run in self.result.runs):
             whole = rows >= self.small
             found.append(
                 [
@@ -143,7 +143,7 @@ class Figures:
         ]
 
     def _runs(self, path: Contender, workers: int, rows: int) -> list[Run]:
-        return [one for one in self.result.runs if (one.path, one.workers, one.rows) == (path, workers, rows)]
+        return [run for run in self.result.runs if (run.path, run.workers, run.rows) == (path, workers, rows)]
 
 
 def document(result: ScoringResult) -> str:

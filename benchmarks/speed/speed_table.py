@@ -1,6 +1,6 @@
 """The figures of speed in README.md and docs/results.md, from benchmarks/results alone.
 
-    python benchmarks/speed/speed_table.py
+    python -m benchmarks.speed.speed_table
 
 One row per claim: what was asked, what was found, what was aimed at, and where. The page also has the figures behind a claim. A benchmark
 that has not been run has no rows.
@@ -21,7 +21,7 @@ from benchmarks.speed.scoring_figures import Figures, ScoringResult
 from benchmarks.speed.stream import EARLY, LATE, StreamResult, at
 
 PAGE = README.parent / "docs" / "results.md"
-COMMAND = "python benchmarks/speed/speed_table.py"
+COMMAND = "python -m benchmarks.speed.speed_table"
 COLUMNS = ["what", "found", "aim", "on"]
 
 WINDOW = 20
@@ -63,8 +63,8 @@ def claims(results: Path) -> list[Claim]:
 
 def of_rounds(result: bilevel.Result) -> Iterator[Claim]:
     """A bi-level round, beside `higher`."""
-    by = {(one.net, one.window, one.by): one for one in result.figures}
-    for net, window in dict.fromkeys((one.net, one.window) for one in result.figures):
+    by = {(figure.net, figure.window, figure.by): figure for figure in result.figures}
+    for net, window in dict.fromkeys((figure.net, figure.window) for figure in result.figures):
         ours, theirs = by[net, window, "diet_ray"], by[net, window, "higher"]
         what = f"a bi-level round of {net}, W = {window}, over the same with `higher`: seconds, peak memory"
         ratios = f"{ours.seconds / theirs.seconds:.2f}, {ours.peak / theirs.peak:.2f}"
@@ -93,22 +93,22 @@ def of_ways(result: PlainResult) -> Iterator[Claim]:
             what, f"{case.ratio(case.timings[-1]):.2f}", f"<= {TARGET}", result.machines["cases"], first=number == 0
         )
     if result.costs:
-        horizons = sorted({one.steps for one in result.costs}, reverse=True)
+        horizons = sorted({cost.steps for cost in result.costs}, reverse=True)
         found = "; ".join(_cost(result, steps) for steps in dict.fromkeys(horizons[:1] + horizons[-1:]))
         what = "a candidate on all of Complete Journey over one on a memory of 1 %: CPU seconds (AUC won)"
         yield Claim(what, found, ">= 60", result.machines["costs"], first=True)
 
 
 def _cost(result: PlainResult, steps: int) -> str:
-    some = [one for one in result.costs if one.steps == steps]
+    some = [cost for cost in result.costs if cost.steps == steps]
     ratios, won = [one.ratio() for one in some], [one.memory_auc - one.full_auc for one in some]
     return f"{min(ratios):.0f} to {max(ratios):.0f} ({min(won):+.4f} to {max(won):+.4f}) at {steps} steps"
 
 
 def of_devices(result: gpu.GpuResult) -> Iterator[Claim]:
     """A GPU, beside the CPU."""
-    base = {one.what: one.seconds for one in result.parts if (one.device, one.precision) == ("cpu", "float32")}
-    for number, one in enumerate(one for one in result.parts if one.device != "cpu"):
+    base = {part.what: part.seconds for part in result.parts if (part.device, part.precision) == ("cpu", "float32")}
+    for number, one in enumerate(part for part in result.parts if part.device != "cpu"):
         what = f"{one.what}: seconds of {result.threads} threads of the CPU over those of the GPU in {one.precision}"
         found = f"{base[one.what] / one.seconds:.1f}"
         yield Claim(what, found, "", result.machine, result.gpu or "", first=number == 0)

@@ -1,6 +1,6 @@
 """Do stages stay as cheap as they were? A hundred blocks of a drifting log, with a memory of fixed size and with one that grows.
 
-    python benchmarks/speed/stream.py --work WORK
+    python -m benchmarks.speed.stream --work WORK
 
 The log is drawn as `diet-ray simulate` would, and distilled twice by the engine without Ray, in this process and one thread: under
 `budget.cap`, where time and memory of a stage must not grow, and under `budget.ratio`, where what grows must grow in proportion to the
@@ -170,7 +170,7 @@ def distil(run: Path, log: Log, config: StreamConfig) -> list[StageFigures]:
                     seconds=round(ended - began, 4),
                     cpu=round(cpu, 4),
                     peak=watch.peak(began, ended),
-                    steps={one["step"]: one["seconds"] for one in events if one["kind"] == "step"},
+                    steps={event["step"]: event["seconds"] for event in events if event["kind"] == "step"},
                     moved={name: n for name, n in sorted(shards.moved.items()) if n},
                     written=sum(path.stat().st_size for path in folder.iterdir()),
                 )
@@ -226,7 +226,7 @@ def at(stages: list[StageFigures], which: range, what: str) -> float:
 def line(stages: list[StageFigures], step: str) -> tuple[float, float]:
     """Seconds of a step as `a + b * units`: the line of the median slope between two stages (Theil 1950, Sen 1968), which a disturbed
     stage does not move."""
-    seconds, units = [one.steps[step] for one in stages], [one.units for one in stages]
+    seconds, units = [stage.steps[step] for stage in stages], [stage.units for stage in stages]
     found = cast(Any, theilslopes(seconds, units, method="joint"))
     return float(found.intercept), float(found.slope)
 

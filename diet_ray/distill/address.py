@@ -1,4 +1,4 @@
-"""Influence-guided addressing: which hard targets and which units a refinement round works on. Pure."""
+"""Influence-guided addressing: which hard targets and which units a refinement round works on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage step 5: old units follow the reference from phi_{t-1} to phi_t. Pure."""
+"""Stage step 5: old units follow the reference from phi_{t-1} to phi_t."""
 
 from __future__ import annotations
 

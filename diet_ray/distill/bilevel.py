@@ -1,4 +1,4 @@
-"""The bi-level step (RaT-BPTT, Feng et al. 2023): how would the hard targets' loss change if the units changed? Pure.
+"""The bi-level step (RaT-BPTT, Feng et al. 2023): how would the hard targets' loss change if the units changed?
 
 A proxy is trained on the units from `theta_0`: `start` steps without a graph, then W steps of which each keeps the graph of its own
 gradient. The loss of the result on the hard targets is then walked back through the W steps, one after the other, to the units that they

@@ -1,4 +1,4 @@
-"""Stage step 2: how hard each row of the block is for the reference. Pure."""
+"""Stage step 2: how hard each row of the block is for the reference."""
 
 from __future__ import annotations
 

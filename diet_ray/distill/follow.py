@@ -1,4 +1,4 @@
-"""Follow mode: a log that grows is distilled block by block, day after day. No Ray here; who distils is handed in.
+"""Follow mode: a log that grows is distilled block by block, day after day. Who distils is handed in.
 
 The newest block is never distilled: candidates are judged on it. When the next one is there, it becomes the one that judges, and the
 stage of the block before it runs. The result is that of one run over the whole log, byte for byte.

@@ -1,4 +1,4 @@
-"""Stage step 6: the budget. How many fresh units a block gives, and which old ones leave for them. Pure."""
+"""Stage step 6: the budget. How many fresh units a block gives, and which old ones leave for them."""
 
 from __future__ import annotations
 

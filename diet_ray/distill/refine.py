@@ -1,4 +1,4 @@
-"""Stage step 7: rounds of the bi-level step on the memory, and the judgement whether they helped. No Ray here."""
+"""Stage step 7: rounds of the bi-level step on the memory, and the judgement whether they helped."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import torch
 from diet_ray.config import StreamConfig
 from diet_ray.distill.el2n import el2n, mean_probability
 from diet_ray.distill.select import Scored, Sketch, merge_as_they_come, sketch
-from diet_ray.logs.blocks import BlockManifest, Log, Rows, Shard, read_shard
+from diet_ray.logs.blocks import BlockManifest, Log, LogShard, Rows, read_shard
 from diet_ray.schema import Schema
 from diet_ray.settings import Settings
 from diet_ray.storage.tensors import load_tensors
@@ -72,7 +72,7 @@ class Scorer:
         """What selection needs to know of some rows."""
         return sketch(self.score(rows), self.job.config.select, keep=self.job.keep, seed=self.job.seed)
 
-    def sketch_shard(self, shard: Shard) -> Sketch:
+    def sketch_shard(self, shard: LogShard) -> Sketch:
         """The sketch of a shard, which is read for it. Raises CorruptArtefactError where its file is damaged."""
         job = self.job
         log = Log(job.log, job.log_schema, [job.block])

@@ -1,4 +1,4 @@
-"""Stage step 3: label-conditioned selection of the block's most telling rows, mergeable over shards. Pure.
+"""Stage step 3: label-conditioned selection of the block's most telling rows, mergeable over shards.
 
 Every (task, label) cell has a quota proportional to its size. A shard's `Sketch` keeps, per cell and stratum, the best rows by a key
 that depends on the row alone, so that merging sketches in any grouping gives what one pass over the whole block would give:

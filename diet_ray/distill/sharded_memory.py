@@ -1,4 +1,4 @@
-"""The synthetic memory M_t in N shards, as the stream works on it. No Ray here.
+"""The synthetic memory M_t in N shards, as the stream works on it.
 
 What is done to units is done where they live (`unit_shard.py`); here is what has to be decided over all shards. Only fresh units, the
 units of a round and one number per unit pass through a worker, never the whole memory.
@@ -75,7 +75,7 @@ class ShardedMemory:
     def align(self, previous: Path | None, checkpoint: Path, config: AlignConfig) -> None:
         """Step 5: bring M_{t-1} from the space of the checkpoint `previous` to that of phi_t; before the first stage there is no memory."""
         mapped = previous is not None and config.method != "reembed"
-        self.shards.call("follow", checkpoint, previous if mapped else None)
+        self.shards.call("serve", checkpoint, previous if mapped else None)
         if previous is None:
             return
         maps: Tensor | None = None

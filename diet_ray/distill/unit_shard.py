@@ -55,7 +55,7 @@ class UnitShard:
         """Take in more units."""
         self.hold(Units.concat([self.units, units]))
 
-    def follow(self, checkpoint: Path, previous: Path | None) -> None:
+    def serve(self, checkpoint: Path, previous: Path | None) -> None:
         """Serve the space of the checkpoint's phi from here on, and remember the old embeddings of the units where a map needs them."""
         self.phi = self._predictor(checkpoint)
         self.old = None if previous is None else self._predictor(previous).embed(self.units.ids)

@@ -25,7 +25,7 @@ REPEAT_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Figure:
+class Exported:
     """One exported figure."""
 
     name: str
@@ -38,29 +38,29 @@ class Figure:
     """Beside `run`, the name of the run folder."""
 
 
-FIGURES = [
-    Figure("diet_ray_blocks_committed", "gauge", "Blocks whose stage is committed."),
-    Figure(
+EXPORTED = [
+    Exported("diet_ray_blocks_committed", "gauge", "Blocks whose stage is committed."),
+    Exported(
         "diet_ray_blocks_waiting", "gauge", "Blocks that the log holds for distilling and no stage has taken in yet."
     ),
-    Figure("diet_ray_rows_seen", "gauge", "Rows of the committed blocks."),
-    Figure("diet_ray_rows_per_second", "gauge", "Rows per second over the stages that this driver committed."),
-    Figure("diet_ray_seconds_left", "gauge", "Seconds until no block waits, at that rate."),
-    Figure("diet_ray_memory_units", "gauge", "Units of the last committed memory."),
-    Figure("diet_ray_memory_bytes", "gauge", "Bytes of its shards, without the embedding table."),
-    Figure(
+    Exported("diet_ray_rows_seen", "gauge", "Rows of the committed blocks."),
+    Exported("diet_ray_rows_per_second", "gauge", "Rows per second over the stages that this driver committed."),
+    Exported("diet_ray_seconds_left", "gauge", "Seconds until no block waits, at that rate."),
+    Exported("diet_ray_memory_units", "gauge", "Units of the last committed memory."),
+    Exported("diet_ray_memory_bytes", "gauge", "Bytes of its shards, without the embedding table."),
+    Exported(
         "diet_ray_table_bytes",
         "gauge",
         "Bytes of the reference checkpoint beside it: the embedding table and the nets.",
     ),
-    Figure(
+    Exported(
         "diet_ray_reference_logloss", "gauge", "Loss of the last block's rows before the reference learned them, nats."
     ),
-    Figure("diet_ray_guard_gain", "gauge", "Guard loss before refinement less that after it, last stage, nats."),
-    Figure("diet_ray_commit_time_seconds", "gauge", "When the last stage was committed, seconds since the epoch."),
-    Figure("diet_ray_step_seconds", "gauge", "Wall time of a step when it was done last, seconds.", ("step",)),
-    Figure("diet_ray_stages_total", "counter", "Stages committed by this driver.", ("refinement",)),
-    Figure("diet_ray_rows_total", "counter", "Rows of the stages that this driver committed."),
+    Exported("diet_ray_guard_gain", "gauge", "Guard loss before refinement less that after it, last stage, nats."),
+    Exported("diet_ray_commit_time_seconds", "gauge", "When the last stage was committed, seconds since the epoch."),
+    Exported("diet_ray_step_seconds", "gauge", "Wall time of a step when it was done last, seconds.", ("step",)),
+    Exported("diet_ray_stages_total", "counter", "Stages committed by this driver.", ("refinement",)),
+    Exported("diet_ray_rows_total", "counter", "Rows of the stages that this driver committed."),
 ]
 """All of them. `refinement` is `kept`, `dropped` or `none`."""
 
@@ -72,7 +72,7 @@ class Telemetry:
         self.run = run
         self._metrics: dict[str, Any] = {}
         self._gauges: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
-        for metric in FIGURES:
+        for metric in EXPORTED:
             kind: Any = Gauge if metric.kind == "gauge" else Counter
             made = kind(metric.name, description=metric.help, tag_keys=("run", *metric.labels))
             made.set_default_tags({"run": run.resolve().name})

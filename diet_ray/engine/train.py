@@ -27,7 +27,7 @@ from diet_ray.engine.failures import describe, explain, restore
 from diet_ray.engine.owners import OwnedShards
 from diet_ray.errors import DietError, ResourceError
 from diet_ray.logs.block_rows import BlockRows
-from diet_ray.logs.blocks import Shard, open_log
+from diet_ray.logs.blocks import LogShard, open_log
 from diet_ray.memory.events import Events
 from diet_ray.memory.layout import RECORDS, events_file
 from diet_ray.memory.manifests import StageManifest
@@ -189,4 +189,4 @@ def _sketcher(job: str) -> Callable[[str], bytes]:
     parsed = ScoreJob.model_validate_json(job)
     cluster = parsed.config.cluster
     scorer = Scorer(parsed, device=device_of(cluster.gpus_per_scorer, cluster.precision))
-    return lambda shard: scorer.sketch_shard(Shard.model_validate_json(shard)).to_ipc()
+    return lambda shard: scorer.sketch_shard(LogShard.model_validate_json(shard)).to_ipc()

@@ -1,4 +1,4 @@
-"""What a memory is compared with: candidates trained on the full log, and on random rows of it. No Ray here."""
+"""What a memory is compared with: candidates trained on the full log, and on random rows of it."""
 
 from __future__ import annotations
 

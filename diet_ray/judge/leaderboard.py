@@ -1,4 +1,4 @@
-"""What a sweep found: the leaderboard, what failed beside it, and both as tables in files. No Ray here."""
+"""What a sweep found: the leaderboard, what failed beside it, and both as tables in files."""
 
 from __future__ import annotations
 
@@ -162,16 +162,16 @@ def write_tables(out: Path, board: Leaderboard) -> None:
     ]
     trials = [
         {
-            "candidate": one.candidate,
-            "arch": one.arch,
-            "seed": one.seed,
-            **{f"{task}_{metric}": one.metrics[task][metric] for task in board.tasks for metric in METRICS},
-            "train_seconds": one.train_seconds,
-            "train_wall_seconds": one.train_wall_seconds,
-            "parameters": one.parameters,
-            "spec": drawn(one.candidate),
+            "candidate": verdict.candidate,
+            "arch": verdict.arch,
+            "seed": verdict.seed,
+            **{f"{task}_{metric}": verdict.metrics[task][metric] for task in board.tasks for metric in METRICS},
+            "train_seconds": verdict.train_seconds,
+            "train_wall_seconds": verdict.train_wall_seconds,
+            "parameters": verdict.parameters,
+            "spec": drawn(verdict.candidate),
         }
-        for one in board.verdicts
+        for verdict in board.verdicts
     ]
     for name, rows in (("leaderboard", lines), ("verdicts", trials)):
         table = pa.Table.from_pylist(rows)

@@ -87,7 +87,7 @@ def _figures(verdicts: list[Verdict]) -> dict[str, float]:
     if not verdicts:
         return {}
     return {
-        f"{task}/{metric}": float(np.mean([one.metrics[task][metric] for one in verdicts]))
+        f"{task}/{metric}": float(np.mean([verdict.metrics[task][metric] for verdict in verdicts]))
         for task, metrics in verdicts[0].metrics.items()
         for metric in metrics
     }

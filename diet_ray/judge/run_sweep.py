@@ -98,7 +98,7 @@ def _leaderboard(
         if outcome is None:
             failed += [outcomes.failed[outcomes.identity(work)].model_copy(update={"candidate": work.name})]
         elif outcome.verdicts:
-            verdicts += [one.model_copy(update={"candidate": work.name}) for one in outcome.verdicts]
+            verdicts += [verdict.model_copy(update={"candidate": work.name}) for verdict in outcome.verdicts]
             if outcome.scores:
                 scores[work.name] = outcome.scores[-1].score
         else:

@@ -1,4 +1,4 @@
-"""What a sweep is asked for: candidates, some of them with search spaces, and how their values are drawn. No Ray here."""
+"""What a sweep is asked for: candidates, some of them with search spaces, and how their values are drawn."""
 
 from __future__ import annotations
 

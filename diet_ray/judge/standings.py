@@ -37,8 +37,8 @@ def rank(verdicts: list[Verdict]) -> list[Standing]:
     A task of which the judging rows have one label alone orders nobody. A candidate whose predictions are not finite comes last.
     """
     groups: dict[tuple[str, str], list[Verdict]] = {}
-    for one in verdicts:
-        groups.setdefault((one.candidate, one.trained_on), []).append(one)
+    for verdict in verdicts:
+        groups.setdefault((verdict.candidate, verdict.trained_on), []).append(verdict)
     lines = [_standing(group) for group in groups.values()]
     return sorted(lines, key=_place)
 

@@ -83,7 +83,7 @@ def planned_works(config: SweepConfig, seeds: int) -> list[Work]:
     """All of a sweep's work that is known before it runs, in order: one trial per candidate and seed."""
     # A guided trial trains all seeds side by side, so that a candidate is given up as a whole.
     together = [list(range(seeds))] if config.search.guided else [[seed] for seed in range(seeds)]
-    drawn = [spec for one in config.candidates for spec in one.drawn(config.search.seed)]
+    drawn = [spec for candidate in config.candidates for spec in candidate.drawn(config.search.seed)]
     return [Work(spec=spec, seeds=part) for spec in drawn for part in together]
 
 

@@ -1,4 +1,4 @@
-"""Telling trackers of experiments what a sweep finds: TensorBoard, MLflow and Weights & Biases. No Ray here.
+"""Telling trackers of experiments what a sweep finds: TensorBoard, MLflow and Weights & Biases.
 
 A tracker is a mirror, never the record: where one fails while a sweep runs it is left alone from then on, the sweep goes on, and its result
 says so. One that cannot be reached at the beginning is an error, because then there is still somebody there to read it.

@@ -1,4 +1,4 @@
-"""What one trial of a sweep does: students of a candidate are trained, scored on held-out rows on the way, and judged. No Ray here."""
+"""What one trial of a sweep does: students of a candidate are trained, scored on held-out rows on the way, and judged."""
 
 from __future__ import annotations
 

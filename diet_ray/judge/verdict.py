@@ -1,4 +1,4 @@
-"""Judging a candidate: train it for the horizon on a set of examples, measure it on real rows. No Ray here."""
+"""Judging a candidate: train it for the horizon on a set of examples, measure it on real rows."""
 
 from __future__ import annotations
 

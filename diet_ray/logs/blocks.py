@@ -43,7 +43,7 @@ Name = Annotated[str, Key(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=12
 """Name of a file or folder: one step down and no way out, whatever a manifest says."""
 
 
-class Shard(Settings):
+class LogShard(Settings):
     """One Parquet file of a block: the unit of scheduling, retry and quarantine."""
 
     path: Name
@@ -77,7 +77,7 @@ class BlockManifest(Settings):
     """Rows with label 1, per task."""
     quarantined: int = Key(default=0, ge=0)
     """Rows left out because they broke a rule, with a time from the block's first row up to the next block's."""
-    shards: list[Shard] = Key(min_length=1)
+    shards: list[LogShard] = Key(min_length=1)
     """The files, in time order."""
 
 
@@ -128,7 +128,7 @@ class Log:
     schema: Schema
     blocks: list[BlockManifest]
 
-    def shard_path(self, block: BlockManifest, shard: Shard) -> Path:
+    def shard_path(self, block: BlockManifest, shard: LogShard) -> Path:
         """Where a shard's file lies."""
         return self.path / "blocks" / block.name / shard.path
 
@@ -185,11 +185,11 @@ def contradictions(names: list[str], blocks: Sequence[BlockManifest | None]) -> 
         before = block
 
 
-def write_shard(path: Path, rows: Rows) -> Shard:
+def write_shard(path: Path, rows: Rows) -> LogShard:
     """Write rows as one Parquet shard and return its manifest entry. The same rows give the same bytes."""
     table = pa.table({name: column_of(getattr(rows, name).astype(kind, copy=False)) for name, kind in DTYPES.items()})
     pq.write_table(table, path, compression="zstd")
-    return Shard(
+    return LogShard(
         path=path.name,
         rows=len(rows),
         bytes=path.stat().st_size,
@@ -198,7 +198,7 @@ def write_shard(path: Path, rows: Rows) -> Shard:
     )
 
 
-def read_shard(path: Path, shard: Shard, schema: Schema) -> Rows:
+def read_shard(path: Path, shard: LogShard, schema: Schema) -> Rows:
     """Read a shard, once, and check what was read against its manifest entry.
 
     Raises:

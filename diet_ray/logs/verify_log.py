@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from diet_ray.logs.blocks import BlockManifest, LogManifest, Rows, Shard, contradictions, row_bytes, shard_columns
+from diet_ray.logs.blocks import BlockManifest, LogManifest, LogShard, Rows, contradictions, row_bytes, shard_columns
 from diet_ray.logs.ingestion.encode import Edges
 from diet_ray.logs.ingestion.vocabulary import VOCABULARY, read_vocabulary
 from diet_ray.logs.verify_quarantine import check_quarantine
@@ -69,7 +69,7 @@ def read_blocks(path: Path, manifest: LogManifest, faults: Faults) -> list[Block
     return blocks
 
 
-def read_rows(path: Path, shard: Shard, schema: Schema, faults: Faults) -> Rows | None:
+def read_rows(path: Path, shard: LogShard, schema: Schema, faults: Faults) -> Rows | None:
     """The rows of a shard; None where its file is not the one that the manifest names, or its columns are not the schema's."""
     wanted = shard_columns(schema)
     try:
@@ -115,7 +115,7 @@ def _check_block(folder: Path, block: BlockManifest, schema: Schema, faults: Fau
     return seen.ids
 
 
-def _check_rows(path: Path, rows: Rows, shard: Shard, block: BlockManifest, seen: _Seen, faults: Faults) -> None:
+def _check_rows(path: Path, rows: Rows, shard: LogShard, block: BlockManifest, seen: _Seen, faults: Faults) -> None:
     bad = np.asarray(((rows.ids < 0) | (rows.ids >= block.n_ids)).any(axis=1))
     if bad.any():
         faults.add(path, f"{few(rows.row_id, bad, 'rows')}: outside [0, {block.n_ids})", part="column 'ids'")

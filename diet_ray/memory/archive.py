@@ -1,4 +1,4 @@
-"""A durable copy of a run's committed stages in an object store, laid out as the run folder is. No Ray here.
+"""A durable copy of a run's committed stages in an object store, laid out as the run folder is.
 
     URI/run.json                       sent first
     URI/lock.json                      which driver works with the archive just now (`diet_ray.storage.remote_lock`)
@@ -37,7 +37,7 @@ from diet_ray.memory.run_folder import StageDraft, committed_stages, open_run
 from diet_ray.settings import parse_json, write_whole
 from diet_ray.storage.entries import OTHER_CONTENT, FileEntry, size_problem
 from diet_ray.storage.hashes import sha256
-from diet_ray.storage.lock import Owner, locked
+from diet_ray.storage.lock import LockOwner, locked
 from diet_ray.storage.remote import Interrupted, Remote
 from diet_ray.storage.remote_lock import archive_locked, check_held
 
@@ -55,7 +55,7 @@ class Archive:
 
     def __init__(self, uri: str) -> None:
         self.remote = Remote(uri)
-        self._owner: Owner | None = None
+        self._owner: LockOwner | None = None
 
     @contextmanager
     def locked(self) -> Iterator[None]:

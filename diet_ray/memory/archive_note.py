@@ -1,4 +1,4 @@
-"""`RUN/archive.json`: what a run folder says of its archive, so that its status needs no network. No Ray, no pyarrow here."""
+"""`RUN/archive.json`: what a run folder says of its archive, so that its status needs no network."""
 
 from __future__ import annotations
 

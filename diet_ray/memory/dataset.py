@@ -1,4 +1,4 @@
-"""A committed memory as a plain torch dataset: what a student needs, and no Ray."""
+"""A committed memory as a plain torch dataset: what a student needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A memory in an archive, brought into a cache folder that is laid out as a run folder is. No Ray here.
+"""A memory in an archive, brought into a cache folder that is laid out as a run folder is.
 
 Of a run only what is asked for comes, each file under another name until its checksum is the one in the stage's manifest. What lies in
 the cache already is believed by its checksum too, so that it may be removed, or damaged, at any time.

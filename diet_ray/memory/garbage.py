@@ -1,4 +1,4 @@
-"""What an interrupted run leaves in its folder, or in its archive, and nothing will ever read. No Ray here.
+"""What an interrupted run leaves in its folder, or in its archive, and nothing will ever read.
 
 A committed stage is never touched, whatever lies in it, and neither is anything that diet_ray does not know how to make: a run folder
 is also where people keep their notes. In an archive everything that no manifest names can go, but only below `stages/`.

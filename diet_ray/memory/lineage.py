@@ -1,4 +1,4 @@
-"""A memory together with the stages that it came from, as far back as they lie beside it. No Ray here."""
+"""A memory together with the stages that it came from, as far back as they lie beside it."""
 
 from __future__ import annotations
 

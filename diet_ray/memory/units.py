@@ -1,4 +1,4 @@
-"""Units: the synthetic examples of the memory, column-wise. Pure."""
+"""Units: the synthetic examples of the memory, column-wise."""
 
 from __future__ import annotations
 

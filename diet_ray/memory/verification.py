@@ -1,4 +1,4 @@
-"""Look at all of a run, of its archive or of a log and say what is wrong with it. No Ray here.
+"""Look at all of a run, of its archive or of a log and say what is wrong with it.
 
 Loading stops at the first file that is not the one that was committed; verifying goes on and names every fault, also those that a
 matching checksum hides.

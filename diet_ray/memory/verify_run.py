@@ -116,9 +116,9 @@ def _check_lineage(
         faults.add(path, "has another log_schema than the stage before")
 
 
-def _differing(one: StreamConfig, other: StreamConfig) -> list[str]:
+def _differing(stream_config: StreamConfig, other: StreamConfig) -> list[str]:
     """Keys in which two configs of one run must not differ and do."""
-    left, right = one.model_dump(mode="json"), other.model_dump(mode="json")
+    left, right = stream_config.model_dump(mode="json"), other.model_dump(mode="json")
     return [key for key in left if key not in ("log", "cluster") and left[key] != right[key]]
 
 

@@ -1,4 +1,4 @@
-"""A memory for others: Parquet, safetensors, a card and a manifest, for which nobody needs diet_ray. No Ray here.
+"""A memory for others: Parquet, safetensors, a card and a manifest, for which nobody needs diet_ray.
 
     OUT/units-00000.parquet       the units (columns: `ExportManifest.columns`)
     OUT/embeddings.safetensors    `table [n_ids, d]` float32, by which real rows are embedded; not where ids are left out

@@ -1,4 +1,4 @@
-"""What is in a memory: its composition, how far refinement and the reference's drift moved it, its most influential units. No Ray.
+"""What is in a memory: its composition, how far refinement and the reference's drift moved it, its most influential units.
 
 Everything is a pure function of a committed stage and the one before it.
 """

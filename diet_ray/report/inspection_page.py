@@ -217,5 +217,5 @@ def plot_fields(found: Inspection) -> Figure:
     return figure
 
 
-def _middle(one: Spread) -> list[str]:
-    return [formatted(value, ".3f") for value in (one.mean, one.q05, one.median, one.q95)]
+def _middle(spread: Spread) -> list[str]:
+    return [formatted(value, ".3f") for value in (spread.mean, spread.q05, spread.median, spread.q95)]

@@ -1,4 +1,4 @@
-"""The page of plots: one HTML file that needs nothing else, and its pictures as PNG beside it. No Ray, no torch here."""
+"""The page of plots: one HTML file that needs nothing else, and its pictures as PNG beside it."""
 
 from __future__ import annotations
 

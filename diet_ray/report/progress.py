@@ -1,4 +1,4 @@
-"""What a person sees while diet_ray works. No Ray, no torch here.
+"""What a person sees while diet_ray works.
 
 A run is followed by its events file alone (`diet_ray.memory.events`), so that the display cannot disturb it and works wherever the file is
 seen. What is known of a run, `StreamState`, is a pure function of its events; a `Display` only shows lines.

@@ -1,4 +1,4 @@
-"""How far a run is: what its manifests and its events say, at once. No Ray, no torch here."""
+"""How far a run is: what its manifests and its events say, at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run in figures: what its committed stages and its events say, for a table and for `summary.json`. No Ray, no torch here."""
+"""A run in figures: what its committed stages and its events say, for a table and for `summary.json`."""
 
 from __future__ import annotations
 

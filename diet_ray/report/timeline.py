@@ -1,4 +1,4 @@
-"""Where the time of a run goes: each step of each stage along its own clock, as a picture and a page. No Ray, no torch here."""
+"""Where the time of a run goes: each step of each stage along its own clock, as a picture and a page."""
 
 from __future__ import annotations
 

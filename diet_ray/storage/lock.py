@@ -1,4 +1,4 @@
-"""One driver at a time in a run folder: `RUN/lock.json` says who, and its time of change that they live. No Ray here.
+"""One driver at a time in a run folder: `RUN/lock.json` says who, and its time of change that they live.
 
 A lock is stale when its owner is surely gone: on this machine, when no process of that number and start time is left; elsewhere, or where
 the lock cannot be read, when nobody has touched it for `STALE_SECONDS`. Only then may another process take it over. Two that want the
@@ -37,7 +37,7 @@ PATIENCE_SECONDS = 2.0
 """How long another process may take to take over a stale lock or to release its own."""
 
 
-class Owner(Settings):
+class LockOwner(Settings):
     """Who holds a lock."""
 
     host: str
@@ -55,12 +55,12 @@ class Owner(Settings):
 
 
 @dataclass(frozen=True)
-class Held:
+class LockState:
     """A lock as it was found."""
 
     where: str
     """The file or object."""
-    owner: Owner | None
+    owner: LockOwner | None
     """None where the lock cannot be read: its owner may be writing it at this moment, or have died over it."""
     token: str
     """The owner's, or a hash of what cannot be read."""
@@ -119,13 +119,13 @@ def beating(beat: Callable[[], bool]) -> AbstractContextManager[None]:
     return repeating(HEARTBEAT_SECONDS, beat, "lock")
 
 
-def live_lock(run: Path) -> Held | None:
+def live_lock(run: Path) -> LockState | None:
     """The lock of a run folder, if somebody holds it."""
     held = _read(run)
     return held if held and not held.stale else None
 
 
-def refusal(held: Held) -> LockedError:
+def refusal(held: LockState) -> LockedError:
     """What to say where a lock is held."""
     return LockedError(
         f"{held.where.rpartition('/')[0]}: in use by {held}; wait until it ends. If you are sure that it is gone, "
@@ -140,9 +140,9 @@ def taken_away(place: str) -> LockedError:
     )
 
 
-def this_process() -> Owner:
+def this_process() -> LockOwner:
     """The record of this process, with a new token."""
-    return Owner(
+    return LockOwner(
         host=socket.gethostname(),
         machine=_machine(),
         pid=os.getpid(),
@@ -152,17 +152,17 @@ def this_process() -> Owner:
     )
 
 
-def found(content: bytes, where: str, touched: float, now: Callable[[], float]) -> Held:
+def found(content: bytes, where: str, touched: float, now: Callable[[], float]) -> LockState:
     """The lock whose file or object `where` holds `content`."""
     try:
-        owner = Owner.model_validate_json(content)
+        owner = LockOwner.model_validate_json(content)
     except ValidationError:
         owner = None
     token = owner.token if owner else hashlib.sha256(content).hexdigest()[:16]
-    return Held(where, owner, token, touched, now)
+    return LockState(where, owner, token, touched, now)
 
 
-def _take(run: Path) -> Owner:
+def _take(run: Path) -> LockOwner:
     me = this_process()
     path, until = run / "lock.json", time.monotonic() + PATIENCE_SECONDS
     try:
@@ -186,7 +186,7 @@ def _take(run: Path) -> Owner:
         raise ConfigError(f"{run}: cannot be written to ({error.strerror}); choose another folder") from error
 
 
-def _take_over(run: Path, held: Held, me: Owner) -> bool:
+def _take_over(run: Path, held: LockState, me: LockOwner) -> bool:
     """Replace a stale lock by ours; False where another process is faster."""
     with _claimed(run, held.token) as mine:
         again = _read(run) if mine else None
@@ -198,7 +198,7 @@ def _take_over(run: Path, held: Held, me: Owner) -> bool:
         return True
 
 
-def _release(run: Path, me: Owner) -> bool:
+def _release(run: Path, me: LockOwner) -> bool:
     """Remove our lock; False where it is not ours any more."""
     with suppress(OSError), _claimed(run, me.token) as mine:
         held = _read(run) if mine else None
@@ -230,7 +230,7 @@ def _touch(run: Path, token: str) -> bool:
     return True
 
 
-def _create(path: Path, me: Owner | None) -> bool:
+def _create(path: Path, me: LockOwner | None) -> bool:
     """Make a file that says who we are, or is empty; False where there is one."""
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
@@ -247,7 +247,7 @@ def _create(path: Path, me: Owner | None) -> bool:
     return True
 
 
-def _read(run: Path) -> Held | None:
+def _read(run: Path) -> LockState | None:
     path = run / "lock.json"
     try:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Files below a URI that `pyarrow.fs` understands, such as s3://bucket/prefix: what the archive asks of an object store. No Ray here.
+"""Files below a URI that `pyarrow.fs` understands, such as s3://bucket/prefix: what the archive asks of an object store.
 
 An object appears whole when its upload is closed, but an upload that an exception ends is closed too, with what was sent so far. So
 whatever decides something goes through `put`, under another name first.

@@ -1,4 +1,4 @@
-"""One driver at a time at an archive: `lock.json` there says who, as in a run folder (`diet_ray.storage.lock`). No Ray here.
+"""One driver at a time at an archive: `lock.json` there says who, as in a run folder (`diet_ray.storage.lock`).
 
 An object store, as pyarrow reaches it, has no write that fails where something is there. So a taker looks, writes, waits
 `SETTLE_SECONDS` and reads back: of several that find no lock, the one that wrote last has it and the others are refused. What is left is a
@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 
 from diet_ray.errors import UnreachableError
-from diet_ray.storage.lock import Held, Owner, beating, found, refusal, taken_away, this_process
+from diet_ray.storage.lock import LockOwner, LockState, beating, found, refusal, taken_away, this_process
 from diet_ray.storage.remote import Remote
 
 SETTLE_SECONDS = 2.0
@@ -26,7 +26,7 @@ NAME = "lock.json"
 
 
 @contextmanager
-def archive_locked(remote: Remote) -> Iterator[Owner]:
+def archive_locked(remote: Remote) -> Iterator[LockOwner]:
     """Hold the lock of an archive for the length of the body; yields who holds it.
 
     Raises:
@@ -43,20 +43,20 @@ def archive_locked(remote: Remote) -> Iterator[Owner]:
         raise taken_away(remote.uri)
 
 
-def check_held(remote: Remote, me: Owner) -> None:
+def check_held(remote: Remote, me: LockOwner) -> None:
     """Raise LockedError where the lock is not that owner's any more."""
     held = _read(remote)
     if held is None or held.token != me.token:
         raise taken_away(remote.uri)
 
 
-def live_archive_lock(remote: Remote) -> Held | None:
+def live_archive_lock(remote: Remote) -> LockState | None:
     """The lock of an archive, if somebody holds it."""
     held = _read(remote)
     return held if held and not held.stale else None
 
 
-def _take(remote: Remote) -> Owner:
+def _take(remote: Remote) -> LockOwner:
     me = this_process()
     held = live_archive_lock(remote)
     if held is not None:
@@ -71,7 +71,7 @@ def _take(remote: Remote) -> Owner:
     return me
 
 
-def _release(remote: Remote, me: Owner) -> bool:
+def _release(remote: Remote, me: LockOwner) -> bool:
     """Remove our lock; False where it is not ours any more."""
     with suppress(UnreachableError):  # away: the lock grows stale by itself
         held = _read(remote)
@@ -81,7 +81,7 @@ def _release(remote: Remote, me: Owner) -> bool:
     return True
 
 
-def _touch(remote: Remote, me: Owner) -> bool:
+def _touch(remote: Remote, me: LockOwner) -> bool:
     """Give a sign of life; False where the lock is not ours any more."""
     with suppress(UnreachableError):  # the store may be away for a while
         held = _read(remote)
@@ -91,11 +91,11 @@ def _touch(remote: Remote, me: Owner) -> bool:
     return True
 
 
-def _write(remote: Remote, me: Owner) -> None:
+def _write(remote: Remote, me: LockOwner) -> None:
     remote.put(NAME, (me.model_dump_json(indent=2) + "\n").encode(), draft=f".lock.{me.token}.tmp")
 
 
-def _read(remote: Remote) -> Held | None:
+def _read(remote: Remote) -> LockState | None:
     content = remote.read(NAME)
     touched = remote.modified(NAME)
     if content is None or touched is None:

@@ -1,4 +1,4 @@
-"""Stage step 1: the reference model phi_t, trained continually, one pass per block. No Ray here.
+"""Stage step 1: the reference model phi_t, trained continually, one pass per block.
 
 The same pass trains a candidate on the full log with embeddings of its own (`diet_ray.judge.baselines`), so that both see the log alike.
 """

@@ -1,4 +1,4 @@
-"""How every student learns from a set of examples: a fixed number of Adam steps on one flat parameter vector. Pure.
+"""How every student learns from a set of examples: a fixed number of Adam steps on one flat parameter vector.
 
 The same functions train the students that are judged, the proxies that refinement unrolls and the baselines, so the horizon for
 which a memory is refined is the one that its students run.

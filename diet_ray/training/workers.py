@@ -1,4 +1,4 @@
-"""The workers of one run, as the algorithm sees them: alone, or a torch.distributed group. No Ray here."""
+"""The workers of one run, as the algorithm sees them: alone, or a torch.distributed group."""
 
 from __future__ import annotations
 

@@ -36,8 +36,8 @@ def test_the_results_are_what_is_claimed() -> None:
     for result, cost in published_logs.figures().values():
         assert result.seeds >= 3
         assert len(result.candidates) >= 20
-        names = {one.name for one in result.sets}
+        names = {result_set.name for result_set in result.sets}
         assert {"full log, other seeds", "full/hard/shared", "full/hard/shared+adapter"} <= names
-        sized = {one.name: one.units for one in result.sets if one.ratio == result.ratio}
+        sized = {result_set.name: result_set.units for result_set in result.sets if result_set.ratio == result.ratio}
         assert set(sized.values()) == {sized["memory/drawn/shared"]}
-        assert {one.candidate for one in cost.candidates} == {spec.name for spec in result.candidates}
+        assert {candidate.candidate for candidate in cost.candidates} == {spec.name for spec in result.candidates}

@@ -41,7 +41,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunSu
     """Distil a log whose rows were changed, with parts of the config replaced; the run is sound, and summed up."""
 
     def run(change: Change = lambda rows, block: rows, **parts: Any) -> RunSummary:
-        monkeypatch.setattr("synthetic.rows", lambda n, **of: change(good_rows(n, **of), of["block"]))
+        monkeypatch.setattr("tests.support.synthetic.rows", lambda n, **of: change(good_rows(n, **of), of["block"]))
         log = write_log(tmp_path / "log", blocks=3, n=200)
         stream = {**STREAM, **{part: {**STREAM.get(part, {}), **keys} for part, keys in parts.items()}}
         folder = local_run(tmp_path / "run", StreamConfig.model_validate({**stream, "log": log}))

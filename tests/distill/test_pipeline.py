@@ -93,7 +93,7 @@ class Stop(Exception):
 
 
 @pytest.mark.parametrize(
-    "step", ["train_reference", "choose", "last_checkpoint", "convert", "refine", "save_tensors", "file_entry"]
+    "step", ["train_pass", "choose", "last_checkpoint", "convert", "refine", "save_tensors", "file_entry"]
 )
 @pytest.mark.parametrize("stage", [1, 2])
 def test_an_interrupted_run_resumes_to_the_same_bytes(

@@ -314,7 +314,7 @@ def test_asha_gives_up_the_weak_and_a_restored_sweep_is_the_same(
 ) -> None:
     config = searched(7, scheduler="asha")
     board = sweep(run, config, out=tmp_path / "sweep", seeds=2)
-    ended = {one.candidate for one in board.standings}
+    ended = {standing.candidate for standing in board.standings}
     assert len(ended) + len(board.stopped) == 8
     assert "net.000" in ended  # nothing to measure the first by
     assert board.stopped

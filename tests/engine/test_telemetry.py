@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.common.private_ray import environment
 from diet_ray.engine import telemetry
-from diet_ray.engine.telemetry import FIGURES, Telemetry
+from diet_ray.engine.telemetry import EXPORTED, Telemetry
 from diet_ray.memory.events import read_events
 from diet_ray.report.progress import StreamState
 
@@ -83,7 +83,7 @@ def test_figures_are_those_of_the_manifests_and_events(finished: Path, monkeypat
     said.hear(events[-1:], state)
     said.repeat()
     made = Instrument.made
-    assert set(made) == {metric.name for metric in FIGURES}
+    assert set(made) == {metric.name for metric in EXPORTED}
     assert all(one.defaults == {"run": finished.name} for one in made.values())
     last = json.loads((finished / "stages" / "0002" / "manifest.json").read_text())
     kept = {True: "kept", False: "dropped"}
@@ -115,8 +115,8 @@ def test_the_dashboard_names_all_figures_and_no_others() -> None:
     queries = [target["expr"] for panel in panels(dashboard) for target in panel["targets"]]
     queries += [variable["query"] for variable in dashboard["templating"]["list"] if variable["type"] == "query"]
     named = {name for query in queries for name in re.findall(r"\bray_\w+", query)}
-    assert named == {f"ray_{metric.name}" for metric in FIGURES}
-    labels = {label for metric in FIGURES for label in ("run", *metric.labels)}
+    assert named == {f"ray_{metric.name}" for metric in EXPORTED}
+    labels = {label for metric in EXPORTED for label in ("run", *metric.labels)}
     used = {
         label for query in queries for label in re.findall(r"\bby \((\w+)\)|(\w+)=~", query) for label in label if label
     }
@@ -154,7 +154,7 @@ def test_a_scrape_of_a_private_ray_sees_every_figure(finished: Path, tmp_path: P
         json.dumps({**event, "time": event["time"] + 1e6}) + "\n" for event in events
     )  # after the driver's begin
     (run / "events.jsonl").write_text(late)
-    names = [f"ray_{metric.name}" for metric in FIGURES]
+    names = [f"ray_{metric.name}" for metric in EXPORTED]
     try:
         done = subprocess.run(
             [sys.executable, "-c", DRIVER, str(run), ",".join(names)],

@@ -21,7 +21,7 @@ class Results(list[Any]):
 
     def __init__(self, results: list[Any]) -> None:
         super().__init__(results)
-        self.errors = [one.error for one in results if one.error]
+        self.errors = [result.error for result in results if result.error]
 
 
 class Heard(tune.Callback):

@@ -81,7 +81,7 @@ def test_what_is_drawn_twice_is_tried_once() -> None:
 def test_a_plain_pool_is_a_sweep() -> None:
     pool = default_pool()
     config = SweepConfig.of(pool)
-    (drawn,) = zip(*(one.drawn(0) for one in config.candidates), strict=True)
+    (drawn,) = zip(*(candidate.drawn(0) for candidate in config.candidates), strict=True)
     assert [CandidateSpec.model_validate(one) for one in drawn] == pool.candidates
     assert not config.search.guided
 

@@ -56,10 +56,10 @@ def test_pauses_and_neighbours_change_nothing(log: Path, finished: Path) -> None
     reports = list(run_trial(DROPOUT, [0, 5], task(memory, log, [2, 4, 10], held=True), CPU))
     assert [(report.step, len(report.verdicts)) for report in reports] == [(2, 0), (4, 0), (10, 2)]
     times = {"train_seconds", "train_wall_seconds"}
-    assert [one.model_dump(exclude=times) for one in reports[-1].verdicts] == [
+    assert [verdict.model_dump(exclude=times) for verdict in reports[-1].verdicts] == [
         one.model_dump(exclude=times) for one in expected
     ]
-    assert all(one.train_seconds > 0 for one in reports[-1].verdicts)
+    assert all(verdict.train_seconds > 0 for verdict in reports[-1].verdicts)
     assert all(0 < report.score < 1 for report in reports)
     (plain,) = run_trial(DROPOUT, [5], whole, CPU)
     assert np.isnan(plain.score)

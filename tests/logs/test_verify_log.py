@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from diet_ray.cli import app
-from diet_ray.logs.blocks import BlockManifest, LogManifest, Rows, Shard, read_shard, write_shard
+from diet_ray.logs.blocks import BlockManifest, LogManifest, LogShard, Rows, read_shard, write_shard
 from diet_ray.logs.ingestion.quarantine import FILE, QUARANTINE
 from diet_ray.logs.ingestion.vocabulary import VOCABULARY
 from diet_ray.memory.verification import verify
@@ -361,7 +361,7 @@ def test_all_faults_are_found_not_only_the_first(log: Path) -> None:
 def test_no_name_leads_out_of_the_log(log: Path, name: str) -> None:
     shard = json.loads((log / MANIFEST).read_text())["shards"][0]
     for kind, content in (
-        (Shard, {**shard, "path": name}),
+        (LogShard, {**shard, "path": name}),
         (BlockManifest, {**json.loads((log / MANIFEST).read_text()), "name": name}),
         (LogManifest, {**json.loads((log / "log.json").read_text()), "blocks": [name]}),
     ):

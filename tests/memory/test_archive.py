@@ -502,7 +502,7 @@ def test_of_several_that_race_one_wins(bucket: str, monkeypatch: pytest.MonkeyPa
     losses: list[str] = []
     write_lock = archive_lock._write
 
-    def together(remote: Remote, me: lock.Owner) -> None:
+    def together(remote: Remote, me: lock.LockOwner) -> None:
         looked.wait()  # all have looked and found no lock
         write_lock(remote, me)
         written.wait()  # and all have written before anybody reads back

@@ -48,9 +48,11 @@ def cached(cache: Path) -> dict[str, set[str]]:
     return {stage.name: {path.name for path in stage.iterdir()} for stage in (folder / "stages").iterdir()}
 
 
-def same(one: Memory, other: Memory) -> bool:
+def same(memory: Memory, other: Memory) -> bool:
     columns = ("x", "logit", "weight", "table")
-    return one.stage == other.stage and all(torch.equal(getattr(one, name), getattr(other, name)) for name in columns)
+    return memory.stage == other.stage and all(
+        torch.equal(getattr(memory, name), getattr(other, name)) for name in columns
+    )
 
 
 def test_a_path_stands_for_itself(finished: Path, cache: Path) -> None:
@@ -171,7 +173,7 @@ def test_an_archive_without_a_complete_stage_is_refused(archive: str, cache: Pat
     [
         ("altered", "not the file that the manifest names: its sha256 differs"),
         ("truncated", "bytes, the manifest says"),
-        ("missing", "missing; restore it from a copy"),
+        ("missing", "missing, though the manifest names it; restore it from a copy"),
     ],
 )
 def test_a_damaged_file_is_named_and_does_not_stay(archive: str, cache: Path, damage: str, said: str) -> None:

@@ -147,11 +147,12 @@ def test_follow_shows_new_events_only(tmp_path: Path) -> None:
     assert heard.statuses[-1] == "block mon (1/3): starting"
 
 
-def test_follow_goes_on_after_the_committed_stages_and_survives_an_error(tmp_path: Path) -> None:
-    (tmp_path / "stages" / "0000").mkdir(parents=True)
-    (tmp_path / "stages" / "0000" / "manifest.json").write_text(
-        '{"units": 9, "memory": [{"bytes": 700}, {"bytes": 800}]}'
-    )
+def test_it_goes_on_after_the_committed_stages_and_survives_an_error(finished: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "stages" / "0000" / "manifest.json"
+    manifest.parent.mkdir(parents=True)
+    stage = json.loads((finished / "stages" / "0000" / "manifest.json").read_text())
+    stage["units"], stage["memory"][0]["bytes"], stage["memory"][1]["bytes"] = 9, 700, 800
+    manifest.write_text(json.dumps(stage))
     heard = Heard()
     with pytest.raises(RuntimeError, match="body"), show_progress(tmp_path, BLOCKS, heard):
         raise RuntimeError("body")

@@ -174,11 +174,11 @@ def test_what_is_no_run_is_refused(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(CorruptArtefactError, match=r"run\.json: missing; point at the folder"):
         run_status(tmp_path)
     (tmp_path / "run.json").write_text("{")
-    with pytest.raises(CorruptArtefactError, match=r"run\.json: not a valid RunPart"):
+    with pytest.raises(CorruptArtefactError, match=r"run\.json: not a valid RunFacts"):
         run_status(tmp_path)
     shutil.copytree(finished, tmp_path / "run")
     (tmp_path / "run" / "stages" / "0001" / "manifest.json").write_text('{"rows_seen": 600}')
-    with pytest.raises(CorruptArtefactError, match=r"0001/manifest\.json: not a valid StagePart"):
+    with pytest.raises(CorruptArtefactError, match=r"0001/manifest\.json: not a valid StageFacts"):
         run_status(tmp_path / "run")
     result = CliRunner().invoke(app, ["status", str(finished / "stages")])
     assert result.exit_code == 2

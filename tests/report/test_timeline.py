@@ -52,7 +52,7 @@ def test_attempts_are_told_apart_and_each_has_its_own_clock() -> None:
         Attempt(0, "mon", [("reference", 0.0, 1.5), ("refine", 2.0, 4.0)], committed=True),
         Attempt(1, "tue", [("reference", 1.0, 0.0)], committed=False),
     ]
-    assert [one.seconds for one in attempts(EVENTS)] == [7.0, 6.0, 1.0]
+    assert [attempt.seconds for attempt in attempts(EVENTS)] == [7.0, 6.0, 1.0]
     assert attempts([at(0, "step", stage=3, step="reference", seconds=1.0)]) == []
 
 

@@ -13,7 +13,7 @@ from diet_ray.judge.fidelity.config import FULL, MEMORIES, Method
 from diet_ray.judge.fidelity.measures import (
     Bootstrap,
     Noise,
-    Table,
+    Results,
     bootstrap,
     difference,
     pooled_pearson,
@@ -60,7 +60,7 @@ def assemble(bench: Bench) -> FidelityResult:
                 name=name,
                 method=method,
                 ratio=sets[0].ratio,
-                units=min(_units(bench, one) for one in sets),
+                units=min(_units(bench, result_set) for result_set in sets),
                 fidelity={
                     task: {group: found.intervals() for group, found in groups.items()}
                     for task, groups in measured[name].items()
@@ -111,7 +111,7 @@ def costs(bench: Bench, memory_set: Method) -> CostResult:
         )
         for spec in bench.pool
     ]
-    saved = float(np.mean([one.full_cpu - one.memory_cpu for one in candidates]))
+    saved = float(np.mean([candidate.full_cpu - candidate.memory_cpu for candidate in candidates]))
     blocks = bench.log.blocks[: bench.blocks]
     return CostResult(
         machine=f"{os.cpu_count()} cores, {platform.machine()}",
@@ -130,27 +130,29 @@ def costs(bench: Bench, memory_set: Method) -> CostResult:
 
 def _distillation(bench: Bench, rows: str, saved: float) -> Distillation:
     method = next(method for method in bench.config.methods if method.rows == rows)
-    runs = [bench.run_folder(bench.distillation(one)) for one in bench.sets(method)]
+    runs = [bench.run_folder(bench.distillation(result_set)) for result_set in bench.sets(method)]
     summaries = [summarise(run) for run in runs]
-    seconds = float(np.mean([one.seconds for one in summaries]))
+    seconds = float(np.mean([summary.seconds for summary in summaries]))
     return Distillation(
         set=rows,
         reference_seconds=round(
-            float(np.mean([sum(stage.steps["reference"] for stage in one.stages) for one in summaries])), 2
+            float(np.mean([sum(stage.steps["reference"] for stage in summary.stages) for summary in summaries])), 2
         ),
         seconds=round(seconds, 2),
-        units=round(float(np.mean([one.units for one in summaries]))),
-        bytes=round(float(np.mean([one.memory_bytes for one in summaries]))),
+        units=round(float(np.mean([summary.units for summary in summaries]))),
+        bytes=round(float(np.mean([summary.memory_bytes for summary in summaries]))),
         pays_after=float(np.ceil(seconds / saved)) if saved > 0 else float("nan"),
     )
 
 
-def _verdicts(bench: Bench, one: TrainingSet, spec: CandidateSpec) -> list[Verdict]:
-    return [read_verdict(bench, Training(set=one, candidate=spec, student=n)) for n in bench.students(one)]
+def _verdicts(bench: Bench, training_set: TrainingSet, spec: CandidateSpec) -> list[Verdict]:
+    return [
+        read_verdict(bench, Training(set=training_set, candidate=spec, student=n)) for n in bench.students(training_set)
+    ]
 
 
 def _values(bench: Bench, sets: list[TrainingSet], spec: CandidateSpec) -> Values:
-    found = [_verdicts(bench, one, spec) for one in sets]
+    found = [_verdicts(bench, result_set, spec) for result_set in sets]
     return {
         task: {
             metric: [float(np.mean([verdict.metrics[task][metric] for verdict in students])) for students in found]
@@ -164,9 +166,11 @@ def _scores(bench: Bench, name: str, sets: list[TrainingSet], pool: list[Candida
     return [Scores(set=name, candidate=spec.name, values=_values(bench, sets, spec)) for spec in pool]
 
 
-def _table(scores: list[Scores], task: str) -> Table:
-    auc, logloss = (np.array([one.values[task][metric] for one in scores], np.float64) for metric in ("auc", "logloss"))
-    return Table(auc, logloss)
+def _table(scores: list[Scores], task: str) -> Results:
+    auc, logloss = (
+        np.array([score.values[task][metric] for score in scores], np.float64) for metric in ("auc", "logloss")
+    )
+    return Results(auc, logloss)
 
 
 def _measured(
@@ -221,9 +225,9 @@ def _stages(bench: Bench) -> list[StagePoint]:
     ]
 
 
-def _units(bench: Bench, one: TrainingSet) -> int:
-    if one.method.rows == "full":
-        return sum(block.rows for block in bench.seen(one))
-    if one.method.rows in MEMORIES:
-        return read_stage(bench.run_folder(bench.distillation(one)), one.blocks - 1).units
-    return len(sample(bench, one))
+def _units(bench: Bench, training_set: TrainingSet) -> int:
+    if training_set.method.rows == "full":
+        return sum(block.rows for block in bench.seen(training_set))
+    if training_set.method.rows in MEMORIES:
+        return read_stage(bench.run_folder(bench.distillation(training_set)), training_set.blocks - 1).units
+    return len(sample(bench, training_set))

@@ -1,4 +1,4 @@
-"""Classical coresets of a block, for the fidelity bench to compare the memory with. Pure.
+"""Classical coresets of a block, for the fidelity bench to compare the memory with.
 
 `grand` is a score, like EL2N; `herding` and `k_center` choose by geometry, in the space of the reference's inputs. All of them are
 label-conditioned as the memory is: the (task, label) cells and their quotas are those of `diet_ray.distill.select`.

@@ -31,7 +31,7 @@ TAIL = 0.025
 
 
 @dataclass(frozen=True)
-class Table:
+class Results:
     """Results of one task on one training set: C candidates, S seeds, nan where a training diverged.
 
     A column is one seed, drawn as a whole by the bootstrap: trainings that share a reference model are averaged into one column first.
@@ -121,7 +121,7 @@ class Bootstrap:
         return {name: _interval(value, self.replicates[name]) for name, value in self.value.items()}
 
 
-def measure(full: Table, other: Table, noise: Noise) -> dict[str, float]:
+def measure(full: Results, other: Results, noise: Noise) -> dict[str, float]:
     """Every measure of `MEASURES` for one reduced set.
 
     Args:
@@ -136,7 +136,7 @@ def measure(full: Table, other: Table, noise: Noise) -> dict[str, float]:
     return {name: float(values[0]) for name, values in found.items()}
 
 
-def bootstrap(full: Table, other: Table, noise: Noise, *, seed: int, replicates: int = 2000) -> Bootstrap:
+def bootstrap(full: Results, other: Results, noise: Noise, *, seed: int, replicates: int = 2000) -> Bootstrap:
     """Every measure with its replicates: candidates, seeds of the full log and seeds of the reduced set drawn with replacement.
 
     One draw of seeds serves all candidates, because on a reduced set a seed is a reference model that all of them share. The noise is kept.
@@ -183,7 +183,7 @@ def seed_noise(tables: list[np.ndarray]) -> Noise:
     return Noise(float(np.sqrt(squares / df)) if df else float("nan"), df)
 
 
-def seed_means(full: Table, other: Table) -> tuple[np.ndarray, np.ndarray]:
+def seed_means(full: Results, other: Results) -> tuple[np.ndarray, np.ndarray]:
     """Each candidate's mean AUC on the full log and on the reduced set, as measures see them: `[C]` float64 each, nan where left out."""
     *tables, kept = _comparable(full, other)
     means = np.full((2, len(kept)), np.nan)
@@ -212,7 +212,7 @@ def resample(purpose: str, n: int, *, seed: int, replicates: int) -> np.ndarray:
     return rng.integers(max(n, 1), size=(replicates, n))
 
 
-def _comparable(full: Table, other: Table) -> tuple[Table, Table, np.ndarray]:
+def _comparable(full: Results, other: Results) -> tuple[Results, Results, np.ndarray]:
     """Both tables by the two rules above, and which candidates are kept; what diverged keeps nan as its log loss."""
     if len(full.auc) != len(other.auc):
         raise ValueError(f"{len(full.auc)} candidates on the full log, {len(other.auc)} on the other set")
@@ -220,10 +220,12 @@ def _comparable(full: Table, other: Table) -> tuple[Table, Table, np.ndarray]:
     auc, logloss = other.auc[kept], other.logloss[kept]
     diverged = ~(np.isfinite(auc) & np.isfinite(logloss))
     auc = np.where(diverged, np.fmin.reduce(auc, axis=None, initial=CHANCE), auc)
-    return Table(full.auc[kept], full.logloss[kept]), Table(auc, np.where(diverged, np.nan, logloss)), kept
+    return Results(full.auc[kept], full.logloss[kept]), Results(auc, np.where(diverged, np.nan, logloss)), kept
 
 
-def _measures(full: Table, other: Table, noise: Noise, draw: Callable[[str, int], np.ndarray]) -> dict[str, np.ndarray]:
+def _measures(
+    full: Results, other: Results, noise: Noise, draw: Callable[[str, int], np.ndarray]
+) -> dict[str, np.ndarray]:
     """All measures, each `[B]`, for the B draws of n things `draw(purpose, n)`, `[B, n]`."""
     full, other, kept = _comparable(full, other)
     sizes = {"candidates": len(full.auc), "full": full.auc.shape[1], "other": other.auc.shape[1]}

@@ -101,10 +101,25 @@ def _glance(pictures: Pictures) -> Section:
 def _costs(pictures: Pictures) -> list[Section]:
     cost, result = pictures.cost, pictures.result
     making, sizes = [], [["log", f"{result.rows:,}", f"{cost.log_bytes:,}", "1"]]
-    for one in cost.distillations:
-        pays = f"{one.pays_after:,.0f}" if math.isfinite(one.pays_after) else "never"
-        making.append([one.set, f"{one.units:,}", f"{one.seconds:,.0f}", f"{one.reference_seconds:,.0f}", pays])
-        sizes.append([one.set, f"{one.units:,}", f"{one.bytes:,}", f"{one.bytes / cost.log_bytes:.3f}"])
+    for distillation in cost.distillations:
+        pays = f"{distillation.pays_after:,.0f}" if math.isfinite(distillation.pays_after) else "never"
+        making.append(
+            [
+                distillation.set,
+                f"{distillation.units:,}",
+                f"{distillation.seconds:,.0f}",
+                f"{distillation.reference_seconds:,.0f}",
+                pays,
+            ]
+        )
+        sizes.append(
+            [
+                distillation.set,
+                f"{distillation.units:,}",
+                f"{distillation.bytes:,}",
+                f"{distillation.bytes / cost.log_bytes:.3f}",
+            ]
+        )
     sizes.append(["embedding table", "", f"{cost.table_bytes:,}", f"{cost.table_bytes / cost.log_bytes:.3f}"])
     return [
         Section(
@@ -143,7 +158,10 @@ def _every_set(result: FidelityResult) -> list[Section]:
     ]
 
     def table(heading: str, task: str, group: str, names: tuple[str, ...], note: str = "") -> Section:
-        rows = [[one.name, f"{one.units:,}", *cells(one.fidelity[task][group], names)] for one in result.sets]
+        rows = [
+            [result_set.name, f"{result_set.units:,}", *cells(result_set.fidelity[task][group], names)]
+            for result_set in result.sets
+        ]
         return Section(heading, columns=["trained on", "units", *_titles(names)], rows=rows, note=note, level=3)
 
     for task in result.tasks:
@@ -160,8 +178,12 @@ def _every_set(result: FidelityResult) -> list[Section]:
 
 def _differences(result: FidelityResult) -> list[Section]:
     rows = [
-        [f"{one.first} minus {one.second}", task, *cells(one.fidelity[task]["all"], KEY, signed=True)]
-        for one in result.differences
+        [
+            f"{difference.first} minus {difference.second}",
+            task,
+            *cells(difference.fidelity[task]["all"], KEY, signed=True),
+        ]
+        for difference in result.differences
         for task in result.tasks
     ]
     note = "From the same bootstrap draws. An interval that holds 0 shows no difference."

@@ -142,25 +142,29 @@ class Pictures:
 
     def _sized(self) -> list[SetResult]:
         """Sets of the methods that are there at several ratios."""
-        sized = [one for one in self.result.sets if one.ratio is not None and one.method is not None]
+        sized = [
+            result_set
+            for result_set in self.result.sets
+            if result_set.ratio is not None and result_set.method is not None
+        ]
         names = [str(one.method) for one in sized]
         return [one for one in sized if names.count(str(one.method)) > 1]
 
-    def scores(self, one: SetResult, task: str, metric: str) -> np.ndarray:
+    def scores(self, set_result: SetResult, task: str, metric: str) -> np.ndarray:
         """`[C, S]` float64: the candidates on a set."""
-        return matrix([s for s in self.result.scores if s.set == one.name], self.names, task, metric)
+        return matrix([s for s in self.result.scores if s.set == set_result.name], self.names, task, metric)
 
-    def _scatter(self, one: SetResult, task: str, metric: str) -> Panel:
-        full, other = self.full[task, metric], self.scores(one, task, metric)
-        spearman = one.fidelity[task]["all"]["spearman"]
+    def _scatter(self, set_result: SetResult, task: str, metric: str) -> Panel:
+        full, other = self.full[task, metric], self.scores(set_result, task, metric)
+        spearman = set_result.fidelity[task]["all"]["spearman"]
         note = f"Spearman {cell('spearman', spearman, ' ')}" if metric == "auc" else ""
         if diverged := int(np.isnan(other).sum()):
             note = f"{note}\n{times(diverged, 'training')} diverged".strip()
-        figure = plot_fidelity(full, other, self.names, one.name, self.looks[one.name], metric, note)
-        gap = number(one.fidelity[task]["all"][f"{metric}_gap_mean"].value, 4)
-        alt = f"{task}, {one.name}: {'AUC' if metric == 'auc' else 'LogLoss'} of {len(self.names)} candidates there and on the full log, "
-        alt += f"mean gap {gap}. {note}"
-        return self._panel(figure, f"fidelity-{task}-{metric}-{one.name}", alt.strip())
+        figure = plot_fidelity(full, other, self.names, set_result.name, self.looks[set_result.name], metric, note)
+        gap = number(set_result.fidelity[task]["all"][f"{metric}_gap_mean"].value, 4)
+        what = "AUC" if metric == "auc" else "LogLoss"
+        alt = f"{task}, {set_result.name}: {what} of {len(self.names)} candidates there and on the full log, mean gap {gap}. {note}"
+        return self._panel(figure, f"fidelity-{task}-{metric}-{set_result.name}", alt.strip())
 
     def _panel(self, figure: Figure, name: str, alt: str) -> Panel:
         safe = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
@@ -169,9 +173,9 @@ class Pictures:
         return panel(figure, path, alt)
 
 
-def _size(one: SetResult) -> float:
-    assert one.ratio is not None, "only sets with a ratio lie on a curve"
-    return one.ratio
+def _size(set_result: SetResult) -> float:
+    assert set_result.ratio is not None, "only sets with a ratio lie on a curve"
+    return set_result.ratio
 
 
 def _alt_curve(lines: list[Line], what: str, level: float) -> str:

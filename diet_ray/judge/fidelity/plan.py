@@ -1,4 +1,4 @@
-"""What the bench has to do: which sets, which trainings, and the content hash under which each is kept. Pure.
+"""What the bench has to do: which sets, which trainings, and the content hash under which each is kept.
 
 A hash covers everything on which the result depends and nothing else, so that a new candidate, method or seed reruns only what is new.
 """
@@ -103,19 +103,19 @@ class Bench:
         """The S seeds; those of the noise ceiling are the next S."""
         return [self.config.stream.seed + number for number in range(self.config.seeds)]
 
-    def seen(self, one: TrainingSet) -> list[BlockManifest]:
+    def seen(self, training_set: TrainingSet) -> list[BlockManifest]:
         """The blocks from which a set is made."""
-        return self.log.blocks[: one.blocks]
+        return self.log.blocks[: training_set.blocks]
 
-    def judges(self, one: TrainingSet) -> list[BlockManifest]:
+    def judges(self, training_set: TrainingSet) -> list[BlockManifest]:
         """The blocks that judge it."""
-        return self.log.blocks[one.blocks : one.blocks + one.judged]
+        return self.log.blocks[training_set.blocks : training_set.blocks + training_set.judged]
 
-    def units(self, one: TrainingSet) -> list[int]:
+    def units(self, training_set: TrainingSet) -> list[int]:
         """How many rows or units each block gives to a set, as the stream's own budget has it."""
         counts: list[int] = []
-        budget, before = BudgetConfig(ratio=one.ratio), 0
-        for block in self.seen(one):
+        budget, before = BudgetConfig(ratio=training_set.ratio), 0
+        for block in self.seen(training_set):
             counts.append(quota(budget, block_rows=block.rows, rows_before=before, units_before=sum(counts)))
             before += block.rows
         return counts
@@ -148,7 +148,7 @@ class Bench:
     def stage_sets(self) -> list[tuple[Method, int, list[TrainingSet]]]:
         """Every set along the stream: made from the first t blocks, judged on the next."""
         return [
-            (method, t, [one.model_copy(update={"blocks": t, "judged": 1}) for one in self.sets(method)])
+            (method, t, [result_set.model_copy(update={"blocks": t, "judged": 1}) for result_set in self.sets(method)])
             for method in self.config.stages.methods
             for t in range(1, self.blocks + 1)
         ]
@@ -156,7 +156,7 @@ class Bench:
     def trainings(self) -> list[Training]:
         """All that has to be trained, the full log first, each once."""
         along = [spec for spec in self.pool if spec.name in self.config.stages.candidates]
-        sets = [(one, self.pool) for one in self.sets(FULL)]
+        sets = [(result_set, self.pool) for result_set in self.sets(FULL)]
         sets += [(one, self.pool) for _, group in self.main_sets() for one in group]
         sets += [(one, along) for _, _, group in self.stage_sets() for one in group]
         work = [
@@ -167,22 +167,22 @@ class Bench:
         ]
         return list({self.key(training): training for training in work}.values())
 
-    def students(self, one: TrainingSet) -> range:
+    def students(self, training_set: TrainingSet) -> range:
         """The students per candidate on a set: one on the full log."""
-        return range(1 if one.method.rows == "full" else self.config.students)
+        return range(1 if training_set.method.rows == "full" else self.config.students)
 
-    def student(self, one: TrainingSet) -> StudentConfig:
+    def student(self, training_set: TrainingSet) -> StudentConfig:
         """How students of a set are trained: only of drawn labels is a share drawn."""
         student = self.config.stream.student
-        return student if one.method.labels == "drawn" else student.model_copy(update={"draw": 0.0})
+        return student if training_set.method.labels == "drawn" else student.model_copy(update={"draw": 0.0})
 
-    def distillation(self, one: TrainingSet) -> StreamConfig:
+    def distillation(self, training_set: TrainingSet) -> StreamConfig:
         """The run behind a set: its memory, or the reference that labels and embeds it."""
         stream = self.config.stream
-        refined = one.method.rows == "refined"
-        ratio = one.ratio if one.method.rows in MEMORIES else self.ratio
+        refined = training_set.method.rows == "refined"
+        ratio = training_set.ratio if training_set.method.rows in MEMORIES else self.ratio
         changes: dict[str, Any] = {
-            "seed": one.seed,
+            "seed": training_set.seed,
             "blocks": self.blocks,
             "budget": BudgetConfig(ratio=ratio),
             "cluster": ClusterConfig(memory_shards=stream.cluster.memory_shards),
@@ -191,9 +191,9 @@ class Bench:
             changes |= {"refine": RefineConfig(rounds=0), "student": StudentConfig()}
         return stream.model_copy(update=changes)
 
-    def needs_run(self, one: TrainingSet) -> bool:
+    def needs_run(self, training_set: TrainingSet) -> bool:
         """Whether a reference stands behind a set."""
-        method = one.method
+        method = training_set.method
         drawn = method.rows in ("full", *DRAWN, *self.config.given)
         return not drawn or method.embeddings == "shared" or method.labels == "soft"
 
@@ -204,16 +204,16 @@ class Bench:
             self.cache / "runs" / content_hash({"stream": body, "format": FORMAT, **self._identity(self.blocks)})[:24]
         )
 
-    def rows_path(self, one: TrainingSet) -> Path:
+    def rows_path(self, training_set: TrainingSet) -> Path:
         """Where the row ids of a selected set are kept; labels and embeddings have no part in them."""
         what = {
-            "rows": one.method.rows,
-            "ratio": one.ratio,
-            "seed": one.seed,
+            "rows": training_set.method.rows,
+            "ratio": training_set.ratio,
+            "seed": training_set.seed,
             "reference": self.config.stream.reference.model_dump(mode="json"),
             "select": self.config.stream.select.model_dump(mode="json"),
-            **self._selection_recipe(one),
-            **self._identity(one.blocks),
+            **self._selection_recipe(training_set),
+            **self._identity(training_set.blocks),
         }
         return self.cache / "rows" / f"{content_hash(what)[:24]}.parquet"
 
@@ -248,8 +248,8 @@ class Bench:
         return self.cache / "verdicts" / key[:2] / f"{key}.json"
 
     @staticmethod
-    def _selection_recipe(one: TrainingSet) -> dict[str, int]:
-        recipe = SELECTION_RECIPES.get(one.method.rows)
+    def _selection_recipe(training_set: TrainingSet) -> dict[str, int]:
+        recipe = SELECTION_RECIPES.get(training_set.method.rows)
         return {} if recipe is None else {"selection_recipe": recipe}
 
     def _identity(self, blocks: int) -> dict[str, Any]:

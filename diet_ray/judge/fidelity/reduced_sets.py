@@ -1,4 +1,4 @@
-"""Which rows of the log make a reduced set, and what a student sees of them. No Ray here.
+"""Which rows of the log make a reduced set, and what a student sees of them.
 
 Like the stream, a selection takes its share of every block with the reference of that block; `last-block` and `most-recent` alone do not.
 """
@@ -41,57 +41,64 @@ BY_FEATURES: dict[str, CoresetMethod] = {"herding": "herding", "k-center": "k_ce
 """Selections by geometry, with their name in `diet_ray.judge.fidelity.coreset`."""
 
 
-def examples(bench: Bench, one: TrainingSet) -> tuple[Examples, Tensor]:
+def examples(bench: Bench, training_set: TrainingSet) -> tuple[Examples, Tensor]:
     """What students of a set with shared embeddings see, and the table that embeds the rows that judge them."""
-    if one.method.rows in MEMORIES:
-        memory = load_memory(stage_folder(bench.run_folder(bench.distillation(one)), one.blocks - 1))
+    if training_set.method.rows in MEMORIES:
+        memory = load_memory(stage_folder(bench.run_folder(bench.distillation(training_set)), training_set.blocks - 1))
         found = memory.examples()
-        if one.method.labels == "hard":
+        if training_set.method.labels == "hard":
             found = replace(found, logit=torch.logit(torch.tensor(memory.units.label, dtype=torch.float32)))
         return found, memory.table
-    phi = reference(bench, one)
-    return as_examples(sample(bench, one), phi, soft=one.method.labels != "hard"), phi.table
+    phi = reference(bench, training_set)
+    return as_examples(sample(bench, training_set), phi, soft=training_set.method.labels != "hard"), phi.table
 
 
-def sample(bench: Bench, one: TrainingSet) -> Rows:
+def sample(bench: Bench, training_set: TrainingSet) -> Rows:
     """The rows of a set that is made of rows of the log, in order of row id.
 
     Raises:
         BadInputError: a given set names rows that the blocks do not hold.
     """
-    rows, n = one.method.rows, sum(bench.units(one)) if one.ratio else 0
+    rows, n = training_set.method.rows, sum(bench.units(training_set)) if training_set.ratio else 0
     if rows == "random":
-        return random_rows(bench.log, bench.seen(one), n, seed=derive_seed(one.seed, "sample"))
+        return random_rows(bench.log, bench.seen(training_set), n, seed=derive_seed(training_set.seed, "sample"))
     if rows in ("last-block", "most-recent"):
-        return _latest(bench, one, n)
+        return _latest(bench, training_set, n)
     if rows in bench.config.given:
-        return _given(bench, one, bench.config.given[rows])
-    return rows_of(bench, one, pq.read_table(bench.rows_path(one))["row_id"].to_numpy())
+        return _given(bench, training_set, bench.config.given[rows])
+    return rows_of(bench, training_set, pq.read_table(bench.rows_path(training_set))["row_id"].to_numpy())
 
 
-def rows_of(bench: Bench, one: TrainingSet, row_ids: np.ndarray) -> Rows:
+def rows_of(bench: Bench, training_set: TrainingSet, row_ids: np.ndarray) -> Rows:
     """The rows with these ids, in order of row id; ids that the blocks do not hold are left out."""
     found = Rows.concat(
-        [part.take(np.isin(part.row_id, row_ids)) for block in bench.seen(one) for part in bench.log.iter_block(block)]
+        [
+            part.take(np.isin(part.row_id, row_ids))
+            for block in bench.seen(training_set)
+            for part in bench.log.iter_block(block)
+        ]
     )
     return found.take(np.argsort(found.row_id, kind="stable"))
 
 
-def reference(bench: Bench, one: TrainingSet, stage: int = -1, checkpoint: int = -1) -> Predictor:
+def reference(bench: Bench, training_set: TrainingSet, stage: int = -1, checkpoint: int = -1) -> Predictor:
     """The reference of a set's seed after its blocks (or after `stage`), by default as its pass over the block left it."""
-    run = bench.run_folder(bench.distillation(one))
-    stage = one.blocks - 1 if stage < 0 else stage
+    run = bench.run_folder(bench.distillation(training_set))
+    stage = training_set.blocks - 1 if stage < 0 else stage
     entry = read_stage(run, stage).checkpoints[checkpoint]
     path = check_file(stage_folder(run, stage), entry)
     return Predictor(bench.log.schema, bench.config.stream.reference.nets, load_tensors(path))
 
 
-def select_rows(bench: Bench, one: TrainingSet) -> Path:
+def select_rows(bench: Bench, training_set: TrainingSet) -> Path:
     """Choose the rows of a set by its method, block by block, and keep their ids; does nothing where they are kept already."""
-    path = bench.rows_path(one)
+    path = bench.rows_path(training_set)
     if path.is_file():
         return path
-    chosen = [_of_block(bench, one, block, n) for block, n in zip(bench.seen(one), bench.units(one), strict=True)]
+    chosen = [
+        _of_block(bench, training_set, block, n)
+        for block, n in zip(bench.seen(training_set), bench.units(training_set), strict=True)
+    ]
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     pq.write_table(pa.table({"row_id": np.sort(np.concatenate(chosen))}), temporary)
@@ -99,14 +106,14 @@ def select_rows(bench: Bench, one: TrainingSet) -> Path:
     return path
 
 
-def _of_block(bench: Bench, one: TrainingSet, block: BlockManifest, n: int) -> np.ndarray:
+def _of_block(bench: Bench, training_set: TrainingSet, block: BlockManifest, n: int) -> np.ndarray:
     """`[n]` row ids of one block."""
-    stream, method = bench.config.stream, one.method.rows
-    seed = derive_seed(one.seed, "stage", block.index)
+    stream, method = bench.config.stream, training_set.method.rows
+    seed = derive_seed(training_set.seed, "stage", block.index)
     if method in BY_SCORE:
         select = stream.select.model_copy(update={"strategy": BY_SCORE[method]})
         config = stream.model_copy(update={"select": select})
-        run = bench.run_folder(bench.distillation(one))
+        run = bench.run_folder(bench.distillation(training_set))
         paths = [stage_folder(run, block.index) / entry.path for entry in read_stage(run, block.index).checkpoints]
         job = ScoreJob.of(bench.log, block, paths, config, keep=n, seed=seed)
         whole = score_rows(job, bench.log.iter_block(block))
@@ -114,23 +121,23 @@ def _of_block(bench: Bench, one: TrainingSet, block: BlockManifest, n: int) -> n
     rows = bench.log.read_block(block)
     if method == "grand":
         n_checkpoints = stream.reference.checkpoints
-        phis = [reference(bench, one, block.index, k) for k in range(n_checkpoints)]
+        phis = [reference(bench, training_set, block.index, k) for k in range(n_checkpoints)]
         labels = torch.tensor(rows.labels)
         score = torch.stack([grand(phi.net, phi.embed(rows.ids), labels) for phi in phis]).mean(dim=0).numpy()
         top = stream.select.model_copy(update={"strategy": "top"})
         whole = sketch(Scored(rows, score, np.zeros_like(score)), top, keep=n, seed=seed)
         return choose(whole, top, n=n).rows.row_id
-    features = reference(bench, one, block.index).embed(rows.ids).flatten(1).numpy()
+    features = reference(bench, training_set, block.index).embed(rows.ids).flatten(1).numpy()
     return np.asarray(rows.row_id[choose_by_features(rows, features, n, BY_FEATURES[method])])
 
 
-def _latest(bench: Bench, one: TrainingSet, n: int) -> Rows:
-    if one.method.rows == "last-block":
-        last = bench.log.read_block(bench.seen(one)[-1])
-        drawn = uniform_by_id(last.row_id, derive_seed(one.seed, "sample", "rows"))
+def _latest(bench: Bench, training_set: TrainingSet, n: int) -> Rows:
+    if training_set.method.rows == "last-block":
+        last = bench.log.read_block(bench.seen(training_set)[-1])
+        drawn = uniform_by_id(last.row_id, derive_seed(training_set.seed, "sample", "rows"))
         return last.take(np.sort(np.argsort(drawn, kind="stable")[:n]))
     parts: list[Rows] = []
-    for block in reversed(bench.seen(one)):
+    for block in reversed(bench.seen(training_set)):
         parts.insert(0, bench.log.read_block(block))
         if sum(len(part) for part in parts) >= n:
             break
@@ -139,12 +146,12 @@ def _latest(bench: Bench, one: TrainingSet, n: int) -> Rows:
     return rows.take(np.sort(latest))
 
 
-def _given(bench: Bench, one: TrainingSet, path: Path) -> Rows:
+def _given(bench: Bench, training_set: TrainingSet, path: Path) -> Rows:
     """The rows that a file names, with the labels that it gives them."""
-    table = _read_given(path, bench.log.schema.tasks, sum(block.rows for block in bench.seen(one)))
+    table = _read_given(path, bench.log.schema.tasks, sum(block.rows for block in bench.seen(training_set)))
     ids = table["row_id"].to_numpy()
     order = np.argsort(ids, kind="stable")
-    rows = rows_of(bench, one, ids)
+    rows = rows_of(bench, training_set, ids)
     if len(rows) != len(ids):
         problem = f"{len(ids)} rows are given, {len(rows)} distinct ones are in the blocks learned from"
         raise BadInputError(path, problem, column="row_id", remedy=_EACH_ONCE)

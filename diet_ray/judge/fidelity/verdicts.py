@@ -1,4 +1,4 @@
-"""Training candidates on one set of the bench and judging them on real rows, in this process. No Ray here."""
+"""Training candidates on one set of the bench and judging them on real rows, in this process."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ def read_verdict(bench: Bench, training: Training) -> Verdict:
 class _Trainer:
     """One set, made once for all its trainings."""
 
-    def __init__(self, bench: Bench, one: TrainingSet) -> None:
-        self.bench, self.one = bench, one
-        self.rows = Rows.concat([bench.log.read_block(block) for block in bench.judges(one)])
-        method = one.method
+    def __init__(self, bench: Bench, training_set: TrainingSet) -> None:
+        self.bench, self.one = bench, training_set
+        self.rows = Rows.concat([bench.log.read_block(block) for block in bench.judges(training_set)])
+        method = training_set.method
         if method.rows == "full":
-            self.table = None if method == FULL else reference(bench, one).table
+            self.table = None if method == FULL else reference(bench, training_set).table
         elif method.embeddings == "own":
-            self.sample = sample(bench, one)
+            self.sample = sample(bench, training_set)
             if method.labels == "soft":
                 # An own model learns from labels in [0, 1] as well as from 0 and 1.
-                soft = torch.sigmoid(reference(bench, one)(self.sample.ids)).numpy()
+                soft = torch.sigmoid(reference(bench, training_set)(self.sample.ids)).numpy()
                 self.sample = replace(self.sample, labels=soft)
         else:
-            self.examples, self.table = examples(bench, one)
+            self.examples, self.table = examples(bench, training_set)
 
     def train(self, training: Training) -> Verdict:
         bench, one, method = self.bench, self.one, self.one.method

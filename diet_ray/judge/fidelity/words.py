@@ -62,25 +62,27 @@ def cells(
 
 def at_own_ratio(result: FidelityResult) -> list[SetResult]:
     """The sets at the stream's own ratio, and those that have none, the noise ceiling first."""
-    return [one for one in result.sets if one.ratio is None or one.ratio == result.ratio]
+    return [result_set for result_set in result.sets if result_set.ratio is None or result_set.ratio == result.ratio]
 
 
 def compared(result: FidelityResult, cost: CostResult) -> list[SetResult]:
     """The sets by which the memory is to be understood: noise ceiling, memory, the other memory, random rows of each kind."""
     sets = at_own_ratio(result)
-    memory = next((one for one in sets if one.name == cost.memory_set), None)
+    memory = next((result_set for result_set in sets if result_set.name == cost.memory_set), None)
     adapter = memory is not None and memory.method is not None and memory.method.adapter
     labels = memory.method.labels if memory and memory.method else "soft"
 
     def first(rows: str, labels: str, embeddings: str, *, adapter: bool = False) -> list[SetResult]:
         fits = [
-            one
-            for one in sets
-            if one.method and (one.method.rows, one.method.labels, one.method.embeddings) == (rows, labels, embeddings)
+            result_set
+            for result_set in sets
+            if result_set.method
+            and (result_set.method.rows, result_set.method.labels, result_set.method.embeddings)
+            == (rows, labels, embeddings)
         ]
         return sorted(fits, key=lambda one: one.method is not None and one.method.adapter != adapter)[:1]
 
-    wanted = [one for one in sets if one.method is None] + ([memory] if memory else [])
+    wanted = [result_set for result_set in sets if result_set.method is None] + ([memory] if memory else [])
     for rows in MEMORIES:
         if memory is None or memory.method is None or memory.method.rows != rows:
             wanted += first(rows, labels, "shared", adapter=adapter)
@@ -91,7 +93,7 @@ def compared(result: FidelityResult, cost: CostResult) -> list[SetResult]:
 
 def lead(result: FidelityResult, cost: CostResult) -> list[str]:
     """The answer, what it rests on, the figures of each task, and the cost, a paragraph each; none says more than the figures do."""
-    sets = {one.name: one for one in result.sets}
+    sets = {result_set.name: result_set for result_set in result.sets}
     ceiling, memory = sets.get(CEILING), sets.get(cost.memory_set)
     scope = (
         f"{times(len(result.candidates), 'candidate')} learned from {result.rows:,} rows of {result.log} and from sets of "
@@ -103,7 +105,7 @@ def lead(result: FidelityResult, cost: CostResult) -> list[str]:
     beside = {"the memory": memory} | ({"the full log with other seeds": ceiling} if ceiling else {})
     rows = [one for one in compared(result, cost) if one.method and one.method.rows == "random"]
     for labels in ("drawn", "soft", "hard"):
-        for one in [one for one in rows if one.method and one.method.labels == labels][:1]:
+        for one in [row for row in rows if row.method and row.method.labels == labels][:1]:
             own = one.method is not None and one.method.embeddings == "own"
             beside[f"random rows with {labels} labels" + (" and embeddings of their own" if own else "")] = one
     verdicts: dict[str, list[str]] = {}
@@ -113,8 +115,9 @@ def lead(result: FidelityResult, cost: CostResult) -> list[str]:
         f"On {_and(tasks)} the memory's ranking of the candidates {verdict}." for verdict, tasks in verdicts.items()
     ]
     answer += [
-        f"Spearman of {one.first} minus that of {one.second} is {_and([_differs(task, one) for task in result.tasks])}."
-        for one in result.differences
+        f"Spearman of {difference.first} minus that of {difference.second} is "
+        f"{_and([_differs(task, difference) for task in result.tasks])}."
+        for difference in result.differences
     ]
     return [
         " ".join(answer),
@@ -126,7 +129,7 @@ def lead(result: FidelityResult, cost: CostResult) -> list[str]:
 
 def protocol(result: FidelityResult, cost: CostResult) -> list[list[str]]:
     """Everything that one needs to know to repeat or to doubt the run."""
-    memory = next((one for one in result.sets if one.name == cost.memory_set), None)
+    memory = next((result_set for result_set in result.sets if result_set.name == cost.memory_set), None)
     student = result.student
     lines = {
         "log": f"{result.log}; tasks {', '.join(result.tasks)}",
@@ -136,7 +139,7 @@ def protocol(result: FidelityResult, cost: CostResult) -> list[list[str]]:
         "bytes": ", ".join(
             [
                 f"log {cost.log_bytes:,}",
-                *(f"{one.set} {one.bytes:,}" for one in cost.distillations),
+                *(f"{distillation.set} {distillation.bytes:,}" for distillation in cost.distillations),
                 f"embedding table {cost.table_bytes:,} beside the memory",
             ]
         ),
@@ -181,10 +184,14 @@ def trust_in(path: Path) -> Callable[[ExportManifest], str]:
         for task in result.tasks:
             titles = [MEASURES[name].title for name in KEY]
             lines += ["", f"| {task}: trained on | units | {' | '.join(titles)} |", "|---|---|" + "---|" * len(titles)]
-            for one in result.sets:
-                if one.method is None or one.method.rows in MEMORIES or one.method.rows == "random":
+            for result_set in result.sets:
+                if (
+                    result_set.method is None
+                    or result_set.method.rows in MEMORIES
+                    or result_set.method.rows == "random"
+                ):
                     lines.append(
-                        f"| {one.name} | {one.units:,} | {' | '.join(cells(one.fidelity[task]['all'], KEY, ' '))} |"
+                        f"| {result_set.name} | {result_set.units:,} | {' | '.join(cells(result_set.fidelity[task]['all'], KEY, ' '))} |"
                     )
         return "\n".join(lines)
 
@@ -233,8 +240,8 @@ def _beside(task: str, name: str, link: str, beside: dict[str, SetResult]) -> st
     return _and(first + [f"{text.split(NEXT)[0]} {link} {words}" for words, text in found[2:]])
 
 
-def _differs(task: str, one: Difference) -> str:
-    found = one.fidelity[task]["all"]["spearman"]
+def _differs(task: str, difference: Difference) -> str:
+    found = difference.fidelity[task]["all"]["spearman"]
     value, low, high = (number(figure, 2, signed=True) for figure in (found.value, found.low, found.high))
     shown = found.low > 0 or found.high < 0
     return f"{value} ({low} to {high}{'' if shown else ', no difference shown'}) on {task}"
@@ -245,7 +252,7 @@ def _and(parts: list[str]) -> str:
 
 
 def _cost(cost: CostResult) -> list[str]:
-    ratios = [one.full_cpu / one.memory_cpu for one in cost.candidates if one.memory_cpu > 0]
+    ratios = [candidate.full_cpu / candidate.memory_cpu for candidate in cost.candidates if candidate.memory_cpu > 0]
     if not ratios:
         return []
     text = (

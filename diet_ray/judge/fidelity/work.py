@@ -29,7 +29,11 @@ def runs_of(bench: Bench, todo: list[Training]) -> list[tuple[Path, StreamConfig
 def selected_of(bench: Bench, todo: list[Training]) -> list[TrainingSet]:
     """The sets of some trainings whose rows are chosen with a reference and are not kept yet, one for each choice of rows."""
     sets = [training.set for training in todo]
-    chosen = [one for one in sets if one.method.rows in SELECTIONS and one.method.rows not in DRAWN]
+    chosen = [
+        result_set
+        for result_set in sets
+        if result_set.method.rows in SELECTIONS and result_set.method.rows not in DRAWN
+    ]
     return [one for path, one in {bench.rows_path(one): one for one in chosen}.items() if not path.is_file()]
 
 

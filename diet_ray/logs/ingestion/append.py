@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from diet_ray.errors import ConfigError, CorruptArtefactError, SchemaError
 from diet_ray.logs.blocks import Log, LogManifest, open_log
-from diet_ray.logs.ingestion.block_plan import By, Cut, cut
+from diet_ray.logs.ingestion.block_plan import BlockPlan, By, cut_blocks
 from diet_ray.logs.ingestion.ingest import SHARD_ROWS, write_manifests
 from diet_ray.logs.ingestion.passes import encode, partition, survey
 from diet_ray.logs.ingestion.sources import find_pieces
@@ -131,7 +131,7 @@ def append(
 
 def plan_blocks(
     seconds: np.ndarray, rows: np.ndarray, log: Log, *, by: By, now: float, shard_rows: int, blocks: int | None
-) -> tuple[Cut | None, int]:
+) -> tuple[BlockPlan | None, int]:
     """The new blocks as a plan of the whole log: its names are all of the log's, its shards those of the new blocks.
 
     Args:
@@ -143,9 +143,9 @@ def plan_blocks(
     """
     zone, last = log.schema.time.timezone, log.blocks[-1]
 
-    def cut_from(first: int, at_most: int | None = None) -> Cut:
+    def cut_from(first: int, at_most: int | None = None) -> BlockPlan:
         later = seconds >= first
-        return cut(seconds[later], rows[later], by=by, timezone=zone, shard_rows=shard_rows, blocks=at_most)
+        return cut_blocks(seconds[later], rows[later], by=by, timezone=zone, shard_rows=shard_rows, blocks=at_most)
 
     first = last.time_max // 1000 + 1
     if not (seconds >= first).any():
@@ -157,7 +157,7 @@ def plan_blocks(
             return None, int(rows.sum())
         first = int(plan.start[np.searchsorted(plan.block, known)])
         plan = cut_from(first)
-        (today,) = cut(np.array([int(now)]), np.ones(1, np.int64), by=by, timezone=zone, shard_rows=1).names
+        (today,) = cut_blocks(np.array([int(now)]), np.ones(1, np.int64), by=by, timezone=zone, shard_rows=1).names
         over = sum(name < today for name in plan.names)
     else:
         over = len(plan.names) - int(np.bincount(plan.block, plan.rows)[-1] < by)

@@ -1,4 +1,4 @@
-"""Where a log is cut into blocks and shards. Pure; sees only how many rows fall into each second.
+"""Where a log is cut into blocks and shards. It sees only how many rows fall into each second.
 
 A second is the finest place to cut, so rows of equal time never part and the whole plan costs 16 bytes per second in which
 something happened, however many rows the log has.
@@ -17,7 +17,7 @@ By = Literal["day", "week"] | int
 
 
 @dataclass(frozen=True)
-class Cut:
+class BlockPlan:
     """A plan of B blocks and N shards, both in time order."""
 
     names: list[str]
@@ -45,9 +45,9 @@ class Cut:
         return np.where(second < self.end, shard, -1)
 
 
-def cut(
+def cut_blocks(
     seconds: np.ndarray, rows: np.ndarray, *, by: By, timezone: str, shard_rows: int, blocks: int | None = None
-) -> Cut:
+) -> BlockPlan:
     """Plan the blocks and shards of a log.
 
     Args:
@@ -72,7 +72,7 @@ def cut(
     within = before - before[opens][block]
     part = within * (-(-of_block // shard_rows))[block] // of_block[block]
     first = np.flatnonzero(np.concatenate([[True], (np.diff(block) > 0) | (np.diff(part) > 0)]))
-    return Cut(names, seconds[first], int(seconds[-1]) + 1, block[first], np.add.reduceat(rows, first))
+    return BlockPlan(names, seconds[first], int(seconds[-1]) + 1, block[first], np.add.reduceat(rows, first))
 
 
 def _by_rows(rows: np.ndarray, least: int) -> tuple[np.ndarray, list[str]]:

@@ -1,4 +1,4 @@
-"""Checking the columns of a log and bringing them to one canonical form. Pure.
+"""Checking the columns of a log and bringing them to one canonical form.
 
 The canonical form of a table of N rows has the columns `time` int64 (ms since the epoch), `user` int64 (hash), `label.0`.. uint8, and
 one column `slot.0`.. per id slot: nullable string for vocabulary fields, nullable int32 id for hashed ones, nullable float64 for

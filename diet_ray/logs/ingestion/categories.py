@@ -1,4 +1,4 @@
-"""Values of categories: their canonical text and its hash, of columns that hold one, several or a sequence of them. Pure."""
+"""Values of categories: their canonical text and its hash, of columns that hold one, several or a sequence of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the checks of all kinds of columns share: where rows came from, how they are refused, Arrow arrays of plain values. Pure."""
+"""What the checks of all kinds of columns share: where rows came from, how they are refused, Arrow arrays of plain values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From canonical columns to ids: vocabularies that grow forward in time, bucket edges fitted on the first block, `Rows`. Pure.
+"""From canonical columns to ids: vocabularies that grow forward in time, bucket edges fitted on the first block, `Rows`.
 
 Ids live in one space. Id 0 is padding, ids 1..F are the fields' `unknown`, then come the fixed ranges of hashed and numeric fields,
 then vocabulary values in the order in which blocks bring them (within a block by field, then by value). A longer log therefore keeps

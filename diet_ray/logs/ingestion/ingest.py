@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from diet_ray.errors import BadInputError, ConfigError
 from diet_ray.logs.blocks import BlockManifest, LogManifest
-from diet_ray.logs.ingestion.block_plan import By, Cut, cut
+from diet_ray.logs.ingestion.block_plan import BlockPlan, By, cut_blocks
 from diet_ray.logs.ingestion.passes import ShardDone, encode, fit, partition, survey
 from diet_ray.logs.ingestion.quarantine import FILE, assign
 from diet_ray.logs.ingestion.sources import find_pieces
@@ -85,7 +85,7 @@ def ingest(
                 else "holds no rows at all",
                 remedy="an empty log cannot be learned from",
             )
-        plan = cut(seconds, rows, by=by, timezone=schema.time.timezone, shard_rows=shard_rows, blocks=blocks)
+        plan = cut_blocks(seconds, rows, by=by, timezone=schema.time.timezone, shard_rows=shard_rows, blocks=blocks)
         quarantine, quarantined = assign(refused, plan)
         if len(quarantine):
             pq.write_table(quarantine, folder / FILE, compression="zstd")
@@ -104,7 +104,7 @@ def ingest(
 def write_manifests(
     folder: Path,
     schema: Schema,
-    plan: Cut,
+    plan: BlockPlan,
     done: list[ShardDone],
     vocabulary: pa.Table,
     quarantined: np.ndarray | None = None,

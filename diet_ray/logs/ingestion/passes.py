@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from diet_ray.logs.blocks import Shard, write_shard
-from diet_ray.logs.ingestion.block_plan import Cut
+from diet_ray.logs.blocks import LogShard, write_shard
+from diet_ray.logs.ingestion.block_plan import BlockPlan
 from diet_ray.logs.ingestion.canonical import canonical, pick
 from diet_ray.logs.ingestion.checks import Origin
 from diet_ray.logs.ingestion.encode import Edges, Encoder, fit_edges
@@ -52,7 +52,7 @@ class ShardPlan(Settings):
 class ShardDone(Settings):
     """What the encode pass reports of one shard."""
 
-    shard: Shard
+    shard: LogShard
     """Its manifest entry."""
     time_min: int
     """Time of its first row, ms."""
@@ -101,7 +101,7 @@ def survey_piece(description: str, schema: Schema, allowed: int) -> bytes:
 def partition(
     pieces: list[Piece],
     schema: Schema,
-    plan: Cut,
+    plan: BlockPlan,
     work: Path,
     report: Progress,
     refused: pa.Table = REFUSED.empty_table(),
@@ -129,7 +129,9 @@ def partition(
     return batches, merge_counts([counts, *waiting])
 
 
-def partition_piece(description: str, schema: Schema, plan: Cut, left_out: dict[str, list[int]], work: str) -> bytes:
+def partition_piece(
+    description: str, schema: Schema, plan: BlockPlan, left_out: dict[str, list[int]], work: str
+) -> bytes:
     """A call of the mapper: bring a `Piece` to canonical form and split it by shard into one Arrow file.
 
     `left_out` has, per file, the rows that are not to be in the log.
@@ -169,7 +171,7 @@ def partition_piece(description: str, schema: Schema, plan: Cut, left_out: dict[
     return to_ipc(merge_counts(counts).replace_schema_metadata(meta))
 
 
-def fit(schema: Schema, plan: Cut, batches: list[list[tuple[str, int]]]) -> Edges:
+def fit(schema: Schema, plan: BlockPlan, batches: list[list[tuple[str, int]]]) -> Edges:
     """Fit the numeric fields on the first block, one column in memory at a time."""
     edges = {}
     for field, slot in zip(schema.declared, first_slots(schema), strict=True):
@@ -184,7 +186,7 @@ def fit(schema: Schema, plan: Cut, batches: list[list[tuple[str, int]]]) -> Edge
 
 def encode(
     schema: Schema,
-    plan: Cut,
+    plan: BlockPlan,
     batches: list[list[tuple[str, int]]],
     folder: Path,
     report: Progress,

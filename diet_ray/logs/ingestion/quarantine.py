@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from diet_ray.errors import BadInputError, CorruptArtefactError
-from diet_ray.logs.ingestion.block_plan import Cut
+from diet_ray.logs.ingestion.block_plan import BlockPlan
 from diet_ray.logs.ingestion.canonical import canonical, pick
 from diet_ray.logs.ingestion.checks import BadRows, Origin
 from diet_ray.logs.ingestion.times import read_time
@@ -87,7 +87,7 @@ def check_allowance(refused: pa.Table, allowed: int) -> None:
     )
 
 
-def assign(refused: pa.Table, plan: Cut) -> tuple[pa.Table, np.ndarray]:
+def assign(refused: pa.Table, plan: BlockPlan) -> tuple[pa.Table, np.ndarray]:
     """`refused` (schema `REFUSED`) as a table of the schema `QUARANTINE`, and how many of its rows each block has, `[B]` int64."""
     known = refused["time"].is_valid().to_numpy()
     shard = np.where(known, plan.shard_of(refused["time"].fill_null(0).to_numpy()), -1)

@@ -94,10 +94,10 @@ def _column(batch: pa.RecordBatch, name: str, given: dict[str, str | None]) -> p
     return batch.column(name)
 
 
-def _lacking(one: Found, names: list[str], columns: list[str]) -> dict[str, str | None]:
+def _lacking(found: Found, names: list[str], columns: list[str]) -> dict[str, str | None]:
     """Those of `columns` that the folder gives and the file, whose columns are `names`, does not have."""
-    given = {name: value for name, value in one.given.items() if name in columns and name not in names}
-    _require(one.path, [*names, *given], columns)
+    given = {name: value for name, value in found.given.items() if name in columns and name not in names}
+    _require(found.path, [*names, *given], columns)
     return given
 
 

@@ -1,4 +1,4 @@
-"""The time column of a log, whatever its unit, type and zone, as milliseconds since the epoch. Pure."""
+"""The time column of a log, whatever its unit, type and zone, as milliseconds since the epoch."""
 
 from __future__ import annotations
 

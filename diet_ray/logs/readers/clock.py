@@ -1,4 +1,4 @@
-"""Times of the readers: the local hour and weekday of a moment, and moments for rows of which only the order is published. Pure."""
+"""Times of the readers: the local hour and weekday of a moment, and moments for rows of which only the order is published."""
 
 from __future__ import annotations
 

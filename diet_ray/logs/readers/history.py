@@ -1,4 +1,4 @@
-"""What each user did before a moment: the histories of logs that do not publish any, made of the log itself. Pure."""
+"""What each user did before a moment: the histories of logs that do not publish any, made of the log itself."""
 
 from __future__ import annotations
 

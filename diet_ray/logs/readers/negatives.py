@@ -1,4 +1,4 @@
-"""Negatives for logs that hold only clicks: items drawn by their popularity in earlier blocks. Pure.
+"""Negatives for logs that hold only clicks: items drawn by their popularity in earlier blocks.
 
 An item is drawn in proportion to its clicks in all earlier blocks to the power 0.75 (Mikolov et al. 2013), so that popular items are
 not positive by their popularity alone. Nothing of the block itself or of later ones decides what is drawn, except that an item

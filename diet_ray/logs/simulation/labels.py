@@ -1,4 +1,4 @@
-"""How the labels of a simulated log come about: the true probability of every row. Pure; no Ray.
+"""How the labels of a simulated log come about: the true probability of every row.
 
 What a value of a field is like is a function of the seed, the value and the block, so a row's probability can be computed again from its
 ids and its block. A value has one main effect and some latent factors, Gaussian by Box & Muller (1958) with a phase that turns by

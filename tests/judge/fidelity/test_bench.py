@@ -75,7 +75,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> FidelityResult:
 
 
 def figures(result: FidelityResult, name: str) -> dict[str, Any]:
-    [found] = [one for one in result.sets if one.name == name]
+    [found] = [result_set for result_set in result.sets if result_set.name == name]
     return found.fidelity["label_0"]["all"]
 
 
@@ -93,12 +93,12 @@ def test_shuffled_labels_fall_to_nothing(planted: FidelityResult) -> None:
     assert fraud["spearman"].low < 0 < fraud["spearman"].high
     assert abs(fraud["pairs_right"].value - 0.5) < 0.25
     assert fraud["auc_gap_mean"].value > 0.1  # down to .5, which those that see little never left
-    scores = [one for one in planted.scores if one.set == "fraud/hard/own"]
-    assert abs(np.mean([value for one in scores for value in one.values["label_0"]["auc"]]) - 0.5) < 0.03
+    scores = [score for score in planted.scores if score.set == "fraud/hard/own"]
+    assert abs(np.mean([value for score in scores for value in score.values["label_0"]["auc"]]) - 0.5) < 0.03
 
 
 def test_units_of_given_sets_and_of_the_ceiling(planted: FidelityResult) -> None:
-    units = {one.name: one.units for one in planted.sets}
+    units = {result_set.name: result_set.units for result_set in planted.sets}
     assert units == {CEILING: 6000, "cheat/hard/own": 6000, "fraud/hard/own": 6000}
 
 
@@ -128,10 +128,10 @@ def test_on_ray_as_in_one_process(ray_cluster: int, log: Path, tmp_path: Path) -
     # Per candidate: twice 2 seeds of the full log, 2 of its frozen twin; 6 sets, 2 seeds, 2 students.
     assert [len(one.values["label_0"]["auc"]) for one in result.full] == [2] * 4
     assert [point.stage for point in result.stages] == [1, 2, 3]
-    assert [one.name for one in result.sets] == [CEILING, *SOME_METHODS, "random/soft/shared @ 10.00%"]
-    assert [(one.first, one.second) for one in result.differences] == []
-    assert {one.candidate for one in cost.candidates} == {"lr", "fm", "net", "blind"}
-    assert all(one.full_cpu > 0 and one.memory_wall > 0 for one in cost.candidates)
+    assert [result_set.name for result_set in result.sets] == [CEILING, *SOME_METHODS, "random/soft/shared @ 10.00%"]
+    assert [(difference.first, difference.second) for difference in result.differences] == []
+    assert {candidate.candidate for candidate in cost.candidates} == {"lr", "fm", "net", "blind"}
+    assert all(candidate.full_cpu > 0 and candidate.memory_wall > 0 for candidate in cost.candidates)
     [memory, refined] = cost.distillations
     assert 0 < memory.reference_seconds < memory.seconds < refined.seconds
     assert memory.bytes < refined.bytes
@@ -180,7 +180,7 @@ def test_costs_are_means_of_what_was_measured(log: Path, tmp_path: Path) -> None
     work = [training for training in bench.trainings() if training.candidate.name == "net"]
     full = [read_verdict(bench, one).train_seconds for one in work if one.set.ratio is None and one.set.seed < 5]
     small = [read_verdict(bench, one).train_wall_seconds for one in work if one.set.ratio]
-    [net] = [one for one in cost.candidates if one.candidate == "net"]
+    [net] = [candidate for candidate in cost.candidates if candidate.candidate == "net"]
     assert len(full) == 2
     assert len(small) == 4
     assert net.full_cpu == pytest.approx(np.mean(full), abs=1e-4)

@@ -14,7 +14,7 @@ from diet_ray.judge.fidelity.measures import (
     MEASURES,
     Interval,
     Noise,
-    Table,
+    Results,
     bootstrap,
     difference,
     measure,
@@ -28,27 +28,27 @@ NOISE = Noise(sd=0.004, df=30)
 CORRELATIONS = {"spearman": stats.spearmanr, "kendall": stats.kendalltau, "pearson": stats.pearsonr}
 
 
-def table(rng: np.random.Generator, quality: np.ndarray, seeds: int, sd: float = 0.005) -> Table:
+def table(rng: np.random.Generator, quality: np.ndarray, seeds: int, sd: float = 0.005) -> Results:
     """Candidates of some quality, with noise from seed to seed."""
     auc = quality[:, None] + sd * rng.normal(size=(len(quality), seeds))
-    return Table(auc, 1.2 - auc + sd * rng.normal(size=auc.shape))
+    return Results(auc, 1.2 - auc + sd * rng.normal(size=auc.shape))
 
 
-def pair(seed: int, n: int = 9, full_seeds: int = 4, other_seeds: int = 3) -> tuple[Table, Table]:
+def pair(seed: int, n: int = 9, full_seeds: int = 4, other_seeds: int = 3) -> tuple[Results, Results]:
     rng = np.random.default_rng(seed)
     quality = 0.7 + 0.02 * rng.normal(size=n)
     return table(rng, quality, full_seeds), table(rng, quality * 0.9 + 0.01 * rng.normal(size=n), other_seeds)
 
 
-def broken(given: Table, *where: tuple[int, int]) -> Table:
+def broken(given: Results, *where: tuple[int, int]) -> Results:
     auc, logloss = given.auc.copy(), given.logloss.copy()
     for place in where:
         auc[place] = logloss[place] = math.nan
-    return Table(auc, logloss)
+    return Results(auc, logloss)
 
 
 def slow(
-    full: Table, other: Table, noise: Noise, who: np.ndarray, full_seeds: np.ndarray, other_seeds: np.ndarray
+    full: Results, other: Results, noise: Noise, who: np.ndarray, full_seeds: np.ndarray, other_seeds: np.ndarray
 ) -> dict[str, float]:
     """One draw, measured with loops. Candidates that diverged on the full log are no part of it."""
     seen = [a for a in other.auc.ravel() if not math.isnan(a)]
@@ -86,7 +86,7 @@ def slow(
     }
 
 
-def as_it_is(full: Table, other: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def as_it_is(full: Results, other: Results) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.arange(len(full.auc)), np.arange(full.auc.shape[1]), np.arange(other.auc.shape[1])
 
 
@@ -139,9 +139,9 @@ qualities = st.lists(st.integers(500, 900), min_size=2, max_size=12, unique=True
 )
 
 
-def flat(auc: np.ndarray, seeds: int = 2) -> Table:
+def flat(auc: np.ndarray, seeds: int = 2) -> Results:
     auc = np.repeat(auc[:, None], seeds, axis=1)
-    return Table(auc, 1 - auc)
+    return Results(auc, 1 - auc)
 
 
 @settings(deadline=None)
@@ -167,9 +167,9 @@ def test_a_perfect_copy_and_its_reverse(auc: np.ndarray) -> None:
 def test_the_order_of_candidates_changes_nothing(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
     # Steps of 1/8 are exact in binary, so that ties stay ties.
-    full, other = (Table(*(rng.integers(4, 8, size=(2, n, 2)) / 8)) for _ in range(2))
+    full, other = (Results(*(rng.integers(4, 8, size=(2, n, 2)) / 8)) for _ in range(2))
     order = rng.permutation(n)
-    moved = [Table(given.auc[order], given.logloss[order]) for given in (full, other)]
+    moved = [Results(given.auc[order], given.logloss[order]) for given in (full, other)]
     noise = Noise(0.01, 9)
     assert measure(*moved, noise) == pytest.approx(measure(full, other, noise), nan_ok=True)
 
@@ -180,7 +180,7 @@ def test_shuffled_candidates_predict_nothing() -> None:
     found = []
     for _ in range(400):
         order = rng.permutation(12)
-        found.append(measure(full, Table(other.auc[order], other.logloss[order]), NOISE))
+        found.append(measure(full, Results(other.auc[order], other.logloss[order]), NOISE))
     for name, expected in (("spearman", 0), ("kendall", 0), ("pearson", 0), ("pairs_right", 0.5)):
         assert np.mean([one[name] for one in found]) == pytest.approx(expected, abs=0.05)
 
@@ -222,7 +222,7 @@ def test_diverged_on_the_reduced_set() -> None:
     assert found["diverged"] == 3
     assert found["auc_gap_max"] == pytest.approx(full.auc[best].mean() - 0.5)
     # Worse than chance is still better than nothing.
-    low = broken(Table(other.auc - 0.4, other.logloss), *((best, r) for r in range(3)))
+    low = broken(Results(other.auc - 0.4, other.logloss), *((best, r) for r in range(3)))
     mean = seed_means(full, low)[1]
     assert mean.argmin() == best
     assert mean[best] == pytest.approx(np.nanmin(low.auc))
@@ -236,7 +236,7 @@ def test_diverged_on_the_reduced_set() -> None:
 def test_diverged_on_the_full_log() -> None:
     full, other = pair(3)
     found = bootstrap(broken(full, (4, 1)), broken(other, (4, 0)), NOISE, seed=0)
-    rest = [Table(np.delete(given.auc, 4, axis=0), np.delete(given.logloss, 4, axis=0)) for given in (full, other)]
+    rest = [Results(np.delete(given.auc, 4, axis=0), np.delete(given.logloss, 4, axis=0)) for given in (full, other)]
     without = bootstrap(*rest, NOISE, seed=0)
     assert found.value.pop("left_out") == 1
     assert without.value.pop("left_out") == 0
@@ -268,7 +268,7 @@ def test_one_seed_draws_candidates_only() -> None:
 
 def test_difference_is_paired() -> None:
     full, one = pair(5, n=12)
-    worse = Table(one.auc - 0.01, one.logloss + 0.02)
+    worse = Results(one.auc - 0.01, one.logloss + 0.02)
     first, second = (bootstrap(full, other, NOISE, seed=1) for other in (one, worse))
     found = difference(first, second)
     assert list(found) == list(MEASURES)
@@ -334,7 +334,7 @@ def test_pooled_pearson_of_one_dataset_leaves_out_what_is_left_out() -> None:
 def test_the_interval_of_spearman_covers() -> None:
     rng = np.random.default_rng(2)
 
-    def world(n: int) -> tuple[Table, Table]:
+    def world(n: int) -> tuple[Results, Results]:
         quality = 0.7 + 0.02 * rng.normal(size=n)
         return table(rng, quality, 3), table(rng, quality + 0.015 * rng.normal(size=n), 3)
 
@@ -355,6 +355,6 @@ def test_two_thousand_replicates_take_less_than_half_a_second() -> None:
 def test_tables_that_do_not_fit() -> None:
     full, other = pair(0)
     with pytest.raises(ValueError, match="3 candidates on the full log, 9"):
-        measure(Table(full.auc[:3], full.logloss[:3]), other, NOISE)
+        measure(Results(full.auc[:3], full.logloss[:3]), other, NOISE)
     with pytest.raises(ValueError, match="must be"):
-        Table(full.auc, full.logloss[:, :1])
+        Results(full.auc, full.logloss[:, :1])

@@ -25,7 +25,7 @@ from diet_ray.judge.fidelity.config import DEFAULT_METHODS, Method
 from diet_ray.judge.fidelity.measures import (
     MEASURES,
     Interval,
-    Table,
+    Results,
     bootstrap,
     difference,
     pooled_pearson,
@@ -73,11 +73,11 @@ def synthetic(candidates: int = 25, tasks: int = 2, replicates: int = 100) -> tu
     names, named = NAMES[:candidates], TASKS[:tasks]
     quality = {task: np.r_[0.705, 0.712, rng.normal(0.74, 0.0015, 18), 0.69, 0.7, 0.72, 0.733, 0.736] for task in named}
 
-    def run(offset: float, noise: float) -> dict[str, Table]:
+    def run(offset: float, noise: float) -> dict[str, Results]:
         found = {}
         for task in named:
             auc = quality[task][:candidates, None] - offset + rng.normal(0, noise, (candidates, 3))
-            found[task] = Table(auc, 0.55 - 0.8 * (auc - 0.74) + (0.7 * offset if offset > 0.01 else 0))
+            found[task] = Results(auc, 0.55 - 0.8 * (auc - 0.74) + (0.7 * offset if offset > 0.01 else 0))
         return found
 
     methods = [(str(method), method, 0.01) for method in DEFAULT_METHODS]
@@ -102,8 +102,8 @@ def synthetic(candidates: int = 25, tasks: int = 2, replicates: int = 100) -> tu
         name: {
             task: {
                 group: draw(
-                    Table(full[task].auc[who], full[task].logloss[who]),
-                    Table(tables[name][task].auc[who], tables[name][task].logloss[who]),
+                    Results(full[task].auc[who], full[task].logloss[who]),
+                    Results(tables[name][task].auc[who], tables[name][task].logloss[who]),
                     noise[task],
                 )
                 for group, who in groups.items()
@@ -113,7 +113,7 @@ def synthetic(candidates: int = 25, tasks: int = 2, replicates: int = 100) -> tu
         for name in tables
     }
 
-    def scores(name: str, found: dict[str, Table]) -> list[Scores]:
+    def scores(name: str, found: dict[str, Results]) -> list[Scores]:
         return [
             Scores(
                 set=name,
@@ -178,7 +178,7 @@ def synthetic(candidates: int = 25, tasks: int = 2, replicates: int = 100) -> tu
         noise={task: found.sd for task, found in noise.items()},
         full=scores("full/hard/own", full),
         sets=sets,
-        scores=[one for name, found in tables.items() for one in scores(name, found)],
+        scores=[score for name, found in tables.items() for score in scores(name, found)],
         stages=stages,
         differences=differences,
         pooled_pearson={
@@ -268,7 +268,7 @@ def test_the_page_holds_every_figure_and_needs_nothing_else(written: list[Path])
         place = page.cells.index(one.name, page.cells.index("Pearson"))
         assert page.cells[place + 1] == f"{one.units:,}"
         assert page.cells[place + 2].startswith(f"{found['spearman'].value:.2f} ({found['spearman'].low:.2f} to ")
-    memory = matrix([one for one in result.scores if one.set == MEMORY], NAMES, "long_view", "auc")
+    memory = matrix([score for score in result.scores if score.set == MEMORY], NAMES, "long_view", "auc")
     full = matrix(result.full, NAMES, "long_view", "auc")
     heading = [place for place, text in enumerate(page.cells) if text == "candidate"][1]
     rows = [page.cells[place : place + 7] for place in range(heading + 7, heading + 7 + 25 * 7, 7)]
@@ -296,8 +296,8 @@ def test_a_bench_with_little_in_it_still_makes_a_page(tmp_path: Path) -> None:
     result, cost = synthetic(candidates=3, tasks=1)
     nothing = {"auc": [math.nan] * 3, "logloss": [math.nan] * 3}
     scores = [
-        one.model_copy(update={"values": {"is_click": nothing}}) if one.candidate == "fm" else one
-        for one in result.scores
+        score.model_copy(update={"values": {"is_click": nothing}}) if score.candidate == "fm" else score
+        for score in result.scores
     ]
     full = [
         one.model_copy(update={"values": {"is_click": nothing}}) if one.candidate == "fm" else one
@@ -305,9 +305,9 @@ def test_a_bench_with_little_in_it_still_makes_a_page(tmp_path: Path) -> None:
     ]
     undefined = {"is_click": dict.fromkeys(("all", "architectures"), dict.fromkeys(MEASURES, nan_interval()))}
     sets = [
-        one.model_copy(update={"fidelity": undefined})
-        for one in result.sets
-        if one.name in (CEILING, "random/hard/own")
+        result_set.model_copy(update={"fidelity": undefined})
+        for result_set in result.sets
+        if result_set.name in (CEILING, "random/hard/own")
     ]
     bare = {
         "sets": sets,
@@ -329,7 +329,7 @@ def test_a_bench_with_little_in_it_still_makes_a_page(tmp_path: Path) -> None:
 def test_the_lead_says_what_the_figures_say() -> None:
     result, cost = synthetic()
     said = lead(result, cost)
-    found = {one.name: one.fidelity["is_click"]["all"] for one in result.sets}
+    found = {result_set.name: result_set.fidelity["is_click"]["all"] for result_set in result.sets}
     assert f"Spearman with the full log is {cell('spearman', found[MEMORY]['spearman'], ' ')} for the memory" in said[2]
     assert f"{cell('spearman', found[CEILING]['spearman'], ' ')} for the full log with other seeds" in said[2]
     assert f"{found['random/soft/shared']['spearman'].value:.2f} for random rows with soft labels" in said[2]
@@ -338,7 +338,7 @@ def test_the_lead_says_what_the_figures_say() -> None:
     )
     assert f"of {found[MEMORY]['pairs'].value:.0f} pairs that the full log tells apart" in said[2]
     assert f"loses {cell('top1_regret', found[MEMORY]['top1_regret'], ' ')} AUC" in said[2]
-    ratios = sorted(one.full_cpu / one.memory_cpu for one in cost.candidates)
+    ratios = sorted(candidate.full_cpu / candidate.memory_cpu for candidate in cost.candidates)
     assert f"{ratios[12]:.1f} times less CPU" in said[-1]
     assert "pays after 7 candidates" in said[-1]
     assert "never pays" in said[-1]
@@ -363,19 +363,23 @@ def test_the_answer_is_never_more_than_the_intervals_allow(memory: tuple[float, 
     result, cost = synthetic(tasks=1)
     spearman = {MEMORY: memory, CEILING: (0.9, 0.8, 0.95)}
     sets = [
-        one.model_copy(
+        result_set.model_copy(
             update={
                 "fidelity": {
                     "is_click": {
-                        "all": one.fidelity["is_click"]["all"]
-                        | {"spearman": Interval(**dict(zip(("value", "low", "high"), spearman[one.name], strict=True)))}
+                        "all": result_set.fidelity["is_click"]["all"]
+                        | {
+                            "spearman": Interval(
+                                **dict(zip(("value", "low", "high"), spearman[result_set.name], strict=True))
+                            )
+                        }
                     }
                 }
             }
         )
-        if one.name in spearman
-        else one
-        for one in result.sets
+        if result_set.name in spearman
+        else result_set
+        for result_set in result.sets
     ]
     assert lead(result.model_copy(update={"sets": sets}), cost)[0].startswith(
         f"On is_click the memory's ranking of the candidates {verdict}"
@@ -458,7 +462,7 @@ def test_the_tables_for_a_terminal() -> None:
     console.print(summary)
     console.print(costs)
     lines = out.getvalue().splitlines()
-    own = [one for one in result.sets if "@" not in one.name]
+    own = [result_set for result_set in result.sets if "@" not in result_set.name]
     assert summary.row_count == 2 * len(own)
     first = next(line for line in lines if "is_click" in line)
     assert CEILING in first
@@ -539,4 +543,4 @@ def nan_interval() -> Interval:
 
 def short(result: FidelityResult) -> FidelityResult:
     """The same with one set."""
-    return result.model_copy(update={"sets": [one for one in result.sets if one.name == MEMORY]})
+    return result.model_copy(update={"sets": [result_set for result_set in result.sets if result_set.name == MEMORY]})

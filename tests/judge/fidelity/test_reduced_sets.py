@@ -42,10 +42,10 @@ def of(bench: Bench, method: str, **changes: Any) -> TrainingSet:
     return bench.sets(Method.model_validate(method))[0].model_copy(update=changes)
 
 
-def drawn(bench: Bench, one: TrainingSet) -> Rows:
-    if one.method.rows not in ("random", "last-block", "most-recent"):
-        select_rows(bench, one)
-    return sample(bench, one)
+def drawn(bench: Bench, training_set: TrainingSet) -> Rows:
+    if training_set.method.rows not in ("random", "last-block", "most-recent"):
+        select_rows(bench, training_set)
+    return sample(bench, training_set)
 
 
 @pytest.mark.parametrize("rows", SELECTIONS)

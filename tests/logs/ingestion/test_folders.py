@@ -95,7 +95,7 @@ def test_a_delta_table_is_its_latest_version(table: Path) -> None:
 
 def test_a_part_of_a_delta_table(table: Path) -> None:
     assert rows([table / "day=x"], ["a", "day"]) == [(2, "x")]
-    live = {one.path for one in found_files([table])}
+    live = {found_file.path for found_file in found_files([table])}
     [dead] = set(table.rglob("*.parquet")) - live
     for one in live:
         assert [found.path for found in found_files([one])] == [one]
@@ -164,7 +164,7 @@ def test_rows_that_are_deleted_in_place_are_not_learned_from(table: Path) -> Non
         "sizeInBytes": 40,
         "cardinality": 6,
     }
-    [name] = [one.path.name for one in found_files([table / "day=x"])]
+    [name] = [found_file.path.name for found_file in found_files([table / "day=x"])]
     commit(table, protocol("deletionVectors"))
     assert len(found_files([table])) == 3  # the feature alone does no harm
     commit(table, added(f"day=x/{name}", deletionVector=vector, stats='{"numRecords": 40}'))
