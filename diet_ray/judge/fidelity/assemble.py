@@ -60,7 +60,7 @@ def assemble(bench: Bench) -> FidelityResult:
                 name=name,
                 method=method,
                 ratio=sets[0].ratio,
-                units=min(_units(bench, result_set) for result_set in sets),
+                units=min(_units(bench, training_set) for training_set in sets),
                 fidelity={
                     task: {group: found.intervals() for group, found in groups.items()}
                     for task, groups in measured[name].items()
@@ -130,7 +130,7 @@ def costs(bench: Bench, memory_set: Method) -> CostResult:
 
 def _distillation(bench: Bench, rows: str, saved: float) -> Distillation:
     method = next(method for method in bench.config.methods if method.rows == rows)
-    runs = [bench.run_folder(bench.distillation(result_set)) for result_set in bench.sets(method)]
+    runs = [bench.run_folder(bench.distillation(training_set)) for training_set in bench.sets(method)]
     summaries = [summarise(run) for run in runs]
     seconds = float(np.mean([summary.seconds for summary in summaries]))
     return Distillation(
@@ -152,7 +152,7 @@ def _verdicts(bench: Bench, training_set: TrainingSet, spec: CandidateSpec) -> l
 
 
 def _values(bench: Bench, sets: list[TrainingSet], spec: CandidateSpec) -> Values:
-    found = [_verdicts(bench, result_set, spec) for result_set in sets]
+    found = [_verdicts(bench, training_set, spec) for training_set in sets]
     return {
         task: {
             metric: [float(np.mean([verdict.metrics[task][metric] for verdict in students])) for students in found]
@@ -226,8 +226,8 @@ def _stages(bench: Bench) -> list[StagePoint]:
 
 
 def _units(bench: Bench, training_set: TrainingSet) -> int:
-    if training_set.method.rows == "full":
+    if training_set.method.of_full_log:
         return sum(block.rows for block in bench.seen(training_set))
-    if training_set.method.rows in MEMORIES:
+    if training_set.method.of_memory:
         return read_stage(bench.run_folder(bench.distillation(training_set)), training_set.blocks - 1).units
     return len(sample(bench, training_set))

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import Field as Key
 from pydantic import model_serializer, model_validator
 
 from diet_ray.candidates import CandidateSpec
 from diet_ray.config import StreamConfig
+from diet_ray.judge.fidelity.selections import SELECTIONS, Selection, selection
 from diet_ray.settings import Settings
-
-Selection = Literal["random", "top-el2n", "ccs", "grand", "herding", "k-center", "last-block", "most-recent"]
-SELECTIONS: tuple[str, ...] = get_args(Selection)
-"""Ways of taking rows of the log, as many as the memory has units."""
-
-DRAWN: tuple[str, ...] = ("random", "last-block", "most-recent")
-"""Those that need no reference and are too cheap to keep."""
 
 MEMORIES = ("memory", "refined")
 """The synthetic memory before and after refinement."""
@@ -55,13 +49,28 @@ class Method(Settings):
     def _sensible(self) -> Method:
         if self.adapter and self.embeddings == "own":
             raise ValueError(f"{self}: own embeddings take up any map in front of the net; leave +adapter out")
-        if self.rows in MEMORIES and self.embeddings == "own":
+        if self.of_memory and self.embeddings == "own":
             raise ValueError(f"{self}: units live in the reference's space; use shared")
         if self.labels == "drawn" and self.embeddings == "own":
             raise ValueError(f"{self}: labels are drawn for students of shared embeddings; use hard or soft")
-        if self.rows == "full" and self.labels != "hard":
+        if self.of_full_log and self.labels != "hard":
             raise ValueError(f"{self}: the full log is what soft labels are to stand for; use hard")
         return self
+
+    @property
+    def selection(self) -> Selection | None:
+        """How its rows are selected; None for the full log, a memory and given rows."""
+        return selection(self.rows)
+
+    @property
+    def of_full_log(self) -> bool:
+        """Whether candidates learn from all rows."""
+        return self.rows == "full"
+
+    @property
+    def of_memory(self) -> bool:
+        """Whether they learn from a synthetic memory."""
+        return self.rows in MEMORIES
 
     @model_serializer
     def _write(self) -> str:
@@ -177,7 +186,7 @@ class FidelityConfig(Settings):
                 f"methods: {FULL} is always there, twice: as the truth and, with other seeds, as the noise ceiling"
             )
         for method in self.curve.methods:
-            if method.rows == "full" or method.rows in self.given:
+            if method.of_full_log or method.rows in self.given:
                 raise ValueError(f"curve.methods: {method} has no ratio")
         for method in self.stages.methods:
             if method.rows in self.given:

@@ -16,7 +16,7 @@ from diet_ray.config import BudgetConfig, ClusterConfig, RefineConfig, StreamCon
 from diet_ray.distill.fuse import quota
 from diet_ray.distill.pipeline import check_nets
 from diet_ray.errors import ConfigError
-from diet_ray.judge.fidelity.config import DRAWN, FULL, MEMORIES, FidelityConfig, Method
+from diet_ray.judge.fidelity.config import FULL, FidelityConfig, Method
 from diet_ray.judge.fidelity.result import CEILING
 from diet_ray.logs.blocks import BlockManifest, Log, block_sha256, open_log
 from diet_ray.memory.manifests import FORMAT
@@ -25,9 +25,6 @@ from diet_ray.storage.hashes import content_hash, sha256, versions
 
 RECIPE = 1
 """Raised whenever the same inputs would give other results, so that older ones are not taken for them."""
-
-SELECTION_RECIPES = {"ccs": 2}
-"""The same for what concerns one selection alone."""
 
 
 class TrainingSet(Settings):
@@ -122,7 +119,7 @@ class Bench:
 
     def sets(self, method: Method, *, ratio: float | None = None, seeds: list[int] | None = None) -> list[TrainingSet]:
         """One set per seed, made from all blocks and judged on the test blocks."""
-        sized = method.rows != "full" and method.rows not in self.config.given
+        sized = not method.of_full_log and method.rows not in self.config.given
         return [
             TrainingSet(
                 method=method,
@@ -148,7 +145,11 @@ class Bench:
     def stage_sets(self) -> list[tuple[Method, int, list[TrainingSet]]]:
         """Every set along the stream: made from the first t blocks, judged on the next."""
         return [
-            (method, t, [result_set.model_copy(update={"blocks": t, "judged": 1}) for result_set in self.sets(method)])
+            (
+                method,
+                t,
+                [training_set.model_copy(update={"blocks": t, "judged": 1}) for training_set in self.sets(method)],
+            )
             for method in self.config.stages.methods
             for t in range(1, self.blocks + 1)
         ]
@@ -156,12 +157,12 @@ class Bench:
     def trainings(self) -> list[Training]:
         """All that has to be trained, the full log first, each once."""
         along = [spec for spec in self.pool if spec.name in self.config.stages.candidates]
-        sets = [(result_set, self.pool) for result_set in self.sets(FULL)]
+        sets = [(training_set, self.pool) for training_set in self.sets(FULL)]
         sets += [(one, self.pool) for _, group in self.main_sets() for one in group]
         sets += [(one, along) for _, _, group in self.stage_sets() for one in group]
         work = [
             Training(set=one, candidate=spec, student=student)
-            for one, specs in sorted(sets, key=lambda pair: pair[0].method.rows != "full")
+            for one, specs in sorted(sets, key=lambda pair: not pair[0].method.of_full_log)
             for spec in specs
             for student in self.students(one)
         ]
@@ -169,7 +170,7 @@ class Bench:
 
     def students(self, training_set: TrainingSet) -> range:
         """The students per candidate on a set: one on the full log."""
-        return range(1 if training_set.method.rows == "full" else self.config.students)
+        return range(1 if training_set.method.of_full_log else self.config.students)
 
     def student(self, training_set: TrainingSet) -> StudentConfig:
         """How students of a set are trained: only of drawn labels is a share drawn."""
@@ -180,7 +181,7 @@ class Bench:
         """The run behind a set: its memory, or the reference that labels and embeds it."""
         stream = self.config.stream
         refined = training_set.method.rows == "refined"
-        ratio = training_set.ratio if training_set.method.rows in MEMORIES else self.ratio
+        ratio = training_set.ratio if training_set.method.of_memory else self.ratio
         changes: dict[str, Any] = {
             "seed": training_set.seed,
             "blocks": self.blocks,
@@ -194,8 +195,8 @@ class Bench:
     def needs_run(self, training_set: TrainingSet) -> bool:
         """Whether a reference stands behind a set."""
         method = training_set.method
-        drawn = method.rows in ("full", *DRAWN, *self.config.given)
-        return not drawn or method.embeddings == "shared" or method.labels == "soft"
+        chosen = method.of_memory or (method.selection is not None and method.selection.needs_reference)
+        return chosen or method.embeddings == "shared" or method.labels == "soft"
 
     def run_folder(self, stream: StreamConfig) -> Path:
         """Where a distillation is kept."""
@@ -219,26 +220,26 @@ class Bench:
 
     def key(self, training: Training) -> str:
         """The content hash of a training's result."""
-        one, stream = training.set, self.config.stream
+        training_set, stream = training.set, self.config.stream
         # Its name and its own wish for an adapter do not matter: the method decides on the adapter.
         candidate = training.candidate.model_dump(mode="json", exclude={"name", "adapter"})
         what = {
             "candidate": candidate | {"params": training.candidate.hyper_parameters().model_dump(mode="json")},
             "student": training.student,
-            "set": one.model_dump(mode="json"),
+            "set": training_set.model_dump(mode="json"),
             "reference": stream.reference.model_dump(mode="json"),
-            **self._selection_recipe(one),
-            **self._identity(one.blocks + one.judged),
+            **self._selection_recipe(training_set),
+            **self._identity(training_set.blocks + training_set.judged),
         }
-        if one.method == FULL:  # it learns as the reference does, from all rows and without it
+        if training_set.method == FULL:  # it learns as the reference does, from all rows and without it
             what["reference"] = stream.reference.model_dump(mode="json", exclude={"nets", "checkpoints", "holdout"})
-        elif one.method.rows != "full":
-            what["horizon"] = self.student(one).model_dump(mode="json")
-        if one.method.rows in MEMORIES:
-            what["stream"] = self.distillation(one).model_dump(mode="json", exclude={"log", "blocks"})
-        elif one.method.rows in self.config.given:
-            what["given"] = sha256(self.config.given[one.method.rows])
-        elif one.method.rows == "ccs":
+        elif not training_set.method.of_full_log:
+            what["horizon"] = self.student(training_set).model_dump(mode="json")
+        if training_set.method.of_memory:
+            what["stream"] = self.distillation(training_set).model_dump(mode="json", exclude={"log", "blocks"})
+        elif training_set.method.rows in self.config.given:
+            what["given"] = sha256(self.config.given[training_set.method.rows])
+        elif training_set.method.rows == "ccs":
             what["select"] = stream.select.model_dump(mode="json", exclude={"strategy"})
         return content_hash(what)
 
@@ -249,8 +250,8 @@ class Bench:
 
     @staticmethod
     def _selection_recipe(training_set: TrainingSet) -> dict[str, int]:
-        recipe = SELECTION_RECIPES.get(training_set.method.rows)
-        return {} if recipe is None else {"selection_recipe": recipe}
+        selection = training_set.method.selection
+        return {} if selection is None or selection.recipe is None else {"selection_recipe": selection.recipe}
 
     def _identity(self, blocks: int) -> dict[str, Any]:
         """The rows and the code behind a result."""

@@ -56,7 +56,7 @@ class Palette:
 
     def look(self, name: str, method: Method | None) -> Look:
         """The look of a method."""
-        if name == CEILING or method is None or (method.rows == "full" and method.embeddings == "own"):
+        if name == CEILING or method is None or (method.of_full_log and method.embeddings == "own"):
             return Look(FULL_COLOUR, "o")
         if name not in self.given:
             used = [look.colour for look in self.given.values()]

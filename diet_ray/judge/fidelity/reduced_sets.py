@@ -15,35 +15,25 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from diet_ray.distill.score import ScoreJob, score_rows
-from diet_ray.distill.select import Scored, choose, sketch
 from diet_ray.errors import BadInputError
-from diet_ray.judge.baselines import as_examples, random_rows
-from diet_ray.judge.fidelity.config import MEMORIES
-from diet_ray.judge.fidelity.coreset import Method as CoresetMethod
-from diet_ray.judge.fidelity.coreset import choose_by_features, grand
+from diet_ray.judge.baselines import as_examples
 from diet_ray.judge.fidelity.plan import Bench, TrainingSet
+from diet_ray.judge.fidelity.selections import ScoredBlock
 from diet_ray.logs.blocks import BlockManifest, Rows
 from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.layout import stage_folder
 from diet_ray.memory.run_folder import read_stage
-from diet_ray.seeds import derive_seed, uniform_by_id
+from diet_ray.seeds import derive_seed
 from diet_ray.storage.entries import check_file
 from diet_ray.storage.parquet import batches
 from diet_ray.storage.tensors import load_tensors
 from diet_ray.training.predictor import Predictor
 from diet_ray.training.student import Examples
 
-BY_SCORE = {"top-el2n": "top", "ccs": "ccs"}
-"""Selections that the stream itself offers, with their name in its config."""
-
-BY_FEATURES: dict[str, CoresetMethod] = {"herding": "herding", "k-center": "k_center"}
-"""Selections by geometry, with their name in `diet_ray.judge.fidelity.coreset`."""
-
 
 def examples(bench: Bench, training_set: TrainingSet) -> tuple[Examples, Tensor]:
     """What students of a set with shared embeddings see, and the table that embeds the rows that judge them."""
-    if training_set.method.rows in MEMORIES:
+    if training_set.method.of_memory:
         memory = load_memory(stage_folder(bench.run_folder(bench.distillation(training_set)), training_set.blocks - 1))
         found = memory.examples()
         if training_set.method.labels == "hard":
@@ -59,13 +49,12 @@ def sample(bench: Bench, training_set: TrainingSet) -> Rows:
     Raises:
         BadInputError: a given set names rows that the blocks do not hold.
     """
-    rows, n = training_set.method.rows, sum(bench.units(training_set)) if training_set.ratio else 0
-    if rows == "random":
-        return random_rows(bench.log, bench.seen(training_set), n, seed=derive_seed(training_set.seed, "sample"))
-    if rows in ("last-block", "most-recent"):
-        return _latest(bench, training_set, n)
-    if rows in bench.config.given:
-        return _given(bench, training_set, bench.config.given[rows])
+    selection = training_set.method.selection
+    if selection is None:
+        return _given(bench, training_set, bench.config.given[training_set.method.rows])
+    if not selection.needs_reference:
+        n, blocks = sum(bench.units(training_set)), bench.seen(training_set)
+        return selection.take(bench.log, blocks, n, seed=training_set.seed)
     return rows_of(bench, training_set, pq.read_table(bench.rows_path(training_set))["row_id"].to_numpy())
 
 
@@ -108,42 +97,13 @@ def select_rows(bench: Bench, training_set: TrainingSet) -> Path:
 
 def _of_block(bench: Bench, training_set: TrainingSet, block: BlockManifest, n: int) -> np.ndarray:
     """`[n]` row ids of one block."""
-    stream, method = bench.config.stream, training_set.method.rows
+    selection = training_set.method.selection
+    assert selection is not None, "memories and given rows are not selected"
+    run = bench.run_folder(bench.distillation(training_set))
+    folder = stage_folder(run, block.index)
+    checkpoints = [check_file(folder, entry) for entry in read_stage(run, block.index).checkpoints]
     seed = derive_seed(training_set.seed, "stage", block.index)
-    if method in BY_SCORE:
-        select = stream.select.model_copy(update={"strategy": BY_SCORE[method]})
-        config = stream.model_copy(update={"select": select})
-        run = bench.run_folder(bench.distillation(training_set))
-        paths = [stage_folder(run, block.index) / entry.path for entry in read_stage(run, block.index).checkpoints]
-        job = ScoreJob.of(bench.log, block, paths, config, keep=n, seed=seed)
-        whole = score_rows(job, bench.log.iter_block(block))
-        return choose(whole, select, n=n).rows.row_id
-    rows = bench.log.read_block(block)
-    if method == "grand":
-        n_checkpoints = stream.reference.checkpoints
-        phis = [reference(bench, training_set, block.index, k) for k in range(n_checkpoints)]
-        labels = torch.tensor(rows.labels)
-        score = torch.stack([grand(phi.net, phi.embed(rows.ids), labels) for phi in phis]).mean(dim=0).numpy()
-        top = stream.select.model_copy(update={"strategy": "top"})
-        whole = sketch(Scored(rows, score, np.zeros_like(score)), top, keep=n, seed=seed)
-        return choose(whole, top, n=n).rows.row_id
-    features = reference(bench, training_set, block.index).embed(rows.ids).flatten(1).numpy()
-    return np.asarray(rows.row_id[choose_by_features(rows, features, n, BY_FEATURES[method])])
-
-
-def _latest(bench: Bench, training_set: TrainingSet, n: int) -> Rows:
-    if training_set.method.rows == "last-block":
-        last = bench.log.read_block(bench.seen(training_set)[-1])
-        drawn = uniform_by_id(last.row_id, derive_seed(training_set.seed, "sample", "rows"))
-        return last.take(np.sort(np.argsort(drawn, kind="stable")[:n]))
-    parts: list[Rows] = []
-    for block in reversed(bench.seen(training_set)):
-        parts.insert(0, bench.log.read_block(block))
-        if sum(len(part) for part in parts) >= n:
-            break
-    rows = Rows.concat(parts)
-    latest = np.lexsort((rows.row_id, rows.time))[-n:]
-    return rows.take(np.sort(latest))
+    return selection.choose(ScoredBlock(bench.log, block, bench.config.stream, checkpoints, seed), n)
 
 
 def _given(bench: Bench, training_set: TrainingSet, path: Path) -> Rows:

@@ -46,7 +46,7 @@ class _Trainer:
         self.bench, self.one = bench, training_set
         self.rows = Rows.concat([bench.log.read_block(block) for block in bench.judges(training_set)])
         method = training_set.method
-        if method.rows == "full":
+        if method.of_full_log:
             self.table = None if method == FULL else reference(bench, training_set).table
         elif method.embeddings == "own":
             self.sample = sample(bench, training_set)
@@ -64,7 +64,7 @@ class _Trainer:
         seed = derive_seed(one.seed, "student", training.student)
         if method == FULL:
             return full_log(spec, log, bench.seen(one), self.rows, config, seed=seed)
-        if method.rows == "full":
+        if method.of_full_log:
             assert self.table is not None
             return frozen_log(spec, log, bench.seen(one), self.table, self.rows, config, seed=seed)
         if method.embeddings == "own":

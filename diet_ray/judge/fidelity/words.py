@@ -100,7 +100,7 @@ def lead(result: FidelityResult, cost: CostResult) -> list[str]:
         f"{100 * result.ratio:.3g}\u00a0% of that size, with {times(result.seeds, 'seed')} each, and were judged on "
         f"{result.test_rows:,} later rows."
     )
-    if memory is None or memory.method is None or memory.method.rows not in MEMORIES:
+    if memory is None or memory.method is None or not memory.method.of_memory:
         return [f"{scope} No memory is among the sets that were compared."]
     beside = {"the memory": memory} | ({"the full log with other seeds": ceiling} if ceiling else {})
     rows = [one for one in compared(result, cost) if one.method and one.method.rows == "random"]
@@ -185,11 +185,7 @@ def trust_in(path: Path) -> Callable[[ExportManifest], str]:
             titles = [MEASURES[name].title for name in KEY]
             lines += ["", f"| {task}: trained on | units | {' | '.join(titles)} |", "|---|---|" + "---|" * len(titles)]
             for result_set in result.sets:
-                if (
-                    result_set.method is None
-                    or result_set.method.rows in MEMORIES
-                    or result_set.method.rows == "random"
-                ):
+                if result_set.method is None or result_set.method.of_memory or result_set.method.rows == "random":
                     lines.append(
                         f"| {result_set.name} | {result_set.units:,} | {' | '.join(cells(result_set.fidelity[task]['all'], KEY, ' '))} |"
                     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from diet_ray.config import StreamConfig
 from diet_ray.distill.local import distil_locally
-from diet_ray.judge.fidelity.config import DRAWN, SELECTIONS, FidelityConfig
+from diet_ray.judge.fidelity.config import FidelityConfig
 from diet_ray.judge.fidelity.plan import Bench, Training, TrainingSet
 from diet_ray.judge.fidelity.reduced_sets import select_rows
 from diet_ray.memory.layout import holds_run, stage_folder
@@ -30,20 +30,21 @@ def selected_of(bench: Bench, todo: list[Training]) -> list[TrainingSet]:
     """The sets of some trainings whose rows are chosen with a reference and are not kept yet, one for each choice of rows."""
     sets = [training.set for training in todo]
     chosen = [
-        result_set
-        for result_set in sets
-        if result_set.method.rows in SELECTIONS and result_set.method.rows not in DRAWN
+        training_set
+        for training_set in sets
+        if training_set.method.selection is not None and training_set.method.selection.needs_reference
     ]
-    return [one for path, one in {bench.rows_path(one): one for one in chosen}.items() if not path.is_file()]
+    by_path = {bench.rows_path(training_set): training_set for training_set in chosen}
+    return [training_set for path, training_set in by_path.items() if not path.is_file()]
 
 
 def groups_of(todo: list[Training]) -> list[list[Training]]:
     """Trainings in groups that are done as one: a candidate of the full log, or all of another set; the longest first."""
     groups: dict[str, list[Training]] = {}
     for training in todo:
-        alone = training.candidate.name if training.set.method.rows == "full" else ""
+        alone = training.candidate.name if training.set.method.of_full_log else ""
         groups.setdefault(f"{training.set.model_dump_json()} {alone}", []).append(training)
-    return sorted(groups.values(), key=lambda group: (group[0].set.method.rows != "full", -group[0].set.blocks))
+    return sorted(groups.values(), key=lambda group: (not group[0].set.method.of_full_log, -group[0].set.blocks))
 
 
 def distil_run(description: str) -> bytes:

@@ -14,9 +14,10 @@ import torch
 from diet_ray.distill.el2n import el2n
 from diet_ray.distill.local import distil_locally
 from diet_ray.errors import BadInputError
-from diet_ray.judge.fidelity.config import SELECTIONS, FidelityConfig, Method
+from diet_ray.judge.fidelity.config import FidelityConfig, Method
 from diet_ray.judge.fidelity.plan import Bench, TrainingSet
 from diet_ray.judge.fidelity.reduced_sets import examples, reference, sample, select_rows
+from diet_ray.judge.fidelity.selections import SELECTIONS
 from diet_ray.judge.fidelity.work import runs_of
 from diet_ray.logs.blocks import Rows, open_log
 from diet_ray.memory.dataset import load_memory
