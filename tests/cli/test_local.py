@@ -20,8 +20,10 @@ from typer.testing import CliRunner
 
 from diet_ray import demo as demo_module
 from diet_ray.cli import app
+from diet_ray.judge.fidelity.assemble import assemble
+from diet_ray.judge.fidelity.plan import Bench
 from tests.cli.test_commands import POOL, write_raw
-from tests.support.small_bench import bench_config
+from tests.support.small_bench import bench_config, do_all_here
 from tests.support.small_run import STREAM, bytes_of, stage_bytes
 from tests.support.synthetic import schema, write_log
 
@@ -87,33 +89,36 @@ def test_simulate(ray_cluster: int, tmp_path: Path) -> None:
     assert bytes_of(ray) == bytes_of(here)
 
 
+def test_distill(finished: Path, log: Path, tmp_path: Path) -> None:
+    """`finished` is of the engine without Ray, whose bytes Ray's are (`tests/engine/test_train.py`)."""
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump({"log": str(log.resolve()), **STREAM}))
+    said = json.loads(call("distill", "--config", tmp_path / "run.yaml", "--out", tmp_path / "run", local=True))
+    assert [stage["block"] for stage in said["stages"]] == ["block-000", "block-001", "block-002"]
+    assert stage_bytes(tmp_path / "run") == stage_bytes(finished)
+
+
 @pytest.mark.ray
-def test_distill_and_sweep(ray_cluster: int, tmp_path: Path) -> None:
-    log = write_log(tmp_path / "log", blocks=2, n=200)
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump({"log": str(log), **STREAM}))
-    ray, here = both(tmp_path / "runs", "distill", "--config", tmp_path / "run.yaml")
-    assert stage_bytes(ray) == stage_bytes(here)
+def test_sweep(ray_cluster: int, finished: Path, tmp_path: Path) -> None:
     (tmp_path / "pool.yaml").write_text(yaml.safe_dump(POOL))
-    words = ["sweep", "--memory", here, "--candidates", tmp_path / "pool.yaml", "--seeds", 1]
+    words = ["sweep", "--memory", finished, "--candidates", tmp_path / "pool.yaml", "--seeds", 1]
     ray, here = both(tmp_path / "sweeps", *words)
     assert found(ray / "leaderboard.json") == found(here / "leaderboard.json")
-    assert sorted(path.name for path in (ray / "trials").iterdir()) == sorted(
-        p.name for p in (here / "trials").iterdir()
-    )
+    assert sorted(p.name for p in (ray / "trials").iterdir()) == sorted(p.name for p in (here / "trials").iterdir())
     # What one has found, the other takes over.
-    assert json.loads(call(*words, "--out", ray, "--restore", local=True)) == json.loads(
-        (ray / "leaderboard.json").read_text()
-    )
+    again = json.loads(call(*words, "--out", ray, "--restore", local=True))
+    assert again == json.loads((ray / "leaderboard.json").read_text())
 
 
-@pytest.mark.ray
-def test_fidelity(ray_cluster: int, tmp_path: Path) -> None:
-    log = write_log(tmp_path / "log", blocks=3, n=200)
-    config = bench_config(log, tmp_path, candidates=1)
+def test_fidelity(tmp_path: Path) -> None:
+    """Against the bench in this process, whose figures Ray's are (`tests/judge/fidelity/test_bench.py`)."""
+    config = bench_config(write_log(tmp_path / "log", blocks=3, n=200), tmp_path, candidates=1)
     (tmp_path / "bench.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
-    ray, here = both(tmp_path, "fidelity", "--config", tmp_path / "bench.yaml")
-    assert (ray / "fidelity.json").read_bytes() == (here / "fidelity.json").read_bytes()
-    assert (here / "fidelity.html").stat().st_size > 10_000
+    said = json.loads(call("fidelity", "--config", tmp_path / "bench.yaml", "--out", tmp_path / "out", local=True))
+    here = Bench.open(config.absolute(), tmp_path / "here")
+    do_all_here(here)
+    assert (tmp_path / "out" / "fidelity.json").read_text() == assemble(here).model_dump_json(indent=2) + "\n"
+    assert said["fidelity"]["seeds"] == 2
+    assert (tmp_path / "out" / "fidelity.html").stat().st_size > 10_000
 
 
 @pytest.mark.ray

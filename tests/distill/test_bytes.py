@@ -100,12 +100,12 @@ def test_one_worker(log: Path, tmp_path: Path, budget: str, rounds: str) -> None
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize(("budget", "rounds"), [("ratio", "refined"), ("cap", "unrefined")])
-def test_two_workers(ray_cluster: int, log: Path, tmp_path: Path, budget: str, rounds: str) -> None:
+def test_two_workers(ray_cluster: int, log: Path, tmp_path: Path) -> None:
+    """One of the four runs that were recorded, the one with most in it: another takes a worker group of its own, half a minute."""
     from diet_ray.engine import distil
 
-    distil(tmp_path / "run", stream(log, budget, rounds, cluster={"workers": 2}))
-    assert checksums(tmp_path / "run") == RECORDED[f"2/{budget}/{rounds}"]
+    distil(tmp_path / "run", stream(log, "cap", "refined", cluster={"workers": 2}))
+    assert checksums(tmp_path / "run") == RECORDED["2/cap/refined"]
 
 
 def test_a_run_begun_before_goes_on(log: Path, tmp_path: Path) -> None:

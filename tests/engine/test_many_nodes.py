@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from diet_ray.memory.dataset import load_memory
 from tests.support.small_run import config, local_run, stage_bytes
 from tests.support.synthetic import write_log
+from tests.support.watched import run
 
 SCRIPT = """
 import json, sys
@@ -29,7 +29,7 @@ nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_da
 for _ in range(2):
     nodes.add_node(num_cpus=1)
 ray.init(address=nodes.address, log_to_driver=False)
-shards = OwnedShards(6)
+shards = OwnedShards(3)
 owners = ray.get([owner.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id()) for owner in shards.owners])
 shards.close()
 distil(Path(sys.argv[2]), stream)
@@ -41,15 +41,12 @@ nodes.shutdown()
 
 @pytest.mark.ray
 def test_three_nodes_give_what_one_process_gives(tmp_path: Path) -> None:
-    log = write_log(tmp_path / "log", blocks=3, n=400)
+    log = write_log(tmp_path / "log", blocks=2, n=400)
     stream = config(log, workers=2, cpus_per_worker=1, scorers=2, cpus_per_scorer=0.5, memory_shards=3)
     (tmp_path / "stream.json").write_text(stream.model_dump_json())
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(tmp_path / "stream.json"), str(tmp_path / "run")],
+    done = run(
+        [sys.executable, "-u", "-c", SCRIPT, tmp_path / "stream.json", tmp_path / "run"],
         env={**os.environ, "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=500,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])

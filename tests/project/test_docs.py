@@ -10,7 +10,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import sysconfig
 import tempfile
 from collections.abc import Iterator
@@ -33,6 +32,7 @@ from diet_ray.judge.fidelity.config import FidelityConfig
 from diet_ray.judge.search import SearchedSpec, SweepConfig
 from diet_ray.logs.simulation.config import SimulateConfig
 from diet_ray.schema import Schema
+from tests.support.watched import run
 
 ROOT = Path(__file__).parents[2]
 SITE = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
@@ -99,7 +99,7 @@ class Reader:
                     Path(block.title).write_text(block.text, encoding="utf-8")
                 elif block.kind == "bash":
                     command = ["bash", "-euo", "pipefail", "-c", block.text]
-                    done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=900)
+                    done = run(command, env=self.env)
                     assert done.returncode == 0, f"{page}:{block.line}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
                 elif block.kind == "python":
                     # Empty lines in front, so that a traceback names the line of the page.

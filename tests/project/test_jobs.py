@@ -15,19 +15,22 @@ import sysconfig
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from benchmarks.common.private_ray import environment
+from diet_ray.cli import app
 from diet_ray.report.status import run_status
 from tests.cli.test_commands import write_raw
 from tests.support.small_run import STREAM, config, local_run, stage_bytes
 from tests.support.synthetic import schema, write_log
+from tests.support.watched import PATIENCE, run, wait_for
 
 RAY = Path(sysconfig.get_path("scripts")) / "ray"
 JOBS = Path(__file__).parents[2] / "jobs"
@@ -62,17 +65,7 @@ class Head:
     def job(self, verb: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run `ray job VERB`."""
         command = [str(RAY), "job", verb, "--address", self.address, *arguments]
-        return subprocess.run(
-            command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=400
-        )
-
-
-def wait_for(what: Callable[[], bool], why: Callable[[], str]) -> None:
-    """Wait until something is so; where it does not come to that, say why."""
-    until = time.monotonic() + 400
-    while not what():
-        assert time.monotonic() < until, why()
-        time.sleep(0.5)
+        return run(command, env=self.env, merged=True)
 
 
 def free_ports(n: int) -> list[int]:
@@ -104,7 +97,7 @@ def head() -> Iterator[Head]:
     metrics = f"http://127.0.0.1:{ports['metrics-export-port']}/metrics"
     head = Head(f"http://127.0.0.1:{ports['dashboard-port']}", env, metrics)
     try:
-        until = time.monotonic() + 240
+        until = time.monotonic() + PATIENCE
         while subprocess.run(
             [str(RAY), "job", "list", "--address", head.address], env=env, capture_output=True
         ).returncode:
@@ -125,17 +118,17 @@ def head() -> Iterator[Head]:
 
 def test_distil_and_sweep_as_jobs(head: Head, tmp_path: Path) -> None:
     log = write_log(tmp_path / "log", blocks=2, n=300)
-    run, out = tmp_path / "run", tmp_path / "sweep"
+    folder, out = tmp_path / "run", tmp_path / "sweep"
     asked, pool = tmp_path / "distill.yaml", tmp_path / "candidates.yaml"
-    asked.write_text(yaml.safe_dump({"log": str(log), "out": str(run), **STREAM}))
+    asked.write_text(yaml.safe_dump({"log": str(log), "out": str(folder), **STREAM}))
     pool.write_text(yaml.safe_dump({"candidates": [{"name": "fm", "arch": "fm"}, {"name": "lr", "arch": "lr"}]}))
 
     done = head.submit(JOBS / "distill.py", "--config", asked)
     assert done.returncode == 0, done.stdout
     assert "block block-000 (1/1): committed, memory 15 units" in done.stdout
-    assert json.loads((run / "summary.json").read_text())["units"] == 15
+    assert json.loads((folder / "summary.json").read_text())["units"] == 15
 
-    done = head.submit(JOBS / "sweep.py", "--memory", run, "--candidates", pool, "--out", out, "--seeds", "1")
+    done = head.submit(JOBS / "sweep.py", "--memory", folder, "--candidates", pool, "--out", out, "--seeds", "1")
     assert done.returncode == 0, done.stdout
     board = json.loads((out / "leaderboard.json").read_text())
     assert {line["candidate"] for line in board["standings"]} == {"fm", "lr"}
@@ -145,25 +138,26 @@ def test_distil_and_sweep_as_jobs(head: Head, tmp_path: Path) -> None:
 @pytest.mark.timeout(1200)
 def test_a_log_that_grows_is_followed_until_the_job_is_stopped(head: Head, tmp_path: Path) -> None:
     raw, described, asked = tmp_path / "raw.parquet", tmp_path / "schema.yaml", tmp_path / "distill.yaml"
-    log, run = tmp_path / "log", tmp_path / "run"
+    log, folder = tmp_path / "log", tmp_path / "run"
     write_raw(raw, days=3, n=300)
     described.write_text(yaml.safe_dump(schema().model_dump(mode="json")))
-    asked.write_text(yaml.safe_dump({"log": str(log), "out": str(run), **STREAM}))
+    asked.write_text(yaml.safe_dump({"log": str(log), "out": str(folder), **STREAM}))
     ingest = (JOBS / "ingest.py", described, "--from", raw, "--out", log, "--by", "day")
 
-    done = head.submit(*ingest, "--blocks", "2")
-    assert done.returncode == 0, done.stdout
+    # The first days in this process, the next one by a job: that is what the test is about.
+    call = ["--local", "ingest", str(described), "--from", str(raw), "--out", str(log), "--by", "day", "--blocks", "2"]
+    assert CliRunner().invoke(app, call).exit_code == 0
     done = head.submit(JOBS / "distill.py", "--config", asked, "--follow", log, options=("--no-wait",))
     (job,) = set(re.findall(r"raysubmit_\w+", done.stdout))
 
     def told() -> str:
         return head.job("logs", job).stdout
 
-    wait_for((run / "stages" / "0000").exists, told)
+    wait_for((folder / "stages" / "0000").exists, told)
     done = head.submit(*ingest, "--append")
     assert done.returncode == 0, done.stdout
     assert "300 rows in 1 new blocks (1970-01-03 to 1970-01-03)" in done.stdout
-    wait_for((run / "stages" / "0001").exists, told)
+    wait_for((folder / "stages" / "0001").exists, told)
 
     def scraped(name: str) -> set[float]:
         with urllib.request.urlopen(head.metrics, timeout=10) as page:
@@ -174,12 +168,12 @@ def test_a_log_that_grows_is_followed_until_the_job_is_stopped(head: Head, tmp_p
     assert scraped("ray_diet_ray_blocks_waiting") == {0.0}
     assert scraped("ray_diet_ray_memory_units") == {30.0}
     wait_for(lambda: "waiting for the block after 1970-01-03" in told(), told)
-    wait_for(lambda: run_status(run).state == "waiting", told)
+    wait_for(lambda: run_status(folder).state == "waiting", told)
 
     assert head.job("stop", job).returncode == 0
     assert "was stopped" in head.job("status", job).stdout
-    assert not {"lock.json", "follow"} & {path.name for path in run.iterdir()}
-    assert stage_bytes(run) == stage_bytes(local_run(tmp_path / "local", config(log)))
+    assert not {"lock.json", "follow"} & {path.name for path in folder.iterdir()}
+    assert stage_bytes(folder) == stage_bytes(local_run(tmp_path / "local", config(log)))
 
 
 def test_a_job_that_cannot_run_fails_and_says_why(head: Head, tmp_path: Path) -> None:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import signal
 import subprocess
+import sys
 import sysconfig
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,6 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from benchmarks.common.private_ray import environment
 from diet_ray.engine.bench_driver import fidelity
 from diet_ray.errors import BadInputError, CorruptArtefactError
 from diet_ray.judge.fidelity.assemble import assemble, costs
@@ -188,38 +184,35 @@ def test_costs_are_means_of_what_was_measured(log: Path, tmp_path: Path) -> None
     assert net.parameters == 4 * 4 * 8 + 8 + 8 + 1
 
 
-@pytest.mark.timeout(900)
-def test_a_killed_bench_goes_on_and_ends_alike(log: Path, tmp_path: Path) -> None:
-    """Killed without warning with half of the trainings done, and run again: the same bytes as in one go."""
-    config = bench_config(log, tmp_path, stages={"candidates": ["lr"], "methods": ["full/hard/own"]}, cpus_per_trial=1)
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from diet_ray.judge.fidelity.bench import measure_fidelity
+from diet_ray.judge.fidelity.config import FidelityConfig
+from diet_ray.settings import load_yaml
+
+def die_at_a_third(what, done, total):
+    if what == "trainings" and done >= total // 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+measure_fidelity(load_yaml(FidelityConfig, sys.argv[1]), Path(sys.argv[2]), die_at_a_third)
+"""
+
+
+@pytest.mark.ray
+def test_a_killed_bench_goes_on_and_ends_alike(ray_cluster: int, log: Path, tmp_path: Path) -> None:
+    """Killed without warning with a third of the trainings done, and run again, now on Ray: the same bytes as in one go."""
+    more = {"stages": {"candidates": ["lr"], "methods": ["full/hard/own"]}, "candidates": 2}
+    config = bench_config(log, tmp_path, **more)
     (tmp_path / "bench.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")), encoding="utf-8")
     bench = Bench.open(config.absolute(), tmp_path / "killed" / "cache")
-    total = len(bench.trainings())
-    temporary = Path(tempfile.mkdtemp(prefix="dr-"))  # short: it becomes part of socket paths
-    env = environment(temporary)
-    command = [str(COMMAND), "--quiet", "--cpus", "2", "fidelity", "--config", str(tmp_path / "bench.yaml"), "--out"]
-
-    def done() -> int:
-        return sum(bench.verdict_path(training).is_file() for training in bench.trainings())
-
-    try:
-        process = subprocess.Popen(
-            [*command, str(tmp_path / "killed")], env=env, stderr=subprocess.DEVNULL, start_new_session=True
-        )
-        deadline = time.monotonic() + 300
-        while done() < total // 3 and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        before = done()
-        assert total // 3 <= before < total, "killed too late or too early to prove anything"
-        assert not (tmp_path / "killed" / "fidelity.json").exists()
-        again = subprocess.run(
-            [*command, str(tmp_path / "killed")], env=env, capture_output=True, text=True, timeout=400
-        )
-        assert again.returncode == 0, again.stderr
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "bench.yaml"), str(tmp_path / "killed")])
+    assert done.returncode == -signal.SIGKILL
+    kept = {path: path.stat().st_mtime_ns for path in map(bench.verdict_path, bench.trainings()) if path.is_file()}
+    assert len(kept) == len(bench.trainings()) // 3
+    assert not (tmp_path / "killed" / "fidelity.json").exists()
+    fidelity(config, tmp_path / "killed", lambda *what: None)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept  # what was done is not done again
     here = Bench.open(config.absolute(), tmp_path / "here")
     do_all_here(here)
     assert (tmp_path / "killed" / "fidelity.json").read_text() == assemble(here).model_dump_json(indent=2) + "\n"

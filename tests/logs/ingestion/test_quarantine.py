@@ -183,14 +183,15 @@ def test_the_allowance_is_checked(tmp_path: Path) -> None:
         count(tmp_path)
 
 
-@pytest.mark.ray
-def test_the_command_counts_what_it_left_out(tmp_path: Path, ray_cluster: int) -> None:
+def test_the_command_counts_what_it_left_out(tmp_path: Path) -> None:
     data = rows()
     spoilt = spoil(data)
     write(data, tmp_path / "in")
     (tmp_path / "s.yaml").write_text(SCHEMA.model_dump_json())
     asked = ["ingest", str(tmp_path / "s.yaml"), "--from", str(tmp_path / "in"), "--by", "day"]
-    done = CliRunner().invoke(app, ["--json", *asked, "--out", str(tmp_path / "log"), "--max-quarantined-rows", "99"])
+    done = CliRunner().invoke(
+        app, ["--local", "--json", *asked, "--out", str(tmp_path / "log"), "--max-quarantined-rows", "99"]
+    )
     assert done.exit_code == 0, done.output
     made = json.loads(done.stdout)
     assert made["quarantined"] == len(spoilt)

@@ -1,0 +1,152 @@
+"""A sweep in this process: which block judges, what is kept and not done again, and the ways in which it refuses."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from diet_ray.candidates import CandidateFile
+from diet_ray.errors import ConfigError, CorruptArtefactError, DietError
+from diet_ray.judge.leaderboard import Leaderboard
+from diet_ray.judge.run_sweep import judge_pool as sweep
+from diet_ray.judge.search import SweepConfig
+from diet_ray.judge.verdict import Verdict
+from tests.support.small_run import config, local_run
+from tests.support.synthetic import write_log
+
+POOL = CandidateFile.model_validate(
+    {
+        "candidates": [
+            {"name": "net", "arch": "dnn", "params": {"hidden": [8]}, "lr_scale": 4.0},
+            {"name": "without-hour", "arch": "fm", "drop_fields": ["hour"]},
+        ]
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_log(tmp_path_factory.mktemp("log") / "log", blocks=4, n=300)
+
+
+@pytest.fixture(scope="module")
+def run(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    stream = config(log).model_copy(update={"blocks": 2})
+    return local_run(tmp_path_factory.mktemp("run") / "run", stream)
+
+
+def files(out: Path) -> dict[str, int]:
+    """When each trial that is kept was written."""
+    return {path.name: path.stat().st_mtime_ns for path in (out / "trials").iterdir()}
+
+
+def test_one_seed_and_the_next_block_by_default_on_a_stage_from_an_archive(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIET_RAY_CACHE", str(tmp_path / "cache"))
+    one = POOL.model_copy(update={"candidates": POOL.candidates[:1]})
+    place, said = (run / "stages" / "0000").as_uri(), list[str]()
+    board = sweep(place, one, out=tmp_path / "sweep", seeds=1, on_fetch=said.append)
+    assert board.memory == place
+    assert said[0] == f"looking at {run.as_uri()}"
+    assert (board.block, board.stage, len(board.verdicts)) == ("block-001", 0, 1)
+    raw = json.loads((tmp_path / "sweep" / "leaderboard.json").read_text())
+    assert raw["standings"][0]["sd"]["label_0"]["auc"] is None  # undefined for one seed, and still JSON
+    back = Leaderboard.model_validate_json((tmp_path / "sweep" / "leaderboard.json").read_bytes())
+    assert math.isnan(back.standings[0].sd["label_0"]["auc"])
+
+
+def test_an_undefined_metric_survives_the_trip_from_its_trial() -> None:
+    metrics = {"label_0": {"auc": math.nan, "logloss": 0.5, "gauc": math.nan, "calibration": 1.0}}
+    one = Verdict(
+        candidate="net",
+        arch="dnn",
+        trained_on="memory",
+        seed=0,
+        metrics=metrics,
+        train_seconds=1.0,
+        train_wall_seconds=1.0,
+        parameters=3,
+    )
+    back = Verdict.model_validate_json(one.model_dump_json())
+    assert math.isnan(back.metrics["label_0"]["auc"])
+    assert back.metrics["label_0"]["logloss"] == 0.5
+
+
+def test_an_unknown_field_is_refused_before_anything_runs(run: Path, tmp_path: Path) -> None:
+    pool = CandidateFile.model_validate({"candidates": [{"name": "c", "arch": "fm", "drop_fields": ["hours"]}]})
+    with pytest.raises(ConfigError, match=r"candidate 'c', key 'drop_fields': the log has no field 'hours'.*'hour'"):
+        sweep(run, pool, out=tmp_path / "sweep")
+    assert not (tmp_path / "sweep").exists()
+
+
+@pytest.mark.parametrize(
+    ("block", "said"),
+    [
+        ("block-001", "block 'block-001': the memory has learned from it; blocks to judge on: block-002, block-003"),
+        ("block-009", "block 'block-009': the log has no such block"),
+    ],
+)
+def test_only_a_later_block_judges(run: Path, tmp_path: Path, block: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        sweep(run, POOL, out=tmp_path / "sweep", block=block)
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_without_a_later_block_nothing_can_be_judged(log: Path, run: Path, tmp_path: Path) -> None:
+    short = write_log(tmp_path / "short", blocks=2, n=300)
+    with pytest.raises(ConfigError, match="no block after 'block-001' to judge on"):
+        sweep(run, POOL, out=tmp_path / "sweep", log=short)
+    other = write_log(tmp_path / "other", blocks=1, n=300)
+    with pytest.raises(ConfigError, match="has no block 'block-001', which the memory has seen last"):
+        sweep(run, POOL, out=tmp_path / "sweep", log=other)
+
+
+def test_a_folder_without_a_memory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CorruptArtefactError, match="holds no committed stage"):
+        sweep(tmp_path, POOL, out=tmp_path / "sweep")
+
+
+def test_what_is_kept_is_not_run_again(run: Path, tmp_path: Path) -> None:
+    first = sweep(run, POOL, out=tmp_path / "sweep", seeds=1)
+    before = files(tmp_path / "sweep")
+    with pytest.raises(ConfigError, match="holds a sweep; go on with it by --restore, or choose another folder"):
+        sweep(run, POOL, out=tmp_path / "sweep")
+    renamed = POOL.candidates[0].model_copy(update={"name": "other-name"})
+    pool = CandidateFile(candidates=[renamed, POOL.candidates[1]])
+    counted: list[tuple[int, int]] = []
+    board = sweep(run, pool, out=tmp_path / "sweep", restore=True, on_progress=lambda *pair: counted.append(pair))
+    assert counted == [(1, 2), (2, 2)]  # the second seed of both
+    after = files(tmp_path / "sweep")
+    assert len(after) == 4
+    assert before == {name: when for name, when in after.items() if name in before}
+    assert [(one.candidate, one.seed) for one in board.verdicts] == [
+        ("other-name", 0),
+        ("other-name", 1),
+        ("without-hour", 0),
+        ("without-hour", 1),
+    ]
+    assert board.verdicts[2] == first.verdicts[1]
+    # Another block to judge on is another question.
+    sweep(run, pool, out=tmp_path / "sweep", seeds=1, block="block-003", restore=True)
+    assert len(files(tmp_path / "sweep")) == 6
+
+
+def test_where_all_fail_there_is_no_leaderboard(run: Path, tmp_path: Path) -> None:
+    # 100 is no multiple of 3 heads; that is only known when they are drawn together.
+    raw = {
+        "name": "odd",
+        "arch": "finalmlp",
+        "params": {"second_hidden": {"choice": [[100]]}, "heads": 3},
+        "samples": 1,
+    }
+    config = SweepConfig.model_validate({"candidates": [raw]})
+    with pytest.raises(
+        DietError, match=r"no trial came to its end; candidate 'odd\.000': drawn: .*heads \(3\) must divide"
+    ):
+        sweep(run, config, out=tmp_path / "sweep", seeds=1)
+    assert not (tmp_path / "sweep" / "leaderboard.json").exists()
+    assert not (tmp_path / "sweep" / "lock.json").exists()
