@@ -29,6 +29,8 @@ from diet_ray.report.timeline import plot_stages, write_timeline
 from diet_ray.settings import Settings, write_json
 
 SEEDS = 2
+ROUNDS = 10
+"""Rounds of refinement per block."""
 CANDIDATES = ("lr", "fm", "dnn", "dnn-small", "deepfm", "dcnv2", "autoint", "wukong")
 """Those of the default pool that are judged: the quick ones."""
 FULL_LOG_CANDIDATES = ("dnn", "dcnv2")
@@ -87,7 +89,7 @@ def demo(out: Path, *, weeks: int, seed: int, shown: Display, place: Workplace) 
     log = open_log(out / "log")
 
     with clock.part("distil"):
-        config = StreamConfig(log=log.path, seed=seed, refine=RefineConfig(rounds=10))
+        config = StreamConfig(log=log.path, seed=seed, refine=RefineConfig(rounds=ROUNDS))
         blocks = [(block.name, block.rows) for block in blocks_to_distil(log, config)]
         with show_progress(out / "run", blocks, shown):
             place.distil(out / "run", config)

