@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from diet_ray.candidates.layers import TensorModule
 
-class Adapter(nn.Module):
+
+class Adapter(TensorModule):
     """Bias-free linear map per field, `x_f -> x_f A_f`, `[B, F, d] -> [B, F, d]`; every `A_f` starts as the identity.
 
     Students on frozen reference embeddings and soft labels all imitate the reference; the adapter lets them differ from it.

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from pydantic import Field as Key
 from torch import Tensor, nn
 
-from diet_ray.candidates.layers import MLP, DeepParams, linear
+from diet_ray.candidates.layers import DeepParams, TensorModule, linear
 from diet_ray.candidates.registry import Net, Shape, register
 
 
@@ -22,7 +22,7 @@ class AutoIntParams(DeepParams):
     """Width of one head; a layer's output has `heads * head_dim` numbers per field."""
 
 
-class Interacting(nn.Module):
+class Interacting(TensorModule):
     """One interacting layer (Song et al. 2019, eq. 5-8), `[B, F, d] -> [B, F, heads * head_dim]`.
 
     Per head, `a = softmax_k <Q x_m, K x_k>` (unscaled, as in the paper) and `z_m = sum_k a_mk V x_k`; out comes
@@ -57,11 +57,11 @@ class AutoInt(Net):
         dims = [shape.dim, *[width] * (params.attention_layers - 1)]
         self.attention = nn.ModuleList(Interacting(dim, params.heads, params.head_dim, generator) for dim in dims)
         self.out = linear(shape.n_fields * width, shape.n_tasks, generator, bias=False)
-        self.mlp = MLP(shape.width, params.hidden, shape.n_tasks, params.activation, generator, dropout=params.dropout)
+        self.mlp = params.mlp(shape.width, shape.n_tasks, generator)
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, F, d] -> [B, T]`."""
         z = x
         for layer in self.attention:
             z = layer(z)
-        return self.out(z.flatten(1)) + self.mlp(x.flatten(1))  # type: ignore[no-any-return]
+        return self.out(z.flatten(1)) + self.mlp(x.flatten(1))

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field as Key
 from torch import Tensor, nn
 
-from diet_ray.candidates.layers import MLP, DeepParams, linear
+from diet_ray.candidates.layers import DeepParams, TensorModule, linear
 from diet_ray.candidates.registry import Net, Shape, register
 
 
@@ -23,7 +23,7 @@ class DCNv2Params(DeepParams):
     """`parallel`: crosses and MLP side by side, concatenated; `stacked`: the MLP reads the crosses."""
 
 
-class Cross(nn.Module):
+class Cross(TensorModule):
     """One cross layer, `x_{l+1} = x_0 * (W x_l + b) + x_l`; `W = U V^T` where a rank is given (Wang et al. 2021)."""
 
     def __init__(self, width: int, rank: int, generator: torch.Generator) -> None:
@@ -45,7 +45,7 @@ class DCNv2(Net):
     def __init__(self, shape: Shape, params: DCNv2Params, generator: torch.Generator) -> None:
         super().__init__(shape, params, generator)
         self.cross = nn.ModuleList(Cross(shape.width, params.rank, generator) for _ in range(params.cross_layers))
-        self.mlp = MLP(shape.width, params.hidden, shape.n_tasks, params.activation, generator, dropout=params.dropout)
+        self.mlp = params.mlp(shape.width, shape.n_tasks, generator)
         self.parallel = params.structure == "parallel"
         if self.parallel:
             # A linear head on [cross, deep] is the sum of a head on each: no concatenation is needed.
@@ -57,5 +57,5 @@ class DCNv2(Net):
         for layer in self.cross:
             crossed = layer(x0, crossed)
         if self.parallel:
-            return self.out(crossed) + self.mlp(x0)  # type: ignore[no-any-return]
-        return self.mlp(crossed)  # type: ignore[no-any-return]
+            return self.out(crossed) + self.mlp(x0)
+        return self.mlp(crossed)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from diet_ray.candidates.fm import FM, FMParams
-from diet_ray.candidates.layers import MLP, DeepParams
+from diet_ray.candidates.layers import DeepParams
 from diet_ray.candidates.registry import Net, Shape, register
 
 
@@ -19,8 +19,8 @@ class DeepFM(Net):
     def __init__(self, shape: Shape, params: DeepParams, generator: torch.Generator) -> None:
         super().__init__(shape, params, generator)
         self.fm = FM(shape, FMParams(), generator)
-        self.mlp = MLP(shape.width, params.hidden, shape.n_tasks, params.activation, generator, dropout=params.dropout)
+        self.mlp = params.mlp(shape.width, shape.n_tasks, generator)
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, F, d] -> [B, T]`."""
-        return self.fm(x) + self.mlp(x.flatten(1))  # type: ignore[no-any-return]
+        return self.fm(x) + self.mlp(x.flatten(1))

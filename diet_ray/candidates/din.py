@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from pydantic import Field as Key
-from torch import Tensor, nn
+from torch import Tensor
 
-from diet_ray.candidates.layers import MLP, Activation, DeepParams, Hidden
+from diet_ray.candidates.layers import MLP, Activation, DeepParams, Hidden, TensorModule
 from diet_ray.candidates.registry import Net, Shape, register
 from diet_ray.schema import places_of
 
@@ -27,7 +27,7 @@ class DINParams(DeepParams):
     """Non-linearity after each hidden layer, of the attention unit too."""
 
 
-class Attention(nn.Module):
+class Attention(TensorModule):
     """Weighted sum of a history's vectors, the weights by an MLP of target and history (Zhou et al. 2018, eq. 3), `-> [B, d]`.
 
     `v = sum_j a(q, k_j) k_j` with `a(q, k) = MLP([q, k, q - k, q * k])`. As in the paper the weights are not normalised by a softmax, so
@@ -42,7 +42,7 @@ class Attention(nn.Module):
         """`[B, d], [B, L, d] -> [B, d]`."""
         q = query.unsqueeze(1).expand_as(keys)
         weight = self.weigh(torch.cat((q, keys, q - keys, q * keys), dim=-1))
-        return (weight * keys).sum(dim=1)  # type: ignore[no-any-return]
+        return (weight * keys).sum(dim=1)
 
 
 @register("din")
@@ -64,7 +64,7 @@ class DIN(Net):
         self.begin, self.end = places[0], places[-1] + 1
         self.attention = Attention(shape.dim, params.attention_hidden, params.activation, generator)
         width = (shape.n_fields - len(places) + 1) * shape.dim
-        self.mlp = MLP(width, params.hidden, shape.n_tasks, params.activation, generator, dropout=params.dropout)
+        self.mlp = params.mlp(width, shape.n_tasks, generator)
 
     @classmethod
     def check_fields(cls, params: Mapping[str, Any], fields: Sequence[str]) -> None:
@@ -82,4 +82,4 @@ class DIN(Net):
         """`[B, F, d] -> [B, T]`."""
         interest = self.attention(x[:, self.target], x[:, self.begin : self.end])
         rest = torch.cat((x[:, : self.begin], interest.unsqueeze(1), x[:, self.end :]), dim=1)
-        return self.mlp(rest.flatten(1))  # type: ignore[no-any-return]
+        return self.mlp(rest.flatten(1))

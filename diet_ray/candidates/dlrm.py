@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from diet_ray.candidates.layers import MLP, DeepParams
+from diet_ray.candidates.layers import DeepParams
 from diet_ray.candidates.registry import Net, Shape, register
 
 
@@ -28,12 +28,10 @@ class DLRM(Net):
         i, j = torch.triu_indices(n, n, offset=1)
         self.register_buffer("pairs", i * n + j, persistent=False)
         self.dense = nn.Parameter(torch.zeros(shape.dim))
-        self.mlp = MLP(
-            n * (n - 1) // 2, params.hidden, shape.n_tasks, params.activation, generator, dropout=params.dropout
-        )
+        self.mlp = params.mlp(n * (n - 1) // 2, shape.n_tasks, generator)
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, F, d] -> [B, T]`."""
         vectors = torch.cat((self.dense.expand(len(x), 1, -1), x), dim=1)
         dots = torch.bmm(vectors, vectors.transpose(1, 2)).flatten(1)
-        return self.mlp(dots.index_select(1, self.pairs))  # type: ignore[no-any-return]
+        return self.mlp(dots.index_select(1, self.pairs))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diet_ray.candidates.layers import MLP, DeepParams
+from diet_ray.candidates.layers import DeepParams
 from diet_ray.candidates.registry import Net, Shape, register
 
 
@@ -17,8 +17,8 @@ class DNN(Net):
 
     def __init__(self, shape: Shape, params: DeepParams, generator: torch.Generator) -> None:
         super().__init__(shape, params, generator)
-        self.mlp = MLP(shape.width, params.hidden, shape.n_tasks, params.activation, generator, dropout=params.dropout)
+        self.mlp = params.mlp(shape.width, shape.n_tasks, generator)
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, F, d] -> [B, T]`."""
-        return self.mlp(x.flatten(1))  # type: ignore[no-any-return]
+        return self.mlp(x.flatten(1))

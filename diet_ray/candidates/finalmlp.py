@@ -7,7 +7,7 @@ from pydantic import Field as Key
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from diet_ray.candidates.layers import MLP, DeepParams, Hidden, HiddenLayers, linear
+from diet_ray.candidates.layers import MLP, DeepParams, Hidden, HiddenLayers, TensorModule, linear
 from diet_ray.candidates.registry import Net, Shape, register
 
 
@@ -29,7 +29,7 @@ class FinalMLPParams(DeepParams):
         return self
 
 
-class Stream(nn.Module):
+class Stream(TensorModule):
     """One gated stream, `[B, F*d] -> [B, hidden[-1]]`: `MLP(2 sigmoid(g) * x)` (Mao et al. 2023).
 
     The gate `g [F*d]` is an MLP of a context. In the paper that is a few chosen fields, or a learned vector; here it
@@ -47,7 +47,7 @@ class Stream(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, F*d] -> [B, hidden[-1]]`."""
-        return self.deep(2 * torch.sigmoid(self.gate(self.context)) * x)  # type: ignore[no-any-return]
+        return self.deep(2 * torch.sigmoid(self.gate(self.context)) * x)
 
 
 @register("finalmlp")
@@ -78,4 +78,4 @@ class FinalMLP(Net):
         first, second = self.first(flat), self.second(flat)
         left, right = (part.unflatten(1, (self.heads, -1)) for part in (first, second))
         fused = torch.einsum("bhi,thij,bhj->bt", left, self.bilinear, right)
-        return self.out_first(first) + self.out_second(second) + fused  # type: ignore[no-any-return]
+        return self.out_first(first) + self.out_second(second) + fused

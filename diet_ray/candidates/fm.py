@@ -35,4 +35,4 @@ class FM(Net):
         """`[B, F, d] -> [B, T]`."""
         # sum_{i<j} x_i x_j = ((sum x)^2 - sum x^2) / 2: linear in the number of fields.
         pairs = 0.5 * (x.sum(1).square() - x.square().sum(1))
-        return self.first(x.flatten(1)) + self.second(pairs)  # type: ignore[no-any-return]
+        return self.first(x.flatten(1)) + self.second(pairs)

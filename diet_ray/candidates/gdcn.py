@@ -8,7 +8,7 @@ import torch
 from pydantic import Field as Key
 from torch import Tensor, nn
 
-from diet_ray.candidates.layers import MLP, DeepParams, linear
+from diet_ray.candidates.layers import DeepParams, TensorModule, linear
 from diet_ray.candidates.registry import Net, Shape, register
 
 
@@ -21,7 +21,7 @@ class GDCNParams(DeepParams):
     """`parallel`: crosses and MLP side by side (GDCN-P); `stacked`: the MLP reads the crosses (GDCN-S)."""
 
 
-class GatedCross(nn.Module):
+class GatedCross(TensorModule):
     """One gated cross layer, `c_{l+1} = c_0 * (W_c c_l + b) * sigmoid(W_g c_l) + c_l` (Wang et al. 2023)."""
 
     def __init__(self, width: int, generator: torch.Generator) -> None:
@@ -47,7 +47,7 @@ class GDCN(Net):
     def __init__(self, shape: Shape, params: GDCNParams, generator: torch.Generator) -> None:
         super().__init__(shape, params, generator)
         self.cross = nn.ModuleList(GatedCross(shape.width, generator) for _ in range(params.cross_layers))
-        self.mlp = MLP(shape.width, params.hidden, shape.n_tasks, params.activation, generator, dropout=params.dropout)
+        self.mlp = params.mlp(shape.width, shape.n_tasks, generator)
         self.parallel = params.structure == "parallel"
         if self.parallel:
             # A linear head on [cross, deep] is the sum of a head on each: no concatenation is needed.
@@ -59,5 +59,5 @@ class GDCN(Net):
         for layer in self.cross:
             crossed = layer(c0, crossed)
         if self.parallel:
-            return self.out(crossed) + self.mlp(c0)  # type: ignore[no-any-return]
-        return self.mlp(crossed)  # type: ignore[no-any-return]
+            return self.out(crossed) + self.mlp(c0)
+        return self.mlp(crossed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -33,20 +33,43 @@ class DeepParams(Settings):
     dropout: Dropout = 0.0
     """Probability with which each output of a hidden layer is set to 0, in training only (Srivastava et al. 2014)."""
 
+    def mlp(self, n_in: int, n_out: int, generator: torch.Generator) -> MLP:
+        """The deep part itself, `[B, n_in] -> [B, n_out]`."""
+        return MLP(n_in, self.hidden, n_out, self.activation, generator, dropout=self.dropout)
 
-def linear(n_in: int, n_out: int, generator: torch.Generator, *, bias: bool = True, gain: float = 1.0) -> nn.Linear:
+
+if TYPE_CHECKING:  # torch says of no module what it returns
+
+    class TensorModule(nn.Module):
+        """A module of tensors."""
+
+        def __call__(self, *inputs: Tensor) -> Tensor:
+            """Its output."""
+            ...
+
+    class Linear(nn.Linear):
+        """A linear layer."""
+
+        def __call__(self, *inputs: Tensor) -> Tensor:
+            """Its output."""
+            ...
+else:
+    TensorModule, Linear = nn.Module, nn.Linear
+
+
+def linear(n_in: int, n_out: int, generator: torch.Generator, *, bias: bool = True, gain: float = 1.0) -> Linear:
     """A linear layer `[..., n_in] -> [..., n_out]`: Xavier-uniform weights (Glorot & Bengio 2010) times `gain`, bias 0.
 
     All randomness comes from `generator`: the global state of torch is neither read nor moved.
     """
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, n_in, n_out, bias=bias)
+    layer: Linear = nn.utils.skip_init(nn.Linear, n_in, n_out, bias=bias)
     nn.init.xavier_uniform_(layer.weight, gain=gain, generator=generator)
     if bias:
         nn.init.zeros_(layer.bias)
     return layer
 
 
-class HiddenLayers(nn.Module):
+class HiddenLayers(TensorModule):
     """Hidden layers with their non-linearity, `[B, n_in] -> [B, hidden[-1]]`, each followed by dropout in training mode.
 
     Dropout draws from torch's global generator, which whoever trains must seed. Without dropout nothing is drawn.
@@ -92,4 +115,4 @@ class MLP(HiddenLayers):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, n_in] -> [B, n_out]`."""
-        return self.out(super().forward(x))  # type: ignore[no-any-return]
+        return self.out(super().forward(x))

@@ -29,4 +29,4 @@ class LR(Net):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, F, d] -> [B, T]`."""
-        return self.out(x.flatten(1))  # type: ignore[no-any-return]
+        return self.out(x.flatten(1))

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
-from torch import nn
 
+from diet_ray.candidates.layers import TensorModule
 from diet_ray.settings import Settings
 
 
@@ -33,7 +33,7 @@ class Shape(NamedTuple):
         return self.n_fields * self.dim
 
 
-class Net(nn.Module):
+class Net(TensorModule):
     """Base of the interaction nets: `x [B, F, d]` float32 -> `[B, T]` logits.
 
     A subclass names its hyper-parameters in `Params` and takes all randomness of its initialisation from `generator`.

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from pydantic import Field as Key
 from pydantic import model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
 from diet_ray.candidates.adapter import Adapter
+from diet_ray.candidates.layers import TensorModule
 from diet_ray.candidates.registry import Net, Shape, architectures
 from diet_ray.errors import ConfigError
 from diet_ray.schema import places_of
@@ -103,7 +104,7 @@ def default_pool() -> CandidateFile:
     return load_yaml(CandidateFile, Path(__file__).parent.parent / "presets" / "candidates.yaml")
 
 
-class Candidate(nn.Module):
+class Candidate(TensorModule):
     """A net behind its dropped fields and its adapter: `x [B, F, d]`, all fields of the log -> `[B, T]` logits."""
 
     kept: Tensor | None
@@ -121,7 +122,7 @@ class Candidate(nn.Module):
             x = x.index_select(1, self.kept)
         if self.adapter is not None:
             x = self.adapter(x)
-        return self.net(x)  # type: ignore[no-any-return]
+        return self.net(x)
 
 
 def build(spec: CandidateSpec, field_names: list[str], dim: int, n_tasks: int, seed: int) -> Candidate:

@@ -6,12 +6,11 @@ import torch
 from pydantic import Field as Key
 from torch import Tensor, nn
 
-from diet_ray.candidates.layers import MLP, Activation, Dropout, Hidden, linear
+from diet_ray.candidates.layers import MLP, DeepParams, Dropout, Hidden, TensorModule, linear
 from diet_ray.candidates.registry import Net, Shape, register
-from diet_ray.settings import Settings
 
 
-class WukongParams(Settings):
+class WukongParams(DeepParams):
     """Hyper-parameters of WuKong."""
 
     layers: int = Key(default=2, ge=1, le=8)
@@ -26,13 +25,11 @@ class WukongParams(Settings):
     """Widths of the hidden layers of each factorisation-machine block's MLP."""
     hidden: Hidden = (128,)
     """Widths of the hidden layers of the final MLP."""
-    activation: Activation = "relu"
-    """Non-linearity after each hidden layer."""
     dropout: Dropout = 0.0
     """Probability with which each output of a hidden layer of any of the MLPs is set to 0, in training only."""
 
 
-class WukongLayer(nn.Module):
+class WukongLayer(TensorModule):
     """`[B, n, d] -> [B, n_F + n_L, d]`: `LN(concat(FMB(X), LCB(X)) + R X)` (Zhang et al. 2024, section 3).
 
     `FMB(X) = MLP(LN(flatten(X X^T Y)))`, `LCB(X) = W_L X`; `R` is the identity where the number of embeddings stays and
@@ -59,7 +56,8 @@ class WukongLayer(nn.Module):
         interactions = x @ self.project(columns)
         fmb = self.fm_mlp(self.fm_norm(interactions.flatten(1))).unflatten(1, (self.fmb_count, -1))
         lcb = self.compress(columns).transpose(1, 2)
-        return self.norm(torch.cat((fmb, lcb), dim=1) + self.residual(columns).transpose(1, 2))  # type: ignore[no-any-return]
+        normed: Tensor = self.norm(torch.cat((fmb, lcb), dim=1) + self.residual(columns).transpose(1, 2))
+        return normed
 
 
 @register("wukong")
@@ -73,12 +71,10 @@ class Wukong(Net):
         n_out = params.fmb + params.lcb
         counts = [shape.n_fields, *[n_out] * (params.layers - 1)]
         self.layers = nn.ModuleList(WukongLayer(n, shape.dim, params, generator) for n in counts)
-        self.mlp = MLP(
-            n_out * shape.dim, params.hidden, shape.n_tasks, params.activation, generator, dropout=params.dropout
-        )
+        self.mlp = params.mlp(n_out * shape.dim, shape.n_tasks, generator)
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, F, d] -> [B, T]`."""
         for layer in self.layers:
             x = layer(x)
-        return self.mlp(x.flatten(1))  # type: ignore[no-any-return]
+        return self.mlp(x.flatten(1))

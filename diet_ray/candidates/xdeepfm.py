@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from diet_ray.candidates.layers import MLP, DeepParams, Hidden, linear
+from diet_ray.candidates.layers import DeepParams, Hidden, TensorModule, linear
 from diet_ray.candidates.registry import Net, Shape, register
 
 ROWS = 1024
@@ -21,7 +21,7 @@ class XDeepFMParams(DeepParams):
     """H_k, feature maps of each layer of the interaction network; layer k has crosses of degree k + 1."""
 
 
-class CIN(nn.Module):
+class CIN(TensorModule):
     """Compressed interaction network, `[B, F, d] -> [B, H_1 + ... + H_K]` (Lian et al. 2018, eq. 6-7).
 
     `X^k_h = sum_ij W^k_hij X^{k-1}_i * X^0_j`, entry by entry of the d-vectors and without a non-linearity, as in the
@@ -64,9 +64,9 @@ class XDeepFM(Net):
         self.first = linear(shape.width, shape.n_tasks, generator, bias=False)
         self.cin = CIN(shape.n_fields, params.cin, generator)
         self.out = linear(sum(params.cin), shape.n_tasks, generator, bias=False)
-        self.mlp = MLP(shape.width, params.hidden, shape.n_tasks, params.activation, generator, dropout=params.dropout)
+        self.mlp = params.mlp(shape.width, shape.n_tasks, generator)
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, F, d] -> [B, T]`."""
         flat = x.flatten(1)
-        return self.first(flat) + self.out(self.cin(x)) + self.mlp(flat)  # type: ignore[no-any-return]
+        return self.first(flat) + self.out(self.cin(x)) + self.mlp(flat)
