@@ -130,7 +130,7 @@ def costs(bench: Bench, memory_set: Method) -> CostResult:
 
 def _distillation(bench: Bench, rows: str, saved: float) -> Distillation:
     method = next(method for method in bench.config.methods if method.rows == rows)
-    runs = [bench.run_folder(bench.distillation(training_set)) for training_set in bench.sets(method)]
+    runs = [bench.keys.run_folder(bench.distillation(training_set)) for training_set in bench.sets(method)]
     summaries = [summarise(run) for run in runs]
     seconds = float(np.mean([summary.seconds for summary in summaries]))
     return Distillation(
@@ -229,5 +229,5 @@ def _units(bench: Bench, training_set: TrainingSet) -> int:
     if training_set.method.of_full_log:
         return sum(block.rows for block in bench.seen(training_set))
     if training_set.method.of_memory:
-        return read_stage(bench.run_folder(bench.distillation(training_set)), training_set.blocks - 1).units
+        return read_stage(bench.keys.run_folder(bench.distillation(training_set)), training_set.blocks - 1).units
     return len(sample(bench, training_set))

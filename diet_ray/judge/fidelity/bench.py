@@ -73,7 +73,7 @@ def measure_fidelity(
 def do_missing(bench: Bench, on_progress: OnProgress, *, each: Mapper = in_turn, train: Train = train_here) -> None:
     """Do whatever of a bench is not in its cache yet (see `measure_fidelity`)."""
     bench.cache.mkdir(parents=True, exist_ok=True)
-    todo = [training for training in bench.trainings() if not bench.verdict_path(training).is_file()]
+    todo = [training for training in bench.trainings() if not bench.keys.verdict_path(training).is_file()]
     runs, chosen = runs_of(bench, todo), selected_of(bench, todo)
     distilled = each(
         distil_run, [json.dumps({"run": str(run), "stream": stream.model_dump_json()}) for run, stream in runs]

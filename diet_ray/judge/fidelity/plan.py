@@ -166,7 +166,7 @@ class Bench:
             for spec in specs
             for student in self.students(one)
         ]
-        return list({self.key(training): training for training in work}.values())
+        return list({self.keys.of(training): training for training in work}.values())
 
     def students(self, training_set: TrainingSet) -> range:
         """The students per candidate on a set: one on the full log."""
@@ -198,11 +198,25 @@ class Bench:
         chosen = method.of_memory or (method.selection is not None and method.selection.needs_reference)
         return chosen or method.embeddings == "shared" or method.labels == "soft"
 
+    @cached_property
+    def keys(self) -> Keys:
+        """Where what is done is kept."""
+        return Keys(self)
+
+
+class Keys:
+    """The content hash under which each result of a bench is kept, and so its place in the cache."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench, self.config, self.log, self.cache = bench, bench.config, bench.log, bench.cache
+
     def run_folder(self, stream: StreamConfig) -> Path:
         """Where a distillation is kept."""
         body = stream.model_dump(mode="json", exclude={"log"})
         return (
-            self.cache / "runs" / content_hash({"stream": body, "format": FORMAT, **self._identity(self.blocks)})[:24]
+            self.cache
+            / "runs"
+            / content_hash({"stream": body, "format": FORMAT, **self._identity(self.bench.blocks)})[:24]
         )
 
     def rows_path(self, training_set: TrainingSet) -> Path:
@@ -218,7 +232,7 @@ class Bench:
         }
         return self.cache / "rows" / f"{content_hash(what)[:24]}.parquet"
 
-    def key(self, training: Training) -> str:
+    def of(self, training: Training) -> str:
         """The content hash of a training's result."""
         training_set, stream = training.set, self.config.stream
         # Its name and its own wish for an adapter do not matter: the method decides on the adapter.
@@ -234,9 +248,9 @@ class Bench:
         if training_set.method == FULL:  # it learns as the reference does, from all rows and without it
             what["reference"] = stream.reference.model_dump(mode="json", exclude={"nets", "checkpoints", "holdout"})
         elif not training_set.method.of_full_log:
-            what["horizon"] = self.student(training_set).model_dump(mode="json")
+            what["horizon"] = self.bench.student(training_set).model_dump(mode="json")
         if training_set.method.of_memory:
-            what["stream"] = self.distillation(training_set).model_dump(mode="json", exclude={"log", "blocks"})
+            what["stream"] = self.bench.distillation(training_set).model_dump(mode="json", exclude={"log", "blocks"})
         elif training_set.method.rows in self.config.given:
             what["given"] = sha256(self.config.given[training_set.method.rows])
         elif training_set.method.rows == "ccs":
@@ -245,7 +259,7 @@ class Bench:
 
     def verdict_path(self, training: Training) -> Path:
         """Where its verdict is kept."""
-        key = self.key(training)
+        key = self.of(training)
         return self.cache / "verdicts" / key[:2] / f"{key}.json"
 
     @staticmethod

@@ -34,7 +34,9 @@ from diet_ray.training.student import Examples
 def examples(bench: Bench, training_set: TrainingSet) -> tuple[Examples, Tensor]:
     """What students of a set with shared embeddings see, and the table that embeds the rows that judge them."""
     if training_set.method.of_memory:
-        memory = load_memory(stage_folder(bench.run_folder(bench.distillation(training_set)), training_set.blocks - 1))
+        memory = load_memory(
+            stage_folder(bench.keys.run_folder(bench.distillation(training_set)), training_set.blocks - 1)
+        )
         found = memory.examples()
         if training_set.method.labels == "hard":
             found = replace(found, logit=torch.logit(torch.tensor(memory.units.label, dtype=torch.float32)))
@@ -55,7 +57,7 @@ def sample(bench: Bench, training_set: TrainingSet) -> Rows:
     if not selection.needs_reference:
         n, blocks = sum(bench.units(training_set)), bench.seen(training_set)
         return selection.take(bench.log, blocks, n, seed=training_set.seed)
-    return rows_of(bench, training_set, pq.read_table(bench.rows_path(training_set))["row_id"].to_numpy())
+    return rows_of(bench, training_set, pq.read_table(bench.keys.rows_path(training_set))["row_id"].to_numpy())
 
 
 def rows_of(bench: Bench, training_set: TrainingSet, row_ids: np.ndarray) -> Rows:
@@ -72,7 +74,7 @@ def rows_of(bench: Bench, training_set: TrainingSet, row_ids: np.ndarray) -> Row
 
 def reference(bench: Bench, training_set: TrainingSet, stage: int = -1, checkpoint: int = -1) -> Predictor:
     """The reference of a set's seed after its blocks (or after `stage`), by default as its pass over the block left it."""
-    run = bench.run_folder(bench.distillation(training_set))
+    run = bench.keys.run_folder(bench.distillation(training_set))
     stage = training_set.blocks - 1 if stage < 0 else stage
     entry = read_stage(run, stage).checkpoints[checkpoint]
     path = check_file(stage_folder(run, stage), entry)
@@ -81,7 +83,7 @@ def reference(bench: Bench, training_set: TrainingSet, stage: int = -1, checkpoi
 
 def select_rows(bench: Bench, training_set: TrainingSet) -> Path:
     """Choose the rows of a set by its method, block by block, and keep their ids; does nothing where they are kept already."""
-    path = bench.rows_path(training_set)
+    path = bench.keys.rows_path(training_set)
     if path.is_file():
         return path
     chosen = [
@@ -99,7 +101,7 @@ def _of_block(bench: Bench, training_set: TrainingSet, block: BlockManifest, n: 
     """`[n]` row ids of one block."""
     selection = training_set.method.selection
     assert selection is not None, "memories and given rows are not selected"
-    run = bench.run_folder(bench.distillation(training_set))
+    run = bench.keys.run_folder(bench.distillation(training_set))
     folder = stage_folder(run, block.index)
     checkpoints = [check_file(folder, entry) for entry in read_stage(run, block.index).checkpoints]
     seed = derive_seed(training_set.seed, "stage", block.index)

@@ -23,11 +23,11 @@ def train_set(bench: Bench, trainings: list[Training]) -> Iterator[Verdict]:
 
     What a set is made of (`needs_run`, `select_rows`) must be there.
     """
-    todo = [training for training in trainings if not bench.verdict_path(training).is_file()]
+    todo = [training for training in trainings if not bench.keys.verdict_path(training).is_file()]
     trainer = _Trainer(bench, todo[0].set) if todo else None
     for training in trainings:
         if trainer and training in todo:
-            path = bench.verdict_path(training)
+            path = bench.keys.verdict_path(training)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, trainer.train(training))
         yield read_verdict(bench, training)
@@ -35,7 +35,7 @@ def train_set(bench: Bench, trainings: list[Training]) -> Iterator[Verdict]:
 
 def read_verdict(bench: Bench, training: Training) -> Verdict:
     """A kept verdict, under the name that the candidate has now. Raises CorruptArtefactError where it is missing or damaged."""
-    kept = parse_json(Verdict, bench.verdict_path(training))
+    kept = parse_json(Verdict, bench.keys.verdict_path(training))
     return kept.model_copy(update={"candidate": training.candidate.name, "trained_on": str(training.set.method)})
 
 

@@ -21,7 +21,7 @@ OnProgress = Callable[[str, int, int], None]
 def runs_of(bench: Bench, todo: list[Training]) -> list[tuple[Path, StreamConfig]]:
     """The distillations behind some trainings that are not done yet, the refined ones first, because they take longest."""
     streams = [bench.distillation(training.set) for training in todo if bench.needs_run(training.set)]
-    runs = {bench.run_folder(stream): stream for stream in streams}
+    runs = {bench.keys.run_folder(stream): stream for stream in streams}
     runs = {run: stream for run, stream in runs.items() if not stage_folder(run, bench.blocks - 1).is_dir()}
     return sorted(runs.items(), key=lambda pair: (-pair[1].refine.rounds, pair[1].seed, str(pair[0])))
 
@@ -34,7 +34,7 @@ def selected_of(bench: Bench, todo: list[Training]) -> list[TrainingSet]:
         for training_set in sets
         if training_set.method.selection is not None and training_set.method.selection.needs_reference
     ]
-    by_path = {bench.rows_path(training_set): training_set for training_set in chosen}
+    by_path = {bench.keys.rows_path(training_set): training_set for training_set in chosen}
     return [training_set for path, training_set in by_path.items() if not path.is_file()]
 
 

@@ -160,7 +160,7 @@ def test_a_given_set_that_is_wrong_stops_the_bench_by_name(ray_cluster: int, log
 def test_a_damaged_verdict_is_never_taken_for_a_result(log: Path, tmp_path: Path) -> None:
     bench = Bench.open(bench_config(log, tmp_path, methods=["random/hard/own"]), tmp_path / "cache")
     do_all_here(bench)
-    path = bench.verdict_path(bench.trainings()[0])
+    path = bench.keys.verdict_path(bench.trainings()[0])
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(CorruptArtefactError, match=path.name):
         assemble(bench)
@@ -208,7 +208,7 @@ def test_a_killed_bench_goes_on_and_ends_alike(ray_cluster: int, log: Path, tmp_
     bench = Bench.open(config.absolute(), tmp_path / "killed" / "cache")
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "bench.yaml"), str(tmp_path / "killed")])
     assert done.returncode == -signal.SIGKILL
-    kept = {path: path.stat().st_mtime_ns for path in map(bench.verdict_path, bench.trainings()) if path.is_file()}
+    kept = {path: path.stat().st_mtime_ns for path in map(bench.keys.verdict_path, bench.trainings()) if path.is_file()}
     assert len(kept) == len(bench.trainings()) // 3
     assert not (tmp_path / "killed" / "fidelity.json").exists()
     fidelity(config, tmp_path / "killed", lambda *what: None)

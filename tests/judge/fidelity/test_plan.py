@@ -95,7 +95,7 @@ def test_everything_is_planned_once(log: Path, tmp_path: Path) -> None:
         stages={"candidates": ["lr"], "methods": ["full/hard/own", "memory/drawn/shared"]},
     )
     work = bench.trainings()
-    keys = [bench.key(training) for training in work]
+    keys = [bench.keys.of(training) for training in work]
     assert len(keys) == len(set(keys))
     full = [training for training in work if training.set.method == FULL]
     whole = [training for training in full if training.set.blocks == 3]
@@ -144,7 +144,7 @@ class TestKeys:
         return Training(set=bench.sets(Method.model_validate(method))[0], candidate=candidate)
 
     def keys(self, bench: Bench) -> dict[str, str]:
-        return {name: bench.key(self.training(bench, name)) for name in map(str, [FULL, *DEFAULT_METHODS])}
+        return {name: bench.keys.of(self.training(bench, name)) for name in map(str, [FULL, *DEFAULT_METHODS])}
 
     def changed(self, before: Bench, after: Bench) -> set[str]:
         one, other = self.keys(before), self.keys(after)
@@ -190,16 +190,18 @@ class TestKeys:
         assert not self.changed(bench, Bench.open(config, bench.cache))
         assert not self.changed(bench, self.stream(bench, cluster={"workers": 4}))
         same = self.training(bench, "random/soft/shared", name="other", adapter=False)
-        assert bench.key(same) == bench.key(self.training(bench, "random/soft/shared"))
+        assert bench.keys.of(same) == bench.keys.of(self.training(bench, "random/soft/shared"))
         filled = self.training(bench, "random/soft/shared", arch="dnn", params={"hidden": [256, 128]})
-        assert bench.key(filled) == bench.key(self.training(bench, "random/soft/shared", arch="dnn"))
+        assert bench.keys.of(filled) == bench.keys.of(self.training(bench, "random/soft/shared", arch="dnn"))
 
     def test_the_candidate_and_the_seed_move_everything(self, bench: Bench) -> None:
         before = self.training(bench, "random/soft/shared", arch="dnn")
         for change in ({"params": {"hidden": [8]}}, {"drop_fields": ["user"]}, {"lr_scale": 2.0}):
-            assert bench.key(self.training(bench, "random/soft/shared", arch="dnn", **change)) != bench.key(before)
+            assert bench.keys.of(self.training(bench, "random/soft/shared", arch="dnn", **change)) != bench.keys.of(
+                before
+            )
         other = before.model_copy(update={"set": before.set.model_copy(update={"seed": 99})})
-        assert bench.key(other) != bench.key(before)
+        assert bench.keys.of(other) != bench.keys.of(before)
 
     def test_other_rows_move_everything(self, bench: Bench, tmp_path: Path) -> None:
         other = write_log(tmp_path / "other", blocks=4, n=300, seed=1)
@@ -233,6 +235,6 @@ def test_rows_do_not_depend_on_labels_or_embeddings(log: Path, tmp_path: Path) -
 
     def path(name: str) -> Path:
         one: TrainingSet = bench.sets(Method.model_validate(name))[0]
-        return bench.rows_path(one)
+        return bench.keys.rows_path(one)
 
     assert path("herding/soft/shared") == path("herding/hard/own") != path("grand/hard/own")

@@ -127,7 +127,7 @@ def test_labels_are_the_rows_own_or_the_references(bench: Bench) -> None:
 
 def test_the_memory_is_the_runs_own(bench: Bench) -> None:
     one = of(bench, "memory/soft/shared")
-    memory = load_memory(bench.run_folder(bench.distillation(one)))
+    memory = load_memory(bench.keys.run_folder(bench.distillation(one)))
     found, table = examples(bench, one)
     assert torch.equal(found.x, memory.x)
     assert torch.equal(found.logit, memory.logit)
