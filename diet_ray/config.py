@@ -13,7 +13,7 @@ from diet_ray.errors import ConfigError
 from diet_ray.settings import Settings, load_yaml
 
 Precision = Literal["float32", "bfloat16"]
-"""Of matrix products. Inputs, weights, sums over rows and everything that is kept are float32 in either case."""
+"""The precision of matrix products. Inputs, weights, sums over rows and all that is kept are float32 in either case."""
 
 
 class ReferenceConfig(Settings):
@@ -147,7 +147,7 @@ class ClusterConfig(Settings):
     gpus_per_scorer: float = Key(default=0, ge=0, allow_inf_nan=False)
     """GPUs of each scorer, on which it then scores. A share lets scorers have one together."""
     precision: Precision = "float32"
-    """Of the matrix products of scoring: `float32`, or `bfloat16`, which is faster on GPUs that have it and moves a soft label
+    """The precision of scoring's matrix products: `float32`, or `bfloat16`, which is faster on GPUs that have it and moves a soft label
     by 0.004 in the mean and rarely by more than 0.02. Reference and refinement are float32 in either case."""
     memory_shards: int = Key(default=2, ge=1)
     """N, shards of the synthetic memory in the object store, each with an owner that works on it; another number gives other roundings."""

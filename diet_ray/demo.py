@@ -32,7 +32,7 @@ SEEDS = 2
 ROUNDS = 10
 """Rounds of refinement per block."""
 CANDIDATES = ("lr", "fm", "dnn", "dnn-small", "deepfm", "dcnv2", "autoint", "wukong")
-"""Those of the default pool that are judged: the quick ones."""
+"""The candidates of the default pool that are judged: the quick ones."""
 FULL_LOG_CANDIDATES = ("dnn", "dcnv2")
 """The candidates that are also trained on the full log and on random rows, to compare."""
 

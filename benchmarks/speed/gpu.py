@@ -115,14 +115,14 @@ class Work(NamedTuple):
     """Whether it is tried in that, too."""
 
 
-def largest(mine: Tensor, true: Tensor) -> float:
+def largest(tensor: Tensor, true: Tensor) -> float:
     """The largest difference."""
-    return float((mine - true).abs().max())
+    return float((tensor - true).abs().max())
 
 
-def relative(mine: Tensor, true: Tensor) -> float:
+def relative(tensor: Tensor, true: Tensor) -> float:
     """The length of the difference over that of the true one."""
-    return float((mine - true).double().norm() / true.double().norm())
+    return float((tensor - true).double().norm() / true.double().norm())
 
 
 def scoring(rows: Rows, n_ids: int) -> Ready:

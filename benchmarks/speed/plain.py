@@ -183,12 +183,12 @@ def timing(way: str, wall: float, run: Path, plain: Path) -> Timing:
     )
 
 
-def difference(mine: Units, its: Units) -> float:
+def difference(units: Units, its: Units) -> float:
     """The largest difference of two memories' deltas, logits and influences; inf where they are other units."""
-    if not (np.array_equal(mine.unit_id, its.unit_id) and np.array_equal(mine.ids, its.ids)):
+    if not (np.array_equal(units.unit_id, its.unit_id) and np.array_equal(units.ids, its.ids)):
         return float("inf")
-    numbers = [field.name for field in fields(Units) if getattr(mine, field.name).dtype.kind == "f"]
-    return max(float(np.abs(getattr(mine, name) - getattr(its, name)).max()) for name in numbers)
+    numbers = [field.name for field in fields(Units) if getattr(units, field.name).dtype.kind == "f"]
+    return max(float(np.abs(getattr(units, name) - getattr(its, name)).max()) for name in numbers)
 
 
 def costs(log: Log, run: Path, horizons: tuple[int, ...], seeds: int) -> list[Cost]:

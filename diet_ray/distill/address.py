@@ -66,8 +66,8 @@ def influence(net: FlatNet, theta: Tensor, along: Tensor, examples: Examples) ->
     def losses(theta: Tensor) -> Tensor:
         return examples.weight * example_losses(net(theta, examples.x), target)
 
-    found: Tensor = torch.func.jvp(losses, (theta,), (along,))[1]
-    return _finite(found.detach())
+    tensor: Tensor = torch.func.jvp(losses, (theta,), (along,))[1]
+    return _finite(tensor.detach())
 
 
 def choose_active(influence: Tensor, n: int) -> Tensor:

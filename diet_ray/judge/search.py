@@ -88,7 +88,7 @@ class SearchedSpec(CandidateSpec):
     """A candidate, or several: where a value of `params` or `lr_scale` is a search space (`Space`), it stands for `samples` of them."""
 
     lr_scale: Any = 1.0
-    """As a candidate's, or a search space."""
+    """The candidate's own value, or a search space."""
     samples: int = Key(default=8, ge=1)
     """How many candidates to draw, where there is something to draw."""
 

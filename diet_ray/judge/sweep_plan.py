@@ -49,7 +49,7 @@ class Identity:
 
     @staticmethod
     def of(path: Path, memory: Memory, log: Log, judged_on: BlockManifest, config: SweepConfig) -> Identity:
-        """That of a sweep on the memory at `path`."""
+        """The identity of the trials of a sweep on the memory at `path`."""
         stage = stage_in(path, memory.stage.index)
         shared = {
             "recipe": RECIPE,

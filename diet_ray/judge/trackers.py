@@ -42,7 +42,7 @@ class WandbConfig(Settings):
 
 
 class TrackersConfig(Settings):
-    """Who is told of each trial, besides the sweep's own files."""
+    """The trackers that are told of each trial; the sweep's own files are written in any case."""
 
     tensorboard: Path | None = None
     """Folder for TensorBoard's event files, one folder in it per trial."""

@@ -114,17 +114,17 @@ class Archive:
             (run / "stages").mkdir(parents=True, exist_ok=True)
             write_whole(run_manifest(run), begun)
             open_run(run, config, resume=True)  # refuses before anything large is fetched
-        known = committed_stages(run)
-        if known:
-            last = manifest_name(len(known) - 1)
+        stages = committed_stages(run)
+        if stages:
+            last = manifest_name(len(stages) - 1)
             manifest = self.remote.read(last)
             if manifest is None:
                 return 0
             if manifest != (run / last).read_bytes():
                 raise ConfigError(f"{self.remote.at(last)}: {_ANOTHER}")
         fetched = 0
-        while manifest := self.remote.read(manifest_name(len(known) + fetched)):
-            self._fetch_stage(run, len(known) + fetched, manifest)
+        while manifest := self.remote.read(manifest_name(len(stages) + fetched)):
+            self._fetch_stage(run, len(stages) + fetched, manifest)
             fetched += 1
         return fetched
 

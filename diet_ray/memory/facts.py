@@ -30,7 +30,7 @@ class RefineReport(Settings):
 
 
 class ConfigFacts(Settings):
-    """Of a run's config."""
+    """What is read of a run's config."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -41,7 +41,7 @@ class ConfigFacts(Settings):
 
 
 class RunFacts(Settings):
-    """Of `run.json`."""
+    """What is read of `run.json`."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -94,5 +94,5 @@ class StageFacts(Settings):
 
 
 def stage_facts(run: Path, index: int) -> StageFacts:
-    """Of a committed stage. Raises CorruptArtefactError where its manifest is missing or damaged."""
+    """The facts of a committed stage. Raises CorruptArtefactError where its manifest is missing or damaged."""
     return parse_json(StageFacts, stage_manifest(run, index))

@@ -8,12 +8,12 @@ from diet_ray.memory.lineage import Lineage
 from diet_ray.report.export_manifest import ExportManifest
 
 
-def card(about: ExportManifest, found: Lineage, trust: str | None) -> str:
+def card(about: ExportManifest, lineage: Lineage, trust: str | None) -> str:
     """The card of an export, with the header by which data set hubs read it.
 
     Args:
         about: the export.
-        found: the memory and its stages.
+        lineage: the memory and its stages.
         trust: what a bench on the same log says of how far to trust the memory, if there was one.
     """
     # Hubs know licences by a list of their own; what was given is free text.
@@ -29,7 +29,7 @@ def card(about: ExportManifest, found: Lineage, trust: str | None) -> str:
         f"# Synthetic memory of {about.log}",
         _lead(about),
         _files(about),
-        _making(about, found),
+        _making(about, lineage),
         _training(about),
         "## How far to trust it\n\n"
         + (
@@ -87,8 +87,8 @@ def _files(about: ExportManifest) -> str:
     return "\n".join(lines)
 
 
-def _making(about: ExportManifest, found: Lineage) -> str:
-    stage, rows = found.memory.stage, found.rows
+def _making(about: ExportManifest, lineage: Lineage) -> str:
+    stage, rows = lineage.memory.stage, lineage.rows
     budget = stage.config.budget
     said = f"{budget.ratio:.3g} of all rows seen" if budget.ratio is not None else f"{budget.cap} units"
     lines = [
@@ -102,14 +102,14 @@ def _making(about: ExportManifest, found: Lineage) -> str:
         "| block | name | rows | units in the memory after it | refinement |",
         "|---|---|---|---|---|",
     ]
-    for one in found.stages:
+    for one in lineage.stages:
         kept = "none" if one.refine is None else "kept" if one.refine.kept else "not kept"
         seen = f"{rows[one.index]:,}" if one.index in rows else "not known"
         lines.append(f"| {one.index} | {one.block} | {seen} | {one.units:,} | {kept} |")
-    if found.stages[0].index:
+    if lineage.stages[0].index:
         lines += [
             "",
-            f"{found.stages[0].index} blocks before these went in too; their stages were not there when this was exported.",
+            f"{lineage.stages[0].index} blocks before these went in too; their stages were not there when this was exported.",
         ]
     if about.units < about.memory_units:
         lines += [

@@ -62,8 +62,8 @@ def export_memory(
         ConfigError: `out` exists, `units` is out of range, or the archive cannot be reached.
         CorruptArtefactError: there is no committed stage, or a file is damaged.
     """
-    found = trace(fetch(path, lineage=True, on_fetch=on_fetch))
-    memory, stage = found.memory, found.memory.stage
+    lineage = trace(fetch(path, lineage=True, on_fetch=on_fetch))
+    memory, stage = lineage.memory, lineage.memory.stage
     if units is not None and not 1 <= units <= len(memory):
         raise ConfigError(f"--units: {units} asked for, but the memory has {len(memory)}; ask for 1 to {len(memory)}")
     kept = np.arange(len(memory)) if units is None else prune(memory.units, units)
@@ -80,8 +80,8 @@ def export_memory(
             diet_ray=version("diet_ray"),
             log=schema.name,
             stage=stage.index,
-            stage_sha256=sha256(found.folder / "manifest.json"),
-            blocks={one.index: one.block for one in found.stages},
+            stage_sha256=sha256(lineage.folder / "manifest.json"),
+            blocks={one.index: one.block for one in lineage.stages},
             rows_seen=stage.rows_seen,
             memory_units=len(memory),
             units=len(kept),
@@ -95,7 +95,7 @@ def export_memory(
             columns=_columns(memory, ids),
             files=files,
         )
-        (folder / "README.md").write_text(card(manifest, found, trust(manifest) if trust else None), encoding="utf-8")
+        (folder / "README.md").write_text(card(manifest, lineage, trust(manifest) if trust else None), encoding="utf-8")
         write_json(folder / "manifest.json", manifest)
     return manifest
 

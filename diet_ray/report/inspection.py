@@ -84,7 +84,7 @@ class FieldPart(Settings):
     moved: float
     """Share of units whose delta is not zero."""
     drift_ids: int
-    """Those of the ids that the table of the stage before had too."""
+    """Ids that the table of the stage before had, too."""
     cosine: Metric
     """Mean over them of the cosine between the id's row in that table and in this one; nan without a stage before."""
     drift: Metric
@@ -151,8 +151,8 @@ def inspect(path: str | Path, *, on_fetch: OnFetch | None = None) -> Inspection:
 
     `on_fetch` is told how far the archive is fetched. Raises what `load_memory` raises.
     """
-    found = trace(fetch(path, table_before=True, on_fetch=on_fetch))
-    memory, units, stage = found.memory, found.memory.units, found.memory.stage
+    lineage = trace(fetch(path, table_before=True, on_fetch=on_fetch))
+    memory, units, stage = lineage.memory, lineage.memory.units, lineage.memory.stage
     tasks = stage.log_schema.tasks
     soft = memory.soft_label.numpy()
     report = stage.refine
@@ -170,14 +170,14 @@ def inspect(path: str | Path, *, on_fetch: OnFetch | None = None) -> Inspection:
         refined=report.kept if report else None,
         guard_before=report.guard_before if report else float("nan"),
         guard_after=report.guard_after if report else float("nan"),
-        blocks=_blocks(found),
+        blocks=_blocks(lineage),
         labels=[_label(units, soft, tasks, task, label) for task in range(len(tasks)) for label in (0, 1)],
-        fields=_fields(found),
+        fields=_fields(lineage),
         weight=spread(units.weight),
         influence=spread(units.influence),
         helping=float((units.influence > 0).mean()),
         harming=float((units.influence < 0).mean()),
-        top=_top(found, soft),
+        top=_top(lineage, soft),
     )
 
 
@@ -204,9 +204,9 @@ def drift(before: Tensor, now: Tensor) -> tuple[float, float]:
     return float(cosine), float((new - old).pow(2).mean().sqrt() / new.pow(2).mean().sqrt())
 
 
-def _blocks(found: Lineage) -> list[BlockPart]:
-    units, tasks = found.memory.units, found.memory.stage.log_schema.tasks
-    names, rows = {stage.index: stage.block for stage in found.stages}, found.rows
+def _blocks(lineage: Lineage) -> list[BlockPart]:
+    units, tasks = lineage.memory.units, lineage.memory.stage.log_schema.tasks
+    names, rows = {stage.index: stage.block for stage in lineage.stages}, lineage.rows
     parts = []
     for block in np.unique(units.block).tolist():
         part = units.take(units.block == block)
@@ -236,9 +236,9 @@ def _label(units: Units, soft: np.ndarray, tasks: list[str], task: int, label: i
     )
 
 
-def _fields(found: Lineage) -> list[FieldPart]:
-    memory, units = found.memory, found.memory.units
-    schema, previous = memory.stage.log_schema, found.previous_table()
+def _fields(lineage: Lineage) -> list[FieldPart]:
+    memory, units = lineage.memory, lineage.memory.units
+    schema, previous = memory.stage.log_schema, lineage.previous_table()
     slots = schema.field_of_slot
     lengths = lookup(memory.table, torch.tensor(units.ids), torch.tensor(slots)).norm(dim=2).mean(dim=0)
     deltas = np.linalg.norm(units.delta.astype(np.float64), axis=2)
@@ -263,8 +263,8 @@ def _fields(found: Lineage) -> list[FieldPart]:
     return parts
 
 
-def _top(found: Lineage, soft: np.ndarray) -> list[UnitLine]:
-    units, schema = found.memory.units, found.memory.stage.log_schema
+def _top(lineage: Lineage, soft: np.ndarray) -> list[UnitLine]:
+    units, schema = lineage.memory.units, lineage.memory.stage.log_schema
     order = np.lexsort((units.unit_id, -np.abs(units.influence)))[:TOP]
     slots = schema.field_of_slot
     return [

@@ -14,27 +14,37 @@ from diet_ray.report.inspection import BINS, Inspection, Spread
 from diet_ray.report.page import Panel, Section, panel, write_page
 
 COLOURS = ("#7f8fa6", "#d1603d")
-"""Of label 0 and label 1."""
+"""Colours of label 0 and label 1."""
 
 
-def sections(found: Inspection) -> list[Section]:
+def sections(inspection: Inspection) -> list[Section]:
     """The tables, each with what it means."""
-    names = {part.block: part.name or str(part.block) for part in found.blocks}
-    influence, weight = found.influence, found.weight
+    names = {part.block: part.name or str(part.block) for part in inspection.blocks}
+    influence, weight = inspection.influence, inspection.weight
     return [
         Section(
             "Composition by block",
-            columns=["block", "rows", "units", "share", *(f"{task} = 1" for task in found.tasks), "mean influence"],
+            columns=[
+                "block",
+                "rows",
+                "units",
+                "share",
+                *(f"{task} = 1" for task in inspection.tasks),
+                "mean influence",
+            ],
             rows=[
                 [
                     names[part.block],
                     f"{part.rows:,}" if part.rows is not None else "-",
                     f"{part.units:,}",
                     f"{part.share:.1%}",
-                    *(f"{part.positives[task]:,} ({part.positives[task] / part.units:.0%})" for task in found.tasks),
+                    *(
+                        f"{part.positives[task]:,} ({part.positives[task] / part.units:.0%})"
+                        for task in inspection.tasks
+                    ),
                     formatted(part.influence, ".2e"),
                 ]
-                for part in found.blocks
+                for part in inspection.blocks
             ],
         ),
         Section(
@@ -42,7 +52,7 @@ def sections(found: Inspection) -> list[Section]:
             columns=["task, label", "units", "share", "mean", "5 %", "median", "95 %"],
             rows=[
                 [f"{part.task} = {part.label}", f"{part.units:,}", f"{part.share:.1%}", *_middle(part.soft_label)]
-                for part in found.labels
+                for part in inspection.labels
             ],
             note="The label is that of the row from which the unit came; mean and quantiles are of its soft label, which students learn.",
         ),
@@ -71,7 +81,7 @@ def sections(found: Inspection) -> list[Section]:
                     formatted(part.cosine, ".4f"),
                     formatted(part.drift, ".1%"),
                 ]
-                for part in found.fields
+                for part in inspection.fields
             ],
             note="|E| is the mean length of the units' embeddings, |delta| that of what was added to them; moved is the share of units "
             "where it is not zero. Cosine and drift compare the table's rows with those of the stage before, for the ids that it had "
@@ -88,44 +98,44 @@ def sections(found: Inspection) -> list[Section]:
                 for name, one, form in (("weight", weight, ".4f"), ("influence", influence, ".2e"))
             ],
             note="Influence is the last measured effect of a step on the unit on the loss of held-out rows; positive helps. It is positive "
-            f"for {found.helping:.1%} of the units, negative for {found.harming:.1%}, and zero where it was not measured.",
+            f"for {inspection.helping:.1%} of the units, negative for {inspection.harming:.1%}, and zero where it was not measured.",
         ),
         Section(
             "Most influential units",
-            columns=["unit", "block", "influence", *(f"{task}\nlabel, soft" for task in found.tasks), "ids"],
+            columns=["unit", "block", "influence", *(f"{task}\nlabel, soft" for task in inspection.tasks), "ids"],
             rows=[
                 [
                     str(line.unit_id),
                     names[line.block],
                     formatted(line.influence, "+.2e"),
-                    *(f"{line.labels[task]}, {line.soft_labels[task]:.3f}" for task in found.tasks),
+                    *(f"{line.labels[task]}, {line.soft_labels[task]:.3f}" for task in inspection.tasks),
                     ", ".join(f"{name} {'+'.join(map(str, ids)) or '-'}" for name, ids in line.ids.items()),
                 ]
-                for line in found.top
+                for line in inspection.top
             ],
             note="By absolute influence. Ids are those of the log's one id space.",
         ),
     ]
 
 
-def lead(found: Inspection) -> str:
+def lead(inspection: Inspection) -> str:
     """The memory in one paragraph."""
     guard = ""
-    if found.refined is not None:
-        verdict = "was kept" if found.refined else "was not kept"
-        before, after = formatted(found.guard_before, ".4f"), formatted(found.guard_after, ".4f")
+    if inspection.refined is not None:
+        verdict = "was kept" if inspection.refined else "was not kept"
+        before, after = formatted(inspection.guard_before, ".4f"), formatted(inspection.guard_after, ".4f")
         guard = f" Refinement of the last stage {verdict} (guard loss {before} before, {after} after)."
     return (
-        f"{found.units:,} units for {found.rows_seen:,} rows of {found.log}, up to block {found.block} (stage {found.stage}): "
-        f"{size(found.memory_bytes)} on disk, {size(found.column_bytes)} uncompressed; the embedding table beside it takes "
-        f"{size(found.table_bytes)}.{guard}"
+        f"{inspection.units:,} units for {inspection.rows_seen:,} rows of {inspection.log}, up to block {inspection.block} "
+        f"(stage {inspection.stage}): {size(inspection.memory_bytes)} on disk, {size(inspection.column_bytes)} uncompressed; the embedding table beside it takes "
+        f"{size(inspection.table_bytes)}.{guard}"
     )
 
 
-def tables_to_print(found: Inspection) -> list[str | Table]:
+def tables_to_print(inspection: Inspection) -> list[str | Table]:
     """The lead and the tables for a terminal; the ids of the most influential units are on the page and in the JSON."""
-    printed: list[str | Table] = [lead(found)]
-    for section in sections(found):
+    printed: list[str | Table] = [lead(inspection)]
+    for section in sections(inspection):
         n = len(section.columns) - (section.columns[-1] == "ids")
         first, *others = section.columns[:n]
         table = Table(
@@ -137,12 +147,12 @@ def tables_to_print(found: Inspection) -> list[str | Table]:
     return printed
 
 
-def write_inspection(path: Path, found: Inspection) -> list[Path]:
+def write_inspection(path: Path, inspection: Inspection) -> list[Path]:
     """Write the page, which needs nothing else and no network, and its pictures as PNG beside it.
 
     Args:
         path: the page to write; its folder is made.
-        found: what to show.
+        inspection: what to show.
 
     Returns:
         The files, the page first.
@@ -156,26 +166,28 @@ def write_inspection(path: Path, found: Inspection) -> list[Path]:
         plt.close(figure)
         return made
 
-    by_block, labels, fields, weights, top = sections(found)
+    by_block, labels, fields, weights, top = sections(inspection)
     by_block.panels = [
-        drawn(plot_blocks(found, task), f"blocks-{t}", f"Units of each block by label of {task}")
-        for t, task in enumerate(found.tasks)
+        drawn(plot_blocks(inspection, task), f"blocks-{t}", f"Units of each block by label of {task}")
+        for t, task in enumerate(inspection.tasks)
     ]
     labels.panels = [
-        drawn(plot_soft_labels(found, task), f"soft-labels-{t}", f"Histogram of the soft labels of {task} by label")
-        for t, task in enumerate(found.tasks)
+        drawn(
+            plot_soft_labels(inspection, task), f"soft-labels-{t}", f"Histogram of the soft labels of {task} by label"
+        )
+        for t, task in enumerate(inspection.tasks)
     ]
-    fields.panels = [drawn(plot_fields(found), "fields", "Length of delta and drift of the table, by field")]
-    write_page(path, f"Memory of {found.log}", lead(found), [by_block, labels, fields, weights, top])
+    fields.panels = [drawn(plot_fields(inspection), "fields", "Length of delta and drift of the table, by field")]
+    write_page(path, f"Memory of {inspection.log}", lead(inspection), [by_block, labels, fields, weights, top])
     return written
 
 
-def plot_blocks(found: Inspection, task: str) -> Figure:
+def plot_blocks(inspection: Inspection, task: str) -> Figure:
     """Units of each block, those with label 0 below, those with label 1 above."""
     figure, axis = plt.subplots(figsize=(5.5, 3.2), layout="constrained")
-    names = [part.name or str(part.block) for part in found.blocks]
-    ones = np.array([part.positives[task] for part in found.blocks])
-    zeros = np.array([part.units for part in found.blocks]) - ones
+    names = [part.name or str(part.block) for part in inspection.blocks]
+    ones = np.array([part.positives[task] for part in inspection.blocks])
+    zeros = np.array([part.units for part in inspection.blocks]) - ones
     axis.bar(names, zeros, color=COLOURS[0], label=f"{task} = 0")
     axis.bar(names, ones, bottom=zeros, color=COLOURS[1], label=f"{task} = 1")
     axis.set_ylabel("units")
@@ -184,11 +196,11 @@ def plot_blocks(found: Inspection, task: str) -> Figure:
     return figure
 
 
-def plot_soft_labels(found: Inspection, task: str) -> Figure:
+def plot_soft_labels(inspection: Inspection, task: str) -> Figure:
     """Histogram of the soft label, one outline per label of the row."""
     figure, axis = plt.subplots(figsize=(5.5, 3.2), layout="constrained")
     edges = np.linspace(0, 1, BINS + 1)
-    for part in found.labels:
+    for part in inspection.labels:
         if part.task == task:
             axis.stairs(
                 part.histogram,
@@ -204,14 +216,16 @@ def plot_soft_labels(found: Inspection, task: str) -> Figure:
     return figure
 
 
-def plot_fields(found: Inspection) -> Figure:
+def plot_fields(inspection: Inspection) -> Figure:
     """Length of delta beside that of the embedding, and drift of the table, by field."""
-    names = [part.field for part in found.fields]
+    names = [part.field for part in inspection.fields]
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 1.2 + 0.3 * len(names)), sharey=True, layout="constrained")
-    relative = [100 * part.delta_norm.mean / part.embedding_norm if part.embedding_norm else 0 for part in found.fields]
+    relative = [
+        100 * part.delta_norm.mean / part.embedding_norm if part.embedding_norm else 0 for part in inspection.fields
+    ]
     left.barh(names, relative, color=COLOURS[1])
     left.set_xlabel("mean |delta|, % of the mean |E|")
-    right.barh(names, [100 * part.drift for part in found.fields], color=COLOURS[0])
+    right.barh(names, [100 * part.drift for part in inspection.fields], color=COLOURS[0])
     right.set_xlabel("drift since the stage before, % of rms")
     left.invert_yaxis()
     return figure

@@ -44,7 +44,7 @@ class Section:
     intro: str = ""
     panels: list[Panel] = field(default_factory=list)
     level: int = 2
-    """Of the heading, 2 or 3."""
+    """Level of the heading, 2 or 3."""
     link: str = ""
     """Name of another page in the same folder, which `link_text` leads to."""
     link_text: str = ""

@@ -40,7 +40,7 @@ class RunStatus(Settings):
     state: State
     """What it does."""
     owner: str | None
-    """Who holds the lock, in words."""
+    """The process that holds the lock, in words."""
     blocks_done: int
     """Stages committed."""
     blocks: int | None

@@ -50,7 +50,7 @@ class StageSummary(Settings):
     rounds: int | None = None
     """Rounds of refinement; None where nothing was refined."""
     skipped: int | None = None
-    """Those without effect because their meta-gradient was not finite."""
+    """Rounds without effect because their meta-gradient was not finite."""
     warnings: list[str] = Key(default_factory=list)
     """What went wrong with numbers in the stage, or could not be measured, in words."""
 

@@ -87,7 +87,7 @@ def plot_timeline(tried: list[Attempt]) -> Figure:
     return figure
 
 
-def write_timeline(path: Path, run: Path, found: RunStatus) -> None:
+def write_timeline(path: Path, run: Path, run_status: RunStatus) -> None:
     """Write the page of a run: its status, where its time went, and a table of its stages; the picture lies beside it as PNG."""
     matplotlib.use("agg")
     tried = attempts(read_events(events_file(run))[0])
@@ -112,7 +112,7 @@ def write_timeline(path: Path, run: Path, found: RunStatus) -> None:
     write_page(
         path,
         f"diet_ray run {run.resolve().name}",
-        found.lines(),
+        run_status.lines(),
         [
             Section("Time of each stage", panels=[timeline], note=note),
             Section("Stages", columns=columns, rows=rows),

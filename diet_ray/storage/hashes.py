@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("diet_ray", "torch", "ray", "numpy", "pyarrow", "safetensors")
-"""Those on which the bytes of a run folder's files depend."""
+"""The packages on which the bytes of a run folder's files depend."""
 
 
 @cache

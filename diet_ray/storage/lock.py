@@ -38,7 +38,7 @@ PATIENCE_SECONDS = 2.0
 
 
 class LockOwner(Settings):
-    """Who holds a lock."""
+    """The process that holds a lock."""
 
     host: str
     """Name of the machine, for people."""

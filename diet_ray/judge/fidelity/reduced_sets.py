@@ -62,14 +62,14 @@ def sample(bench: Bench, training_set: TrainingSet) -> Rows:
 
 def rows_of(bench: Bench, training_set: TrainingSet, row_ids: np.ndarray) -> Rows:
     """The rows with these ids, in order of row id; ids that the blocks do not hold are left out."""
-    found = Rows.concat(
+    rows = Rows.concat(
         [
             part.take(np.isin(part.row_id, row_ids))
             for block in bench.seen(training_set)
             for part in bench.log.iter_block(block)
         ]
     )
-    return found.take(np.argsort(found.row_id, kind="stable"))
+    return rows.take(np.argsort(rows.row_id, kind="stable"))
 
 
 def reference(bench: Bench, training_set: TrainingSet, stage: int = -1, checkpoint: int = -1) -> Predictor:

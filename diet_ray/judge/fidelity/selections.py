@@ -38,7 +38,7 @@ class ScoredBlock:
     checkpoints: list[Path]
     """Files of the K checkpoints of the block's reference, oldest first."""
     seed: int
-    """Of what is drawn."""
+    """Seed of what is drawn."""
 
     @cached_property
     def rows(self) -> Rows:
@@ -135,7 +135,7 @@ class GraNd(Selection):
 
 @register("herding")
 class Herding(Selection):
-    """Those whose mean embedding comes closest to the block's (Welling 2009)."""
+    """The rows whose mean embedding comes closest to the block's (Welling 2009)."""
 
     needs_reference = True
     geometry: ClassVar[Geometry] = "herding"
@@ -148,7 +148,7 @@ class Herding(Selection):
 
 @register("k-center")
 class KCenter(Herding):
-    """Those to which every row of the block is near (Sener & Savarese 2018)."""
+    """The rows to which every row of the block is near (Sener & Savarese 2018)."""
 
     geometry: ClassVar[Geometry] = "k_center"
 

@@ -35,8 +35,8 @@ def train_set(bench: Bench, trainings: list[Training]) -> Iterator[Verdict]:
 
 def read_verdict(bench: Bench, training: Training) -> Verdict:
     """A kept verdict, under the name that the candidate has now. Raises CorruptArtefactError where it is missing or damaged."""
-    kept = parse_json(Verdict, bench.keys.verdict_path(training))
-    return kept.model_copy(update={"candidate": training.candidate.name, "trained_on": str(training.set.method)})
+    verdict = parse_json(Verdict, bench.keys.verdict_path(training))
+    return verdict.model_copy(update={"candidate": training.candidate.name, "trained_on": str(training.set.method)})
 
 
 class _Trainer:

@@ -20,7 +20,7 @@ NEXT = "\n"
 
 COUNTS = ("pairs", "diverged", "left_out")
 DIGITS = {"pairs_right": 0} | dict.fromkeys(("spearman", "kendall", "pearson", "spread"), 2)
-"""Of the measures that are not AUC or nats, which have four."""
+"""Digits of the measures that are neither AUC nor nats; those have four."""
 
 KEY = ("auc_gap_mean", "spearman", "kendall", "pairs_right", "top1_regret")
 """The measures of the short tables."""
@@ -41,16 +41,18 @@ MEANINGS = [
 """Name and meaning of what the tables hold."""
 
 
-def cell(name: str, found: Interval, separator: str = NEXT, *, signed: bool = False) -> str:
+def cell(name: str, interval: Interval, separator: str = NEXT, *, signed: bool = False) -> str:
     """A measure and, behind `separator`, its interval."""
     if name in COUNTS:
-        return number(found.value, 0, signed=signed)
+        return number(interval.value, 0, signed=signed)
     scale, unit = (100.0, "\u00a0%") if name == "pairs_right" else (1.0, "")
     digits = DIGITS.get(name, 4)
-    value, low, high = (number(scale * one, digits, signed=signed) for one in (found.value, found.low, found.high))
-    if not math.isfinite(found.value):
+    value, low, high = (
+        number(scale * one, digits, signed=signed) for one in (interval.value, interval.low, interval.high)
+    )
+    if not math.isfinite(interval.value):
         return value
-    return f"{value}{unit}" + (f"{separator}({low} to {high})" if math.isfinite(found.low) else "")
+    return f"{value}{unit}" + (f"{separator}({low} to {high})" if math.isfinite(interval.low) else "")
 
 
 def cells(

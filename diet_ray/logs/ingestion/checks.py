@@ -1,4 +1,4 @@
-"""What the checks of all kinds of columns share: where rows came from, how they are refused, Arrow arrays of plain values."""
+"""What the checks of all columns share: where rows came from, how bad rows are refused, and columns as arrays of plain values."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class BadRows(BadInputError):
 
 @contextmanager
 def usable(column: str, origin: Origin) -> Iterator[None]:
-    """Of what Arrow cannot do with a column, say which it is: the types that it knows are more than those it computes with."""
+    """Name the column where Arrow fails to compute with it. Arrow can read more types than it can compute with."""
     try:
         yield
     except pa.ArrowException as error:
@@ -66,7 +66,7 @@ def usable(column: str, origin: Origin) -> Iterator[None]:
 
 
 def whole(column: pa.ChunkedArray, name: str, origin: Origin) -> pa.Array:
-    """One array of plain values: dictionary and 64-bit-offset types are storage details that the rest need not know."""
+    """The column as one array of plain values. Dictionaries and 64-bit offsets are details of storage, and are resolved here."""
     array = column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):  # zero chunks, or more than fit one array
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
@@ -80,7 +80,7 @@ def whole(column: pa.ChunkedArray, name: str, origin: Origin) -> pa.Array:
 
 
 def _utf8(column: pa.Array, name: str, origin: Origin) -> None:
-    """Neither Parquet nor Arrow looks whether what is called text is text."""
+    """Check that text is UTF-8: neither Parquet nor Arrow does."""
     try:
         column.validate(full=True)
     except pa.ArrowInvalid:

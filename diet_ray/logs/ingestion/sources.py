@@ -95,7 +95,7 @@ def _column(batch: pa.RecordBatch, name: str, given: dict[str, str | None]) -> p
 
 
 def _lacking(found: Found, names: list[str], columns: list[str]) -> dict[str, str | None]:
-    """Those of `columns` that the folder gives and the file, whose columns are `names`, does not have."""
+    """The wanted `columns` that the folder's name gives, and that the file, whose columns are `names`, lacks."""
     given = {name: value for name, value in found.given.items() if name in columns and name not in names}
     _require(found.path, [*names, *given], columns)
     return given
