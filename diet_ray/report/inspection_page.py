@@ -127,8 +127,8 @@ def lead(inspection: Inspection) -> str:
         guard = f" Refinement of the last stage {verdict} (guard loss {before} before, {after} after)."
     return (
         f"{inspection.units:,} units for {inspection.rows_seen:,} rows of {inspection.log}, up to block {inspection.block} "
-        f"(stage {inspection.stage}): {size(inspection.memory_bytes)} on disk, {size(inspection.column_bytes)} uncompressed; the embedding table beside it takes "
-        f"{size(inspection.table_bytes)}.{guard}"
+        f"(stage {inspection.stage}): {size(inspection.memory_bytes)} on disk, {size(inspection.column_bytes)} uncompressed; "
+        f"the embedding table beside it takes {size(inspection.table_bytes)}.{guard}"
     )
 
 
