@@ -33,7 +33,7 @@ from diet_ray.storage.entries import check_file, file_entry
 from diet_ray.storage.hashes import sha256
 from diet_ray.storage.tensors import load_tensors, save_tensors
 from diet_ray.training.device import torch_threads
-from diet_ray.training.holdout import held_out
+from diet_ray.training.holdout import held_out, held_rows
 from diet_ray.training.predictor import Predictor
 from diet_ray.training.reference import Reference, train_pass
 from diet_ray.training.workers import Crew
@@ -130,7 +130,7 @@ def begin(
         if stream.leads:
             engine.memory.load(folder, last.memory)
         stream.last = last
-        stream.held = held_rows(stream, log.blocks[last.index])
+        stream.held = held_rows(log.iter_block(log.blocks[last.index]), config.reference.holdout, config.seed)
     engine.crew.barrier()
     return stream
 
@@ -314,12 +314,6 @@ class Stage:
 
     def _step(self, name: str, **values: Any) -> AbstractContextManager[None]:
         return self.stream.events.step(self.index, name, **values)
-
-
-def held_rows(stream: Stream, block: BlockManifest) -> Rows:
-    """The rows of a block that its own stage's reference does not learn from, in time order."""
-    share, seed = stream.config.reference.holdout, stream.config.seed
-    return Rows.concat([rows.take(held_out(rows.row_id, share, seed)) for rows in stream.log.iter_block(block)])
 
 
 def last_checkpoint(stream: Stream) -> Path | None:

@@ -20,7 +20,7 @@ from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed
 from diet_ray.training.adam import AdamState
 from diet_ray.training.device import draws_on, generator, put
-from diet_ray.training.holdout import GUARD_SHARE
+from diet_ray.training.holdout import count_guard
 from diet_ray.training.predictor import Predictor
 from diet_ray.training.student import FlatNet, batch_order, cosine, predict, run_steps, student_order, train_student
 from diet_ray.training.workers import Crew
@@ -54,7 +54,7 @@ def refine(
     Returns:
         A report; None where there is nothing to do: no rounds, or too few held-out rows to judge by.
     """
-    n_guard = int(len(held) * GUARD_SHARE)
+    n_guard = count_guard(len(held))
     if config.refine.rounds == 0 or n_guard == 0:
         return None
     x, labels = checkpoints[-1].embed(held.ids), torch.tensor(held.labels, dtype=torch.float32)

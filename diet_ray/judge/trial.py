@@ -19,7 +19,7 @@ from diet_ray.memory.dataset import Memory
 from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed
 from diet_ray.settings import Settings
-from diet_ray.training.holdout import GUARD_SHARE, held_out
+from diet_ray.training.holdout import count_guard, held_out
 from diet_ray.training.student import Examples, Student
 
 LAST_SHARE = 0.1
@@ -114,7 +114,7 @@ def held_rows(memory: Memory, log: Log) -> Rows:
     if share:
         rows = rows.take(held_out(rows.row_id, share, stage.config.seed))
         if stage.refine is not None:
-            rows = rows.take(np.arange(len(rows) - int(len(rows) * GUARD_SHARE), len(rows)))
+            rows = rows.take(np.arange(len(rows) - count_guard(len(rows)), len(rows)))
     else:
         rows = rows.take(np.arange(len(rows) - int(np.ceil(len(rows) * LAST_SHARE)), len(rows)))
     rows = rows.take(~np.isin(rows.row_id, memory.units.unit_id))
