@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
 import numpy as np
 from pydantic import Field as Key
-from pydantic import field_validator, model_validator
+from pydantic import SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from diet_ray.settings import Settings
 
@@ -24,36 +24,40 @@ MAX_FIELDS: Final = 4096
 """Fields that a row may have, each place of a sequence counted."""
 
 
-class Field(Settings):
-    """One categorical or bucketised input of a row, or a sequence of them."""
+_WRITTEN: dict[str, Any] = {
+    "buckets": 0,
+    "transform": "quantile",
+    "min_count": 1,
+    "max_values": 1,
+    "separator": None,
+    "allow_negative": False,
+    "of": None,
+    "length": 0,
+    "pool": "mean",
+    "newest": "last",
+}
+"""The keys of all kinds, with the value that stands for absence: format 1 of logs and run folders writes each of them for each field."""
+
+_BELONGS = {
+    "transform": "numeric fields",
+    "min_count": "vocabulary fields",
+    "allow_negative": "hashed and vocabulary fields",
+    "of": "sequences",
+    "length": "sequences",
+    "pool": "sequences",
+    "newest": "sequences",
+}
+
+
+class FieldBase(Settings):
+    """What all kinds of fields have."""
 
     name: Name
     """Name of the field, unique in the schema."""
-    kind: Literal["hashed", "vocabulary", "numeric", "sequence"]
-    """`hashed`: stateless hash into `buckets`; `vocabulary`: exact values, growing forward in time; `numeric`: bucketised; `sequence`: a
-    list of values of another field, such as what the user saw last."""
+    kind: str
+    """Kind of the field."""
     column: Name | None = None
     """Column of the log that holds it; by default the field's own name."""
-    buckets: int = Key(default=0, ge=0, le=2**30)
-    """Number of hash buckets (`hashed`) or of value buckets (`numeric`); unused by `vocabulary`."""
-    transform: Literal["quantile", "log"] = "quantile"
-    """Where the bucket edges of a `numeric` field lie: at quantiles of the first block, or evenly in log(1+x) up to its maximum."""
-    min_count: int = Key(default=1, ge=1)
-    """`vocabulary`: rows of one block that a new value needs before it gets an id of its own; rarer ones share `unknown`."""
-    max_values: int = Key(default=1, ge=1, le=256)
-    """Values kept per row; above 1 the field is multi-valued and its embeddings are mean-pooled."""
-    separator: Annotated[str, Key(min_length=1, max_length=16)] | None = None
-    """Splits a string column into several values; None where the column already holds lists."""
-    allow_negative: bool = False
-    """Whether negative integers are ordinary category codes here; otherwise they are refused as corrupt ids."""
-    of: Name | None = None
-    """`sequence`: the field whose values it lists, and whose ids, and so embeddings, it shares."""
-    length: int = Key(default=0, ge=0, le=256)
-    """`sequence`: how many values of a row are kept, the most recent ones."""
-    pool: Literal["mean", "none"] = "mean"
-    """`sequence`: its embeddings are averaged, or kept side by side as `length` fields `name[0]`, the most recent one, `name[1]`, ..."""
-    newest: Literal["last", "first"] = "last"
-    """`sequence`: at which end of the column's lists the most recent value stands."""
 
     @property
     def source(self) -> str:
@@ -63,40 +67,179 @@ class Field(Settings):
     @property
     def n_slots(self) -> int:
         """Ids that it has per row."""
-        return self.length if self.kind == "sequence" else self.max_values
+        return 1
+
+    @property
+    def n_buckets(self) -> int:
+        """Ids of its fixed range."""
+        return 0
+
+    @property
+    def least_rows(self) -> int:
+        """Rows of one block that a new value needs before it gets an id of its own."""
+        return 1
 
     @property
     def places(self) -> list[str]:
         """Names of the fields that a net sees of it: its own, or those of an unpooled sequence's places."""
-        apart = self.kind == "sequence" and self.pool == "none"
-        return [place(self.name, index) for index in range(self.length)] if apart else [self.name]
+        return [self.name]
+
+    @classmethod
+    def refusal(cls, key: str, raw: dict[str, Any]) -> str:
+        """Why a field of this kind cannot have a key of another kind."""
+        return f"{key} belongs to {_BELONGS[key]}"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_keys(cls, raw: Any) -> Any:
+        """Leave out the keys of other kinds where they say that they are absent, as files have them; refuse them otherwise."""
+        if not isinstance(raw, dict):
+            return raw
+        foreign = {key for key in _WRITTEN if key in raw and key not in cls.model_fields}
+        for key in _WRITTEN:
+            if key in foreign and raw[key] != _WRITTEN[key]:
+                raise ValueError(f"field {raw.get('name')!r}: {cls.refusal(key, raw)}")
+        return {key: value for key, value in raw.items() if key not in foreign}
+
+    @model_serializer(mode="wrap")
+    def _all_keys(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        own = write(self)
+        return {"name": own["name"], "kind": own["kind"], "column": own["column"]} | {
+            key: own.get(key, absent) for key, absent in _WRITTEN.items()
+        }
+
+
+Separator = Annotated[str, Key(min_length=1, max_length=16)]
+
+
+class CategoryField(FieldBase):
+    """A field of categories, one or several per row."""
+
+    max_values: int = Key(default=1, ge=1, le=256)
+    """Values kept per row; above 1 the field is multi-valued and its embeddings are mean-pooled."""
+    separator: Separator | None = None
+    """Splits a string column into several values; None where the column already holds lists."""
+    allow_negative: bool = False
+    """Whether negative integers are ordinary category codes here; otherwise they are refused as corrupt ids."""
+
+    @property
+    def n_slots(self) -> int:
+        """Ids that it has per row."""
+        return self.max_values
+
+
+class HashedField(CategoryField):
+    """Categories by a stateless hash."""
+
+    kind: Literal["hashed"] = "hashed"
+    """`hashed`."""
+    buckets: int = Key(default=0, ge=0, le=2**30)
+    """Number of hash buckets, at least 2."""
+
+    @property
+    def n_buckets(self) -> int:
+        """Ids of its fixed range."""
+        return self.buckets
 
     @model_validator(mode="after")
-    def _consistent(self) -> Field:
-        if self.kind == "sequence":
-            return self._sequence()
-        for key in ("of", "length", "pool", "newest"):
-            if getattr(self, key) != type(self).model_fields[key].default:
-                raise ValueError(f"field {self.name!r}: {key} belongs to sequences")
-        if self.kind in ("hashed", "numeric") and self.buckets < 2:
-            raise ValueError(f"field {self.name!r}: kind {self.kind!r} needs buckets >= 2")
-        if self.kind == "vocabulary" and self.buckets:
-            raise ValueError(f"field {self.name!r}: a vocabulary grows by itself; remove buckets")
-        if self.kind == "numeric" and (self.max_values > 1 or self.separator):
-            raise ValueError(f"field {self.name!r}: a numeric field holds one value")
-        if self.kind != "numeric" and self.transform != "quantile":
-            raise ValueError(f"field {self.name!r}: transform belongs to numeric fields")
-        if self.kind != "vocabulary" and self.min_count != 1:
-            raise ValueError(f"field {self.name!r}: min_count belongs to vocabulary fields")
-        return self
+    def _enough(self) -> HashedField:
+        return _with_buckets(self)
 
-    def _sequence(self) -> Field:
+
+class VocabularyField(CategoryField):
+    """Categories by their exact values, which grow forward in time."""
+
+    kind: Literal["vocabulary"] = "vocabulary"
+    """`vocabulary`."""
+    min_count: int = Key(default=1, ge=1)
+    """Rows of one block that a new value needs before it gets an id of its own; rarer ones share `unknown`."""
+
+    @property
+    def least_rows(self) -> int:
+        """Rows of one block that a new value needs before it gets an id of its own."""
+        return self.min_count
+
+    @classmethod
+    def refusal(cls, key: str, raw: dict[str, Any]) -> str:
+        """Why a field of this kind cannot have a key of another kind."""
+        return "a vocabulary grows by itself; remove buckets" if key == "buckets" else super().refusal(key, raw)
+
+
+class NumericField(FieldBase):
+    """A number, by the bucket in which it lies."""
+
+    kind: Literal["numeric"] = "numeric"
+    """`numeric`."""
+    buckets: int = Key(default=0, ge=0, le=2**30)
+    """Number of value buckets, at least 2."""
+    transform: Literal["quantile", "log"] = "quantile"
+    """Where the bucket edges lie: at quantiles of the first block, or evenly in log(1+x) up to its maximum."""
+
+    @property
+    def n_buckets(self) -> int:
+        """Ids of its fixed range."""
+        return self.buckets
+
+    @classmethod
+    def refusal(cls, key: str, raw: dict[str, Any]) -> str:
+        """Why a field of this kind cannot have a key of another kind."""
+        several = key in ("max_values", "separator")
+        return "a numeric field holds one value" if several else super().refusal(key, raw)
+
+    @model_validator(mode="after")
+    def _enough(self) -> NumericField:
+        return _with_buckets(self)
+
+
+class SequenceField(FieldBase):
+    """A list of values of another field, such as what the user saw last. It shares that field's ids, and so its embeddings."""
+
+    kind: Literal["sequence"] = "sequence"
+    """`sequence`."""
+    separator: Separator | None = None
+    """Splits a string column into several values; None where the column already holds lists."""
+    of: Name | None = None
+    """The field whose values it lists, and whose ids, and so embeddings, it shares."""
+    length: int = Key(default=0, ge=0, le=256)
+    """How many values of a row are kept, the most recent ones; at least 1."""
+    pool: Literal["mean", "none"] = "mean"
+    """Its embeddings are averaged, or kept side by side as `length` fields `name[0]`, the most recent one, `name[1]`, ..."""
+    newest: Literal["last", "first"] = "last"
+    """At which end of the column's lists the most recent value stands."""
+
+    @property
+    def n_slots(self) -> int:
+        """Ids that it has per row."""
+        return self.length
+
+    @property
+    def places(self) -> list[str]:
+        """Names of the fields that a net sees of it: its own, or those of an unpooled sequence's places."""
+        return [place(self.name, index) for index in range(self.length)] if self.pool == "none" else [self.name]
+
+    @classmethod
+    def refusal(cls, key: str, raw: dict[str, Any]) -> str:
+        """Why a field of this kind cannot have a key of another kind."""
+        return f"a sequence has no {key} of its own; set it on {raw.get('of')!r}"
+
+    @model_validator(mode="after")
+    def _complete(self) -> SequenceField:
         if self.of is None or not self.length:
             raise ValueError(f"field {self.name!r}: a sequence needs of, the field that it is made of, and length >= 1")
-        for key in ("buckets", "transform", "min_count", "max_values", "allow_negative"):
-            if getattr(self, key) != type(self).model_fields[key].default:
-                raise ValueError(f"field {self.name!r}: a sequence has no {key} of its own; set it on {self.of!r}")
         return self
+
+
+B = TypeVar("B", HashedField, NumericField)
+
+
+def _with_buckets(field: B) -> B:
+    if field.buckets < 2:
+        raise ValueError(f"field {field.name!r}: kind {field.kind!r} needs buckets >= 2")
+    return field
+
+
+Field = Annotated[HashedField | VocabularyField | NumericField | SequenceField, Key(discriminator="kind")]
+"""One categorical or bucketised input of a row, or a sequence of them; its `kind` says which keys it has."""
 
 
 def place(name: str, index: int) -> str:
@@ -158,7 +301,7 @@ class Schema(Settings):
             if doubled:
                 raise ValueError(f"{what} {doubled[0]!r} is given twice")
         for field in self.fields:
-            if field.of is not None:
+            if field.kind == "sequence":
                 self._check_sequence(field)
         if self.n_fields > MAX_FIELDS:
             raise ValueError(
@@ -171,12 +314,12 @@ class Schema(Settings):
             raise ValueError(f"the fields' buckets take {self.first_static_id[-1]} ids, more than 2^31 - 1: take fewer")
         return self
 
-    def _check_sequence(self, field: Field) -> None:
+    def _check_sequence(self, field: SequenceField) -> None:
         kinds = {other.name: other for other in self.fields}
         of = kinds.get(field.of or "")
         if of is None:
             raise ValueError(f"field {field.name!r}: the schema has no field {field.of!r} that it could be made of")
-        if of.kind not in ("hashed", "vocabulary") or of.max_values > 1:
+        if not isinstance(of, CategoryField) or of.max_values > 1:
             raise ValueError(
                 f"field {field.name!r}: is made of {of.name!r}, which must be a hashed or vocabulary field with one value"
             )
@@ -202,7 +345,7 @@ class Schema(Settings):
 
     def lender(self, field: Field) -> tuple[int, Field]:
         """The field whose ids `field` has, and its number among the F: itself, or the one that a sequence is made of."""
-        name = field.of or field.name
+        name = (field.of if field.kind == "sequence" else None) or field.name
         index = self.field_names.index(name)
         return index, self.declared[index]
 
@@ -228,7 +371,7 @@ class Schema(Settings):
 
         Id 0 is padding (empty slots of multi-valued fields and sequences), ids 1..F are the fields' `unknown` values.
         """
-        sizes = [field.buckets for field in self.declared]
+        sizes = [field.n_buckets for field in self.declared]
         return np.concatenate([[0], np.cumsum(sizes)]) + 1 + self.n_fields
 
     @property

@@ -169,12 +169,19 @@ def _key(place: tuple[Any, ...]) -> str:
 
 
 def _explain(kind: type[BaseModel], problem: dict[str, Any]) -> str:
-    key = _key(problem["loc"])
+    # Where a list holds several kinds of settings, pydantic puts the kind behind the number; it is no key of the file.
+    loc, kinds = problem["loc"], _kinds(kind)
+    key = _key(tuple(part for i, part in enumerate(loc) if not (i and part in kinds and isinstance(loc[i - 1], int))))
     if problem["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(problem["loc"][-1])[:80], _all_keys(kind), n=1)
         return f"unknown key {key!r}" + (f" (did you mean {near[0]!r}?)" if near else "; remove it")
     if problem["type"] == "missing":
         return f"missing key {key!r}"
+    if problem["type"] == "union_tag_not_found":
+        return f"missing key {key + '.kind'!r}"
+    if problem["type"] == "union_tag_invalid":
+        tags = problem["ctx"]["expected_tags"]
+        return f"key {key + '.kind'!r}: must be one of {tags} (got {_brief(problem['ctx']['tag'])})"
     shown = "" if isinstance(problem["input"], dict) else f" (got {_brief(problem['input'])})"
     return f"key {key!r}: {_cut(problem['msg'])}{shown}"
 
@@ -194,15 +201,25 @@ def _cut(text: str, longest: int = 1000) -> str:
 
 def _all_keys(kind: type[BaseModel]) -> set[str]:
     """The keys of a settings class and of the settings classes nested in it, for spelling suggestions."""
-    keys: set[str] = set()
+    return {name for part in _nested(kind) for name in part.model_fields}
+
+
+def _kinds(kind: type[BaseModel]) -> set[str]:
+    """The values of `kind` by which the settings classes nested in one are told apart."""
+    fields = [part.model_fields["kind"] for part in _nested(kind) if "kind" in part.model_fields]
+    return {value for field in fields for value in getattr(field.annotation, "__args__", ()) if isinstance(value, str)}
+
+
+def _nested(kind: type[BaseModel]) -> list[type[BaseModel]]:
+    """A settings class and those of its keys, each once."""
+    nested: list[type[BaseModel]] = []
     stack: list[Any] = [kind]
     while stack:
         part = stack.pop()
         if isinstance(part, type) and issubclass(part, BaseModel):
-            for name, field in part.model_fields.items():
-                if name not in keys:
-                    keys.add(name)
-                    stack.append(field.annotation)
+            if part not in nested:
+                nested.append(part)
+                stack += [field.annotation for field in part.model_fields.values()]
         else:
             stack.extend(getattr(part, "__args__", ()))
-    return keys
+    return nested

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,32 @@ def test_contradictory_fields_are_refused(field: dict[str, Any], words: str) -> 
     good = {"name": "g", "kind": "vocabulary"}
     with pytest.raises(ConfigError, match=words):
         parse(Schema, raw(fields=[{"name": "f", **field}, good]), where="x")
+
+
+def test_a_kind_is_named_where_it_is_missing_or_unknown() -> None:
+    good = {"name": "g", "kind": "vocabulary"}
+    with pytest.raises(ConfigError, match=r"missing key 'fields\.0\.kind'"):
+        parse(Schema, raw(fields=[{"name": "f"}, good]), where="x")
+    with pytest.raises(ConfigError, match=r"key 'fields\.0\.kind': must be one of 'hashed', .* \(got 'onehot'\)"):
+        parse(Schema, raw(fields=[{"name": "f", "kind": "onehot"}, good]), where="x")
+    with pytest.raises(ConfigError, match=r"key 'fields\.0\.buckets': .*integer.* \(got 'many'\)"):
+        parse(Schema, raw(fields=[{"name": "f", "kind": "hashed", "buckets": "many"}, good]), where="x")
+    with pytest.raises(ConfigError, match=r"unknown key 'fields\.0\.bucket' \(did you mean 'buckets'\?\)"):
+        parse(Schema, raw(fields=[{"name": "f", "kind": "hashed", "buckets": 4, "bucket": 1}, good]), where="x")
+
+
+def test_files_hold_every_key_whatever_the_kind() -> None:
+    """As format 1 of logs and run folders has them: what was written before is read, and the bytes stay."""
+    seen = {"name": "seen", "kind": "sequence", "of": "item", "length": 3}
+    schema = parse(Schema, raw(fields=[ITEM, seen, *raw()["fields"]]), where="x")
+    absent = {
+        "column": None, "buckets": 0, "transform": "quantile", "min_count": 1, "max_values": 1, "separator": None,
+        "allow_negative": False, "of": None, "length": 0, "pool": "mean", "newest": "last",
+    }  # fmt: skip
+    written = json.loads(schema.model_dump_json())["fields"]
+    assert written == [{**absent, **given} for given in (ITEM, seen, *raw()["fields"])]
+    assert {tuple(field) for field in written} == {("name", "kind", *absent)}
+    assert parse(Schema, json.loads(schema.model_dump_json()), where="x") == schema
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from diet_ray.schema import Field, Schema, Time
+from diet_ray.schema import HashedField, Schema, SequenceField, Time, VocabularyField
 from diet_ray.training.embedding import PAGE, STD, Embedding, lookup, new_rows
 
 SINGLE = Schema(
@@ -20,7 +20,7 @@ SINGLE = Schema(
     time=Time(column="t"),
     user="u",
     tasks=["y"],
-    fields=[Field(name="a", kind="hashed", buckets=5), Field(name="b", kind="vocabulary")],
+    fields=[HashedField(name="a", buckets=5), VocabularyField(name="b")],
 )
 MULTI = Schema(
     name="multi",
@@ -28,10 +28,10 @@ MULTI = Schema(
     user="u",
     tasks=["y"],
     fields=[
-        Field(name="a", kind="hashed", buckets=5),
-        Field(name="tags", kind="vocabulary", max_values=3),
-        Field(name="b", kind="vocabulary"),
-        Field(name="c", kind="vocabulary", max_values=2),
+        HashedField(name="a", buckets=5),
+        VocabularyField(name="tags", max_values=3),
+        VocabularyField(name="b"),
+        VocabularyField(name="c", max_values=2),
     ],
 )
 SEQUENCES = Schema(
@@ -40,9 +40,9 @@ SEQUENCES = Schema(
     user="u",
     tasks=["y"],
     fields=[
-        Field(name="past", kind="sequence", of="a", length=2, pool="none"),
-        Field(name="a", kind="hashed", buckets=5),
-        Field(name="mean", kind="sequence", of="a", length=3),
+        SequenceField(name="past", of="a", length=2, pool="none"),
+        HashedField(name="a", buckets=5),
+        SequenceField(name="mean", of="a", length=3),
     ],
 )
 N_IDS = 20

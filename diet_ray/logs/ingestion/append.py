@@ -186,7 +186,7 @@ def grow_vocabulary(path: Path, log: Log, counts: pa.Table) -> pa.Table:
         raise CorruptArtefactError(f"{file}: cannot be read ({error}); {_REMEDY}") from error
     known = known.filter(pc.less(known["block"], len(log.blocks)))  # an interrupted append may have written more
     index = pc.index_in(known["field"], pa.array(schema.field_names))
-    least = pa.array([field.min_count for field in schema.declared], pa.int64()).take(index.combine_chunks())
+    least = pa.array([field.least_rows for field in schema.declared], pa.int64()).take(index.combine_chunks())
     enough = {"block": known["block"], "field": index, "value": known["value"], "rows": least}
     grown = build_vocabulary(pa.concat_tables([pa.table(enough).cast(COUNTS), counts]), schema)
     if not grown.slice(0, len(known)).equals(known):

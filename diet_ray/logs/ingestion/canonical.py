@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from diet_ray.logs.ingestion.categories import categories, hashed, objects_of, stable_hash, text_of
 from diet_ray.logs.ingestion.checks import Origin, check_finite, nulls, parsed, usable, whole
 from diet_ray.logs.ingestion.times import read_time
-from diet_ray.schema import Field, Schema
+from diet_ray.schema import CategoryField, Field, HashedField, Schema
 
 
 def canonical(table: pa.Table, schema: Schema, origin: Origin) -> pa.Table:
@@ -50,8 +50,11 @@ def _field(table: pa.Table, field: Field, of: Field, first_id: int, origin: Orig
     elif field.kind == "numeric":
         values = [_numeric(column, field.source, origin)]
     else:
+        assert isinstance(of, CategoryField), (
+            "the schema has been checked: numbers have no values to list, and nothing is made of them"
+        )
         values = categories(column, field, origin, allow_negative=of.allow_negative)
-    return [hashed(part, of, first_id) for part in values] if of.kind == "hashed" else values
+    return [hashed(part, of, first_id) for part in values] if isinstance(of, HashedField) else values
 
 
 def pick(table: pa.Table, index: np.ndarray, origin: Origin) -> tuple[pa.Table, Origin]:

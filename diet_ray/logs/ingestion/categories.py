@@ -10,23 +10,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from diet_ray.logs.ingestion.checks import Origin, nulls, whole
-from diet_ray.schema import Field
+from diet_ray.schema import CategoryField, HashedField, SequenceField
 
 LONGEST = 4096
 """Bytes that the text of one value may have; a longer one is no id but, say, the rest of a CSV file behind a stray quote."""
 
+Listed = CategoryField | SequenceField
+"""Fields whose column may hold several values per row."""
+
 _INTEGRAL = r"^(-?(?:0|[1-9][0-9]*))\.0+$"
 
 
-def categories(column: pa.Array, field: Field, origin: Origin, *, allow_negative: bool) -> list[pa.Array]:
+def categories(column: pa.Array, field: Listed, origin: Origin, *, allow_negative: bool) -> list[pa.Array]:
     """One nullable string array per slot of the field: its first `max_values` values, or those of a sequence from the newest on."""
     if field.separator is not None:
         column = _split(column, field, origin)
     if pa.types.is_fixed_size_list(column.type):
         column = column.cast(pa.list_(column.type.value_type))
     if not pa.types.is_list(column.type) and not pa.types.is_large_list(column.type):
-        if field.n_slots > 1 or field.kind == "sequence":
-            remedy = "set separator" if field.kind == "sequence" else "set separator, or max_values: 1"
+        if field.n_slots > 1 or isinstance(field, SequenceField):
+            remedy = "set separator" if isinstance(field, SequenceField) else "set separator, or max_values: 1"
             origin.wrong_type(field.source, column.type, "a list or a separator", remedy)
         return [decoded(text_of(column, field.source, origin, allow_negative=allow_negative))]
     flat, parent = _values(column, field)
@@ -45,25 +48,25 @@ def categories(column: pa.Array, field: Field, origin: Origin, *, allow_negative
     return _slots(text, parent[present], len(column), field.n_slots)
 
 
-def _split(column: pa.Array, field: Field, origin: Origin) -> pa.Array:
+def _split(column: pa.Array, field: Listed, origin: Origin) -> pa.Array:
     if not pa.types.is_string(column.type):
         remedy = "remove separator from the field, or correct the column"
         origin.wrong_type(field.source, column.type, "text to split", remedy)
-    if field.kind == "sequence":  # what is older stays in one piece, which `_values` leaves out
+    if isinstance(field, SequenceField):  # what is older stays in one piece, which `_values` leaves out
         return pc.split_pattern(column, field.separator, max_splits=field.length, reverse=field.newest == "last")
     return pc.split_pattern(column, field.separator)
 
 
-def _values(column: pa.Array, field: Field) -> tuple[pa.Array, np.ndarray]:
+def _values(column: pa.Array, field: Listed) -> tuple[pa.Array, np.ndarray]:
     """The values of all lists and the list of each; of a sequence the newest `length`, from the newest on. Older ones are not touched."""
     offsets = column.offsets.to_numpy().astype(np.int64)
     begin, end = offsets[:-1], offsets[1:]
     n = np.where(nulls(column), 0, end - begin)  # a null list may have values beneath it
-    if field.kind == "sequence":
+    if isinstance(field, SequenceField):
         n = np.minimum(n, field.length)
     parent = np.repeat(np.arange(len(column)), n)
     position = np.arange(len(parent)) - np.repeat(np.cumsum(n) - n, n)
-    backwards = field.kind == "sequence" and field.newest == "last"
+    backwards = isinstance(field, SequenceField) and field.newest == "last"
     at = end[parent] - 1 - position if backwards else begin[parent] + position
     return column.values.take(pa.array(at)), parent
 
@@ -133,7 +136,7 @@ def stable_hash(texts: np.ndarray, key: str) -> np.ndarray:
     )
 
 
-def hashed(text: pa.Array, field: Field, first_id: int) -> pa.Array:
+def hashed(text: pa.Array, field: HashedField, first_id: int) -> pa.Array:
     """Nullable int32 ids of a nullable string array: the field's buckets, from `first_id` on."""
     coded = text.dictionary_encode()
     bucket = (stable_hash(objects_of(coded.dictionary), field.name) % np.uint64(field.buckets)).astype(np.int32)

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from diet_ray.errors import SchemaError
 from diet_ray.logs.blocks import Rows
-from diet_ray.schema import Field, Schema
+from diet_ray.schema import Field, NumericField, Schema
 from diet_ray.settings import Settings
 
 
@@ -27,7 +27,7 @@ class Edges(Settings):
     """Inner edges per field, ascending, at most `buckets - 1`; a value on an edge belongs to the bucket above it."""
 
 
-def fit_edges(values: np.ndarray, field: Field) -> list[float]:
+def fit_edges(values: np.ndarray, field: NumericField) -> list[float]:
     """Bucket edges of a numeric field from its non-null values in the first block, `[N]` float64.
 
     Equal quantiles fall together, so that a field with few values uses fewer buckets. `log` counts negative values as 0.

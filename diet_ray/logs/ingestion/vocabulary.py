@@ -95,7 +95,7 @@ def build_vocabulary(counts: pa.Table, schema: Schema) -> pa.Table:
     Raises:
         SchemaError: the id space would pass 2^31.
     """
-    least = pa.array([field.min_count for field in schema.declared], pa.int64()).take(counts["field"].combine_chunks())
+    least = pa.array([field.least_rows for field in schema.declared], pa.int64()).take(counts["field"].combine_chunks())
     frequent = counts.filter(pc.greater_equal(counts["rows"], least))
     first = frequent.group_by(["field", "value"]).aggregate([("block", "min")]).rename_columns({"block_min": "block"})
     first = first.sort_by([("block", "ascending"), ("field", "ascending"), ("value", "ascending")])

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field as Key
 from pydantic import model_validator
 
-from diet_ray.schema import Field, Schema, Time
+from diet_ray.schema import HashedField, Schema, Time
 from diet_ray.settings import Settings
 
 Finite = Annotated[float, Key(ge=0, le=100, allow_inf_nan=False)]
@@ -126,5 +126,5 @@ class SimulateConfig(Settings):
             time=Time(column="time", unit="ms"),
             user=self.user,
             tasks=list(self.tasks),
-            fields=[Field(name=field.name, kind="hashed", buckets=field.size) for field in self.fields],
+            fields=[HashedField(name=field.name, buckets=field.size) for field in self.fields],
         )

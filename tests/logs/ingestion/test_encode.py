@@ -20,7 +20,7 @@ from diet_ray.logs.ingestion.vocabulary import (
     first_slots,
     merge_counts,
 )
-from diet_ray.schema import Field, Schema
+from diet_ray.schema import HashedField, NumericField, Schema
 
 FIELDS: list[dict[str, Any]] = [
     {"name": "v", "kind": "vocabulary", "min_count": 2},
@@ -176,7 +176,7 @@ def test_first_slots() -> None:
 
 def test_too_many_ids() -> None:
     huge = SCHEMA.model_copy(
-        update={"fields": [*SCHEMA.fields, *(Field(name=f"x{i}", kind="hashed", buckets=2**30) for i in "ab")]}
+        update={"fields": [*SCHEMA.fields, *(HashedField(name=f"x{i}", buckets=2**30) for i in "ab")]}
     )
     with pytest.raises(SchemaError, match="more than 2\\^31"):
         build_vocabulary(COUNTS.empty_table(), huge)
@@ -198,21 +198,21 @@ def test_schema_without_vocabulary() -> None:
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=200), st.integers(2, 20))
 def test_quantile_edges_balance_distinct_values(values: list[float], buckets: int) -> None:
-    edges = fit_edges(np.array(values), Field(name="n", kind="numeric", buckets=buckets))
+    edges = fit_edges(np.array(values), NumericField(name="n", buckets=buckets))
     assert edges == sorted(set(edges))
     assert len(edges) <= buckets - 1
     assert min(values) <= edges[0]
     assert edges[-1] <= max(values)
     distinct = np.arange(0.0, 997)
     filled = np.bincount(
-        np.searchsorted(fit_edges(distinct, Field(name="n", kind="numeric", buckets=buckets)), distinct, "right")
+        np.searchsorted(fit_edges(distinct, NumericField(name="n", buckets=buckets)), distinct, "right")
     )
     assert len(filled) == buckets
     assert filled.max() - filled.min() <= 1
 
 
 def test_log_edges() -> None:
-    field = Field(name="n", kind="numeric", buckets=3, transform="log")
+    field = NumericField(name="n", buckets=3, transform="log")
     edges = fit_edges(np.array([0.0, 999.0]), field)
     np.testing.assert_allclose(edges, [9.0, 99.0])
     assert fit_edges(np.array([-3.0, -2.0]), field) == [0.0]
@@ -220,4 +220,4 @@ def test_log_edges() -> None:
 
 def test_a_numeric_field_without_values_is_refused() -> None:
     with pytest.raises(SchemaError, match=r"'n' has no value in the first block"):
-        fit_edges(np.zeros(0), Field(name="n", kind="numeric", buckets=3))
+        fit_edges(np.zeros(0), NumericField(name="n", buckets=3))
