@@ -192,6 +192,8 @@ class Stage:
         """
         with self._step("reference", rows=self.block.rows):
             self.logloss = self._train()
+        if not self.stream.leads:
+            self.rows.release()  # only the leader goes on to score them
         self.stream.engine.crew.barrier()
 
     def score(self) -> Sketch:
@@ -206,7 +208,9 @@ class Stage:
             seed=derive_seed(stream.config.seed, "stage", self.index),
         )
         with self._step("score", rows=self.block.rows):
-            return stream.engine.score(job, self.rows)
+            sketch = stream.engine.score(job, self.rows)
+        self.rows.release()
+        return sketch
 
     def select(self, sketch: Sketch) -> Scored:
         """Step 3: the block's rows that become units, per (task, label) cell."""

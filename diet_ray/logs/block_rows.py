@@ -41,6 +41,10 @@ class BlockRows:
             return np.concatenate([rows.row_id for rows in self])
         return np.concatenate([self._ids_in(number) for number in range(len(self.block.shards))])
 
+    def release(self) -> None:
+        """Keep the rows no longer: who has asked for the last time frees their memory."""
+        self.kept = []
+
     def _ids_in(self, number: int) -> np.ndarray:
         shard = self.block.shards[number]
         path = self.log.shard_path(self.block, shard)

@@ -19,9 +19,11 @@ import yaml
 from typer.testing import CliRunner
 
 from diet_ray import demo as demo_module
+from diet_ray.candidates import CandidateFile
 from diet_ray.cli import app
 from diet_ray.judge.fidelity.assemble import assemble
 from diet_ray.judge.fidelity.plan import Bench
+from diet_ray.judge.run_sweep import judge_pool
 from tests.cli.test_commands import POOL, write_raw
 from tests.support.small_bench import bench_config, do_all_here
 from tests.support.small_run import STREAM, bytes_of, stage_bytes
@@ -97,16 +99,15 @@ def test_distill(finished: Path, log: Path, tmp_path: Path) -> None:
     assert stage_bytes(tmp_path / "run") == stage_bytes(finished)
 
 
-@pytest.mark.ray
-def test_sweep(ray_cluster: int, finished: Path, tmp_path: Path) -> None:
+def test_sweep(finished: Path, tmp_path: Path) -> None:
+    """Against the trials in this process, which are those of Ray (`tests/engine/test_sweep_driver.py`)."""
     (tmp_path / "pool.yaml").write_text(yaml.safe_dump(POOL))
     words = ["sweep", "--memory", finished, "--candidates", tmp_path / "pool.yaml", "--seeds", 1]
-    ray, here = both(tmp_path / "sweeps", *words)
-    assert found(ray / "leaderboard.json") == found(here / "leaderboard.json")
-    assert sorted(p.name for p in (ray / "trials").iterdir()) == sorted(p.name for p in (here / "trials").iterdir())
-    # What one has found, the other takes over.
-    again = json.loads(call(*words, "--out", ray, "--restore", local=True))
-    assert again == json.loads((ray / "leaderboard.json").read_text())
+    said = json.loads(call(*words, "--out", tmp_path / "sweep", local=True))
+    here = judge_pool(finished, CandidateFile.model_validate(POOL), out=tmp_path / "here", seeds=1)
+    assert without_times(said) == without_times(json.loads(here.model_dump_json()))
+    again = json.loads(call(*words, "--out", tmp_path / "sweep", "--restore", local=True))
+    assert again == said == json.loads((tmp_path / "sweep" / "leaderboard.json").read_text())
 
 
 def test_fidelity(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from diet_ray.candidates import CandidateFile, CandidateSpec
 from diet_ray.cli import app
 from diet_ray.engine.sweep_driver import Leaderboard, sweep
 from diet_ray.errors import ResourceError
+from diet_ray.judge.run_sweep import judge_pool
 from diet_ray.judge.search import SearchConfig, SweepConfig
 from diet_ray.judge.standings import rank
 from diet_ray.judge.verdict import judge
@@ -70,6 +71,9 @@ def test_trials_are_what_judging_directly_gives(ray_cluster: int, log: Path, run
         verdict.model_dump(exclude={"train_seconds", "train_wall_seconds"}) for verdict in board.verdicts
     ] == expected
     assert board.standings == rank(board.verdicts)
+    here = judge_pool(run, POOL, out=tmp_path / "here", block="block-003")  # what `--local` does
+    assert without_times(here) == without_times(board)
+    assert sorted(files(tmp_path / "here")) == sorted(files(tmp_path / "sweep"))
 
     assert sorted(path.name for path in (tmp_path / "sweep").iterdir()) == [
         "leaderboard.csv",
@@ -123,7 +127,7 @@ def test_an_interrupted_sweep_keeps_what_is_done(ray_cluster: int, run: Path, tm
         run, pool, out=tmp_path / "sweep", seeds=3, restore=True, on_progress=lambda *pair: counted.append(pair)
     )
     assert counted[-1] == (6 - len(before),) * 2
-    assert without_times(board) == without_times(sweep(run, POOL, out=tmp_path / "whole", seeds=3))
+    assert without_times(board) == without_times(judge_pool(run, POOL, out=tmp_path / "whole", seeds=3))
     assert {name: files(tmp_path / "sweep")[name] for name in before} == before
 
 

@@ -34,7 +34,7 @@ def local(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def two_workers(ray_cluster: int, log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("two") / "run"
-    stages = distil(run, config(log, workers=2))
+    stages = distil(run, config(log, workers=2, memory_shards=1))
     assert [stage.block for stage in stages] == ["block-000", "block-001"]
     return run
 
@@ -81,7 +81,7 @@ def truncated(log: Path, block: str) -> Iterator[Path]:
 def test_a_run_of_two_workers_stops_at_a_truncated_shard_and_resumes_to_the_same_bytes(
     log: Path, two_workers: Path, tmp_path: Path
 ) -> None:
-    run, stream = tmp_path / "run", config(log, workers=2)
+    run, stream = tmp_path / "run", config(log, workers=2, memory_shards=1)
     with truncated(log, "block-001") as shard, pytest.raises(CorruptArtefactError) as caught:
         distil(run, stream)
     assert str(caught.value).startswith(f"{shard}: not the file that the manifest names")
@@ -106,7 +106,7 @@ def test_a_run_of_two_workers_stops_at_a_truncated_shard_and_resumes_to_the_same
 
 def test_one_worker_names_a_truncated_shard(ray_cluster: int, log: Path, tmp_path: Path) -> None:
     with truncated(log, "block-000") as shard, pytest.raises(CorruptArtefactError) as caught:
-        distil(tmp_path / "run", config(log))
+        distil(tmp_path / "run", config(log, memory_shards=1))
     assert str(caught.value).startswith(f"{shard}: not the file that the manifest names")
     assert list((tmp_path / "run" / "stages").glob("[!.]*")) == []
     assert not (tmp_path / "run" / "ray").exists()

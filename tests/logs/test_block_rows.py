@@ -36,6 +36,8 @@ def test_a_block_that_fits_is_read_once(opened: tuple[Log, list[Path]]) -> None:
     assert [path.name for path in seen] == ["shard-00000.parquet", "shard-00001.parquet", "shard-00002.parquet"]
     assert ids.tolist() == first.row_id.tolist() == second.row_id.tolist()
     assert [len(part) for part in rows] == [30, 30, 30]
+    rows.release()
+    assert rows.kept == []
 
 
 def test_a_larger_one_is_streamed_and_gives_the_same(opened: tuple[Log, list[Path]]) -> None:
