@@ -14,9 +14,10 @@ from diet_ray.memory.download import fetch
 from diet_ray.memory.layout import MANIFEST, is_stage, stage_folder
 from diet_ray.memory.manifests import StageManifest
 from diet_ray.memory.run_folder import committed_stages, read_units
-from diet_ray.memory.units import Units
+from diet_ray.memory.units import Units, unit_problems
 from diet_ray.settings import parse_json
 from diet_ray.storage.entries import check_file
+from diet_ray.storage.faults import few
 from diet_ray.storage.tensors import load_tensors
 from diet_ray.training.embedding import lookup
 from diet_ray.training.student import Examples
@@ -102,11 +103,8 @@ def _check_units(units: Units, stage: StageManifest, path: Path) -> None:
             f"{path}: units of {slots} ids, {n_fields} fields of width {width} and {tasks} tasks, the run has {schema.n_slots}, "
             f"{schema.n_fields} of {dim} and {schema.n_tasks}; {_RESTORE}"
         )
-    if len(units) and (units.ids.min() < 0 or units.ids.max() >= stage.n_ids):
-        raise CorruptArtefactError(f"{path}, column 'ids': an id outside [0, {stage.n_ids}); {_RESTORE}")
-    for name in ("delta", "logit", "weight"):
-        if not np.isfinite(getattr(units, name)).all():
-            raise CorruptArtefactError(f"{path}, column {name!r}: a number that is not finite; {_RESTORE}")
+    for column, bad, what in unit_problems(units, stage.n_ids):
+        raise CorruptArtefactError(f"{path}, column {column!r}: {few(units.unit_id, bad, 'units')}: {what}; {_RESTORE}")
 
 
 def _table(path: Path, stage: StageManifest) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -153,3 +154,25 @@ def from_arrow(table: pa.Table, where: str) -> Units:
     except (ValueError, pa.ArrowException) as error:  # nulls are no numbers
         raise CorruptArtefactError(f"{where}: not a memory shard ({error}); restore it from a copy") from error
     return Units(**columns)
+
+
+def unit_problems(units: Units, n_ids: int) -> Iterator[tuple[str, np.ndarray, str]]:
+    """What is wrong with the values of units.
+
+    Args:
+        units: M units.
+        n_ids: ids that the table of their stage has.
+
+    Yields:
+        The column at fault, the mask `[M]` of the units at fault, and what is wrong with them.
+    """
+    if not len(units):
+        return
+    problems = [("ids", ((units.ids < 0) | (units.ids >= n_ids)).any(axis=1), f"outside [0, {n_ids})")]
+    for name in ("delta", "logit", "weight", "influence"):
+        finite = np.isfinite(getattr(units, name)).reshape(len(units), -1).all(axis=1)
+        problems.append((name, ~finite, "not finite"))
+    problems.append(("label", (units.label > 1).any(axis=1), "neither 0 nor 1"))
+    for column, bad, what in problems:
+        if bad.any():
+            yield column, bad, what

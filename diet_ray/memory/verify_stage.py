@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from diet_ray.memory.layout import MANIFEST, memory_shard
 from diet_ray.memory.manifests import StageManifest
-from diet_ray.memory.units import COLUMNS, Units, shard_of
+from diet_ray.memory.units import COLUMNS, Units, shard_of, unit_problems
 from diet_ray.storage.arrays import Columns
 from diet_ray.storage.arrow_files import read_table
 from diet_ray.storage.entries import FileEntry
@@ -102,11 +102,8 @@ def _check_units(path: Path, units: Units, index: int, stage: StageManifest, fau
 
     each(shard_of(ids, len(stage.memory)) != index, "unit_id", "belongs to another shard")
     each(np.diff(ids, prepend=ids[:1]) < 0, "unit_id", "below the one before")
-    each(((units.ids < 0) | (units.ids >= stage.n_ids)).any(axis=1), "ids", f"outside [0, {stage.n_ids})")
-    for name in ("delta", "logit", "weight", "influence"):
-        values = getattr(units, name)
-        each(~np.isfinite(values).reshape(len(ids), -1).all(axis=1), name, "not finite")
-    each((units.label > 1).any(axis=1), "label", "neither 0 nor 1")
+    for column, bad, what in unit_problems(units, stage.n_ids):
+        each(bad, column, what)
     each((units.block < 0) | (units.block > stage.index), "block", f"outside the blocks 0 to {stage.index}")
 
 
