@@ -168,7 +168,9 @@ def unit_problems(units: Units, n_ids: int) -> Iterator[tuple[str, np.ndarray, s
     """
     if not len(units):
         return
-    problems = [("ids", ((units.ids < 0) | (units.ids >= n_ids)).any(axis=1), f"outside [0, {n_ids})")]
+    problems: list[tuple[str, np.ndarray, str]] = [
+        ("ids", ((units.ids < 0) | (units.ids >= n_ids)).any(axis=1), f"outside [0, {n_ids})")
+    ]
     for name in ("delta", "logit", "weight", "influence"):
         finite = np.isfinite(getattr(units, name)).reshape(len(units), -1).all(axis=1)
         problems.append((name, ~finite, "not finite"))
