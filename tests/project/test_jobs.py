@@ -79,14 +79,14 @@ def free_ports(n: int) -> list[int]:
 @pytest.fixture(scope="module")
 def head() -> Iterator[Head]:
     with ExitStack() as stack:
-        for attempt in range(3):
+        for _ in range(3):
             started = stack.enter_context(head_node())
             # Between the choice of a port and Ray's taking it another process may have taken it; then jobs find no agent.
             if started is not None and started.submit("-c", "pass").returncode == 0:
                 yield started
                 return
             stack.close()
-        pytest.fail(f"no head node took a job in {attempt + 1} attempts")
+        pytest.fail("no head node took a job in three attempts")
 
 
 @contextmanager
