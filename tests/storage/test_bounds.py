@@ -160,7 +160,7 @@ def test_a_page_that_unpacks_to_gigabytes(tmp_path: Path) -> None:
 
 def test_a_page_of_the_bomb_is_one_that_arrow_unpacks(tmp_path: Path) -> None:
     path = plain(tmp_path / "x.parquet", a=noise(3000))
-    with_page(path, 0, 64 * MIB)
+    with_page(path, 0, 96 * MIB)  # more than the bound below: the kernel's count is off by a MiB or so
     assert path.stat().st_size < 64_000
     peak = Peak()
     assert read(path, ["a"]) == 3000
