@@ -168,13 +168,11 @@ def unit_problems(units: Units, n_ids: int) -> Iterator[tuple[str, np.ndarray, s
     """
     if not len(units):
         return
-    problems: list[tuple[str, np.ndarray, str]] = [
-        ("ids", ((units.ids < 0) | (units.ids >= n_ids)).any(axis=1), f"outside [0, {n_ids})")
+    problems = [("ids", (units.ids < 0) | (units.ids >= n_ids), f"outside [0, {n_ids})")]
+    problems += [
+        (name, ~np.isfinite(getattr(units, name)), "not finite") for name in ("delta", "logit", "weight", "influence")
     ]
-    for name in ("delta", "logit", "weight", "influence"):
-        finite = np.isfinite(getattr(units, name)).reshape(len(units), -1).all(axis=1)
-        problems.append((name, ~finite, "not finite"))
-    problems.append(("label", (units.label > 1).any(axis=1), "neither 0 nor 1"))
+    problems.append(("label", units.label > 1, "neither 0 nor 1"))
     for column, bad, what in problems:
         if bad.any():
-            yield column, bad, what
+            yield column, np.logical_or.reduce(bad.reshape(len(units), -1), axis=1), what
