@@ -32,19 +32,19 @@ def gc(
 
     if is_uri(run):
         archive = Archive(run)
-        found = collect_archive(archive) if yes else archive_garbage(archive)
+        leftovers = collect_archive(archive) if yes else archive_garbage(archive)
         place = archive.remote.uri
-        listed = [(one, one.path.as_posix()) for one in found]
+        listed = [(one, one.path.as_posix()) for one in leftovers]
     else:
-        found = collect(Path(run)) if yes else garbage(Path(run))
+        leftovers = collect(Path(run)) if yes else garbage(Path(run))
         place = run
-        listed = [(one, one.path.relative_to(run).as_posix()) for one in found]
-    total = sum(one.bytes for one in found)
-    table = Table("what", "where", title=f"{place}: {len(found)} left over, {size(total)}")
+        listed = [(one, one.path.relative_to(run).as_posix()) for one in leftovers]
+    total = sum(one.bytes for one in leftovers)
+    table = Table("what", "where", title=f"{place}: {len(leftovers)} left over, {size(total)}")
     table.add_column("bytes", justify="right")
     for one, name in listed:
         table.add_row(one.what, name, f"{one.bytes:,}")
-    if not found:
+    if not leftovers:
         closing = f"{place}: nothing is left over."
     elif yes:
         closing = f"Removed: {size(total)}."
@@ -57,6 +57,6 @@ def gc(
             "bytes": total,
             "leftovers": [{"path": f"{place}/{name}", "what": one.what, "bytes": one.bytes} for one, name in listed],
         },
-        *([table] if found else []),
+        *([table] if leftovers else []),
         closing,
     )

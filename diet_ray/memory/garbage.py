@@ -65,8 +65,8 @@ def collect(run: Path, on_removed: Callable[[Leftover], None] = lambda one: None
     """
     _check(run)
     with locked(run):
-        found = _list(run)
-        for one in found:
+        leftovers = _list(run)
+        for one in leftovers:
             try:
                 if one.path.is_dir() and not one.path.is_symlink():
                     shutil.rmtree(one.path)
@@ -77,7 +77,7 @@ def collect(run: Path, on_removed: Callable[[Leftover], None] = lambda one: None
                     f"{error.filename or one.path}: cannot be removed ({error.strerror}); see to its rights"
                 ) from error
             on_removed(one)
-    return found
+    return leftovers
 
 
 def archive_garbage(archive: Archive) -> list[Leftover]:
@@ -98,15 +98,15 @@ def collect_archive(archive: Archive) -> list[Leftover]:
     """Remove what `archive_garbage` lists, with the archive locked meanwhile; returns what is gone. Raises what that raises."""
     archive.require_run()
     with archive.locked():
-        found = unnamed(archive)
-        for one in found:
+        leftovers = unnamed(archive)
+        for one in leftovers:
             archive.remote.delete(one.path.as_posix())
-    return found
+    return leftovers
 
 
 def unnamed(archive: Archive) -> list[Leftover]:
     """What no manifest of an archive names, whether or not somebody works with it."""
-    found = [
+    leftovers = [
         Leftover(Path(name), what, size) for name, size in archive.remote.sizes().items() if (what := _in_run(name))
     ]
     stages, there = set(archive.stages()), archive.remote.sizes("stages", deep=True)
@@ -114,11 +114,11 @@ def unnamed(archive: Archive) -> list[Leftover]:
         mine = {name: size for name, size in there.items() if name == part or name.startswith(f"{part}/")}
         number = int(part) if re.fullmatch(r"[0-9]{4,}", part) else -1
         if number not in stages or part != stage_folder(Path(), number).name:
-            found.append(Leftover(Path("stages", part), DRAFT if number >= 0 else NO_STAGE, sum(mine.values())))
+            leftovers.append(Leftover(Path("stages", part), DRAFT if number >= 0 else NO_STAGE, sum(mine.values())))
         elif (named := archive.named(number)) is not None:  # what is left of a damaged one is for a person to decide
             strays = {name: size for name, size in mine.items() if name.removeprefix(f"{part}/") not in named}
-            found += [Leftover(Path("stages", name), UNNAMED, size) for name, size in strays.items()]
-    return found
+            leftovers += [Leftover(Path("stages", name), UNNAMED, size) for name, size in strays.items()]
+    return leftovers
 
 
 def _check(run: Path) -> None:
@@ -127,15 +127,17 @@ def _check(run: Path) -> None:
 
 
 def _list(run: Path) -> list[Leftover]:
-    found = []
+    leftovers = []
     for path in sorted(run.iterdir()):
         what = WAITED if path == waiting_folder(run) and _forsaken(path) else _in_run(path.name)
         if what:
-            found.append(Leftover(path, what, _size(path)))
+            leftovers.append(Leftover(path, what, _size(path)))
     stages = run / "stages"
     if stages.is_dir() and not stages.is_symlink():
-        found += [Leftover(path, _what(path), _size(path)) for path in sorted(stages.iterdir()) if not _committed(path)]
-    return found
+        leftovers += [
+            Leftover(path, _what(path), _size(path)) for path in sorted(stages.iterdir()) if not _committed(path)
+        ]
+    return leftovers
 
 
 def _in_run(name: str) -> str | None:

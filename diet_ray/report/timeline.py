@@ -45,25 +45,25 @@ def attempts(events: list[dict[str, Any]]) -> list[Attempt]:
 
     A step that was interrupted lasts until the last event of its attempt; where nothing more was heard of it, it has no length.
     """
-    found: list[Attempt] = []
+    attempts: list[Attempt] = []
     began, open_step = 0.0, ""
     for event in events:
         at = event["time"] - began
         if event["kind"] == "stage":
             began, open_step = event["time"], ""
-            found.append(Attempt(event["stage"], event["block"]))
-        elif not found:
+            attempts.append(Attempt(event["stage"], event["block"]))
+        elif not attempts:
             continue
         elif event["kind"] == "start":
             open_step = event["step"]
-            found[-1].steps.append((open_step, at, 0.0))
+            attempts[-1].steps.append((open_step, at, 0.0))
         elif event["kind"] in ("progress", "step") and event["step"] == open_step:
-            name, begin, _ = found[-1].steps[-1]
+            name, begin, _ = attempts[-1].steps[-1]
             length = event["seconds"] if event["kind"] == "step" else at - begin
-            found[-1].steps[-1] = (name, begin, length)
+            attempts[-1].steps[-1] = (name, begin, length)
         elif event["kind"] == "committed":
-            found[-1].committed = True
-    return found
+            attempts[-1].committed = True
+    return attempts
 
 
 def plot_timeline(tried: list[Attempt]) -> Figure:

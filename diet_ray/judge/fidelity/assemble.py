@@ -51,7 +51,7 @@ def assemble(bench: Bench) -> FidelityResult:
     named = bench.main_sets()
     scores = {name: _scores(bench, name, sets, bench.pool) for name, sets in named}
     noise = {task: seed_noise([_table(part, task).auc for part in (truth, scores[CEILING])]) for task in tasks}
-    measured = {name: _measured(bench, truth, found, noise) for name, found in scores.items()}
+    measured = {name: _measured(bench, truth, of_set, noise) for name, of_set in scores.items()}
     results = []
     for name, sets in named:
         method = None if name == CEILING else sets[0].method
@@ -62,7 +62,7 @@ def assemble(bench: Bench) -> FidelityResult:
                 ratio=sets[0].ratio,
                 units=min(_units(bench, training_set) for training_set in sets),
                 fidelity={
-                    task: {group: found.intervals() for group, found in groups.items()}
+                    task: {group: fidelity.intervals() for group, fidelity in groups.items()}
                     for task, groups in measured[name].items()
                 },
             )
@@ -80,15 +80,15 @@ def assemble(bench: Bench) -> FidelityResult:
         ratio=bench.ratio,
         replicates=config.replicates,
         candidates=bench.pool,
-        noise={task: found.sd for task, found in noise.items()},
+        noise={task: spread.sd for task, spread in noise.items()},
         full=truth,
         sets=results,
-        scores=[one for found in scores.values() for one in found],
+        scores=[one for of_set in scores.values() for one in of_set],
         stages=_stages(bench),
         differences=[_difference(str(first), str(second), measured) for first, second in config.compared],
         pooled_pearson={
-            name: pooled_pearson([seed_means(_table(truth, task), _table(found, task)) for task in tasks])
-            for name, found in scores.items()
+            name: pooled_pearson([seed_means(_table(truth, task), _table(of_set, task)) for task in tasks])
+            for name, of_set in scores.items()
         },
     )
 
@@ -97,8 +97,8 @@ def costs(bench: Bench, memory_set: Method) -> CostResult:
     """What training cost on the full log and on the set that stands for the memory, and what distilling cost."""
 
     def mean(method: Method, spec: CandidateSpec, what: str) -> float:
-        found = [getattr(one, what) for part in bench.sets(method) for one in _verdicts(bench, part, spec)]
-        return round(float(np.mean(found)), 4)
+        seconds = [getattr(one, what) for part in bench.sets(method) for one in _verdicts(bench, part, spec)]
+        return round(float(np.mean(seconds)), 4)
 
     candidates = [
         CandidateCost(
@@ -152,10 +152,10 @@ def _verdicts(bench: Bench, training_set: TrainingSet, spec: CandidateSpec) -> l
 
 
 def _values(bench: Bench, sets: list[TrainingSet], spec: CandidateSpec) -> Values:
-    found = [_verdicts(bench, training_set, spec) for training_set in sets]
+    verdicts = [_verdicts(bench, training_set, spec) for training_set in sets]
     return {
         task: {
-            metric: [float(np.mean([verdict.metrics[task][metric] for verdict in students])) for students in found]
+            metric: [float(np.mean([verdict.metrics[task][metric] for verdict in students])) for students in verdicts]
             for metric in METRICS
         }
         for task in bench.log.schema.tasks
@@ -174,7 +174,7 @@ def _table(scores: list[Scores], task: str) -> Results:
 
 
 def _measured(
-    bench: Bench, truth: list[Scores], found: list[Scores], noise: dict[str, Noise]
+    bench: Bench, truth: list[Scores], scores: list[Scores], noise: dict[str, Noise]
 ) -> dict[str, dict[str, Bootstrap]]:
     draw = partial(bootstrap, seed=bench.config.stream.seed, replicates=bench.config.replicates)
     groups = {"all": bench.pool, "architectures": [spec for spec in bench.pool if is_architecture(spec)]}
@@ -184,7 +184,7 @@ def _measured(
         task: {
             group: draw(
                 _table([one for one in truth if one.candidate in kept], task),
-                _table([one for one in found if one.candidate in kept], task),
+                _table([one for one in scores if one.candidate in kept], task),
                 noise[task],
             )
             for group, kept in names.items()
@@ -204,7 +204,7 @@ def _difference(first: str, second: str, measured: dict[str, dict[str, dict[str,
         first=first,
         second=second,
         fidelity={
-            task: {group: difference(found, other[task][group]) for group, found in groups.items()}
+            task: {group: difference(fidelity, other[task][group]) for group, fidelity in groups.items()}
             for task, groups in one.items()
         },
     )

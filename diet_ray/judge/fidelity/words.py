@@ -56,10 +56,10 @@ def cell(name: str, interval: Interval, separator: str = NEXT, *, signed: bool =
 
 
 def cells(
-    found: dict[str, Interval], names: tuple[str, ...], separator: str = NEXT, *, signed: bool = False
+    figures: dict[str, Interval], names: tuple[str, ...], separator: str = NEXT, *, signed: bool = False
 ) -> list[str]:
     """The measures `names`, a dash for one that was not computed."""
-    return [cell(name, found[name], separator, signed=signed) if name in found else "-" for name in names]
+    return [cell(name, figures[name], separator, signed=signed) if name in figures else "-" for name in names]
 
 
 def at_own_ratio(result: FidelityResult) -> list[SetResult]:
@@ -202,29 +202,29 @@ def times(count: int, thing: str) -> str:
 
 
 def _verdict(task: str, memory: SetResult, ceiling: SetResult | None) -> str:
-    found = memory.fidelity[task]["all"]["spearman"]
+    interval = memory.fidelity[task]["all"]["spearman"]
     top = ceiling.fidelity[task]["all"]["spearman"].low if ceiling else math.nan
-    if not math.isfinite(found.value):
+    if not math.isfinite(interval.value):
         return "cannot be measured"
-    if not found.low > 0:
+    if not interval.low > 0:
         return "cannot be told from chance in this pool"
-    if found.value < top:
+    if interval.value < top:
         return "agrees with the full log's better than chance would, but less than the interval of the noise ceiling"
     better = "agrees with the full log's better than chance would"
     return better + ("; that it does so less than the noise ceiling is not shown" if math.isfinite(top) else "")
 
 
 def _one_task(task: str, memory: SetResult, beside: dict[str, SetResult], noise: dict[str, float]) -> str:
-    found = memory.fidelity[task]["all"]
+    intervals = memory.fidelity[task]["all"]
     text = f"{task}: Spearman with the full log is {_beside(task, 'spearman', 'for', beside)}. "
-    if found["pairs"].value > 0:
+    if intervals["pairs"].value > 0:
         text += (
-            f"Ordered rightly of {times(int(found['pairs'].value), 'pair')} that the full log tells apart: "
+            f"Ordered rightly of {times(int(intervals['pairs'].value), 'pair')} that the full log tells apart: "
             f"{_beside(task, 'pairs_right', 'by', beside)}. "
         )
     else:
         text += "The full log tells no pair of candidates apart. "
-    text += f"Taking the memory's best candidate loses {cell('top1_regret', found['top1_regret'], ' ')} AUC"
+    text += f"Taking the memory's best candidate loses {cell('top1_regret', intervals['top1_regret'], ' ')} AUC"
     sd = noise.get(task, math.nan)
     return text + (
         f"; a candidate's own AUC moves by {number(sd, 4)} (sd) between seeds." if math.isfinite(sd) else "."
@@ -233,15 +233,15 @@ def _one_task(task: str, memory: SetResult, beside: dict[str, SetResult], noise:
 
 def _beside(task: str, name: str, link: str, beside: dict[str, SetResult]) -> str:
     """The first two, memory and noise ceiling, with their interval; the others by their value alone, as the table below has theirs."""
-    found = [(words, cell(name, one.fidelity[task]["all"][name])) for words, one in beside.items()]
-    first = [f"{text.replace(NEXT, ' ')} {link} {words}" for words, text in found[:2]]
-    return _and(first + [f"{text.split(NEXT)[0]} {link} {words}" for words, text in found[2:]])
+    cells = [(words, cell(name, one.fidelity[task]["all"][name])) for words, one in beside.items()]
+    first = [f"{text.replace(NEXT, ' ')} {link} {words}" for words, text in cells[:2]]
+    return _and(first + [f"{text.split(NEXT)[0]} {link} {words}" for words, text in cells[2:]])
 
 
 def _differs(task: str, difference: Difference) -> str:
-    found = difference.fidelity[task]["all"]["spearman"]
-    value, low, high = (number(figure, 2, signed=True) for figure in (found.value, found.low, found.high))
-    shown = found.low > 0 or found.high < 0
+    interval = difference.fidelity[task]["all"]["spearman"]
+    value, low, high = (number(figure, 2, signed=True) for figure in (interval.value, interval.low, interval.high))
+    shown = interval.low > 0 or interval.high < 0
     return f"{value} ({low} to {high}{'' if shown else ', no difference shown'}) on {task}"
 
 
