@@ -31,11 +31,11 @@ def status(
         raise ConfigError(f"--out: {out} is a folder; name the page itself, such as {out / 'status.html'}")
     if out is not None and is_uri(run):
         raise ConfigError("--out: an archive has no times of steps; draw the page where the run folder is")
-    found = status_of(run)
-    readable = ["\n".join(found.lines())]
+    progress = status_of(run)
+    readable = ["\n".join(progress.lines())]
     if out is not None:
         from diet_ray.report.timeline import write_timeline
 
-        write_timeline(out, Path(run), found)
+        write_timeline(out, Path(run), progress)
         readable.append(f"Page: {out}")
-    options.result(found, *readable)
+    options.result(progress, *readable)

@@ -64,23 +64,23 @@ def align(
     return units.updated(delta=delta.numpy(), logit=logit.numpy())
 
 
-def field_maps(found: Moments, method: str) -> Tensor:
+def field_maps(moments: Moments, method: str) -> Tensor:
     """Per-field maps A with `old[:, f] @ A[f] ~ new[:, f]`.
 
     Args:
-        found: moments of the embeddings.
+        moments: moments of the embeddings.
         method: `ridge` (least squares, shrunk toward the identity), `procrustes` (the orthogonal map; Schoenemann 1966) or `none`.
 
     Returns:
         `[F, d, d]` float32.
     """
-    n_fields, dim = found.gram.shape[:2]
+    n_fields, dim = moments.gram.shape[:2]
     eye = torch.eye(dim, dtype=torch.float64).expand(n_fields, dim, dim)
     if method == "none":
         return eye.float()
     if method == "procrustes":
-        u, _, vh = torch.linalg.svd(found.cross)
+        u, _, vh = torch.linalg.svd(moments.cross)
         return torch.matmul(u, vh).float()
-    penalty = RIDGE * found.gram.diagonal(dim1=1, dim2=2).mean(dim=1).clamp_min(1e-12)[:, None, None] * eye
-    maps: Tensor = torch.linalg.solve(found.gram + penalty, found.cross + penalty)
+    penalty = RIDGE * moments.gram.diagonal(dim1=1, dim2=2).mean(dim=1).clamp_min(1e-12)[:, None, None] * eye
+    maps: Tensor = torch.linalg.solve(moments.gram + penalty, moments.cross + penalty)
     return maps.float()

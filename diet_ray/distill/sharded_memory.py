@@ -115,9 +115,9 @@ class ShardedMemory:
         asked = self._split(rows.numpy())
         parts = self.shards.call("take", each=[(local, refined) for _, local in asked])
         columns = []
-        for found in zip(*parts, strict=True):
-            column = np.empty((len(rows), *found[0].shape[1:]), found[0].dtype)
-            for (where, _), values in zip(asked, found, strict=True):
+        for pieces in zip(*parts, strict=True):
+            column = np.empty((len(rows), *pieces[0].shape[1:]), pieces[0].dtype)
+            for (where, _), values in zip(asked, pieces, strict=True):
                 column[where] = values
             columns.append(torch.from_numpy(column))
         return Examples(*columns)
@@ -126,7 +126,7 @@ class ShardedMemory:
         """Let every shard measure the influence of its units; returns the positions of the `n` with most leverage, rising."""
         parts = self.shards.call("measure", spec, theta.numpy(), direction.numpy(), n)
         rows = np.concatenate([place[local] for place, (local, _) in zip(self.places, parts, strict=True)])
-        values = np.concatenate([found for _, found in parts])
+        values = np.concatenate([influence for _, influence in parts])
         order = np.argsort(rows)
         chosen: Tensor = torch.from_numpy(rows[order])[choose_active(torch.from_numpy(values[order]), n)]
         return chosen

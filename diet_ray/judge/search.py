@@ -134,15 +134,15 @@ class SearchedSpec(CandidateSpec):
 
     def spaces(self) -> dict[str, Space]:
         """The search spaces by key; that of `lr_scale` beside those of `params`. Raises ValueError where one is ill-written."""
-        found: dict[str, Space] = {}
+        spaces: dict[str, Space] = {}
         for key, value in [*self.params.items(), ("lr_scale", self.lr_scale)]:
             try:
                 space = Space.read(value)
             except ValueError as error:
                 raise ValueError(f"candidate {self.name!r}, search space of {key!r}: {error}") from error
             if space:
-                found[key] = space
-        return found
+                spaces[key] = space
+        return spaces
 
     def names(self) -> list[str]:
         """The names of its candidates: its own, or with a number behind it."""
@@ -160,14 +160,14 @@ class SearchedSpec(CandidateSpec):
         A value depends on the seed, the names of candidate and key and its number: more samples begin with the same ones.
         """
         spaces = self.spaces()
-        found: dict[str, dict[str, Any]] = {}
+        candidates: dict[str, dict[str, Any]] = {}
         for number, name in enumerate(self.names()):
             values = {
                 key: space.draw(np.random.default_rng(derive_seed(seed, "search", self.name, key, number)))
                 for key, space in spaces.items()
             }
-            found.setdefault(json.dumps(values, sort_keys=True), self.filled(name, values))
-        return list(found.values())
+            candidates.setdefault(json.dumps(values, sort_keys=True), self.filled(name, values))
+        return list(candidates.values())
 
 
 class SearchConfig(Settings):

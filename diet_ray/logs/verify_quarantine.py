@@ -24,15 +24,15 @@ _ALWAYS = ("file", "row", "column", "reason")
 def check_quarantine(path: Path, schema: Schema, blocks: Sequence[BlockManifest | None], faults: Faults) -> None:
     """Note all that is wrong with the quarantine of the log in the folder `path`, whose blocks have these manifests. Read in batches."""
     file = path / FILE
-    said = {block.name: block.quarantined for block in blocks if block is not None}
+    claimed = {block.name: block.quarantined for block in blocks if block is not None}
     if file.is_symlink() or (file.exists() and not file.is_file()):
         faults.add(file, "is a link, or no file")
         return
     if not file.exists():
-        if any(said.values()):
-            faults.add(file, f"missing, though {sum(said.values())} rows were left out of the blocks")
+        if any(claimed.values()):
+            faults.add(file, f"missing, though {sum(claimed.values())} rows were left out of the blocks")
         return
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     last: tuple[str, int] | None = None
     try:
         columns = pq.read_schema(file)
@@ -48,15 +48,15 @@ def check_quarantine(path: Path, schema: Schema, blocks: Sequence[BlockManifest 
             last = _check_order(file, batch, last, faults)
             _check_columns(file, batch, schema, faults)
             _check_times(file, batch, blocks, faults)
-            found.update(batch["block"].drop_null().to_pylist())
+            counts.update(batch["block"].drop_null().to_pylist())
     except (OSError, MemoryError, pa.ArrowException) as error:
         faults.add(file, f"not a readable Parquet file ({error})")
         return
-    for name in sorted(found.keys() - said.keys()) if None not in blocks else []:
+    for name in sorted(counts.keys() - claimed.keys()) if None not in blocks else []:
         faults.add(file, f"names block {name!r}, which the log does not have", part="column 'block'")
-    for name in said:
-        if found[name] != said[name]:
-            problem = f"names {found[name]} rows of block {name!r}, its manifest says {said[name]}"
+    for name in claimed:
+        if counts[name] != claimed[name]:
+            problem = f"names {counts[name]} rows of block {name!r}, its manifest says {claimed[name]}"
             faults.add(file, problem, part="column 'block'")
 
 
@@ -84,7 +84,7 @@ def _check_columns(file: Path, batch: pa.RecordBatch, schema: Schema, faults: Fa
 
 
 def _check_times(file: Path, batch: pa.RecordBatch, blocks: Sequence[BlockManifest | None], faults: Faults) -> None:
-    """Whether the rows said to be of a block have a time within it: from its first second up to that of the next."""
+    """Whether the rows claimed to be of a block have a time within it: from its first second up to that of the next."""
     for block, after in zip(blocks, [*blocks[1:], None], strict=True):
         if block is None:
             continue

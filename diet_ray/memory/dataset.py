@@ -96,9 +96,9 @@ _RESTORE = "restore the run folder from a copy"
 
 def _check_units(units: Units, stage: StageManifest, path: Path) -> None:
     schema, dim = stage.log_schema, stage.config.reference.dim
-    found = (units.ids.shape[1], *units.delta.shape[1:], units.logit.shape[1])
-    if found != (schema.n_slots, schema.n_fields, dim, schema.n_tasks):
-        slots, n_fields, width, tasks = found
+    shape = (units.ids.shape[1], *units.delta.shape[1:], units.logit.shape[1])
+    if shape != (schema.n_slots, schema.n_fields, dim, schema.n_tasks):
+        slots, n_fields, width, tasks = shape
         raise CorruptArtefactError(
             f"{path}: units of {slots} ids, {n_fields} fields of width {width} and {tasks} tasks, the run has {schema.n_slots}, "
             f"{schema.n_fields} of {dim} and {schema.n_tasks}; {_RESTORE}"
@@ -115,8 +115,8 @@ def _table(path: Path, stage: StageManifest) -> Tensor:
     except CorruptArtefactError as error:
         raise CorruptArtefactError(f"{error}; {_RESTORE}") from error
     if table is None or table.dtype != torch.float32 or table.shape != shape:
-        found = "missing" if table is None else f"{table.dtype} {list(table.shape)}"
+        stored = "missing" if table is None else f"{table.dtype} {list(table.shape)}"
         raise CorruptArtefactError(
-            f"{path}, tensor 'table': {found}, the run's is torch.float32 {list(shape)}; {_RESTORE}"
+            f"{path}, tensor 'table': {stored}, the run's is torch.float32 {list(shape)}; {_RESTORE}"
         )
     return table

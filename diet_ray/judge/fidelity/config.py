@@ -38,12 +38,12 @@ class Method(Settings):
     def _read(cls, value: Any) -> Any:
         if not isinstance(value, str):
             return value
-        found = NAME.fullmatch(value)
-        if not found:
+        match = NAME.fullmatch(value)
+        if not match:
             raise ValueError(
                 "must be written rows/hard|soft|drawn/own|shared, with +adapter at the end where one is wanted"
             )
-        return dict(zip(("rows", "labels", "embeddings"), found.groups(), strict=False), adapter=bool(found[4]))
+        return dict(zip(("rows", "labels", "embeddings"), match.groups(), strict=False), adapter=bool(match[4]))
 
     @model_validator(mode="after")
     def _sensible(self) -> Method:
@@ -206,9 +206,9 @@ class FidelityConfig(Settings):
     def memory_set(self) -> Method:
         """The set whose trainings stand for the memory's where one is to be shown: the last of the best kind that there is."""
         for rows in ("refined", "memory", "random"):
-            found = [method for method in self.methods if method.rows == rows]
-            if found:
-                return found[-1]
+            alike = [method for method in self.methods if method.rows == rows]
+            if alike:
+                return alike[-1]
         return self.methods[-1]
 
     def absolute(self) -> FidelityConfig:

@@ -132,8 +132,8 @@ def measure(full: Results, other: Results, noise: Noise) -> dict[str, float]:
     Raises:
         ValueError: the two have different numbers of candidates, here and wherever two tables are taken.
     """
-    found = _measures(full, other, noise, lambda purpose, n: np.arange(n)[None])
-    return {name: float(values[0]) for name, values in found.items()}
+    replicates = _measures(full, other, noise, lambda purpose, n: np.arange(n)[None])
+    return {name: float(values[0]) for name, values in replicates.items()}
 
 
 def bootstrap(full: Results, other: Results, noise: Noise, *, seed: int, replicates: int = 2000) -> Bootstrap:
@@ -240,7 +240,7 @@ def _measures(
     losses = other.logloss[in_other]
     present = ~np.isnan(losses)
     loss_gap = np.abs(full.logloss[in_full].mean(axis=2) - _ratio(np.nansum(losses, axis=2), present.sum(axis=2)))
-    found = {
+    measures = {
         "auc_gap_mean": gap.mean(axis=1),
         "auc_gap_max": gap.max(axis=1),
         "logloss_gap_mean": _ratio(np.nansum(loss_gap, axis=1), (~np.isnan(loss_gap)).sum(axis=1)),
@@ -251,8 +251,8 @@ def _measures(
         "diverged": (~present).sum(axis=(1, 2)).astype(np.float64),
     }
     threshold = t.ppf(1 - TAIL, noise.df) * noise.sd * np.sqrt(2 / full_seeds.shape[1])
-    found |= _regrets(x, y, who) | _pairs(x, y, threshold) | {"left_out": left_out}
-    return {name: found[name] for name in MEASURES}
+    measures |= _regrets(x, y, who) | _pairs(x, y, threshold) | {"left_out": left_out}
+    return {name: measures[name] for name in MEASURES}
 
 
 def _regrets(x: np.ndarray, y: np.ndarray, who: np.ndarray) -> dict[str, np.ndarray]:
@@ -279,8 +279,8 @@ def _pairs(x: np.ndarray, y: np.ndarray, threshold: float) -> dict[str, np.ndarr
 def _correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Pearson's correlation of each row of `x [B, C]` with that of `y`, nan where one is constant."""
     x, y = _centred(x), _centred(y)
-    found = _ratio((x * y).sum(axis=1), np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1))
-    return np.asarray(np.clip(found, -1, 1))
+    correlation = _ratio((x * y).sum(axis=1), np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1))
+    return np.asarray(np.clip(correlation, -1, 1))
 
 
 def _centred(rows: np.ndarray) -> np.ndarray:

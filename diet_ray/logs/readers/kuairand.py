@@ -140,14 +140,14 @@ def _joined(rows: pa.Table, users: Lookup, videos: Lookup) -> pa.Table:
 
 
 def _one(folder: Path, pattern: str) -> Path:
-    found = sorted(path for path in folder.glob(pattern) if path.suffix in (".csv", ".parquet"))
-    if len(found) != 1:
+    paths = sorted(path for path in folder.glob(pattern) if path.suffix in (".csv", ".parquet"))
+    if len(paths) != 1:
         raise BadInputError(
             folder,
-            f"holds {len(found)} files {pattern}, one is needed",
+            f"holds {len(paths)} files {pattern}, one is needed",
             remedy="give the folder of the published files",
         )
-    return found[0]
+    return paths[0]
 
 
 def _whole(path: Path, types: dict[str, pa.DataType]) -> pa.Table:
@@ -161,8 +161,8 @@ def _batches(path: Path, types: dict[str, pa.DataType]) -> Iterator[pa.Table]:
         return
     schema = pa.schema(list(types.items()))
     try:
-        found = pq.read_schema(path).names
-        missing = [name for name in types if name not in found]
+        columns = pq.read_schema(path).names
+        missing = [name for name in types if name not in columns]
         if missing:
             raise BadInputError(path, "column is missing", column=missing[0], remedy=_REMEDY)
         for batch in batches(path, list(types)):
