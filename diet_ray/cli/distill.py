@@ -12,6 +12,7 @@ import typer
 
 from diet_ray.cli.group import Options, app
 from diet_ray.errors import BrokenOffError, DietError, LockedError
+from diet_ray.memory.layout import stage_folder
 
 
 @app.command()
@@ -84,6 +85,6 @@ def _gone_unless_begun(run: Path) -> Iterator[None]:
     except (LockedError, BrokenOffError):  # another process made it, at the same time; or it is there to be resumed
         raise
     except DietError:
-        if not existed and not (run / "stages" / "0000").exists():
+        if not existed and not stage_folder(run, 0).exists():
             shutil.rmtree(run, ignore_errors=True)
         raise

@@ -14,6 +14,7 @@ from pathlib import Path
 from diet_ray.config import StreamConfig
 from diet_ray.errors import ConfigError
 from diet_ray.logs.blocks import LogManifest
+from diet_ray.logs.layout import log_manifest_file
 from diet_ray.memory.layout import count_committed, run_manifest, waiting_folder
 from diet_ray.settings import parse_json
 from diet_ray.storage.lock import locked
@@ -55,7 +56,7 @@ def follow_log(
         names = _blocks(config)
         done = count_committed(run)
         if done < len(names) - 1:
-            distil((run_manifest(run)).exists())
+            distil(run_manifest(run).exists())
             continue
         if names:
             on_wait(f"{done} blocks of {config.log} distilled; waiting for the block after {names[-1]}")
@@ -65,13 +66,13 @@ def follow_log(
 
 
 def _blocks(config: StreamConfig) -> list[str]:
-    return parse_json(LogManifest, config.log / "log.json").blocks
+    return parse_json(LogManifest, log_manifest_file(config.log)).blocks
 
 
 @contextmanager
 def _waiting(run: Path) -> Iterator[None]:
     """Hold the lock of a follower that waits; before the run has begun there is nothing to hold it for."""
-    if not (run_manifest(run)).exists():
+    if not run_manifest(run).exists():
         yield
         return
     try:

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from pydantic import Field as Key
 
 from diet_ray.errors import CorruptArtefactError
+from diet_ray.logs.layout import block_folder, block_manifest_file, log_manifest_file
 from diet_ray.schema import Schema
 from diet_ray.settings import Settings, parse_json
 from diet_ray.storage.arrays import Columns, column_of, column_problems, values_of
@@ -130,7 +131,7 @@ class Log:
 
     def shard_path(self, block: BlockManifest, shard: LogShard) -> Path:
         """Where a shard's file lies."""
-        return self.path / "blocks" / block.name / shard.path
+        return block_folder(self.path, block.name) / shard.path
 
     def read_block(self, block: BlockManifest) -> Rows:
         """All rows of a block, in time order; for blocks that fit in memory."""
@@ -150,13 +151,13 @@ def open_log(path: str | Path) -> Log:
         VersionError: it was written in another format version.
     """
     path = Path(path)
-    manifest = parse_json(LogManifest, path / "log.json")
+    manifest = parse_json(LogManifest, log_manifest_file(path))
     for name in manifest.blocks:
-        if (path / "blocks" / name).is_symlink():
-            raise CorruptArtefactError(f"{path / 'blocks' / name}: a link; put the block itself there")
-    blocks = [parse_json(BlockManifest, path / "blocks" / name / "manifest.json") for name in manifest.blocks]
+        if block_folder(path, name).is_symlink():
+            raise CorruptArtefactError(f"{block_folder(path, name)}: a link; put the block itself there")
+    blocks = [parse_json(BlockManifest, block_manifest_file(path, name)) for name in manifest.blocks]
     for name, problem in contradictions(manifest.blocks, blocks):
-        raise CorruptArtefactError(f"{path / 'blocks' / name / 'manifest.json'}: {problem}; ingest the log again")
+        raise CorruptArtefactError(f"{block_manifest_file(path, name)}: {problem}; ingest the log again")
     return Log(path, manifest.log_schema, blocks)
 
 
@@ -236,4 +237,4 @@ def row_bytes(schema: Schema) -> int:
 
 def block_sha256(log: Log, block: BlockManifest) -> str:
     """Checksum of a block's manifest, and by it of all its rows."""
-    return sha256(log.path / "blocks" / block.name / "manifest.json")
+    return sha256(block_manifest_file(log.path, block.name))

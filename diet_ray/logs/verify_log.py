@@ -12,6 +12,15 @@ import pyarrow.parquet as pq
 from diet_ray.logs.blocks import BlockManifest, LogManifest, LogShard, Rows, contradictions, row_bytes, shard_columns
 from diet_ray.logs.ingestion.encode import Edges
 from diet_ray.logs.ingestion.vocabulary import VOCABULARY, read_vocabulary
+from diet_ray.logs.layout import (
+    MANIFEST,
+    block_folder,
+    block_manifest_file,
+    blocks_folder,
+    edges_file,
+    log_manifest_file,
+    vocabulary_file,
+)
 from diet_ray.logs.verify_quarantine import check_quarantine
 from diet_ray.schema import Schema
 from diet_ray.storage.entries import OtherFileError, read_content
@@ -35,23 +44,25 @@ class _Seen:
 
 def check_log(path: Path, faults: Faults) -> None:
     """Note all that is wrong with the log in the folder `path`. Holds one shard, and the row ids of the log, in memory."""
-    manifest = faults.manifest(LogManifest, path / "log.json")
+    manifest = faults.manifest(LogManifest, log_manifest_file(path))
     if manifest is None:
         return
     schema = manifest.log_schema
     blocks = read_blocks(path, manifest, faults)
-    if (path / "blocks").is_dir():
-        faults.strays(path / "blocks", set(manifest.blocks), remedy=STRAY)
+    if blocks_folder(path).is_dir():
+        faults.strays(blocks_folder(path), set(manifest.blocks), remedy=STRAY)
     for name, problem in contradictions(manifest.blocks, blocks):
-        faults.add(path / "blocks" / name / "manifest.json", problem)
+        faults.add(block_manifest_file(path, name), problem)
     row_ids: list[np.ndarray] = []
     for name, block in zip(manifest.blocks, blocks, strict=True):
         if block is not None:
-            row_ids += _check_block(path / "blocks" / name, block, schema, faults)
+            row_ids += _check_block(block_folder(path, name), block, schema, faults)
     whole = np.sort(np.concatenate(row_ids)) if row_ids else np.empty(0, np.int64)
     twice = np.unique(whole[1:][whole[1:] == whole[:-1]])
     if len(twice):
-        faults.add(path / "log.json", f"{len(twice)} row ids occur twice in the log, the first is {int(twice[0])}")
+        faults.add(
+            log_manifest_file(path), f"{len(twice)} row ids occur twice in the log, the first is {int(twice[0])}"
+        )
     check_quarantine(path, schema, blocks, faults)
     n_ids = max((block.n_ids for block in blocks if block is not None), default=None)
     if n_ids is not None:
@@ -62,10 +73,10 @@ def read_blocks(path: Path, manifest: LogManifest, faults: Faults) -> list[Block
     """The manifests of a log's blocks, in order; None for each that cannot be read."""
     blocks: list[BlockManifest | None] = []
     for name in manifest.blocks:
-        folder = path / "blocks" / name
+        folder = block_folder(path, name)
         if folder.is_symlink():
             faults.add(folder, "is a link")
-        blocks.append(None if folder.is_symlink() else faults.manifest(BlockManifest, folder / "manifest.json"))
+        blocks.append(None if folder.is_symlink() else faults.manifest(BlockManifest, folder / MANIFEST))
     return blocks
 
 
@@ -93,13 +104,13 @@ def read_rows(path: Path, shard: LogShard, schema: Schema, faults: Faults) -> Ro
 
 def _check_block(folder: Path, block: BlockManifest, schema: Schema, faults: Faults) -> list[np.ndarray]:
     """Check a block's shards and rows; returns the row ids that could be read."""
-    path, seen = folder / "manifest.json", _Seen()
+    path, seen = folder / MANIFEST, _Seen()
     names = [shard.path for shard in block.shards]
     if len(set(names)) < len(names):
         faults.add(path, "names a shard twice")
     if block.n_ids < int(schema.first_static_id[-1]):
         faults.add(path, f"has {block.n_ids} ids, the fixed ones of the schema alone are {schema.first_static_id[-1]}")
-    faults.strays(folder, {"manifest.json", *names}, remedy=STRAY)
+    faults.strays(folder, {MANIFEST, *names}, remedy=STRAY)
     for shard in block.shards:
         rows = read_rows(folder / shard.path, shard, schema, faults)
         if rows is None:
@@ -145,13 +156,13 @@ def check_encoding(path: Path, schema: Schema, n_ids: int, faults: Faults) -> No
     """Note what is wrong with the vocabulary and the bucket edges, where the schema has fields that need them."""
     kinds = {one.kind for one in schema.fields}
     if "numeric" in kinds:
-        edges = faults.manifest(Edges, path / "edges.json")
+        edges = faults.manifest(Edges, edges_file(path))
         for one in schema.fields:
             if edges and one.kind == "numeric" and one.name not in edges.edges:
-                faults.add(path / "edges.json", f"has no edges of field {one.name!r}")
+                faults.add(edges_file(path), f"has no edges of field {one.name!r}")
     if "vocabulary" not in kinds:
         return
-    file = path / "vocabulary.parquet"
+    file = vocabulary_file(path)
     if not file.is_file():
         faults.add(file, "missing, though the schema has vocabulary fields")
         return

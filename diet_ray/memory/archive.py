@@ -31,6 +31,7 @@ from diet_ray.memory.layout import (
     stage_folder,
     stage_manifest,
     stage_name,
+    stages_folder,
 )
 from diet_ray.memory.manifests import StageManifest
 from diet_ray.memory.run_folder import StageDraft, committed_stages, open_run
@@ -65,7 +66,7 @@ class Archive:
 
     def stages(self) -> list[int]:
         """Indices of the stages that are there, in order."""
-        names = [re.fullmatch(r"(\d{4,})/manifest\.json", name) for name in self.remote.sizes("stages", deep=True)]
+        names = [re.fullmatch(r"(\d{4,})/manifest\.json", name) for name in self.remote.sizes(STAGES, deep=True)]
         return sorted(int(name[1]) for name in names if name and name[1] == stage_name(int(name[1])))
 
     def begun(self) -> bool:
@@ -107,11 +108,11 @@ class Archive:
         begun = self.remote.read(RUN)
         if begun is None:
             return 0
-        if (run_manifest(run)).exists():
-            if (run_manifest(run)).read_bytes() != begun:
-                raise ConfigError(f"{self.remote.at('run.json')}: {_ANOTHER}")
+        if run_manifest(run).exists():
+            if run_manifest(run).read_bytes() != begun:
+                raise ConfigError(f"{self.remote.at(RUN)}: {_ANOTHER}")
         else:
-            (run / "stages").mkdir(parents=True, exist_ok=True)
+            stages_folder(run).mkdir(parents=True, exist_ok=True)
             write_whole(run_manifest(run), begun)
             open_run(run, config, resume=True)  # refuses before anything large is fetched
         stages = committed_stages(run)
@@ -130,10 +131,10 @@ class Archive:
 
     def fetch(self, folder: Path) -> None:
         """Download everything that a manifest names into a new run folder, damaged or not, so that it can be looked at."""
-        (folder / "stages").mkdir()
+        stages_folder(folder).mkdir()
         if RUN in self.remote.sizes():
             self.remote.fetch(RUN, run_manifest(folder))
-        there = self.remote.sizes("stages", deep=True)
+        there = self.remote.sizes(STAGES, deep=True)
         for index in self.stages():
             target = stage_folder(folder, index)
             target.mkdir()
@@ -249,7 +250,7 @@ def archived(
             )
         with _sending(archive, run, on_trouble):
             yield
-        if (run_manifest(run)).exists():
+        if run_manifest(run).exists():
             write_note(run, ArchiveNote(uri=archive.remote.uri, stages=archive.push(run)))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from diet_ray.errors import ConfigError
 from diet_ray.memory.archive import Archive
-from diet_ray.memory.layout import RECORDS, holds_run, is_draft, stage_folder, waiting_folder
+from diet_ray.memory.layout import RECORDS, STAGES, holds_run, is_draft, stage_folder, stages_folder, waiting_folder
 from diet_ray.storage.lock import live_lock, locked, refusal
 from diet_ray.storage.remote_lock import live_archive_lock
 
@@ -109,15 +109,15 @@ def unnamed(archive: Archive) -> list[Leftover]:
     leftovers = [
         Leftover(Path(name), what, size) for name, size in archive.remote.sizes().items() if (what := _in_run(name))
     ]
-    stages, there = set(archive.stages()), archive.remote.sizes("stages", deep=True)
+    stages, there = set(archive.stages()), archive.remote.sizes(STAGES, deep=True)
     for part in sorted({name.partition("/")[0] for name in there}):
         mine = {name: size for name, size in there.items() if name == part or name.startswith(f"{part}/")}
         number = int(part) if re.fullmatch(r"[0-9]{4,}", part) else -1
         if number not in stages or part != stage_folder(Path(), number).name:
-            leftovers.append(Leftover(Path("stages", part), DRAFT if number >= 0 else NO_STAGE, sum(mine.values())))
+            leftovers.append(Leftover(Path(STAGES, part), DRAFT if number >= 0 else NO_STAGE, sum(mine.values())))
         elif (named := archive.named(number)) is not None:  # what is left of a damaged one is for a person to decide
             strays = {name: size for name, size in mine.items() if name.removeprefix(f"{part}/") not in named}
-            leftovers += [Leftover(Path("stages", name), UNNAMED, size) for name, size in strays.items()]
+            leftovers += [Leftover(Path(STAGES, name), UNNAMED, size) for name, size in strays.items()]
     return leftovers
 
 
@@ -132,7 +132,7 @@ def _list(run: Path) -> list[Leftover]:
         what = WAITED if path == waiting_folder(run) and _forsaken(path) else _in_run(path.name)
         if what:
             leftovers.append(Leftover(path, what, _size(path)))
-    stages = run / "stages"
+    stages = stages_folder(run)
     if stages.is_dir() and not stages.is_symlink():
         leftovers += [
             Leftover(path, _what(path), _size(path)) for path in sorted(stages.iterdir()) if not _committed(path)

@@ -58,9 +58,14 @@ def stage_name(index: int) -> str:
     return f"{index:04d}"
 
 
+def stages_folder(run: Path) -> Path:
+    """Where the stages are, with what attempts at them have left."""
+    return run / STAGES
+
+
 def stage_folder(run: Path, index: int) -> Path:
     """Where a committed stage lies."""
-    return run / STAGES / stage_name(index)
+    return stages_folder(run) / stage_name(index)
 
 
 def stage_manifest(run: Path, index: int) -> Path:
@@ -80,12 +85,12 @@ def stage_in(path: Path, index: int) -> Path:
 
 def draft_folder(run: Path, index: int) -> Path:
     """A folder in which to make a stage, named anew at each call."""
-    return run / STAGES / f".{stage_name(index)}.{secrets.token_hex(4)}.tmp"
+    return stages_folder(run) / f".{stage_name(index)}.{secrets.token_hex(4)}.tmp"
 
 
 def drafts(run: Path, index: int) -> list[Path]:
     """What attempts at a stage have left."""
-    return sorted((run / STAGES).glob(f".{stage_name(index)}.*tmp"))
+    return sorted(stages_folder(run).glob(f".{stage_name(index)}.*tmp"))
 
 
 def is_draft(name: str) -> bool:

@@ -15,7 +15,15 @@ import pyarrow as pa
 
 from diet_ray.config import StreamConfig
 from diet_ray.errors import ConfigError, CorruptArtefactError, LockedError, VersionError
-from diet_ray.memory.layout import MANIFEST, draft_folder, drafts, run_manifest, stage_folder, stage_manifest
+from diet_ray.memory.layout import (
+    MANIFEST,
+    draft_folder,
+    drafts,
+    run_manifest,
+    stage_folder,
+    stage_manifest,
+    stages_folder,
+)
 from diet_ray.memory.manifests import RunManifest, StageManifest
 from diet_ray.memory.units import Units, check_columns, from_arrow, to_arrow
 from diet_ray.settings import parse_json, write_json
@@ -39,9 +47,9 @@ def open_run(run: Path, config: StreamConfig, *, resume: bool) -> list[StageMani
     """
     manifest = RunManifest(config=config, versions={name: version(name) for name in PACKAGES})
     if not resume:
-        if (run_manifest(run)).exists():
+        if run_manifest(run).exists():
             raise ConfigError(f"{run}: already holds a run; continue it with --resume or choose another folder")
-        (run / "stages").mkdir(parents=True, exist_ok=True)
+        stages_folder(run).mkdir(parents=True, exist_ok=True)
         write_json(run_manifest(run), manifest)
         return []
     begun = parse_json(RunManifest, run_manifest(run))
@@ -77,7 +85,7 @@ def committed_stages(run: Path) -> list[StageManifest]:
             )
         stages.append(stage)
         parent = sha256(path)
-    beyond = sorted(path for path in (run / "stages").glob("[0-9][0-9][0-9][0-9]") if int(path.name) >= len(stages))
+    beyond = sorted(path for path in stages_folder(run).glob("[0-9][0-9][0-9][0-9]") if int(path.name) >= len(stages))
     if beyond:
         raise CorruptArtefactError(
             f"{stage_folder(run, len(stages))}: missing, though {beyond[0].name} after it is there; restore it from a copy"
@@ -126,7 +134,7 @@ class StageDraft:
                 f"{stage_folder(self.run, self.index)}: another process has committed it; wait until that ends, then go on "
                 "with --resume"
             ) from error
-        _fsync(self.run / "stages")
+        _fsync(stages_folder(self.run))
 
 
 def write_units(path: Path, units: Units) -> FileEntry:

@@ -11,9 +11,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from diet_ray.errors import ConfigError, CorruptArtefactError, VersionError
+from diet_ray.logs.layout import blocks_folder, log_manifest_file
 from diet_ray.logs.verify_log import REMEDY as LOG_REMEDY
 from diet_ray.logs.verify_log import check_log
-from diet_ray.memory.layout import RUN, run_manifest
+from diet_ray.memory.layout import RUN, run_manifest, stages_folder
 from diet_ray.memory.manifests import RunManifest
 from diet_ray.memory.verify_archive import downloaded
 from diet_ray.memory.verify_run import REMEDY as RUN_REMEDY
@@ -51,7 +52,7 @@ def verify(path: str | Path, *, log: str | Path | None = None) -> list[Fault]:
     if is_log(path):
         faults = Faults(path, LOG_REMEDY)
         check_log(path, faults)
-    elif (run_manifest(path)).exists() or (path / "stages").is_dir():
+    elif run_manifest(path).exists() or stages_folder(path).is_dir():
         faults = Faults(path, RUN_REMEDY)
         check_run(path, faults, Path(log) if log is not None else log_of(path))
     else:
@@ -65,7 +66,7 @@ def _each_once(faults: Faults) -> list[Fault]:
 
 def is_log(path: Path) -> bool:
     """Whether a folder is that of a log, however damaged."""
-    return (path / "log.json").exists() or (path / "blocks").is_dir()
+    return log_manifest_file(path).exists() or blocks_folder(path).is_dir()
 
 
 def log_of(run: str | Path) -> Path | None:

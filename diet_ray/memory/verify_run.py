@@ -9,8 +9,9 @@ import numpy as np
 
 from diet_ray.config import StreamConfig
 from diet_ray.logs.blocks import BlockManifest, LogManifest
+from diet_ray.logs.layout import block_folder, block_manifest_file, log_manifest_file
 from diet_ray.logs.verify_log import read_blocks, read_rows
-from diet_ray.memory.layout import MANIFEST, is_draft, run_manifest, stage_folder
+from diet_ray.memory.layout import MANIFEST, is_draft, run_manifest, stage_folder, stages_folder
 from diet_ray.memory.manifests import RunManifest, StageManifest
 from diet_ray.memory.units import Units
 from diet_ray.memory.verify_stage import check_stage
@@ -51,7 +52,9 @@ def check_run(run: Path, faults: Faults, log: Path | None) -> None:
     before, expected = _Before(), 0
     for index in _stages(run, faults):
         if index > expected:
-            faults.add(run / "stages", f"stages {expected:04d} to {index - 1:04d} are missing, {index:04d} is there")
+            faults.add(
+                stages_folder(run), f"stages {expected:04d} to {index - 1:04d} are missing, {index:04d} is there"
+            )
             before = _Before()
         folder, expected = stage_folder(run, index), index + 1
         stage = faults.manifest(StageManifest, folder / MANIFEST)
@@ -75,7 +78,7 @@ def check_run(run: Path, faults: Faults, log: Path | None) -> None:
 
 def _stages(run: Path, faults: Faults) -> list[int]:
     """The stages that are there, in order; anything else in their folder is a fault, except what an interrupted run leaves."""
-    stages = run / "stages"
+    stages = stages_folder(run)
     if stages.is_symlink() or not stages.is_dir():
         faults.add(stages, "is a link" if stages.is_symlink() else "missing")
         return []
@@ -154,7 +157,7 @@ def _check_inherited(folder: Path, stage: StageManifest, units: Units, old: Unit
 
 def _open(log: Path, faults: Faults) -> _Log | None:
     """The manifests of a log, without looking at its rows."""
-    manifest = faults.manifest(LogManifest, log / "log.json")
+    manifest = faults.manifest(LogManifest, log_manifest_file(log))
     return _Log(log, manifest.log_schema, read_blocks(log, manifest, faults)) if manifest else None
 
 
@@ -169,7 +172,7 @@ def _check_source(folder: Path, stage: StageManifest, log: _Log, before: _Before
     block = log.blocks[stage.index]
     if block is None:
         return
-    manifest = log.path / "blocks" / block.name / MANIFEST
+    manifest = block_manifest_file(log.path, block.name)
     if block.name != stage.block or sha256(manifest) != stage.block_sha256:
         faults.add(path, f"took in another block than {block.name!r} of the log: block_sha256", remedy=ANOTHER_LOG)
     if block.n_ids != stage.n_ids:
@@ -188,7 +191,7 @@ def _check_rows(folder: Path, units: Units, log: _Log, faults: Faults) -> None:
         mine = units.take(units.block == index)
         missing, whole = np.ones(len(mine), bool), True
         for shard in block.shards:
-            rows = read_rows(log.path / "blocks" / block.name / shard.path, shard, log.schema, faults)
+            rows = read_rows(block_folder(log.path, block.name) / shard.path, shard, log.schema, faults)
             if rows is None:
                 whole = False
                 continue

@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 from safetensors import SafetensorError, safe_open
 
-from diet_ray.memory.layout import MANIFEST, memory_shard
+from diet_ray.memory.layout import MANIFEST, OPTIMISER, checkpoint, memory_shard
 from diet_ray.memory.manifests import StageManifest
 from diet_ray.memory.units import COLUMNS, Units, shard_of, unit_problems
 from diet_ray.storage.arrays import Columns
@@ -33,9 +33,9 @@ def check_stage(folder: Path, stage: StageManifest, faults: Faults) -> Units | N
     cluster, reference = stage.config.cluster, stage.config.reference
     memory = [memory_shard(folder, index).name for index in range(len(stage.memory))]
     _check_names(folder, "memory shards", stage.memory, memory, cluster.memory_shards, faults)
-    checkpoints = [f"checkpoint-{index}.safetensors" for index in range(len(stage.checkpoints))]
+    checkpoints = [checkpoint(folder, index).name for index in range(len(stage.checkpoints))]
     _check_names(folder, "checkpoints", stage.checkpoints, checkpoints, reference.checkpoints, faults)
-    _check_names(folder, "optimisers", [stage.optimiser], ["optimiser.safetensors"], 1, faults)
+    _check_names(folder, "optimisers", [stage.optimiser], [OPTIMISER], 1, faults)
 
     units = _check_memory(folder, stage, faults)
     _check_weights(folder, stage, faults)

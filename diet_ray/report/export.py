@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from diet_ray.errors import ConfigError
 from diet_ray.memory.dataset import Memory
 from diet_ray.memory.download import OnFetch, fetch
+from diet_ray.memory.layout import MANIFEST
 from diet_ray.memory.lineage import trace
 from diet_ray.memory.units import Units
 from diet_ray.report.card import card
@@ -80,7 +81,7 @@ def export_memory(
             diet_ray=version("diet_ray"),
             log=schema.name,
             stage=stage.index,
-            stage_sha256=sha256(lineage.folder / "manifest.json"),
+            stage_sha256=sha256(lineage.folder / MANIFEST),
             blocks={one.index: one.block for one in lineage.stages},
             rows_seen=stage.rows_seen,
             memory_units=len(memory),

@@ -11,11 +11,11 @@ from pydantic import ValidationError
 
 from diet_ray.errors import CorruptArtefactError
 from diet_ray.figures import duration, size
+from diet_ray.logs.layout import block_manifest_file, log_manifest_file
 from diet_ray.memory.archive_note import ArchiveNote, read_note
 from diet_ray.memory.events import read_events
 from diet_ray.memory.facts import ConfigFacts, RunFacts, StageFacts, stage_facts
 from diet_ray.memory.layout import (
-    MANIFEST,
     RUN,
     count_committed,
     events_file,
@@ -118,7 +118,7 @@ def run_status(place: str | Path, *, now: float | None = None) -> RunStatus:
     if is_uri(str(place)):
         return _of_archive(str(place), time.time() if now is None else now)
     run = Path(place)
-    if not (run_manifest(run)).exists():
+    if not run_manifest(run).exists():
         raise CorruptArtefactError(f"{run / 'run.json'}: missing; point at the folder that distill was given as --out")
     config = parse_json(RunFacts, run_manifest(run)).config
     stages = [stage_facts(run, index) for index in range(count_committed(run))]
@@ -137,7 +137,7 @@ def run_status(place: str | Path, *, now: float | None = None) -> RunStatus:
             open_stage = {}
         elif event["kind"] in ("start", "progress") and open_stage:
             open_stage |= {"step": event["step"], "done": event.get("done"), "total": event.get("total")}
-    last = events[-1]["time"] if events else (run_manifest(run)).stat().st_mtime
+    last = events[-1]["time"] if events else run_manifest(run).stat().st_mtime
     silence = max(now - last, 0.0)
     held, waits = live_lock(run), live_lock(waiting_folder(run))
     state: State = "finished" if len(stages) == total else "running" if held else "stopped"
@@ -213,9 +213,9 @@ def _to_distil(config: ConfigFacts, done: int) -> tuple[int | None, int | None]:
     """Number of blocks of the run, and the rows of those after the first `done`."""
     total = config.blocks
     try:
-        names = json.loads((config.log / "log.json").read_bytes())["blocks"]
+        names = json.loads(log_manifest_file(config.log).read_bytes())["blocks"]
         total = len(names) - 1 if total is None else total
-        manifests = [config.log / "blocks" / name / MANIFEST for name in names[done:total]]
+        manifests = [block_manifest_file(config.log, name) for name in names[done:total]]
         return total, sum(json.loads(path.read_bytes())["rows"] for path in manifests)
     except (OSError, ValueError, KeyError, TypeError):
         return total, None  # the log may lie on another machine, and a status must not depend on it

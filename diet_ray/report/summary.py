@@ -12,6 +12,7 @@ from pydantic import Field as Key
 from rich.table import Table
 
 from diet_ray.figures import size
+from diet_ray.logs.layout import block_manifest_file
 from diet_ray.memory.events import read_events
 from diet_ray.memory.facts import RefineReport, StageFacts, stage_facts
 from diet_ray.memory.layout import count_committed, events_file, summary_file
@@ -164,7 +165,7 @@ def _labels(stage: StageFacts) -> list[str]:
     """The tasks of which a stage's block has one label alone; nothing where its log is not where it was."""
     warnings: list[str] = []
     with suppress(OSError, ValueError, KeyError, TypeError):
-        block = json.loads((Path(stage.config["log"]) / "blocks" / stage.block / "manifest.json").read_bytes())
+        block = json.loads(block_manifest_file(Path(stage.config["log"]), stage.block).read_bytes())
         for task, positives in zip(stage.log_schema.tasks, block["positives"], strict=True):
             if positives in (0, block["rows"]):
                 warnings.append(f"task {task!r}: all {block['rows']:,} labels are {int(positives > 0)}")

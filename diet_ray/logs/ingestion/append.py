@@ -28,6 +28,7 @@ from diet_ray.logs.ingestion.ingest import SHARD_ROWS, write_manifests
 from diet_ray.logs.ingestion.passes import encode, partition, survey
 from diet_ray.logs.ingestion.sources import find_pieces
 from diet_ray.logs.ingestion.vocabulary import COUNTS, VOCABULARY, build_vocabulary, count_ids, read_vocabulary
+from diet_ray.logs.layout import block_folder, edges_file, log_manifest_file, vocabulary_file
 from diet_ray.mapper import Mapper, Progress, in_turn, no_progress
 from diet_ray.schema import Schema
 from diet_ray.settings import Settings, write_json
@@ -110,17 +111,17 @@ def append(
             work.mkdir(parents=True)
             batches, counts = partition(pieces, schema, plan, work, on_progress, each=each)
             vocabulary = grow_vocabulary(path, log, counts)
-            pq.write_table(vocabulary, folder / "vocabulary.parquet", compression="zstd")
-            shutil.copyfile(path / "edges.json", folder / "edges.json")
+            pq.write_table(vocabulary, vocabulary_file(folder), compression="zstd")
+            shutil.copyfile(edges_file(path), edges_file(folder))
             done = encode(schema, plan, batches, folder, on_progress, each=each)
             new = plan.names[len(log.blocks) :]
             write_manifests(folder, schema, plan, done, vocabulary)
             for name in new:
-                place = path / "blocks" / name
+                place = block_folder(path, name)
                 shutil.rmtree(place, ignore_errors=True)  # of an append that was interrupted before it named the block
-                (folder / "blocks" / name).rename(place)
-            (folder / "vocabulary.parquet").replace(path / "vocabulary.parquet")
-            write_json(path / "log.json", LogManifest(log_schema=schema, blocks=plan.names))
+                block_folder(folder, name).rename(place)
+            vocabulary_file(folder).replace(vocabulary_file(path))
+            write_json(log_manifest_file(path), LogManifest(log_schema=schema, blocks=plan.names))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     added = int(plan.rows.sum())
@@ -176,7 +177,7 @@ def grow_vocabulary(path: Path, log: Log, counts: pa.Table) -> pa.Table:
     Raises:
         CorruptArtefactError: the log's own is missing, or is not what `ingest` gives.
     """
-    file, schema = path / "vocabulary.parquet", log.schema
+    file, schema = vocabulary_file(path), log.schema
     try:
         found = pq.read_schema(file)
         if not found.equals(VOCABULARY):
@@ -202,8 +203,8 @@ def _check(log: Log, schema: Schema, by: By) -> None:
         now, then = schema.model_dump(), log.schema.model_dump()
         key = next(key for key in now if now[key] != then[key])
         raise SchemaError(f"{log.path}: was ingested by another schema, key {key!r} differs; append with the log's own")
-    if not (log.path / "edges.json").is_file():
-        raise CorruptArtefactError(f"{log.path / 'edges.json'}: missing; {_REMEDY}")
+    if not edges_file(log.path).is_file():
+        raise CorruptArtefactError(f"{edges_file(log.path)}: missing; {_REMEDY}")
     last = log.blocks[-1].name
     if not re.fullmatch(_NAMES[by] if isinstance(by, str) else r"rows-\d{5}", last):
         raise ConfigError(f"--by: {by} does not go on from block {last!r} of {log.path}; say it as at its ingest")

@@ -21,6 +21,7 @@ from diet_ray.logs.ingestion.passes import ShardDone, encode, fit, partition, su
 from diet_ray.logs.ingestion.quarantine import FILE, assign
 from diet_ray.logs.ingestion.sources import find_pieces
 from diet_ray.logs.ingestion.vocabulary import build_vocabulary, count_ids
+from diet_ray.logs.layout import block_manifest_file, edges_file, log_manifest_file, vocabulary_file
 from diet_ray.mapper import Mapper, Progress, in_turn, no_progress
 from diet_ray.schema import Schema
 from diet_ray.settings import write_json
@@ -91,13 +92,13 @@ def ingest(
             pq.write_table(quarantine, folder / FILE, compression="zstd")
         batches, counts = partition(pieces, schema, plan, work, on_progress, refused, each=each)
         vocabulary = build_vocabulary(counts, schema)
-        pq.write_table(vocabulary, folder / "vocabulary.parquet", compression="zstd")
-        write_json(folder / "edges.json", fit(schema, plan, batches))
+        pq.write_table(vocabulary, vocabulary_file(folder), compression="zstd")
+        write_json(edges_file(folder), fit(schema, plan, batches))
         done = encode(schema, plan, batches, folder, on_progress, each=each)
         write_manifests(folder, schema, plan, done, vocabulary, quarantined)
         shutil.rmtree(work)
         manifest = LogManifest(log_schema=schema, blocks=plan.names)
-        write_json(folder / "log.json", manifest)
+        write_json(log_manifest_file(folder), manifest)
     return manifest
 
 
@@ -115,7 +116,7 @@ def write_manifests(
         left_out = 0 if quarantined is None else int(quarantined[block])
         n_ids = count_ids(vocabulary, schema, block)
         manifest = block_manifest(plan.names[block], block, members, n_ids, quarantined=left_out)
-        write_json(folder / "blocks" / plan.names[block] / "manifest.json", manifest)
+        write_json(block_manifest_file(folder, plan.names[block]), manifest)
 
 
 def block_manifest(

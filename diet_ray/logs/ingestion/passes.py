@@ -28,6 +28,7 @@ from diet_ray.logs.ingestion.quarantine import REFUSED, check_allowance, sift
 from diet_ray.logs.ingestion.sources import Piece, read_piece
 from diet_ray.logs.ingestion.times import read_time
 from diet_ray.logs.ingestion.vocabulary import COUNTS, count_values, first_slots, merge_counts
+from diet_ray.logs.layout import block_folder, edges_file, shard_name, vocabulary_file
 from diet_ray.mapper import Mapper, Progress, in_turn
 from diet_ray.schema import Schema
 from diet_ray.settings import Settings
@@ -197,11 +198,11 @@ def encode(
     todo = []
     opens = np.searchsorted(plan.block, plan.block)
     for shard, (block, position) in enumerate(zip(plan.block.tolist(), plan.first_row.tolist(), strict=True)):
-        place = folder / "blocks" / plan.names[block]
+        place = block_folder(folder, plan.names[block])
         place.mkdir(parents=True, exist_ok=True)
         step = ShardPlan(
             folder=str(place),
-            name=f"shard-{shard - opens[shard]:05d}.parquet",
+            name=shard_name(shard - opens[shard]),
             block=block,
             first_row_id=(block << 32) + position,
             batches=batches[shard],
@@ -229,8 +230,8 @@ def encode_shard(description: str, schema: Schema, folder: str) -> bytes:
 @lru_cache(maxsize=1)
 def _encoder(folder: str, block: int, schema: str) -> Encoder:
     """A worker's encoder: the shards of a block follow one another, and a big vocabulary takes longer to load than a shard to encode."""
-    vocabulary = pq.read_table(Path(folder) / "vocabulary.parquet")
-    edges = Edges.model_validate_json((Path(folder) / "edges.json").read_bytes())
+    vocabulary = pq.read_table(vocabulary_file(Path(folder)))
+    edges = Edges.model_validate_json(edges_file(Path(folder)).read_bytes())
     return Encoder.at(block, Schema.model_validate_json(schema), vocabulary, edges)
 
 

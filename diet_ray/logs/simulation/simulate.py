@@ -16,6 +16,7 @@ from pathlib import Path
 from diet_ray.logs.blocks import LogManifest, write_shard
 from diet_ray.logs.ingestion.ingest import block_manifest
 from diet_ray.logs.ingestion.passes import ShardDone
+from diet_ray.logs.layout import block_folder, block_manifest_file, log_manifest_file, shard_name
 from diet_ray.logs.simulation.config import SimulateConfig
 from diet_ray.logs.simulation.labels import FIRST_DAY, draw
 from diet_ray.mapper import Mapper, Progress, in_turn, no_progress
@@ -57,7 +58,7 @@ def simulate(
     with appearing(out, "log") as folder:
         write_json(folder / "simulate.json", config)
         for name in names:
-            (folder / "blocks" / name).mkdir(parents=True)
+            block_folder(folder, name).mkdir(parents=True)
         todo = [shard.model_dump_json() for shard in _plan(config, folder, names, per_block)]
         results = each(draw_shard, todo, config=config)
         rows = 0
@@ -67,9 +68,9 @@ def simulate(
                 members.append(ShardDone.model_validate_json(done))
                 rows += members[-1].shard.rows
                 on_progress("simulate", block * per_block + len(members), len(todo), rows)
-            write_json(folder / "blocks" / name / "manifest.json", block_manifest(name, block, members, n_ids))
+            write_json(block_manifest_file(folder, name), block_manifest(name, block, members, n_ids))
         manifest = LogManifest(log_schema=config.log_schema, blocks=names)
-        write_json(folder / "log.json", manifest)
+        write_json(log_manifest_file(folder), manifest)
     return manifest
 
 
@@ -86,6 +87,6 @@ def _plan(config: SimulateConfig, folder: Path, names: list[str], per_block: int
     bounds = [config.rows * shard // per_block for shard in range(per_block + 1)]
     for block, name in enumerate(names):
         for shard in range(per_block):
-            path = folder / "blocks" / name / f"shard-{shard:05d}.parquet"
+            path = block_folder(folder, name) / shard_name(shard)
             first, end = bounds[shard : shard + 2]
             yield ShardToDraw(path=str(path), block=block, first=first, rows=end - first)
