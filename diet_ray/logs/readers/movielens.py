@@ -8,6 +8,7 @@ saw them, so `hour` and `weekday` are those of the rating, in UTC.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -62,18 +63,14 @@ def prepare_100k(source: Path | None, out: Path) -> list[Path]:
     """
     ratings = locate(source, ["u.data"], "movielens-100k")
     users, movies = ratings.with_name("u.user"), ratings.with_name("u.item")
-    zipped = {**_USER_100K, "zip_code": pa.string()}
-    people = Lookup(read_table(users, zipped, names=list(zipped), delimiter="|"), "user_id", users)
+    people = _people(users, _USER_100K, delimiter="|")
     names = ["movie_id", "title", "released", "on_video", "url", "unknown", *GENRES]
     types = {"movie_id": pa.int64(), "title": pa.string(), **dict.fromkeys(GENRES, pa.int8())}
     table = read_table(movies, types, names=names, delimiter="|", encoding="latin-1")
     flags = np.stack([pc.fill_null(table[name], 0).to_numpy() for name in GENRES], axis=1).astype(bool)
     genres = ["|".join(np.array(GENRES)[row]) or None for row in flags]
     films = Lookup(_films(table, pa.array(genres, pa.string())), "movie_id", movies)
-
-    def rows() -> Iterator[pa.Table]:
-        return read_rows(ratings, _RATING, names=list(_RATING), delimiter="\t", required=list(_RATING))
-
+    rows = _ratings(ratings, delimiter="\t")
     return [write_rows(out / "movielens.parquet", _joined(rows, [people, films]))]
 
 
@@ -86,14 +83,10 @@ def prepare_1m(source: Path | None, out: Path) -> list[Path]:
     """
     ratings = locate(source, ["ratings.dat"], "movielens-1m")
     users, movies = ratings.with_name("users.dat"), ratings.with_name("movies.dat")
-    zipped = {**_USER_1M, "zip_code": pa.string()}
-    people = Lookup(read_table(users, zipped, names=list(zipped), delimiter="::"), "user_id", users)
+    people = _people(users, _USER_1M, delimiter="::")
     table = read_table(movies, _MOVIE, names=list(_MOVIE), delimiter="::", encoding="latin-1")
     films = Lookup(_films(table, table["genres"]), "movie_id", movies)
-
-    def rows() -> Iterator[pa.Table]:
-        return read_rows(ratings, _RATING, names=list(_RATING), delimiter="::", required=list(_RATING))
-
+    rows = _ratings(ratings, delimiter="::")
     return [write_rows(out / "movielens.parquet", _joined(rows, [people, films]))]
 
 
@@ -117,6 +110,17 @@ def prepare_csv(source: Path | None, out: Path) -> list[Path]:
         )
 
     return [write_rows(out / "movielens.parquet", _joined(rows, [films]))]
+
+
+def _people(path: Path, types: dict[str, pa.DataType], *, delimiter: str) -> Lookup:
+    """What is published of the users, in the order of the file, where a zip code comes last."""
+    zipped = {**types, "zip_code": pa.string()}
+    return Lookup(read_table(path, zipped, names=list(zipped), delimiter=delimiter), "user_id", path)
+
+
+def _ratings(path: Path, *, delimiter: str) -> Callable[[], Iterator[pa.Table]]:
+    """Reads the ratings of a file without a header, from the start at each call."""
+    return partial(read_rows, path, _RATING, names=list(_RATING), delimiter=delimiter, required=list(_RATING))
 
 
 def _films(table: pa.Table, genres: pa.Array) -> pa.Table:
