@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from diet_ray.config import StreamConfig
-from diet_ray.distill.pipeline import blocks_to_distil, check_nets, run_stream
+from diet_ray.distill.pipeline import open_for, run_stream
 from diet_ray.distill.score import ScoreJob, score_rows
 from diet_ray.distill.select import Sketch
 from diet_ray.distill.sharded_memory import LocalShards, ShardedMemory
 from diet_ray.errors import ConfigError
 from diet_ray.logs.block_rows import BlockRows
-from diet_ray.logs.blocks import open_log
 from diet_ray.memory.events import Events
 from diet_ray.memory.layout import events_file
 from diet_ray.memory.manifests import StageManifest
@@ -51,10 +50,7 @@ def distil_locally(run: Path, config: StreamConfig, *, resume: bool = False) -> 
             "--local, or set it to 1"
         )
     run = run.resolve()
-    config = config.model_copy(update={"log": config.log.resolve()})
-    log = open_log(config.log)
-    check_nets(log.schema, config)
-    n_blocks = len(blocks_to_distil(log, config))
+    config, log, n_blocks = open_for(config)
     with locked(run):
         committed = open_run(run, config, resume=resume)
         if len(committed) < n_blocks:

@@ -20,7 +20,7 @@ from diet_ray.distill.select import Scored, Sketch, choose
 from diet_ray.distill.sharded_memory import ShardedMemory
 from diet_ray.errors import ConfigError
 from diet_ray.logs.block_rows import BlockRows
-from diet_ray.logs.blocks import BlockManifest, Log, Rows, block_sha256
+from diet_ray.logs.blocks import BlockManifest, Log, Rows, block_sha256, open_log
 from diet_ray.memory.events import Events
 from diet_ray.memory.facts import RefineReport
 from diet_ray.memory.layout import checkpoint, optimiser, stage_folder, stage_manifest
@@ -79,6 +79,22 @@ def blocks_to_distil(log: Log, config: StreamConfig) -> list[BlockManifest]:
             f"key 'blocks': {n} of {len(log.blocks)} blocks of {log.path} cannot be distilled; ingest more or ask for fewer"
         )
     return log.blocks[:n]
+
+
+def open_for(config: StreamConfig) -> tuple[StreamConfig, Log, int]:
+    """What there is to distil by a config, looked at before anything is written.
+
+    Returns:
+        The config with the whole path of its log, that log, and how many of its blocks are to be distilled.
+
+    Raises:
+        ConfigError: log and config do not fit.
+        CorruptArtefactError: the log is missing or damaged.
+    """
+    config = config.model_copy(update={"log": config.log.resolve()})
+    log = open_log(config.log)
+    check_nets(log.schema, config)
+    return config, log, len(blocks_to_distil(log, config))
 
 
 def check_nets(schema: Schema, config: StreamConfig) -> None:

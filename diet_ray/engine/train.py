@@ -17,7 +17,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from diet_ray.config import ClusterConfig, StreamConfig
-from diet_ray.distill.pipeline import blocks_to_distil, check_nets, run_stream
+from diet_ray.distill.pipeline import open_for, run_stream
 from diet_ray.distill.score import ScoreJob, Scorer, score_rows
 from diet_ray.distill.select import Sketch, merge_as_they_come
 from diet_ray.distill.sharded_memory import ShardedMemory
@@ -66,10 +66,7 @@ def distil(run: Path, config: StreamConfig, *, resume: bool = False) -> list[Sta
             message says how. BrokenOffError, where a process or a node died or a disk was full: `resume` goes on.
     """
     run = run.resolve()
-    config = config.model_copy(update={"log": config.log.resolve()})
-    log = open_log(config.log)
-    check_nets(log.schema, config)
-    n_blocks = len(blocks_to_distil(log, config))
+    config, _, n_blocks = open_for(config)
     check_cluster(config.cluster)
     with locked(run):
         left = n_blocks - len(open_run(run, config, resume=resume))
