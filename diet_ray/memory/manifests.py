@@ -15,20 +15,18 @@ FORMAT: Final = 2
 """Version of the run folder's layout; a reader refuses any other."""
 
 
-class RunManifest(Settings):
-    """What a run was asked to do, and by which versions."""
-
+class _Format(Settings):
     format: Literal[2] = FORMAT
     """Version of the layout."""
+
+
+class RunManifest(_Format):
+    """What a run was asked to do, and by which versions."""
+
     config: StreamConfig
     """The whole config, defaults filled in."""
     versions: dict[str, str]
     """Versions of the packages on which the bytes of the result depend."""
-
-
-class _Format(Settings):
-    format: Literal[2] = FORMAT
-    """Version of the layout."""
 
 
 class StageManifest(StageFacts, _Format):
