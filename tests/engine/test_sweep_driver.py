@@ -15,7 +15,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from diet_ray.candidates import CandidateFile, CandidateSpec
+from diet_ray.candidates import CandidateSpec
 from diet_ray.cli import app
 from diet_ray.engine.sweep_driver import Leaderboard, sweep
 from diet_ray.errors import ResourceError
@@ -26,17 +26,8 @@ from diet_ray.judge.verdict import judge
 from diet_ray.logs.blocks import open_log
 from diet_ray.memory.dataset import load_memory
 from diet_ray.settings import load_yaml
-from tests.support.small_run import config, local_run
+from tests.support.small_run import POOL, config, local_run
 from tests.support.synthetic import write_log
-
-POOL = CandidateFile.model_validate(
-    {
-        "candidates": [
-            {"name": "net", "arch": "dnn", "params": {"hidden": [8]}, "lr_scale": 4.0},
-            {"name": "without-hour", "arch": "fm", "drop_fields": ["hour"]},
-        ]
-    }
-)
 
 
 @pytest.fixture(scope="module")

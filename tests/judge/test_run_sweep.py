@@ -14,17 +14,8 @@ from diet_ray.judge.leaderboard import Leaderboard
 from diet_ray.judge.run_sweep import judge_pool as sweep
 from diet_ray.judge.search import SweepConfig
 from diet_ray.judge.verdict import Verdict
-from tests.support.small_run import config, local_run
+from tests.support.small_run import POOL, config, local_run
 from tests.support.synthetic import write_log
-
-POOL = CandidateFile.model_validate(
-    {
-        "candidates": [
-            {"name": "net", "arch": "dnn", "params": {"hidden": [8]}, "lr_scale": 4.0},
-            {"name": "without-hour", "arch": "fm", "drop_fields": ["hour"]},
-        ]
-    }
-)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from diet_ray.candidates import CandidateFile
 from diet_ray.config import StreamConfig
 from diet_ray.distill.local import LocalEngine
 from diet_ray.distill.pipeline import run_stream
@@ -35,6 +36,16 @@ STREAM: dict[str, Any] = {
         "address_every": 2,
     },
 }
+
+POOL = CandidateFile.model_validate(
+    {
+        "candidates": [
+            {"name": "net", "arch": "dnn", "params": {"hidden": [8]}, "lr_scale": 4.0},
+            {"name": "without-hour", "arch": "fm", "drop_fields": ["hour"]},
+        ]
+    }
+)
+"""Two candidates to judge, one of which does not see all fields."""
 
 
 def config(log: Path, **cluster: Any) -> StreamConfig:
