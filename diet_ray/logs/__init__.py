@@ -1,7 +1,7 @@
 """Click logs: how they lie on disk, how files become one, published ones and simulated ones.
 
-layout             the names of what it holds
 blocks             a log on disk
+layout             the names of its files
 verify_log         all that is wrong with one
 verify_quarantine  the same of the rows left out
 ingestion          files to a log
