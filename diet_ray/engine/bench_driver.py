@@ -29,12 +29,14 @@ def fidelity(config: FidelityConfig, out: Path, on_progress: OnProgress) -> tupl
 
 
 def _train(bench: Bench, groups: list[list[Training]], on_progress: OnProgress, *, scratch: Path) -> None:
-    """Do the trainings as trials of Ray Tune, one per group; `scratch` is for Ray's own records, and removed at the end."""
+    """Do the trainings as trials of Ray Tune, one per group; `scratch` is a folder for Ray's own records, which is removed at the end."""
     trainable = partial(_trial, config=bench.config.model_dump_json(), cache=str(bench.cache.resolve()))
     try:
         reports = run_trials(
-            tune.with_parameters(trainable, groups=[[one.model_dump_json() for one in group] for group in groups]),
-            # The trials are named by their place in `groups`, so that Tune keeps no long parameters.
+            tune.with_parameters(
+                trainable, groups=[[training.model_dump_json() for training in group] for group in groups]
+            ),
+            # The parameter of a trial is its place in `groups`, so that Tune keeps no long parameters.
             {"group": list(range(len(groups)))},
             name="fidelity",
             storage=scratch,
@@ -55,11 +57,11 @@ class _Counter(tune.Callback):
         self.sizes, self.on_progress, self.done = sizes, on_progress, 0
 
     def __getstate__(self) -> dict[str, Any]:
-        # Tune keeps a pickle of all that it is given, which nobody reads; a display holds a stream.
+        # Tune pickles its callbacks, and nobody reads the pickle; a display has a stream, which cannot be pickled.
         return {}
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Tune calls this in the driver."""
+        """Tune calls this method in the driver."""
         self.done += self.sizes[trial.config["group"]]
         self.on_progress("trainings", self.done, sum(self.sizes))
 
@@ -72,5 +74,5 @@ def _trial(trial: dict[str, Any], *, config: str, cache: str, groups: list[list[
             done = sum(1 for _ in train_set(bench, trainings))
         tune.report({"done": done, "failure": None})
     except DietError as error:
-        # As an exception it would come back as a traceback in a string.
+        # Raised, it would come back as a traceback in a string.
         tune.report({"done": 0, "failure": describe(error)})

@@ -1,8 +1,8 @@
-"""Connecting to Ray: to a cluster that is named, or to a private one on this machine; and Ray's temper, its chatter and the signals that it
-takes over, tamed here for all of `engine/`.
+"""Connects to Ray: to a named cluster, or to a private one on this machine.
 
-What a run does is told by its events (`diet_ray.report.progress`), and what goes wrong by exceptions. Ray's own log lines stay in its log
-files: `/tmp/ray/session_latest/logs` for a private Ray, the dashboard for a cluster.
+For all of `engine/`, it also limits Ray's output and restores the signal handlers that Ray replaces. A run reports its progress by events
+(`diet_ray.report.progress`) and its faults by exceptions. Ray's own log lines stay in its log files: `/tmp/ray/session_latest/logs` for a
+private Ray, the dashboard for a cluster.
 """
 
 from __future__ import annotations
@@ -22,39 +22,41 @@ from diet_ray.errors import ConfigError, ResourceError
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    # The coming default; unset, every worker of Ray warns about it.
+    # The future default of Ray. Where it is unset, every worker of Ray prints a warning.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # How often Ray Train looks at its workers. On one machine its 2 s are most of what starting and ending a group costs.
+    # How often Ray Train checks its workers. On one machine its default of 2 s is most of the time to start and end a group.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
 }
 
 RAYLET_SECONDS = 30
-"""How long Ray waits for a private node to come up; fixed in Ray 2.60."""
+"""How long Ray waits for the start of a private node; fixed in Ray 2.60."""
 
 KNOCK_SECONDS = 5.0
 """How long the head of a cluster may take to accept a connection."""
 
 
 def address_of(address: str | None) -> str | None:
-    """The cluster meant: the address given, else `RAY_ADDRESS` (which `ray job submit` sets), else None, a private Ray."""
+    """The address of the cluster: the given one, else `RAY_ADDRESS` (which `ray job submit` sets), else None for a private Ray."""
     return address or os.environ.get("RAY_ADDRESS") or None
 
 
 @contextmanager
 def connect(address: str | None = None, cpus: int | None = None) -> Iterator[None]:
-    """Connect this process to Ray for the length of the body. A process that is connected already stays as it is.
+    """Connect this process to Ray while the body runs. A process that is connected already stays as it is.
 
     Args:
-        address: of a running cluster, as `ray.init` takes it (`HOST:PORT`, `auto`); see `address_of` for None.
+        address: address of a running cluster, as `ray.init` takes it (`HOST:PORT`, `auto`); see `address_of` for None.
         cpus: logical CPUs of a private Ray; None for all of the machine.
 
     Raises:
-        ConfigError: `cpus` for a cluster that runs already, or fewer than 1.
+        ConfigError: `cpus` is given for a cluster that runs already, or is less than 1.
         ResourceError: the cluster does not answer, or no private one can be started.
     """
     address = address_of(address)
     if cpus is not None and address is not None:
-        raise ConfigError(f"--cpus: the cluster at {address} runs already and has the CPUs that it has; leave it out")
+        raise ConfigError(
+            f"--cpus: the cluster at {address} runs already, and its CPUs cannot be set here; leave --cpus out"
+        )
     if cpus is not None and cpus < 1:
         raise ConfigError(f"--cpus: must be at least 1, not {cpus}")
     if address is None:
@@ -75,9 +77,9 @@ def connect(address: str | None = None, cpus: int | None = None) -> Iterator[Non
 
 @contextmanager
 def own_signals(*numbers: signal.Signals) -> Iterator[None]:
-    """Put the handlers of these signals back after the body. Ray, Ray Train and Tune leave theirs behind, which ask what has ended already.
+    """Restore the handlers of these signals after the body. Ray, Ray Train and Tune leave handlers that call objects which have ended.
 
-    In another than the main thread nobody can set a handler, and nothing is done.
+    Only the main thread can set a handler. In any other thread nothing is done.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -91,22 +93,23 @@ def own_signals(*numbers: signal.Signals) -> Iterator[None]:
 
 
 def hush(level: int, *loggers: str) -> None:
-    """Let these loggers of Ray say nothing below a level: what a run does is told by its events, what goes wrong by exceptions."""
+    """Silence these loggers of Ray below a level: a run reports its progress by events and its faults by exceptions."""
     for name in loggers:
         logging.getLogger(name).setLevel(level)
 
 
 def _keep_private() -> None:
-    """Let a private Ray be reached from this machine alone, and only with a token that nobody else has.
+    """Make a private Ray reachable from this machine alone, and only with a token that no other user has.
 
-    Otherwise Ray would listen on every interface, with a token that it writes, readable by all, into the home folder. Who set
-    `RAY_AUTH_MODE` has decided about the token. Ray reads these when it is imported: they stay, and afterwards it is too late.
+    Otherwise Ray would listen on every interface, and write its token to the home folder in a file that all users can read. Where
+    `RAY_AUTH_MODE` is set, the user has decided about the token. Ray reads these variables when it is imported: a later change has no
+    effect, and they stay set.
     """
     if "ray" in sys.modules:
         return
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    # Despite its name it counts on every system: 0 keeps all of Ray on 127.0.0.1.
+    # Despite its name this variable is used on every system: 0 keeps all of Ray on 127.0.0.1.
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     if "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_MODE"] = "token"
@@ -117,31 +120,31 @@ def _start(address: str | None, cpus: int | None) -> None:
     import ray
 
     hush(logging.ERROR, "ray", "ray.data", "ray.train", "ray.tune")
-    # Ray reports the death of a worker on our standard output, `log_to_driver` or not: no place for it, least of all under --json.
+    # Ray prints the death of a worker to our standard output, whatever `log_to_driver` is. That would break the output of --json.
     ray._private.worker.print_to_stdstream = _unsaid
     if address is not None:
         _knock(address)
     try:
-        # Without a dashboard Ray Train complains in each worker's log, every second, that it cannot ask it something; not forwarding the
-        # workers' logs keeps that, and every other worker's line, in Ray's log files. An error reaches us as an exception.
+        # Without a dashboard, Ray Train writes a warning about it to each worker's log every second. The workers' logs are not forwarded,
+        # so all their lines stay in Ray's log files. An error reaches us as an exception.
         options: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": False} if address is None else {}
         ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
-    except Exception as error:  # Ray 2.60 raises a bare one where its node does not come up in time
+    except Exception as error:  # Ray 2.60 raises a bare Exception where its node does not start in time
         reason = " ".join(str(error).split())
         if address is None:
             raise ResourceError(
-                f"no private Ray came up on this machine, for which Ray waits {RAYLET_SECONDS} s: {reason}; do without one by --local, "
+                f"no private Ray started on this machine (Ray waits {RAYLET_SECONDS} s for it): {reason}; work without Ray by --local, "
                 "name a running cluster by --address, or try again when the machine is less busy"
             ) from error
         raise ResourceError(_nobody(address, reason)) from error
 
 
 def _unsaid(*_: object, **__: object) -> None:
-    """Say nothing."""
+    """Print nothing."""
 
 
 def _knock(address: str) -> None:
-    """Find out in seconds that nobody listens at `HOST:PORT`: Ray itself tries for minutes."""
+    """Raise within seconds where no process listens at `HOST:PORT`: Ray itself retries for minutes."""
     host, colon, port = address.rpartition(":")
     if not (colon and port.isdecimal()) or "/" in host:
         if address == "auto":

@@ -1,7 +1,7 @@
-"""One function over many small descriptions of work, on the whole cluster, results in order: Ray Data without its reader.
+"""Calls one function for many small descriptions of work, on the whole cluster, with results in order: Ray Data without its readers.
 
-A description becomes one Ray Data block and so one task: the unit of scheduling and retry is chosen here, not by a reader's guess of
-how files split.
+A description becomes one Ray Data block and so one task. The unit of scheduling and retry is therefore chosen here, not guessed by a
+reader that splits files.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from diet_ray.errors import DietError
 
 @dataclass(frozen=True)
 class Pool:
-    """Actors that share out the descriptions, each holding what is dear to build once."""
+    """Actors that divide the descriptions among themselves. Each builds its expensive objects once."""
 
     size: int
     """Number of actors."""
@@ -37,8 +37,8 @@ def fan_out(function: Callable[..., bytes], descriptions: Sequence[str], /, **sh
     """The `Mapper` of the cluster to which this process is connected: one Ray task per description.
 
     Args:
-        function: importable on every worker; has no effect but on files that it alone writes, because a lost task runs again.
-        descriptions: what each call is to do, such as JSON naming a file.
+        function: importable on every worker. It may only write files that no other call writes, because a lost task runs again.
+        descriptions: the work of each call, such as JSON that names a file.
         shared: arguments that are the same for all calls.
 
     Raises:
@@ -50,7 +50,7 @@ def fan_out(function: Callable[..., bytes], descriptions: Sequence[str], /, **sh
 def fan_out_to(
     pool: Pool, make: Callable[..., Callable[[str], bytes]], descriptions: Sequence[str], /, **shared: Any
 ) -> Iterator[bytes]:
-    """`fan_out` over the actors of a pool, each of which calls `make(**shared)` once and the result for each of its descriptions."""
+    """`fan_out` over the actors of a pool. Each calls `make(**shared)` once, and calls the result for each of its descriptions."""
     return _fan_out(make, descriptions, pool, shared)
 
 
@@ -73,7 +73,7 @@ def _fan_out(
             num_cpus=pool.num_cpus,
             num_gpus=pool.num_gpus or None,
         )
-    # One ahead, and not none: Ray 2.60 starts a thread for it in any case, and stops it only if it had something to do.
+    # Prefetch one batch, not none: Ray 2.60 always starts a thread for it, and stops the thread only if it had work.
     batches: Iterable[Any] = work.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
     for batch in batches:
         for result, failure in zip(batch["result"].to_pylist(), batch["failure"].to_pylist(), strict=True):
@@ -83,18 +83,18 @@ def _fan_out(
 
 
 def quiet() -> DataContext:
-    """Set Ray Data's context of this process for our pipelines: ordered results, no bars of its own, no banners."""
+    """Set Ray Data's context of this process for our pipelines: ordered results, no progress bars, no banners."""
     context = DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     hush(logging.WARNING, "ray.data")
-    hush(logging.ERROR, "ray.data._internal.progress")  # it warns that the bars are off
+    hush(logging.ERROR, "ray.data._internal.progress")  # it warns that the progress bars are off
     return context
 
 
 class _Caller:
-    """One actor of a pool. It builds its callable at the first call, so that an error there travels as a result, too."""
+    """One actor of a pool. It builds its callable at the first call, so that an error there is returned as a result, too."""
 
     def __init__(self, make: Callable[[], Callable[[str], bytes]]) -> None:
         self.make = make
@@ -110,8 +110,8 @@ class _Caller:
 
 
 def _call(batch: Any, call: Callable[[str], bytes]) -> pa.Table:
-    # An error of the user's travels as a result: as an exception it would come back wrapped, with Ray's traceback logged in front of
-    # ours, and which of several bad files is named would depend on timing.
+    # A user's error is returned as a result. Raised, it would come back wrapped, with Ray's traceback in front of ours, and timing would
+    # decide which of several bad files is named.
     results: list[bytes | None] = []
     failures: list[str | None] = []
     for description in batch["description"].to_pylist():

@@ -1,7 +1,7 @@
-"""The shards of the memory as Ray actors: units live in the object store, each shard owned by an actor that works on it.
+"""The shards of the memory as Ray actors: units are in the object store, and each shard has an actor that owns it and works on it.
 
-The owner puts a version itself, because an object lives only as long as the process that put it, and works on the mapped buffers. Under
-pressure Ray spills versions to disk.
+The owner itself puts each version into the store, because an object exists only as long as the process that put it. It works on the mapped
+buffers. Where the store is full, Ray spills versions to disk.
 """
 
 from __future__ import annotations
@@ -12,17 +12,14 @@ import ray
 
 from diet_ray.config import StreamConfig
 from diet_ray.distill.unit_shard import UnitShard
+from diet_ray.engine.failures import LostShardError
 from diet_ray.memory.units import Units, from_arrow, to_arrow
 from diet_ray.schema import Schema
 
 
-class LostShardError(Exception):
-    """A shard's owner has died and its units with it: the stage must begin anew from the last committed one."""
-
-
 @ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy="SPREAD")
 class ShardOwner(UnitShard):
-    """Owns one shard. Ray may restart it; it then refuses to work until a run begins again, for its units are gone."""
+    """Owns one shard. Ray may restart it; then it refuses to work until a run begins again, because its units are lost."""
 
     begun = False
 
@@ -39,7 +36,7 @@ class ShardOwner(UnitShard):
     def do(self, method: str, arguments: tuple[Any, ...]) -> Any:
         """Call a method of the shard."""
         if not self.begun and method != "begin":
-            raise LostShardError(f"the owner of a memory shard died and holds nothing, it cannot {method!r}")
+            raise LostShardError(f"the owner of a memory shard died and lost its units; it cannot run {method!r}")
         return getattr(self, method)(*arguments)
 
 
@@ -53,7 +50,7 @@ class OwnedShards:
     def call(self, method: str, *arguments: Any, each: list[tuple[Any, ...]] | None = None) -> list[Any]:
         """See `Shards.call`: all owners work at once."""
         own = each if each is not None else [arguments] * self.size
-        # Where a run begins, an owner that Ray is just restarting is waited for; other calls must not be done twice, and find no units.
+        # `begin` waits for an owner that Ray is restarting. No other call may run twice, and a restarted owner has no units for it.
         retries = -1 if method == "begin" else 0
         calls = [
             owner.do.options(max_task_retries=retries).remote(method, given)
@@ -63,6 +60,6 @@ class OwnedShards:
         return answers
 
     def close(self) -> None:
-        """End the owners and with them the memory in the object store."""
+        """End the owners, and so the memory in the object store."""
         for owner in self.owners:
             ray.kill(owner)

@@ -1,4 +1,4 @@
-"""A sweep's trials on Ray Tune: in parallel, searched by Optuna or stopped early by ASHA where the config says so."""
+"""Runs a sweep's trials on Ray Tune: in parallel, with Optuna's search or early stopping by ASHA where the config says so."""
 
 from __future__ import annotations
 
@@ -57,15 +57,15 @@ def sweep(
 
 
 class OnTune:
-    """The `Runner` of a cluster: each trial is one of Ray Tune's."""
+    """The `Runner` on a cluster: each trial is a trial of Ray Tune."""
 
     def check(self, config: SweepConfig) -> None:
         """See `Runner.check`."""
-        asked, has = config.resources, ray.cluster_resources()
-        for key, kind, need in (("cpus", "CPU", asked.cpus), ("gpus", "GPU", asked.gpus)):
-            if need > has.get(kind, 0):
+        resources, available = config.resources, ray.cluster_resources()
+        for key, kind, need in (("cpus", "CPU", resources.cpus), ("gpus", "GPU", resources.gpus)):
+            if need > available.get(kind, 0):
                 raise ResourceError(
-                    f"key 'resources.{key}': a trial asks for {need:g}, the cluster has {has.get(kind, 0):g}; lower it"
+                    f"key 'resources.{key}': a trial asks for {need:g}, the cluster has {available.get(kind, 0):g}; lower it"
                 )
         if config.search.algorithm == "optuna":
             try:
@@ -84,7 +84,7 @@ class OnTune:
         if search.algorithm == "optuna":
             searcher, outcomes.total = _optuna(suggest, search.seed), len(suggest.order)
         else:
-            # What is kept is told to ASHA again, because it measures the others by it.
+            # Kept outcomes are reported to ASHA again, because it compares the other trials with them.
             asha = search.scheduler == "asha"
             todo = [work for work in works if asha or outcomes.of(work) is None]
             if not todo:
@@ -112,19 +112,19 @@ class OnTune:
 
 
 class Listener(tune.Callback):
-    """Hears in the driver what every trial reports, and hands it to the sweep's outcomes."""
+    """Gets the reports of all trials in the driver, and passes them to the sweep's outcomes."""
 
     def __init__(self, outcomes: Outcomes) -> None:
         self.outcomes = outcomes
 
     def __getstate__(self) -> dict[str, Any]:
-        # Tune keeps a pickle of all that it is given, which nobody reads; trackers hold sockets.
+        # Tune pickles its callbacks, and nobody reads the pickle; trackers have sockets, which cannot be pickled.
         return {}
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """Tune calls this in the driver, as it does the others."""
+        """Tune calls this method in the driver, and also the next ones."""
         if result["failure"]:
             self.outcomes.fail(_work(trial), result["failure"])
             return
@@ -132,11 +132,11 @@ class Listener(tune.Callback):
         self.outcomes.report(_work(trial), Report(result["step"], result["score"], verdicts))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """It came to its end, or its scheduler stopped it."""
+        """The trial finished, or its scheduler stopped it."""
         self.outcomes.end(_work(trial))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Its process died twice."""
+        """The trial's process died twice."""
         lines = str(trial.get_error() or "its process died").strip().splitlines()
         self.outcomes.fail(_work(trial), lines[-1].strip())
         self.outcomes.end(_work(trial))
@@ -163,7 +163,7 @@ def _optuna(suggest: Suggest, seed: int) -> Any:
     from ray.tune.search.optuna import OptunaSearch
 
     before = suggest.before()
-    # What was suggested before is given again without a draw; with the first seed the draws would begin anew with the same values.
+    # Earlier suggestions are given again without a draw. With the same seed, the next draws would repeat the first values.
     sampler = TPESampler(seed=derive_seed(seed, "optuna", len(before)) % 2**32)
     return OptunaSearch(suggest, metric="score", mode="max", sampler=sampler, points_to_evaluate=before)
 
@@ -176,14 +176,14 @@ def _trial(
     try:
         import_modules(modules, Path(folder))
         context, outcomes, identity = ray.get(shared[0])
-        kept: Outcome | None = outcomes.get(identity(work))
-        if kept:  # told again to whoever decides by scores
-            for one in kept.scores:
-                tune.report({"step": one.step, "score": one.score, "verdicts": "[]", "failure": ""})
+        outcome: Outcome | None = outcomes.get(identity(work))
+        if outcome:  # reported again to the scheduler or searcher that decides by scores
+            for score in outcome.scores:
+                tune.report({"step": score.step, "score": score.score, "verdicts": "[]", "failure": ""})
             return
         spec = parse(CandidateSpec, work.spec, where="drawn")
         for report in run_trial(spec, work.seeds, context, torch.device("cuda" if gpu else "cpu")):
-            verdicts = json.dumps([one.model_dump(mode="json") for one in report.verdicts])
+            verdicts = json.dumps([verdict.model_dump(mode="json") for verdict in report.verdicts])
             tune.report({"step": report.step, "score": report.score, "verdicts": verdicts, "failure": ""})
-    except Exception as error:  # of a candidate's own code anything may come, and the other candidates go on
+    except Exception as error:  # a candidate's own code may raise anything; the other candidates continue
         tune.report({"step": 0, "score": 0.0, "verdicts": "[]", "failure": reason(error)})

@@ -1,8 +1,8 @@
-"""What a run says of itself to Prometheus, through Ray's own metrics agents; `cluster/grafana-dashboard.json` draws it.
+"""Exports figures of a run to Prometheus, through Ray's own metrics agents; `cluster/grafana-dashboard.json` draws them.
 
-The process that drives the run hears its events (`show_progress`) and hands figures to Ray, which exports each under its name with
-`ray_` in front, at the metrics port of the node where the driver is. They stay there as long as the driver is connected:
-under `diet-ray distill --follow` between two blocks too. Nothing of the result depends on them.
+The driver of the run reads its events (`show_progress`) and passes figures to Ray. Ray exports each figure under its name with the prefix
+`ray_`, at the metrics port of the driver's node. The figures stay there as long as the driver is connected, also between two blocks of
+`diet-ray distill --follow`. No part of the result depends on them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from diet_ray.report.progress import Hear, StreamState
 from diet_ray.storage.background import repeating
 
 REPEAT_SECONDS = 1.0
-"""Seconds between two sayings of the gauges; Ray reports no more often."""
+"""Seconds between two exports of the gauges; Ray does not report more often."""
 
 
 @dataclass(frozen=True)
@@ -31,18 +31,16 @@ class Exported:
     name: str
     """Without the prefix `ray_`."""
     kind: Literal["gauge", "counter"]
-    """Counters count from the driver's start, and only up."""
+    """Counters start with the driver, and only grow."""
     help: str
-    """What it is, with its unit."""
+    """The meaning of the figure, with its unit."""
     labels: tuple[str, ...] = ()
-    """Beside `run`, the name of the run folder."""
+    """Labels besides `run`, the name of the run folder."""
 
 
 EXPORTED = [
     Exported("diet_ray_blocks_committed", "gauge", "Blocks whose stage is committed."),
-    Exported(
-        "diet_ray_blocks_waiting", "gauge", "Blocks that the log holds for distilling and no stage has taken in yet."
-    ),
+    Exported("diet_ray_blocks_waiting", "gauge", "Blocks of the log to distil that have no committed stage yet."),
     Exported("diet_ray_rows_seen", "gauge", "Rows of the committed blocks."),
     Exported("diet_ray_rows_per_second", "gauge", "Rows per second over the stages that this driver committed."),
     Exported("diet_ray_seconds_left", "gauge", "Seconds until no block waits, at that rate."),
@@ -56,13 +54,15 @@ EXPORTED = [
     Exported(
         "diet_ray_reference_logloss", "gauge", "Loss of the last block's rows before the reference learned them, nats."
     ),
-    Exported("diet_ray_guard_gain", "gauge", "Guard loss before refinement less that after it, last stage, nats."),
-    Exported("diet_ray_commit_time_seconds", "gauge", "When the last stage was committed, seconds since the epoch."),
-    Exported("diet_ray_step_seconds", "gauge", "Wall time of a step when it was done last, seconds.", ("step",)),
+    Exported(
+        "diet_ray_guard_gain", "gauge", "Guard loss before refinement minus guard loss after it, last stage, nats."
+    ),
+    Exported("diet_ray_commit_time_seconds", "gauge", "Time of the last commit of a stage, seconds since the epoch."),
+    Exported("diet_ray_step_seconds", "gauge", "Wall time of the last run of a step, seconds.", ("step",)),
     Exported("diet_ray_stages_total", "counter", "Stages committed by this driver.", ("refinement",)),
     Exported("diet_ray_rows_total", "counter", "Rows of the stages that this driver committed."),
 ]
-"""All of them. `refinement` is `kept`, `dropped` or `none`."""
+"""All exported figures. `refinement` is `kept`, `dropped` or `none`."""
 
 
 class Telemetry:
@@ -74,12 +74,12 @@ class Telemetry:
         self._gauges: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
         for metric in EXPORTED:
             kind: Any = Gauge if metric.kind == "gauge" else Counter
-            made = kind(metric.name, description=metric.help, tag_keys=("run", *metric.labels))
-            made.set_default_tags({"run": run.resolve().name})
-            self._metrics[metric.name] = made
+            instrument = kind(metric.name, description=metric.help, tag_keys=("run", *metric.labels))
+            instrument.set_default_tags({"run": run.resolve().name})
+            self._metrics[metric.name] = instrument
 
     def hear(self, events: list[dict[str, Any]], state: StreamState) -> None:
-        """Take in new events of the run and what is known of it by them (see `diet_ray.report.progress.Hear`)."""
+        """Update the figures from new events and the new state of the run (see `diet_ray.report.progress.Hear`)."""
         for event in events:
             if event["kind"] == "step":
                 self._set("diet_ray_step_seconds", event["seconds"], step=event["step"])
@@ -95,7 +95,7 @@ class Telemetry:
             self._set("diet_ray_seconds_left", state.eta)
 
     def repeat(self) -> None:
-        """Say every gauge again: Ray forgets one that is silent for two of its report intervals."""
+        """Set every gauge again: Ray drops a gauge that is not set for two of its report intervals."""
         for (name, labels), value in list(self._gauges.items()):
             self._metrics[name].set(value, tags=dict(labels))
 
@@ -117,7 +117,7 @@ class Telemetry:
 
 @contextmanager
 def telemetry(run: Path) -> Iterator[Hear]:
-    """Export the figures of a run for the length of the body; gives what is to hear of it (`diet_ray.report.progress.show_progress`)."""
-    said = Telemetry(run)
-    with repeating(REPEAT_SECONDS, said.repeat, "telemetry"):
-        yield said.hear
+    """Export the figures of a run while the body runs. Yields the `hear` for `diet_ray.report.progress.show_progress`."""
+    figures = Telemetry(run)
+    with repeating(REPEAT_SECONDS, figures.repeat, "telemetry"):
+        yield figures.hear

@@ -38,13 +38,13 @@ from diet_ray.training.workers import Crew, Group, Solo
 
 
 class RayEngine:
-    """The engine as one Ray Train worker sees it."""
+    """The engine in one Ray Train worker."""
 
     def __init__(self, crew: Crew, shards: OwnedShards) -> None:
         self.crew, self.memory = crew, ShardedMemory(shards)
 
     def score(self, job: ScoreJob, rows: BlockRows) -> Sketch:
-        """See `Engine.score`: Ray Data streams the shards through a pool of actors, which read them, and a sketch comes back of each."""
+        """See `Engine.score`: Ray Data streams the shards through a pool of actors, which read them, and each shard gives a sketch."""
         if job.config.cluster.scorers == 0:
             return score_rows(job, rows, device=self.crew.device)
         sketch, failure = ray.get(_score.remote(job.model_dump_json()))
@@ -59,11 +59,11 @@ def distil(run: Path, config: StreamConfig, *, resume: bool = False) -> list[Sta
     Args:
         run: the run folder; every node of the cluster must see it, and the log, under the same path.
         config: the run's config.
-        resume: continue behind the last committed stage of `run`.
+        resume: continue after the last committed stage of `run`.
 
     Raises:
-        DietError: the log, the config, the run folder or the cluster are at fault, or another driver works in the run folder; the
-            message says how. BrokenOffError, where a process or a node died or a disk was full: `resume` goes on.
+        DietError: the log, the config, the run folder or the cluster has a fault, which the message names, or another driver works in
+            the run folder. BrokenOffError where a process or a node died or a disk was full: `resume` continues the run.
     """
     run = run.resolve()
     config, _, n_blocks = open_for(config)
@@ -73,13 +73,13 @@ def distil(run: Path, config: StreamConfig, *, resume: bool = False) -> list[Sta
         try:
             if left > 0:
                 _train(run, config)
-        finally:  # also those of a driver that was killed behind its last commit
+        finally:  # also the records of a driver that was killed after its last commit
             shutil.rmtree(run / RECORDS, ignore_errors=True)
         return committed_stages(run)
 
 
 def _train(run: Path, config: StreamConfig) -> None:
-    """Run the stream behind the last committed stage on a worker group of Ray Train."""
+    """Run the stream after the last committed stage on a worker group of Ray Train."""
     shards = OwnedShards(config.cluster.memory_shards)
     trainer = TorchTrainer(
         _work,
@@ -91,14 +91,14 @@ def _train(run: Path, config: StreamConfig) -> None:
         ),
         torch_config=TorchConfig(backend="gloo"),  # also from GPU to GPU: nccl has no sum of sparse gradients
         run_config=RunConfig(
-            # The state of the stream is in the run folder alone, so the name only must be new.
+            # The state of the stream is in the run folder alone, so only the name must be new.
             name=f"train-{uuid.uuid4().hex[:12]}",
             storage_path=str(run / RECORDS),
             failure_config=FailureConfig(max_failures=config.cluster.max_failures),
         ),
     )
     try:
-        with own_signals(signal.SIGINT):  # Ray Train leaves a handler behind, which asks a controller that has ended
+        with own_signals(signal.SIGINT):  # Ray Train leaves a handler behind that calls a controller which has ended
             result = trainer.fit()
     except (TrainingFailedError, RayError) as error:  # the latter where Train's controller has died
         raise explain(error, run) or error from error
@@ -110,7 +110,7 @@ def _train(run: Path, config: StreamConfig) -> None:
 
 
 def check_cluster(cluster: ClusterConfig) -> None:
-    """Refuse a config that the connected cluster could never run, where Ray would wait without a word.
+    """Refuse a config that the connected cluster can never run. Ray itself would wait for ever without a message.
 
     Raises:
         ResourceError: workers and scorers together ask for more CPUs or GPUs than there are, or torch cannot use the GPUs.
@@ -140,7 +140,7 @@ def _check_gpus(cluster: ClusterConfig, have: float) -> None:
                 else "set cluster.gpus_per_worker and gpus_per_scorer to 0, or connect to a cluster with GPUs (--address)"
             )
         )
-    # Asked where a GPU is, which need not be here.
+    # The check runs on a node with a GPU, which may be another node.
     share = min(gpus for gpus in (cluster.gpus_per_worker, cluster.gpus_per_scorer) if gpus)
     fault = ray.get(ray.remote(num_cpus=0, num_gpus=share)(gpu_fault).remote(cluster.precision))
     if fault:
@@ -148,7 +148,7 @@ def _check_gpus(cluster: ClusterConfig, have: float) -> None:
 
 
 def _work(task: dict[Any, Any]) -> Any:
-    """What each worker of the group runs: the whole stream. Returns the user's error that ended it, as JSON."""
+    """The function of each worker of the group: run the whole stream. Returns the user's error that ended it, as JSON."""
     config = StreamConfig.model_validate_json(task["config"])
     run = Path(task["run"])
     crew: Crew = Group(get_device()) if config.cluster.workers > 1 else Solo(get_device())
@@ -163,8 +163,8 @@ def _work(task: dict[Any, Any]) -> Any:
     return None
 
 
-# Ray Data keeps something of each of its executions, most of it outside Python, for as long as the process lives that has started it. A
-# worker lives for thousands of blocks; the process of this task makes room for another after each 50.
+# Ray Data keeps some memory of each execution, most of it outside Python, until the process that started the execution ends. A worker runs
+# for thousands of blocks, so the executions are started in this task, whose process is replaced after every 50 calls.
 @ray.remote(num_cpus=0, max_calls=50)
 def _score(description: str) -> tuple[bytes, str | None]:
     """The sketch of a `ScoreJob` as IPC bytes, or the user's error as JSON: raised, it would come back wrapped."""

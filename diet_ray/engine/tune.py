@@ -1,4 +1,4 @@
-"""One way to run trials on Ray Tune: quiet, each retried once, what each reported last in the order of the grid."""
+"""Runs trials on Ray Tune: without its output, each retried once, and with the last reports in the order of the grid."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ def run_trials(
     concurrent: int | None = None,
     tolerant: bool = False,
 ) -> list[dict[str, Any]]:
-    """Run one trial for each combination of values, and return what each reported last.
+    """Run one trial for each combination of values, and return the last report of each.
 
     Args:
-        trainable: a function of the trial's values, or such a one with `tune.with_parameters`.
+        trainable: a function of the trial's values, also one from `tune.with_parameters`.
         grid: the values of each parameter; empty where a searcher suggests them.
-        name: of the experiment; it gets a suffix that makes it unique.
+        name: the name of the experiment; a suffix makes it unique.
         storage: folder for Ray's own record of the trials, which the caller removes.
         cpus: logical CPUs of each trial.
-        callback: told in the driver of each trial that ends.
+        callback: called in the driver for each trial that ends.
         gpus: GPUs of each trial, or a share of one.
-        scheduler: which of Tune's may stop a trial early; by default none.
-        searcher: which of Tune's suggests `samples` trials, instead of a grid.
-        samples: trials to ask a searcher for.
-        concurrent: most trials at a time; by default as many as there is room for.
-        tolerant: whether a trial that fails twice leaves the others alone; what it reported last may then be empty.
+        scheduler: a scheduler of Tune, which may stop a trial early; by default none.
+        searcher: a searcher of Tune, which suggests `samples` trials instead of a grid.
+        samples: number of trials that the searcher suggests.
+        concurrent: largest number of trials at a time; by default as many as there is room for.
+        tolerant: whether the others continue after a trial fails twice; its last report may then be empty.
 
     Raises:
         DietError: a trial failed twice, unless `tolerant`.
@@ -53,9 +53,9 @@ def run_trials(
     """
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's own tables, which verbose=0 alone does not silence
     hush(logging.WARNING, "ray.tune")
-    # After Ctrl-C these two advise Tune's own way to go on, and list what each trial lacks.
+    # After Ctrl-C these two recommend Tune's own way to resume, and list the missing results of each trial.
     hush(logging.ERROR, "ray.tune.tune", "ray.tune.analysis")
-    ended, asked = _Ended(), samples * math.prod(len(values) for values in grid.values())
+    ended, n_trials = _Ended(), samples * math.prod(len(values) for values in grid.values())
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": cpus, **({"gpu": gpus} if gpus else {})}),
         param_space={key: tune.grid_search(values) for key, values in grid.items()},
@@ -74,10 +74,10 @@ def run_trials(
             failure_config=tune.FailureConfig(max_failures=1),
         ),
     )
-    # Tune leaves its own handlers, which would swallow the first Ctrl-C after it has ended.
+    # Tune leaves its own signal handlers behind, which would swallow the first Ctrl-C after its end.
     with own_signals(signal.SIGINT, signal.SIGUSR1):
         results = tuner.fit()
-    if ended.count < asked:  # Tune answers Ctrl-C by coming back early, and calls what it stopped terminated
+    if ended.count < n_trials:  # after Ctrl-C Tune returns early, and reports the stopped trials as terminated
         raise KeyboardInterrupt
     if results.errors and not tolerant:
         raise DietError(f"{len(results.errors)} of {len(results)} trials failed, the first with: {results.errors[0]}")
@@ -85,15 +85,15 @@ def run_trials(
 
 
 class _Ended(tune.Callback):
-    """Counts the trials that ended by themselves, or by their scheduler."""
+    """Counts the trials that ended by themselves or that the scheduler stopped."""
 
     def __init__(self) -> None:
         self.count = 0
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Tune calls this in the driver, as it does the other."""
+        """Tune calls this method in the driver, and also the next one."""
         self.count += 1
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """It failed once more than it may."""
+        """The trial has failed more often than allowed."""
         self.count += 1

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class OnCluster:
-    """A `diet_ray.judge.workplace.Workplace`. It imports what speaks to Ray only when it is used: `connect` must come first."""
+    """A `diet_ray.judge.workplace.Workplace`. It imports Ray's code only at first use, because `connect` must come first."""
 
     @property
     def each(self) -> Mapper:

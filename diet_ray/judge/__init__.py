@@ -1,19 +1,20 @@
-"""Judging candidates on a memory, and the memory itself.
+"""Judges candidates that are trained on a memory, and the memory itself.
 
 metrics      AUC, GAUC, LogLoss, calibration
-verdict      one candidate, one seed
-standings    a ranking
-baselines    other ways of training
-comparison   those beside the memory
-search       spaces, and the config of a sweep
+verdict      the metrics of one candidate with one seed
+standings    the ranking of the candidates
+baselines    trainings on the full log and on random rows
+comparison   the memory compared with these baselines
+search       search spaces, and the config of a sweep
 sweep_plan   the trials of a sweep
-trial        one of them
-outcomes     what became of them
-runner       who runs them
-run_sweep    the sweep
-leaderboard  what it found
-trackers     who else is told
-fidelity     how far to trust the memory
+trial        one trial
+outcomes     the outcomes of the trials
+runner       runs the trials in this process
+run_sweep    the whole sweep
+leaderboard  the result of a sweep
+trackers     TensorBoard, MLflow and Weights & Biases
+fidelity     how well the memory predicts results on the full log
+workplace    where a command does its work
 """
 
 from __future__ import annotations

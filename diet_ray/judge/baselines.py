@@ -1,4 +1,4 @@
-"""What a memory is compared with: candidates trained on the full log, and on random rows of it."""
+"""The baselines of a memory: candidates trained on the full log, and on random rows of it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def frozen_log(
 ) -> Verdict:
     """A candidate on the reference's embeddings `table`, frozen, trained by one pass over the full log with its own labels.
 
-    What is between it and `full_log` is the price of sharing embeddings; between it and a student, that of learning from few units.
+    Its distance to `full_log` is the cost of shared embeddings; its distance to a student is the cost of learning from few units.
     """
     module = build(spec, log.schema.field_names, config.dim, log.schema.n_tasks, derive_seed(seed, "candidate"))
     net, lr, unused = FlatNet(module.train()), config.lr * spec.lr_scale, torch.Generator()
@@ -83,7 +83,7 @@ def sample_own(
     n_ids: int,
     seed: int,
 ) -> Verdict:
-    """A candidate with embeddings of its own, trained on the rows `sample` for the students' horizon: the plainest baseline.
+    """A candidate with embeddings of its own, trained on the rows `sample` for the students' horizon: the simplest baseline.
 
     The rows' labels may be probabilities.
     """
@@ -96,7 +96,7 @@ def sample_own(
 
 
 def random_rows(log: Log, blocks: list[BlockManifest], n: int, *, seed: int) -> Rows:
-    """`n` rows drawn uniformly without replacement from the blocks, in order of row id; a shard is held in memory at a time."""
+    """`n` rows drawn uniformly without replacement from the blocks, in order of row id; one shard is in memory at a time."""
     kept: Rows | None = None
     for block in blocks:
         for part in log.iter_block(block):
@@ -109,7 +109,7 @@ def random_rows(log: Log, blocks: list[BlockManifest], n: int, *, seed: int) -> 
 
 
 def as_examples(sample: Rows, phi: Predictor, *, soft: bool) -> Examples:
-    """Rows as a student sees them through the reference's embeddings, with its probabilities (`soft`) or their own labels, 0 to 1."""
+    """Rows as a student's examples: embedded by the reference, with its probabilities (`soft`) or the rows' own labels, 0 to 1."""
     x = phi.embed(sample.ids)
     if soft:
         return Examples(x, phi.logits(x), torch.ones(len(sample)))
@@ -117,7 +117,7 @@ def as_examples(sample: Rows, phi: Predictor, *, soft: bool) -> Examples:
 
 
 def _own_model(spec: CandidateSpec, log: Log, config: ReferenceConfig, *, n_ids: int, seed: int) -> Reference:
-    # With a table of its own, a map in front of the net adds nothing: the table takes it up.
+    # With a table of its own, a map in front of the net adds nothing: the table can learn the same.
     plain = spec.model_copy(update={"adapter": False})
     return Reference(log.schema, [plain], config, n_ids=n_ids, seed=derive_seed(seed, "own"))
 

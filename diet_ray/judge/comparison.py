@@ -1,4 +1,4 @@
-"""Candidates trained on a memory beside the same ones trained on the full log and on random rows: what a memory is worth."""
+"""Compares candidates trained on a memory with the same candidates trained on the full log and on random rows."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class Compression(Settings):
     memory_bytes: int
     """Bytes of the memory's shards (Arrow, zstd)."""
     table_bytes: int
-    """Bytes of the shared embedding table, float32: needed beside the memory, and by every candidate trained on the log as well."""
+    """Bytes of the shared embedding table, float32: needed with the memory, and also by every candidate trained on the log."""
 
     def cells(self) -> list[list[str]]:
-        """Lines of what is compared, the log, the memory."""
+        """One line per quantity: its name, its value for the log, its value for the memory."""
         return [
             ["rows / units", f"{self.rows:,}", f"{self.units:,}"],
             ["bytes on disk", f"{self.log_bytes:,}", f"{self.memory_bytes:,}"],
@@ -79,17 +79,17 @@ def compare(
 ) -> list[Verdict]:
     """Train each candidate in each of the ways `methods`, and judge it on the block after the memory's last.
 
-    The random rows are as many as the memory has units, drawn uniformly from all blocks that it has seen, anew for each seed. All but
-    the full log train for the memory's horizon. `HARD` and `SOFT` see the rows through the reference's embeddings, as the memory's
-    students do; `HARD_OWN` and `FULL` learn embeddings of their own.
+    There are as many random rows as the memory has units. They are drawn uniformly from all blocks that it has seen, anew for each seed.
+    All methods but the full log train for the memory's horizon. `HARD` and `SOFT` use the reference's embeddings of the rows, as the
+    memory's students do; `HARD_OWN` and `FULL` learn embeddings of their own.
 
     Args:
         run: the run folder.
         specs: the candidates.
-        methods: of `FULL`, `HARD_OWN`, `HARD`, `SOFT`.
+        methods: some of `FULL`, `HARD_OWN`, `HARD`, `SOFT`.
         seeds: seeds per candidate and method, 0 to `seeds - 1`.
         on_progress: called with the number of trainings done and their total.
-        each: who trains: this process, or a cluster (`diet_ray.engine.fan_out`).
+        each: runs the trainings: in this process, or on a cluster (`diet_ray.engine.fan_out`).
     """
     work = [
         Comparison(run=str(run), candidate=spec, method=method, seed=seed).model_dump_json()
@@ -109,11 +109,11 @@ def train_otherwise(run: Path, spec: CandidateSpec, method: str, seed: int) -> V
     """One training of `compare`, in this process."""
     memory = load_memory(run)
     stage, log = memory.stage, open_log(memory.stage.config.log)
-    seen, rows = log.blocks[: stage.index + 1], log.read_block(log.blocks[stage.index + 1])
+    blocks, rows = log.blocks[: stage.index + 1], log.read_block(log.blocks[stage.index + 1])
     config, student = stage.config.reference, stage.config.student
     if method == FULL:
-        return full_log(spec, log, seen, rows, config, seed=seed)
-    sample = random_rows(log, seen, len(memory), seed=derive_seed(seed, "sample"))
+        return full_log(spec, log, blocks, rows, config, seed=seed)
+    sample = random_rows(log, blocks, len(memory), seed=derive_seed(seed, "sample"))
     if method == HARD_OWN:
         return sample_own(spec, log, sample, rows, config, student, n_ids=stage.n_ids, seed=seed)
     weights = load_tensors(check_file(stage_folder(run, stage.index), stage.checkpoints[-1]))
@@ -122,7 +122,7 @@ def train_otherwise(run: Path, spec: CandidateSpec, method: str, seed: int) -> V
 
 
 class Comparison(Settings):
-    """One training of `compare`, as it travels."""
+    """The description of one training of `compare`, as a worker gets it."""
 
     run: str
     candidate: CandidateSpec
@@ -131,7 +131,8 @@ class Comparison(Settings):
 
 
 def train_described(description: str) -> bytes:
-    """A call of the mapper: the training that a `Comparison` describes."""
-    todo = Comparison.model_validate_json(description)
+    """The function for the mapper: do the training that a `Comparison` describes."""
+    comparison = Comparison.model_validate_json(description)
     with torch_threads(1):
-        return train_otherwise(Path(todo.run), todo.candidate, todo.method, todo.seed).model_dump_json().encode()
+        verdict = train_otherwise(Path(comparison.run), comparison.candidate, comparison.method, comparison.seed)
+    return verdict.model_dump_json().encode()

@@ -1,4 +1,4 @@
-"""What a sweep found: the leaderboard, what failed beside it, and both as tables in files."""
+"""The result of a sweep: the leaderboard, the trials that failed, and the tables that are written to files."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ METRICS = ("auc", "logloss", "gauc", "calibration")
 
 
 class Stopped(Settings):
-    """A candidate that ASHA gave up."""
+    """A candidate that ASHA stopped early."""
 
     candidate: str
     step: int
-    """Steps that it had trained for."""
+    """Steps that it was trained for."""
     score: float
-    """Its score then."""
+    """Its score after these steps."""
 
 
 class Failed(Settings):
@@ -45,20 +45,20 @@ class Failed(Settings):
 
 
 class Leaderboard(Settings):
-    """What a sweep found."""
+    """The result of a sweep."""
 
     memory: str
     """The memory's folder."""
     units: int
-    """Units in it."""
+    """Number of its units."""
     stage: int
     """Its stage."""
     log: str
-    """The log whose rows judged."""
+    """The log that holds `block`."""
     block: str
-    """The block whose rows judged: later than all that the memory has seen."""
+    """The block on whose rows the candidates were judged. It is later than all blocks that the memory has seen."""
     rows: int
-    """Number of those rows."""
+    """Number of rows of that block."""
     tasks: list[str]
     """The log's tasks."""
     student: StudentConfig
@@ -68,16 +68,16 @@ class Leaderboard(Settings):
     verdicts: list[Verdict]
     """Every student that was trained to the end."""
     candidates: dict[str, dict[str, Any]] = Key(default_factory=dict)
-    """What each candidate is, by name, with what was drawn for it."""
+    """The spec of each candidate, by name, with the values that were drawn for it."""
     scores: dict[str, Metric] = Key(default_factory=dict)
-    """Each candidate's score on held-out rows at the end (see `Score`), where a search needed it. Who chooses by it has not chosen on the
-    block that judges."""
+    """Each candidate's last score on held-out rows (see `Score`), where a search needed scores. A choice by this score does not use the
+    rows of `block`."""
     stopped: list[Stopped] = Key(default_factory=list)
-    """Candidates given up early."""
+    """Candidates that were stopped early."""
     failed: list[Failed] = Key(default_factory=list)
     """Trials that failed; `--restore` tries them again."""
     untracked: dict[str, str] = Key(default_factory=dict)
-    """Trackers that failed on the way, and why; they lack trials."""
+    """Trackers that failed during the sweep, and why. Some trials are missing in them."""
 
     def table(self) -> Table:
         """The leaderboard for a terminal: mean +- sd over seeds."""
@@ -87,15 +87,18 @@ class Leaderboard(Settings):
         return leaderboard_table(title, self.standings, self.tasks)
 
     def remarks(self) -> list[str]:
-        """Lines about what the table does not show."""
+        """Lines with the facts that the table does not show."""
         lines = []
         if self.scores:
             best = max(self.scores, key=lambda name: (self.scores[name], name))
             lines.append(f"Best on held-out rows: {best}, AUC {self.scores[best]:.4f}")
         if self.stopped:
-            lines.append("Given up early: " + ", ".join(f"{one.candidate} (step {one.step})" for one in self.stopped))
-        lines += [f"Failed: {one.candidate}, seeds {', '.join(map(str, one.seeds))}: {one.why}" for one in self.failed]
-        lines += [f"Tracker {name} was left alone after an error: {why}" for name, why in self.untracked.items()]
+            lines.append(
+                "Stopped early: " + ", ".join(f"{trial.candidate} (step {trial.step})" for trial in self.stopped)
+            )
+        for trial in self.failed:
+            lines.append(f"Failed: {trial.candidate}, seeds {', '.join(map(str, trial.seeds))}: {trial.why}")
+        lines += [f"Tracker {name} was not used any more after an error: {why}" for name, why in self.untracked.items()]
         return lines
 
     def check(self) -> None:
@@ -104,7 +107,7 @@ class Leaderboard(Settings):
             first = self.failed[0]
             raise DietError(
                 f"{len(self.failed)} trials failed, the others are done; candidate {first.candidate!r}: {first.why}; "
-                "mend it and run the sweep again with --restore"
+                "fix it and run the sweep again with --restore"
             )
 
 
@@ -118,7 +121,7 @@ def leaderboard_table(title: str, lines: list[Standing], tasks: list[str]) -> Ta
 
 
 def standings_rows(lines: list[Standing], tasks: list[str]) -> tuple[list[str], list[list[str]]]:
-    """Column headings and cells of standings, mean +- sd over seeds; where a metric is undefined, why."""
+    """Column headings and cells of standings, mean +- sd over seeds; an undefined metric has its reason instead."""
     columns = ["candidate", "trained on"]
     prefixes = [f"{task} " for task in tasks] if len(tasks) > 1 else [""]
     columns += [prefix + metric for prefix in prefixes for metric in ("AUC", "LogLoss", "GAUC")] + ["CPU s"]
@@ -136,7 +139,7 @@ def standings_rows(lines: list[Standing], tasks: list[str]) -> tuple[list[str], 
 
 
 def write_tables(out: Path, board: Leaderboard) -> None:
-    """`leaderboard` and `verdicts`, as CSV and as Parquet; a figure that is not defined is nan."""
+    """`leaderboard` and `verdicts`, as CSV and as Parquet; an undefined figure is nan."""
 
     def drawn(name: str) -> str:
         return json.dumps(board.candidates[name], sort_keys=True)
@@ -148,10 +151,10 @@ def write_tables(out: Path, board: Leaderboard) -> None:
             "arch": line.arch,
             "seeds": line.seeds,
             **{
-                f"{task}_{metric}_{how}": getattr(line, how)[task][metric]
+                f"{task}_{metric}_{statistic}": getattr(line, statistic)[task][metric]
                 for task in board.tasks
                 for metric in METRICS
-                for how in ("mean", "sd")
+                for statistic in ("mean", "sd")
             },
             "train_seconds": line.train_seconds,
             "parameters": line.parameters,

@@ -2,21 +2,20 @@
 
 A metric that its input does not define is nan, never an error: the AUC of rows of one class, the GAUC where no user has
 both classes, the calibration where no label is positive, and every metric of scores that are not all finite (a
-candidate that diverged). `undefined` says why.
+candidate that diverged). `undefined` gives the reason.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.special import expit
-from sklearn.metrics import roc_auc_score
 
 ONE_CLASS = "all labels are the same"
-"""Why the AUC of such rows is undefined, for every candidate alike."""
+"""The reason for an undefined AUC of such rows, the same for every candidate."""
 
 
 def auc(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Area under the ROC curve: how likely a random positive outscores a random negative, ties counting 1/2.
+    """Area under the ROC curve: the probability that a random positive scores above a random negative; ties count 1/2.
 
     Args:
         labels: `[N]` 0/1.
@@ -24,13 +23,13 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float:
     """
     if not np.isfinite(scores).all() or labels.min(initial=1) >= labels.max(initial=0):
         return float("nan")
-    return float(roc_auc_score(labels, scores))
+    return gauc(np.zeros(len(labels), np.int64), labels, scores)
 
 
 def logloss(labels: np.ndarray, logits: np.ndarray) -> float:
     """Mean binary cross-entropy in nats, `mean(log(1 + exp(z)) - y z)`.
 
-    It takes logits, not probabilities: exact for any finite logit, where a probability rounds to 0 or 1 and is clipped.
+    It takes logits, for which it is exact as long as they are finite. A probability would round to 0 or 1 and need a clip.
 
     Args:
         labels: `[N]` 0/1, or soft labels within [0, 1].
@@ -118,19 +117,19 @@ def evaluate(
 def undefined(
     metrics: dict[str, dict[str, float]], logits: np.ndarray, labels: np.ndarray
 ) -> dict[str, dict[str, str]]:
-    """Why metrics are nan: `{task: {metric: reason}}`, of those alone.
+    """The reasons of the metrics that are nan: `{task: {metric: reason}}`.
 
     Args:
-        metrics: what `evaluate` found of them.
+        metrics: the result of `evaluate`.
         logits: `[N, T]`.
         labels: `[N, T]` 0/1.
     """
-    found: dict[str, dict[str, str]] = {}
+    reasons: dict[str, dict[str, str]] = {}
     for t, (task, values) in enumerate(metrics.items()):
-        reasons = {name: _why(name, logits[:, t], labels[:, t]) for name, value in values.items() if np.isnan(value)}
-        if reasons:
-            found[task] = reasons
-    return found
+        of_task = {name: _why(name, logits[:, t], labels[:, t]) for name, value in values.items() if np.isnan(value)}
+        if of_task:
+            reasons[task] = of_task
+    return reasons
 
 
 def _why(metric: str, logits: np.ndarray, labels: np.ndarray) -> str:

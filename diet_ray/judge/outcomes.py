@@ -1,4 +1,4 @@
-"""What became of a sweep's trials: kept by content hash, told to trackers and to a progress display."""
+"""The outcomes of a sweep's trials: kept by content hash, and sent to trackers and to a progress display."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from diet_ray.settings import parse_json, write_json
 
 
 class Outcomes:
-    """The outcomes of a sweep's trials, in the folder that keeps them. Whoever runs the trials reports to it, in the driver."""
+    """The outcomes of a sweep's trials, in the folder that keeps them. The runner of the trials reports to it, in the driver."""
 
     def __init__(
         self,
@@ -36,11 +36,11 @@ class Outcomes:
         self._scores: dict[str, dict[int, float]] = {}
 
     def of(self, work: Work) -> Outcome | None:
-        """The outcome that is kept of a trial; None where it has not ended."""
+        """The kept outcome of a trial; None where the trial has not ended or has failed."""
         return self.kept.get(self.identity(work))
 
     def report(self, work: Work, report: Report) -> None:
-        """Take in what a trial has reached."""
+        """Record a report of a trial."""
         key = self.identity(work)
         if key in self._known_before:
             return
@@ -53,13 +53,13 @@ class Outcomes:
             self._keep(key, report.verdicts)
 
     def fail(self, work: Work, why: str) -> None:
-        """Note that a trial has failed, and why."""
+        """Record that a trial has failed, and why."""
         key = self.identity(work)
         if key not in self._known_before:
             self.failed[key] = Failed(candidate=work.name, seeds=work.seeds, why=why)
 
     def end(self, work: Work) -> None:
-        """Note that a trial reports no more: it came to its end, or failed, or its scheduler stopped it early."""
+        """Record that a trial has ended: it finished, or failed, or its scheduler stopped it early."""
         key = self.identity(work)
         if key not in self.kept and key not in self.failed:
             self._keep(key, [])
@@ -77,7 +77,7 @@ class Outcomes:
 
 
 def parameters(work: Work) -> dict[str, Any]:
-    """A candidate's settings for a tracker, its hyper-parameters by themselves."""
+    """A candidate's settings for a tracker, with one key per hyper-parameter."""
     spec = {key: value for key, value in work.spec.items() if key not in ("name", "params")}
     return {**spec, **{f"params.{key}": value for key, value in work.spec["params"].items()}, "seeds": work.seeds}
 

@@ -1,4 +1,4 @@
-"""Judging a pool of candidates on a memory: one trial per candidate and seed, a leaderboard at the end."""
+"""Judges a pool of candidates on a memory: one trial per candidate and seed, and a leaderboard at the end."""
 
 from __future__ import annotations
 
@@ -38,24 +38,24 @@ def judge_pool(
 ) -> Leaderboard:
     """Train every candidate on the memory with each seed and judge it on a block that the memory has not seen.
 
-    Writes `leaderboard.json` and, as CSV and as Parquet, `leaderboard` and `verdicts` to `out`, and keeps what each trial found in
-    `out/trials`. A trial that fails leaves the others alone (`Leaderboard.failed`).
+    Writes `leaderboard.json` and, as CSV and as Parquet, `leaderboard` and `verdicts` to `out`, and the outcome of each trial to
+    `out/trials`. A trial that fails does not stop the others (`Leaderboard.failed`).
 
     Args:
         memory: a run folder or one of its stages, or the URI of an archive or of one of its stages.
         candidates: the pool, or a whole config.
-        out: where the results go.
+        out: folder for the results.
         log: the ingested log; by default the one that was distilled.
         block: the block to judge on; by default the one after the memory's last.
         seeds: seeds per candidate, 0 to `seeds - 1`.
-        restore: go on with the sweep in `out`: what its trials have found is not found again, as far as it is still asked for.
+        restore: continue the sweep in `out`. Trials whose outcome is there do not run again.
         on_progress: called with the number of trials done and their total.
-        on_fetch: told how far an archive is fetched.
-        runner: who runs the trials; by default this process.
+        on_fetch: called with a line of text about the progress of an archive's download.
+        runner: runs the trials; by default in this process.
 
     Raises:
-        ConfigError: an unknown field is dropped, or there is no such block, or it is not later than the memory, or `out` holds a sweep.
-        ResourceError: what a trial asks for is not there, an extra is missing, or a tracker cannot be reached.
+        ConfigError: a candidate drops an unknown field, the block does not exist or is not later than the memory, or `out` holds a sweep.
+        ResourceError: the resources of a trial do not exist, an extra is missing, or a tracker cannot be reached.
         DietError: the memory or the log is damaged, or every trial failed.
     """
     config = candidates if isinstance(candidates, SweepConfig) else SweepConfig.of(candidates)
@@ -67,7 +67,7 @@ def judge_pool(
     for spec in config.candidates:
         spec.kept_fields(loaded.field_names)
     if (out / "trials").is_dir() and not restore:
-        raise ConfigError(f"{out}: holds a sweep; go on with it by --restore, or choose another folder")
+        raise ConfigError(f"{out}: holds a sweep; continue it with --restore, or choose another folder")
     runner.check(config)
     context = trial_context(config, loaded, opened, judged_on)
     trackers = open_trackers(config.trackers, out)
@@ -79,7 +79,7 @@ def judge_pool(
             works = runner.run(config, context, seeds, outcomes, out)
         finally:
             trackers.close()
-            shutil.rmtree(out / "tune", ignore_errors=True)  # Ray's own record; what the trials found is kept
+            shutil.rmtree(out / "tune", ignore_errors=True)  # Ray's own record; the outcomes are in out/trials
         board = _leaderboard(name_of(memory), loaded, opened, judged_on, works, outcomes)
         write_json(out / "leaderboard.json", board)
         write_tables(out, board)
@@ -106,7 +106,7 @@ def _leaderboard(
             stopped.append(Stopped(candidate=work.name, step=last.step, score=last.score))
     if not verdicts:
         first = failed[0]
-        raise DietError(f"no trial came to its end; candidate {first.candidate!r}: {first.why}")
+        raise DietError(f"no trial finished; candidate {first.candidate!r}: {first.why}")
     return Leaderboard(
         memory=memory,
         units=len(loaded),

@@ -1,4 +1,4 @@
-"""Who runs the trials of a sweep: this process, one trial after another, or Ray Tune (`diet_ray.engine.sweep_driver`)."""
+"""Runs the trials of a sweep: in this process, one after another, or on Ray Tune (`diet_ray.engine.sweep_driver`)."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Runner(Protocol):
     """Runs the trials of a sweep."""
 
     def check(self, config: SweepConfig) -> None:
-        """Raise ResourceError where the trials that a config asks for can never run; called before anything is written."""
+        """Raise ResourceError where the trials of a config can never run. It is called before anything is written."""
         ...
 
     def run(self, config: SweepConfig, context: TrialContext, seeds: int, outcomes: Outcomes, out: Path) -> list[Work]:
-        """Run what is not kept yet and report it to `outcomes`; returns all of the sweep's work, in order."""
+        """Run the trials whose outcome is not kept yet and report them to `outcomes`; returns all work of the sweep, in order."""
         ...
 
 
@@ -33,7 +33,7 @@ class InProcess:
     """Runs trials in this process, one after another."""
 
     def check(self, config: SweepConfig) -> None:
-        """See `Runner.check`. What decides by scores what is tried next, or for how long, needs Ray Tune."""
+        """See `Runner.check`. A search that uses scores to choose candidates, or to stop them early, needs Ray Tune."""
         for key, value, plain in (
             ("algorithm", config.search.algorithm, "random"),
             ("scheduler", config.search.scheduler, "none"),
@@ -55,7 +55,7 @@ class InProcess:
                     spec = parse(CandidateSpec, work.spec, where="drawn")
                     for report in run_trial(spec, work.seeds, context, device):
                         outcomes.report(work, report)
-            except Exception as error:  # of a candidate's own code anything may come, and the other candidates go on
+            except Exception as error:  # a candidate's own code may raise anything; the other candidates continue
                 outcomes.fail(work, reason(error))
             outcomes.end(work)
         return works

@@ -1,4 +1,4 @@
-"""What a sweep is asked for: candidates, some of them with search spaces, and how their values are drawn."""
+"""The config of a sweep: candidates, some of them with search spaces, and how their values are drawn."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from diet_ray.settings import Settings, parse_json, write_json
 from diet_ray.storage.hashes import content_hash
 
 REDUCTION = 3
-"""ASHA goes on with the best third of the candidates at each rung."""
+"""At each rung ASHA continues with the best third of the candidates."""
 
 RUNGS = 3
-"""Reports of a student under ASHA: at a ninth, a third and all of its steps."""
+"""Number of reports of a student under ASHA: after a ninth, a third and all of its steps."""
 
 KINDS = ("choice", "uniform", "loguniform", "randint")
 
 
 class Space:
-    """A set of values, written as a mapping of one key as Ray Tune names it: `choice`, `uniform`, `loguniform` or `randint`.
+    """A set of values, written as a mapping with one key, which is a name of Ray Tune: `choice`, `uniform`, `loguniform` or `randint`.
 
     `{choice: [a, b, ...]}`; `{uniform: [low, high]}`; `{loguniform: [low, high]}`, 0 < low; `{randint: [low, high]}`, high excluded.
     """
@@ -38,7 +38,7 @@ class Space:
 
     @staticmethod
     def read(raw: Any) -> Space | None:
-        """The space that `raw` describes, or None where it is a plain value. Raises ValueError where it describes none."""
+        """The space that `raw` describes, or None where it is a plain value. Raises ValueError where the space is not valid."""
         if not (isinstance(raw, dict) and len(raw) == 1 and next(iter(raw)) in KINDS):
             return None
         ((kind, values),) = raw.items()
@@ -47,8 +47,8 @@ class Space:
         if kind != "choice":
             numbers = int if kind == "randint" else (int, float)
             if len(values) != 2 or not all(isinstance(v, numbers) and not isinstance(v, bool) for v in values):
-                what = "whole numbers" if kind == "randint" else "numbers"
-                raise ValueError(f"{kind}: needs two {what}, [low, high], not {values!r}")
+                expected = "whole numbers" if kind == "randint" else "numbers"
+                raise ValueError(f"{kind}: needs two {expected}, [low, high], not {values!r}")
             low, high = values
             if not (low < high and math.isfinite(high - low) and (kind != "loguniform" or low > 0)):
                 raise ValueError(
@@ -64,7 +64,7 @@ class Space:
         return [low, high - 1] if self.kind == "randint" else [float(low), float(high)]
 
     def draw(self, rng: np.random.Generator) -> Any:
-        """A value at random, as Ray Tune draws it."""
+        """A random value, drawn as Ray Tune draws it."""
         if self.kind == "choice":
             return self.values[int(rng.integers(len(self.values)))]
         low, high = self.values
@@ -75,7 +75,7 @@ class Space:
         return float(np.clip(math.exp(rng.uniform(math.log(low), math.log(high))), low, high))
 
     def suggest(self, trial: Any, name: str) -> Any:
-        """A value that an Optuna trial suggests. Optuna sees a choice by its number, because it keeps no lists."""
+        """A value that an Optuna trial suggests. Optuna gets the options of a choice as numbers, because it cannot store lists."""
         if self.kind == "choice":
             return self.values[trial.suggest_categorical(name, list(range(len(self.values))))]
         low, high = self.values
@@ -85,12 +85,12 @@ class Space:
 
 
 class SearchedSpec(CandidateSpec):
-    """A candidate, or several: where a value of `params` or `lr_scale` is a search space (`Space`), it stands for `samples` of them."""
+    """A candidate. Where a value of `params` or `lr_scale` is a search space (`Space`), it stands for `samples` candidates."""
 
     lr_scale: Any = 1.0
     """The candidate's own value, or a search space."""
     samples: int = Key(default=8, ge=1)
-    """How many candidates to draw, where there is something to draw."""
+    """Number of candidates to draw, where there is a search space."""
 
     @model_validator(mode="after")
     def _known(self) -> SearchedSpec:
@@ -102,7 +102,7 @@ class SearchedSpec(CandidateSpec):
             except ConfigError as error:
                 raise ValueError(str(error)) from error
         elif len(self.name) > 58:
-            raise ValueError(f"candidate {self.name!r}: with a search space the name may have 58 characters")
+            raise ValueError(f"candidate {self.name!r}: with a search space the name may have at most 58 characters")
         for value in spaces["lr_scale"].extremes() if "lr_scale" in spaces else [self.lr_scale]:
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
                 raise ValueError(
@@ -110,12 +110,12 @@ class SearchedSpec(CandidateSpec):
                 )
         if spaces:
             for key, value in self.params.items():
-                for one in spaces[key].extremes() if key in spaces else [value]:
-                    self._check_alone(key, one)
+                for extreme in spaces[key].extremes() if key in spaces else [value]:
+                    self._check_alone(key, extreme)
         return self
 
     def _check_alone(self, key: str, value: Any) -> None:
-        """Raise ValueError where no candidate may have this value. Which values do not go together is known when they are drawn."""
+        """Raise ValueError where no candidate may have this value. Combinations of values are checked when they are drawn."""
         kind = architectures()[self.arch].Params
         try:
             kind.model_validate({key: value})
@@ -123,9 +123,9 @@ class SearchedSpec(CandidateSpec):
             problems = [problem for problem in error.errors(include_url=False) if problem["loc"][:1] == (key,)]
             for problem in problems:
                 if problem["type"] == "extra_forbidden":
-                    known = ", ".join(kind.model_fields) or "none"
+                    known_keys = ", ".join(kind.model_fields) or "none"
                     raise ValueError(
-                        f"candidate {self.name!r}, params of {self.arch!r}: unknown key {key!r}; known: {known}"
+                        f"candidate {self.name!r}, params of {self.arch!r}: unknown key {key!r}; known: {known_keys}"
                     ) from error
                 where = ".".join(map(str, problem["loc"]))
                 raise ValueError(
@@ -133,7 +133,7 @@ class SearchedSpec(CandidateSpec):
                 ) from error
 
     def spaces(self) -> dict[str, Space]:
-        """The search spaces by key; that of `lr_scale` beside those of `params`. Raises ValueError where one is ill-written."""
+        """The search spaces of `params` and `lr_scale`, by key. Raises ValueError where one is not valid."""
         spaces: dict[str, Space] = {}
         for key, value in [*self.params.items(), ("lr_scale", self.lr_scale)]:
             try:
@@ -145,19 +145,19 @@ class SearchedSpec(CandidateSpec):
         return spaces
 
     def names(self) -> list[str]:
-        """The names of its candidates: its own, or with a number behind it."""
+        """The names of its candidates: its own name, or that name with a number at the end."""
         return [f"{self.name}.{number:03d}" for number in range(self.samples)] if self.spaces() else [self.name]
 
     def filled(self, name: str, values: dict[str, Any]) -> dict[str, Any]:
-        """A candidate as plain data, with `values` in the place of the spaces. It may turn out to be none: see `CandidateSpec`."""
+        """A candidate as plain data, with `values` in the place of the spaces. `CandidateSpec` may refuse it."""
         raw = self.model_dump(mode="json", exclude={"samples"})
         raw["params"] |= {key: value for key, value in values.items() if key != "lr_scale"}
         return {**raw, "name": name, "lr_scale": float(values.get("lr_scale", self.lr_scale))}
 
     def drawn(self, seed: int) -> list[dict[str, Any]]:
-        """Its candidates, drawn at random but the same for the same seed, those that are drawn twice once.
+        """Its candidates, drawn at random. The same seed gives the same candidates. A candidate that is drawn twice is returned once.
 
-        A value depends on the seed, the names of candidate and key and its number: more samples begin with the same ones.
+        A value depends on the seed, the candidate's name, the key and the sample's number: more samples begin with the same candidates.
         """
         spaces = self.spaces()
         candidates: dict[str, dict[str, Any]] = {}
@@ -171,37 +171,37 @@ class SearchedSpec(CandidateSpec):
 
 
 class SearchConfig(Settings):
-    """How candidates with search spaces are drawn, and whether weak ones are given up early."""
+    """How candidates with search spaces are drawn, and whether weak ones are stopped early."""
 
     algorithm: Literal["random", "optuna"] = "random"
-    """`random`: drawn independently; `optuna`: by its TPE sampler (Bergstra et al. 2011) from the scores so far, an extra."""
+    """`random`: drawn independently; `optuna`: by its TPE sampler (Bergstra et al. 2011) from the scores so far. It is an extra."""
     scheduler: Literal["none", "asha"] = "none"
-    """`asha`: at a ninth and a third of the steps only the best third goes on (Li et al. 2020)."""
+    """`asha`: after a ninth and a third of the steps only the best third continues (Li et al. 2020)."""
     seed: int = Key(default=0, ge=0)
-    """Seed of what is drawn."""
+    """Seed of the drawn values."""
     concurrent: int | None = Key(default=None, ge=1)
-    """Most trials at a time; by default as many as the cluster has room for. With 1, `optuna` and `asha` repeat themselves exactly."""
+    """Largest number of trials at a time; by default as many as the cluster has room for. With 1, `optuna` and `asha` are reproducible."""
 
     @property
     def guided(self) -> bool:
-        """Whether scores on held-out rows decide what is tried, and for how long."""
+        """Whether scores on held-out rows decide which candidates are tried, and for how many steps."""
         return self.algorithm != "random" or self.scheduler != "none"
 
 
 class TrialResources(Settings):
-    """What each trial asks of the cluster."""
+    """The resources of each trial on the cluster."""
 
     cpus: float = Key(default=1, gt=0, allow_inf_nan=False)
-    """Logical CPUs; it trains with as many threads, rounded down, but at least one."""
+    """Logical CPUs. The trial trains with this number of threads, rounded down, but at least one."""
     gpus: float = Key(default=0, ge=0, allow_inf_nan=False)
-    """GPUs, on which it then trains; 0.25 lets four trials share one."""
+    """GPUs. Above 0 the trial trains on a GPU; 0.25 lets four trials share one."""
 
 
 class SweepConfig(Settings):
-    """The file that `diet-ray sweep --candidates` reads. A plain file of candidates is one, too."""
+    """The file that `diet-ray sweep --candidates` reads. A plain file of candidates is valid, too."""
 
     modules: list[str] = Key(default_factory=list)
-    """Modules of yours that register architectures, imported from the working directory here and in every trial."""
+    """Your modules that register architectures. They are imported from the working directory, here and in every trial."""
     candidates: list[SearchedSpec] = Key(min_length=1)
     """The candidates, in the order in which they are run."""
     search: SearchConfig = SearchConfig()
@@ -211,7 +211,7 @@ class SweepConfig(Settings):
     @field_validator("modules")
     @classmethod
     def _imported(cls, names: list[str]) -> list[str]:
-        # Before the candidates are read, which name what they register.
+        # Imported before the candidates are read, because candidates name the architectures that these modules register.
         import_modules(names, Path.cwd())
         return names
 
@@ -235,7 +235,7 @@ def rungs(steps: int) -> list[int]:
 
 
 class Suggested(Settings):
-    """What Optuna has suggested so far, so that an interrupted sweep goes on from there."""
+    """The suggestions of Optuna so far, from which an interrupted sweep continues."""
 
     asked: str
     """Hash of the candidates and the seed."""
@@ -244,24 +244,26 @@ class Suggested(Settings):
 
 
 class Suggest:
-    """The function by which Ray Tune's OptunaSearch asks for the next candidate; it also keeps what was suggested.
+    """The function that Ray Tune's OptunaSearch calls for the next candidate. It also writes the suggestions to a file.
 
-    Candidates without a search space come first, then the first sample of each other, then the second and so on.
+    Candidates without a search space come first, then the first sample of each other candidate, then the second and so on.
     """
 
     def __init__(self, candidates: list[SearchedSpec], seed: int, seeds: int, path: Path) -> None:
         turns = [(turn, spec, name) for spec in candidates for turn, name in enumerate(spec.names())]
         fixed = [(spec, name) for _, spec, name in turns if not spec.spaces()]
-        self.order = fixed + [(spec, name) for _, spec, name in sorted(turns, key=lambda one: one[0]) if spec.spaces()]
+        self.order = fixed + [
+            (spec, name) for _, spec, name in sorted(turns, key=lambda turn: turn[0]) if spec.spaces()
+        ]
         self.seeds, self.path = list(range(seeds)), path
         self.asked = content_hash([*(spec.model_dump(mode="json") for spec in candidates), seed])
         self.works: list[dict[str, Any]] = []
         self._points: list[dict[str, Any]] = []
 
     def before(self) -> list[dict[str, Any]]:
-        """What an interrupted sweep of the same candidates was given, in order; it is given again."""
-        kept = parse_json(Suggested, self.path) if self.path.is_file() else None
-        self._points = list(kept.points) if kept and kept.asked == self.asked else []
+        """The suggestions of an interrupted sweep of the same candidates, in order. They are given again."""
+        suggested = parse_json(Suggested, self.path) if self.path.is_file() else None
+        self._points = list(suggested.points) if suggested and suggested.asked == self.asked else []
         return list(self._points)
 
     def __call__(self, trial: Any) -> dict[str, Any]:

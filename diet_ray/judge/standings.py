@@ -1,4 +1,4 @@
-"""Verdicts to a ranking: one line per candidate and training set, the best first."""
+"""Ranks verdicts: one line per candidate and training set, the best first."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Standing(Settings):
     sd: dict[str, dict[str, Metric]]
     """`{task: {metric: standard deviation over seeds}}`, nan for one seed."""
     undefined: dict[str, dict[str, str]] = Key(default_factory=dict)
-    """`{task: {metric: reason}}` of the means that are nan, by the first seed that lacks one."""
+    """`{task: {metric: reason}}` of the means that are nan; the reason is that of the first seed without the metric."""
     train_seconds: float
     """Mean CPU seconds of the training."""
     parameters: int
@@ -34,7 +34,7 @@ class Standing(Settings):
 def rank(verdicts: list[Verdict]) -> list[Standing]:
     """One line per candidate and training set, the best first: by mean AUC over the tasks, then by name.
 
-    A task of which the judging rows have one label alone orders nobody. A candidate whose predictions are not finite comes last.
+    A task does not count where all rows have the same label. A candidate whose predictions are not finite comes last.
     """
     groups: dict[tuple[str, str], list[Verdict]] = {}
     for verdict in verdicts:
@@ -47,13 +47,13 @@ def _standing(group: list[Verdict]) -> Standing:
     first = group[0]
 
     reasons: dict[str, dict[str, str]] = {}
-    for one in group:
-        for task, found in one.undefined.items():
-            reasons[task] = {**found, **reasons.get(task, {})}
+    for verdict in group:
+        for task, task_reasons in verdict.undefined.items():
+            reasons[task] = {**task_reasons, **reasons.get(task, {})}
 
-    def over_seeds(how: Any) -> dict[str, dict[str, float]]:
+    def over_seeds(statistic: Any) -> dict[str, dict[str, float]]:
         return {
-            task: {metric: float(how([one.metrics[task][metric] for one in group])) for metric in metrics}
+            task: {metric: float(statistic([verdict.metrics[task][metric] for verdict in group])) for metric in metrics}
             for task, metrics in first.metrics.items()
         }
 
@@ -65,7 +65,7 @@ def _standing(group: list[Verdict]) -> Standing:
         mean=over_seeds(np.mean),
         sd=over_seeds(lambda values: np.std(values, ddof=1) if len(values) > 1 else float("nan")),
         undefined=reasons,
-        train_seconds=float(np.mean([one.train_seconds for one in group])),
+        train_seconds=float(np.mean([verdict.train_seconds for verdict in group])),
         parameters=first.parameters,
     )
 

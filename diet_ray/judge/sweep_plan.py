@@ -1,4 +1,4 @@
-"""What a sweep has to do: its trials, what they share, and the content hash under which each outcome is kept."""
+"""The plan of a sweep: its trials, the data that they share, and the content hash under which each outcome is kept."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from diet_ray.memory.layout import MANIFEST, stage_in
 from diet_ray.settings import Settings
 from diet_ray.storage.hashes import content_hash, sha256, versions
 
-RECIPE = 1
-"""Raised whenever the same trial would give another outcome, so that older ones are not taken for it."""
+RECIPE = 2
+"""A version, increased whenever the same trial would give another outcome, so that older outcomes are not used."""
 
 
 class Work(Settings):
-    """What a trial is to do."""
+    """The work of one trial."""
 
     spec: dict[str, Any]
-    """The candidate as plain data: only the trial can tell whether what was drawn goes together."""
+    """The candidate as plain data: only the trial checks whether the drawn values can be combined."""
     seeds: list[int]
 
     @property
     def name(self) -> str:
-        """The candidate's."""
+        """The candidate's name."""
         return str(self.spec["name"])
 
     @property
@@ -41,7 +41,7 @@ class Work(Settings):
 
 @dataclass(frozen=True)
 class Identity:
-    """The content hash of a trial's outcome: of all on which it depends and nothing else, so not of the candidate's name."""
+    """The content hash of a trial's outcome. It covers everything on which the outcome depends and nothing else, so not the name."""
 
     shared: dict[str, Any]
     code: list[str]
@@ -67,7 +67,7 @@ class Identity:
         own = not architectures()[work.spec["arch"]].__module__.startswith("diet_ray.")
         try:
             params = CandidateSpec.model_validate(work.spec).hyper_parameters().model_dump(mode="json")
-        except ValueError:  # it will fail in its trial
+        except ValueError:  # the trial will fail with this error
             params = work.spec["params"]
         spec = {key: value for key, value in work.spec.items() if key != "name"} | {"params": params}
         body = {**self.shared, "spec": spec, "seeds": work.seeds, "code": self.code if own else []}
@@ -80,11 +80,11 @@ def threads_of(config: SweepConfig) -> int:
 
 
 def planned_works(config: SweepConfig, seeds: int) -> list[Work]:
-    """All of a sweep's work that is known before it runs, in order: one trial per candidate and seed."""
-    # A guided trial trains all seeds side by side, so that a candidate is given up as a whole.
-    together = [list(range(seeds))] if config.search.guided else [[seed] for seed in range(seeds)]
+    """The work of a sweep that is known before it runs, in order: one trial per candidate and seed."""
+    # A guided trial trains all seeds side by side, so that a candidate is stopped with all its seeds.
+    seed_groups = [list(range(seeds))] if config.search.guided else [[seed] for seed in range(seeds)]
     drawn = [spec for candidate in config.candidates for spec in candidate.drawn(config.search.seed)]
-    return [Work(spec=spec, seeds=part) for spec in drawn for part in together]
+    return [Work(spec=spec, seeds=group) for spec in drawn for group in seed_groups]
 
 
 def block_to_judge_on(memory: Memory, log: Log, name: str | None) -> BlockManifest:
@@ -93,7 +93,7 @@ def block_to_judge_on(memory: Memory, log: Log, name: str | None) -> BlockManife
     last = memory.stage.block
     if last not in names:
         raise ConfigError(
-            f"log {log.path}: has no block {last!r}, which the memory has seen last; name the log that was distilled"
+            f"log {log.path}: has no block {last!r}, the last one that the memory has seen; name the log that was distilled"
         )
     later = log.blocks[names.index(last) + 1 :]
     if name is None:
@@ -112,7 +112,7 @@ def block_to_judge_on(memory: Memory, log: Log, name: str | None) -> BlockManife
 
 
 def trial_context(config: SweepConfig, memory: Memory, log: Log, judged_on: BlockManifest) -> TrialContext:
-    """What all trials of a sweep share. Raises ConfigError where a search has no rows to score candidates on."""
+    """The data that all trials of a sweep share. Raises ConfigError where a search has no rows to score candidates on."""
     student, search = memory.stage.config.student, config.search
     return TrialContext(
         examples=memory.examples(),
@@ -126,9 +126,9 @@ def trial_context(config: SweepConfig, memory: Memory, log: Log, judged_on: Bloc
 
 
 def reason(error: Exception) -> str:
-    """Why a trial failed, in one line; of an error of a candidate's own code with the place."""
-    said = " ".join(f"{type(error).__name__}: {error}".split())
+    """Why a trial failed, in one line. An error of a candidate's own code has its file and line at the end."""
+    message = " ".join(f"{type(error).__name__}: {error}".split())
     if isinstance(error, DietError):
         return " ".join(str(error).split())
     last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{said} ({Path(last.filename).name}, line {last.lineno})"
+    return f"{message} ({Path(last.filename).name}, line {last.lineno})"

@@ -1,7 +1,7 @@
-"""Telling trackers of experiments what a sweep finds: TensorBoard, MLflow and Weights & Biases.
+"""Sends the figures of a sweep to trackers of experiments: TensorBoard, MLflow and Weights & Biases.
 
-A tracker is a mirror, never the record: where one fails while a sweep runs it is left alone from then on, the sweep goes on, and its result
-says so. One that cannot be reached at the beginning is an error, because then there is still somebody there to read it.
+A tracker has a copy of the figures, never the only record. A tracker that fails during a sweep is not used any more; the sweep continues,
+and its result names the tracker. A tracker that cannot be reached at the start is an error, because the user is still there to read it.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class MLflowConfig(Settings):
     uri: str
     """Where it is, such as `http://mlflow:5000`."""
     experiment: str = "diet-ray"
-    """Name of the experiment, which is made where there is none."""
+    """Name of the experiment. It is created where it does not exist."""
 
 
 class WandbConfig(Settings):
-    """Weights & Biases; the key is its own affair (`wandb login` or WANDB_API_KEY)."""
+    """Weights & Biases. It finds its key itself (`wandb login` or WANDB_API_KEY)."""
 
     project: str
     """Name of the project."""
@@ -42,7 +42,7 @@ class WandbConfig(Settings):
 
 
 class TrackersConfig(Settings):
-    """The trackers that are told of each trial; the sweep's own files are written in any case."""
+    """The trackers that get the figures of each trial. The sweep's own files are always written."""
 
     tensorboard: Path | None = None
     """Folder for TensorBoard's event files, one folder in it per trial."""
@@ -53,18 +53,18 @@ class TrackersConfig(Settings):
 
 
 class Tracker(Protocol):
-    """Where trials are told of, each by its name."""
+    """Gets the figures of trials, each under the trial's name."""
 
     def begin(self, trial: str, params: dict[str, Any]) -> None:
-        """A trial begins."""
+        """Record that a trial begins."""
         ...
 
     def log(self, trial: str, step: int, metrics: dict[str, float]) -> None:
-        """It has reached these figures, all finite, after so many steps."""
+        """Record the figures of a trial, all finite, after `step` steps."""
         ...
 
     def end(self, trial: str, status: str) -> None:
-        """It is `finished`, `stopped` or `failed`."""
+        """Record the end of a trial, which is `finished`, `stopped` or `failed`."""
         ...
 
 
@@ -84,7 +84,7 @@ class TensorBoard:
         self._writers[trial].add_text("params", json.dumps(params, sort_keys=True))
 
     def log(self, trial: str, step: int, metrics: dict[str, float]) -> None:
-        """Scalars."""
+        """Write the figures as scalars."""
         for name, value in metrics.items():
             self._writers[trial].add_scalar(name, value, step)
         self._writers[trial].flush()
@@ -103,14 +103,14 @@ class MLflow:
         if place.scheme in ("http", "https"):
             port = place.port or (443 if place.scheme == "https" else 80)
             socket.create_connection((place.hostname or "", port), timeout=KNOCK_SECONDS).close()
-        # The client's own habit is to try for minutes, which would hold up the sweep.
+        # By default the client retries for minutes, which would delay the sweep.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         from mlflow.tracking import MlflowClient
 
         self.client = MlflowClient(tracking_uri=config.uri)
-        there = self.client.get_experiment_by_name(config.experiment)
-        self.experiment = there.experiment_id if there else self.client.create_experiment(config.experiment)
+        existing = self.client.get_experiment_by_name(config.experiment)
+        self.experiment = existing.experiment_id if existing else self.client.create_experiment(config.experiment)
         self._runs: dict[str, str] = {}
 
     def begin(self, trial: str, params: dict[str, Any]) -> None:
@@ -122,7 +122,7 @@ class MLflow:
         self.client.log_batch(self._runs[trial], params=[Param(name, text[:6000]) for name, text in texts.items()])
 
     def log(self, trial: str, step: int, metrics: dict[str, float]) -> None:
-        """Metrics, in one request."""
+        """Send the figures in one request."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
@@ -131,8 +131,8 @@ class MLflow:
 
     def end(self, trial: str, status: str) -> None:
         """End the run; one that the scheduler stopped is `KILLED`, as MLflow calls it."""
-        of = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
-        self.client.set_terminated(self._runs.pop(trial), status=of[status])
+        statuses = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
+        self.client.set_terminated(self._runs.pop(trial), status=statuses[status])
 
 
 class Wandb:
@@ -144,12 +144,12 @@ class Wandb:
 
         self.wandb, self.config, self.folder, self.group = wandb, config, folder, group
         if config.mode == "online" and not wandb.api.api_key:
-            raise ResourceError("no key; run `wandb login`, set WANDB_API_KEY, or say mode: offline")
+            raise ResourceError("no key; run `wandb login`, set WANDB_API_KEY, or set mode: offline")
         folder.mkdir(parents=True, exist_ok=True)
         self._runs: dict[str, Any] = {}
 
     def begin(self, trial: str, params: dict[str, Any]) -> None:
-        """Open the run, beside others."""
+        """Open the run. Several runs can be open at once."""
         self._runs[trial] = self.wandb.init(
             project=self.config.project,
             name=trial,
@@ -162,11 +162,11 @@ class Wandb:
         )
 
     def log(self, trial: str, step: int, metrics: dict[str, float]) -> None:
-        """Metrics."""
+        """Send the figures."""
         self._runs[trial].log(metrics, step=step)
 
     def end(self, trial: str, status: str) -> None:
-        """End the run; only what failed ends with a code that says so."""
+        """End the run; a failed one has the exit code 1."""
         run = self._runs.pop(trial)
         run.summary["status"] = status
         run.finish(exit_code=int(status == "failed"))
@@ -178,11 +178,11 @@ class Trackers:
     def __init__(self, trackers: dict[str, Tracker]) -> None:
         self.trackers = trackers
         self.lost: dict[str, str] = {}
-        """Trackers that failed on the way, and why."""
+        """Trackers that failed during the sweep, and why."""
         self._open: set[str] = set()
 
     def log(self, trial: str, params: dict[str, Any], step: int, metrics: dict[str, float]) -> None:
-        """Tell of a report; the trial begins with its first. Figures that are not finite are left out."""
+        """Send a report to all trackers. The first report of a trial begins it. Figures that are not finite are left out."""
         if trial not in self._open:
             self._open.add(trial)
             self._tell(lambda tracker: tracker.begin(trial, params))
@@ -191,45 +191,45 @@ class Trackers:
             self._tell(lambda tracker: tracker.log(trial, step, finite))
 
     def end(self, trial: str, params: dict[str, Any], status: str) -> None:
-        """Tell of a trial's end."""
+        """Send the end of a trial to all trackers."""
         if trial not in self._open:
             self.log(trial, params, 0, {})
         self._open.discard(trial)
         self._tell(lambda tracker: tracker.end(trial, status))
 
     def close(self) -> None:
-        """End what is still open, because the sweep was interrupted."""
+        """End the trials that are still open because the sweep was interrupted."""
         for trial in sorted(self._open):
             self.end(trial, {}, "failed")
 
-    def _tell(self, what: Callable[[Tracker], None]) -> None:
+    def _tell(self, call: Callable[[Tracker], None]) -> None:
         for name, tracker in list(self.trackers.items()):
             try:
-                what(tracker)
-            except Exception as error:  # another program's trouble, of whatever kind, must not end the sweep
+                call(tracker)
+            except Exception as error:  # an error of another program, of any kind, must not end the sweep
                 self.lost[name] = " ".join(f"{type(error).__name__}: {error}".split())[:300]
                 del self.trackers[name]
 
 
 def open_trackers(config: TrackersConfig, out: Path) -> Trackers:
-    """The trackers of a sweep into `out`, reached for already.
+    """Connect to the trackers of a sweep into `out`.
 
     Raises:
         ResourceError: an extra is missing, a server does not answer, or a key is missing; the message names the tracker.
         ConfigError: TensorBoard's folder cannot be made.
     """
-    found: dict[str, Tracker] = {}
+    trackers: dict[str, Tracker] = {}
     if config.tensorboard is not None:
         try:
-            found["tensorboard"] = TensorBoard(config.tensorboard)
+            trackers["tensorboard"] = TensorBoard(config.tensorboard)
         except OSError as error:
             raise ConfigError(f"key 'trackers.tensorboard': the folder cannot be made ({error})") from error
     mlflow, wandb = config.mlflow, config.wandb
     if mlflow is not None:
-        found["mlflow"] = _reach("mlflow", mlflow.uri, lambda: MLflow(mlflow))
+        trackers["mlflow"] = _reach("mlflow", mlflow.uri, lambda: MLflow(mlflow))
     if wandb is not None:
-        found["wandb"] = _reach("wandb", f"project {wandb.project!r}", lambda: Wandb(wandb, out / "wandb", out.name))
-    return Trackers(found)
+        trackers["wandb"] = _reach("wandb", f"project {wandb.project!r}", lambda: Wandb(wandb, out / "wandb", out.name))
+    return Trackers(trackers)
 
 
 def _reach(name: str, where: str, make: Callable[[], Tracker]) -> Tracker:
@@ -241,6 +241,4 @@ def _reach(name: str, where: str, make: Callable[[], Tracker]) -> Tracker:
     except ResourceError as error:
         raise ResourceError(f"{key}: {error}") from error
     except Exception as error:  # sockets, HTTP and the tracker's own errors
-        raise ResourceError(
-            f"{key}: {where} does not answer as it should ({error}); mend it or leave it out"
-        ) from error
+        raise ResourceError(f"{key}: {where} does not answer as it should ({error}); fix it or leave it out") from error

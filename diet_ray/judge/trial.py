@@ -1,4 +1,4 @@
-"""What one trial of a sweep does: students of a candidate are trained, scored on held-out rows on the way, and judged."""
+"""One trial of a sweep: it trains students of a candidate, scores them on held-out rows meanwhile, and judges them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from diet_ray.training.holdout import count_guard, held_out
 from diet_ray.training.student import Examples, Student
 
 LAST_SHARE = 0.1
-"""Share of the last block that scores where nothing was held out of it: its latest rows."""
+"""Where the run held no rows out, this share of the last block gives the scores: its latest rows."""
 
 
 class Score(Settings):
@@ -35,25 +35,25 @@ class Score(Settings):
 
 
 class Outcome(Settings):
-    """What became of a trial, as a sweep keeps it."""
+    """The outcome of a trial, as a sweep keeps it."""
 
     scores: list[Score]
     """Its scores, where the sweep has any."""
     verdicts: list[Verdict]
-    """One per seed; none where it was stopped early."""
+    """One per seed; empty where the trial was stopped early."""
 
 
 @dataclass(frozen=True)
 class TrialContext:
-    """What all trials of a sweep share."""
+    """The data that all trials of a sweep share."""
 
     examples: Examples
     table: Tensor
     """`[n_ids, d]`."""
     rows: Rows
-    """The rows that judge."""
+    """The rows to judge on."""
     held: Rows | None
-    """The rows that score on the way; None where nothing needs scores."""
+    """The rows to score on during the training; None where no scores are needed."""
     schema: Schema
     student: StudentConfig
     steps: list[int]
@@ -62,22 +62,22 @@ class TrialContext:
 
 @dataclass(frozen=True)
 class Report:
-    """A candidate after so many steps."""
+    """The report of a trial after some steps."""
 
     step: int
     score: float
     """See `Score`; nan where there are no held-out rows."""
     verdicts: list[Verdict]
-    """One per seed, at the horizon."""
+    """One per seed at the horizon, empty before."""
 
 
 def run_trial(spec: CandidateSpec, seeds: list[int], context: TrialContext, device: torch.device) -> Iterator[Report]:
     """Train one student per seed side by side, and report at each of the context's steps.
 
-    On the CPU a verdict is that of `judge`, whatever the reports in between; a GPU draws labels and dropout by other numbers.
+    On the CPU a verdict equals that of `judge`, however many reports come before it; a GPU draws labels and dropout from other numbers.
     """
-    on = context.examples.to(device)
-    students = [_TimedStudent(spec, on, context, seed, device) for seed in seeds]
+    examples = context.examples.to(device)
+    students = [_TimedStudent(spec, examples, context, seed, device) for seed in seeds]
     for step in context.steps:
         for student in students:
             student.advance(step)
@@ -97,10 +97,10 @@ def held_score(logits: np.ndarray, rows: Rows) -> float:
 
 
 def held_rows(memory: Memory, log: Log) -> Rows:
-    """The rows that score candidates before the end: of the last block that the memory has learned from, never of the block that judges.
+    """The rows to score candidates on during a trial: rows of the last block that the memory has learned from, never of a later block.
 
-    They are rows that the last reference did not learn from, that are no unit of the memory, and that refinement did not
-    aim at (the guard's). Where the run held nothing out, they are the latest tenth of the block, of which the reference has learned.
+    The last reference did not learn from these rows, they are no units of the memory, and refinement did not train on them (they are the
+    guard's). Where the run held no rows out, they are the latest tenth of the block, from which the reference has learned.
 
     Raises:
         ConfigError: the log is not the one that was distilled, or no task has both labels among these rows.
@@ -131,7 +131,7 @@ def _scored(rows: Rows) -> list[int]:
 
 
 class _TimedStudent:
-    """A student of a candidate with the time that it has trained, measured on the rows of the context."""
+    """A student of a candidate, judged on the rows of the context, and a clock of its training."""
 
     def __init__(
         self, spec: CandidateSpec, examples: Examples, context: TrialContext, seed: int, device: torch.device
@@ -145,7 +145,7 @@ class _TimedStudent:
         self.clock = Clock()
 
     def advance(self, step: int) -> None:
-        """Train until so many steps are done."""
+        """Train until `step` steps are done."""
         with self.clock:
             self.student.advance(step)
 
@@ -155,7 +155,7 @@ class _TimedStudent:
         return predict_rows(self.module.cpu(), theta, context.table, rows, context.schema)
 
     def verdict(self) -> Verdict:
-        """What it reaches on the rows that judge."""
+        """Its verdict on the rows to judge on."""
         rows, schema = self.context.rows, self.context.schema
         n_parameters = self.student.theta.numel()
         return verdict(self.spec, self.predict(rows), rows, schema, self.seed, "memory", self.clock, n_parameters)

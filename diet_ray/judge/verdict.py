@@ -1,4 +1,4 @@
-"""Judging a candidate: train it for the horizon on a set of examples, measure it on real rows."""
+"""Judges a candidate: trains it for the horizon on a set of examples and measures it on real rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from diet_ray.training.student import Examples, predict, train_student
 
 
 class Verdict(Settings):
-    """What one candidate reached with one seed on one training set."""
+    """The metrics of one candidate, trained with one seed on one training set."""
 
     candidate: str
     """Name of the candidate."""
@@ -32,7 +32,7 @@ class Verdict(Settings):
     seed: int
     """Seed of initial parameters and batch order."""
     metrics: dict[str, dict[str, Metric]]
-    """`{task: {auc, logloss (nats), gauc, calibration}}` on the rows it was judged on; nan where undefined."""
+    """`{task: {auc, logloss (nats), gauc, calibration}}` on the rows that it was judged on; nan where undefined."""
     undefined: dict[str, dict[str, str]] = Key(default_factory=dict)
     """`{task: {metric: reason}}` of the metrics that are nan."""
     train_seconds: float
@@ -40,7 +40,7 @@ class Verdict(Settings):
     train_wall_seconds: float
     """Wall seconds of the training."""
     parameters: int
-    """Trained parameters of the candidate, embedding table not counted."""
+    """Number of trained parameters of the candidate, without the embedding table."""
 
 
 class Clock:
@@ -76,10 +76,10 @@ def judge(
         examples: M units or rows, already as inputs.
         table: `[n_ids, d]`, the shared embedding table in whose space the examples are.
         rows: real rows to judge on.
-        schema: the log's.
-        student: the horizon.
-        seed: of the candidate's initial parameters and its batch order.
-        trained_on: what the examples are, for the record.
+        schema: the schema of the log.
+        student: the settings of the training; `steps` is the horizon.
+        seed: seed of the candidate's initial parameters and batch order.
+        trained_on: the name of the training set, for the verdict.
     """
     module = build(spec, schema.field_names, table.shape[1], schema.n_tasks, derive_seed(seed, "candidate"))
     with Clock() as clock:
@@ -89,7 +89,7 @@ def judge(
 
 
 def predict_rows(module: nn.Module, theta: Tensor, table: Tensor, rows: Rows, schema: Schema) -> np.ndarray:
-    """`[N, T]` float32 logits of real rows that the shared `table` embeds, a batch of them at a time."""
+    """`[N, T]` float32 logits of real rows that the shared `table` embeds; computed in batches."""
     field_of_slot = torch.tensor(schema.field_of_slot)
     ids = torch.split(torch.tensor(rows.ids), 8192)
     return torch.cat([predict(module, theta, lookup(table, part, field_of_slot)) for part in ids]).numpy()

@@ -1,4 +1,4 @@
-"""Where a command's work is done: in this process (`Here`), or on a Ray cluster (`diet_ray.engine.OnCluster`), with the same bytes."""
+"""The place where a command does its work: this process (`Here`) or a Ray cluster (`diet_ray.engine.OnCluster`), with the same bytes."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ if TYPE_CHECKING:
 
 
 class Workplace(Protocol):
-    """Who does the work of the commands."""
+    """Does the work of the commands."""
 
     @property
     def each(self) -> Mapper:
-        """Who calls the passes of `ingest`, `append`, `simulate` and `compare`."""
+        """The mapper for the passes of `ingest`, `append`, `simulate` and `compare`."""
         ...
 
     @property
     def distil(self) -> Callable[..., list[StageManifest]]:
-        """Distils a log: called as `diet_ray.distill.local.distil_locally` is."""
+        """Distils a log, with the arguments of `diet_ray.distill.local.distil_locally`."""
         ...
 
     @property
     def sweep(self) -> Callable[..., Leaderboard]:
-        """Judges a pool of candidates: called as `diet_ray.judge.run_sweep.judge_pool` is, without a runner."""
+        """Judges a pool of candidates, with the arguments of `diet_ray.judge.run_sweep.judge_pool` except `runner`."""
         ...
 
     @property
     def fidelity(self) -> Callable[..., tuple[FidelityResult, CostResult]]:
-        """Runs the fidelity bench: called as `diet_ray.judge.fidelity.bench.measure_fidelity` is, with its first three arguments."""
+        """Runs the fidelity bench, with the first three arguments of `diet_ray.judge.fidelity.bench.measure_fidelity`."""
         ...
 
     def telemetry(self, run: Path) -> AbstractContextManager[Hear | None]:
-        """Export the figures of a run for the length of the body; gives what is to hear of it, if anything is."""
+        """Export the figures of a run while the body runs. Yields the function that `show_progress` must call, or None."""
         ...
 
 
@@ -74,5 +74,5 @@ class Here:
         return measure_fidelity
 
     def telemetry(self, run: Path) -> AbstractContextManager[Hear | None]:
-        """Nothing is exported: figures go through Ray's metrics agents."""
+        """Exports nothing, because figures go through Ray's metrics agents."""
         return nullcontext()

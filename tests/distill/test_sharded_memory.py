@@ -17,7 +17,8 @@ import torch
 from diet_ray.candidates import build
 from diet_ray.config import StreamConfig
 from diet_ray.distill.sharded_memory import ShardedMemory
-from diet_ray.engine.owners import LostShardError, OwnedShards
+from diet_ray.engine.failures import LostShardError
+from diet_ray.engine.owners import OwnedShards
 from diet_ray.errors import CorruptArtefactError
 from diet_ray.memory.run_folder import read_units
 from diet_ray.memory.units import Units, shard_of

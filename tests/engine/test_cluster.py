@@ -34,7 +34,7 @@ def test_a_private_ray_that_does_not_come_up_is_told_in_one_line(tmp_path: Path)
     done = CliRunner().invoke(app, ["simulate", "--out", str(tmp_path / "log")])
     assert done.exit_code == 2
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert f"for which Ray waits {RAYLET_SECONDS} s" in line
+    assert f"Ray waits {RAYLET_SECONDS} s" in line
     assert "timed out during startup" in line
     assert "--local" in line
     assert "--address" in line

@@ -11,8 +11,7 @@ from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, Work
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 from safetensors import SafetensorError
 
-from diet_ray.engine.failures import explain, full
-from diet_ray.engine.owners import LostShardError
+from diet_ray.engine.failures import LostShardError, explain, full
 from diet_ray.errors import BrokenOffError, CorruptArtefactError
 
 RUN = Path("runs/mine")
@@ -39,7 +38,7 @@ def group(*failures: Exception) -> WorkerGroupError:
         (group(GLOO, task_error(FULL)), "no space left on a disk"),
         (group(GLOO), "its peers lost the connection"),
         (group(OwnerDiedError("ab" * 28, None, "")), "a process of the run has died"),
-        (group(WorkerHealthCheckTimeoutError("it hangs")), r"a worker gives no answer \(it hangs\)"),
+        (group(WorkerHealthCheckTimeoutError("it hangs")), r"a worker does not answer \(it hangs\)"),
         (group(FULL), r"no space left on a disk \(\[Errno 28\] No space left on device: 'stages/0003/x'\)\. Free some"),
         (group(SafetensorError("I/O error: No space left on device (os error 28)")), "no space left on a disk"),
         (group(ObjectStoreFullError("full")), "Ray's object store is full"),
@@ -51,7 +50,7 @@ def test_an_accident_is_one_line_that_says_how_to_go_on(error: Exception, said: 
     found = explain(error, RUN)
     assert isinstance(found, BrokenOffError)
     with pytest.raises(
-        BrokenOffError, match=f"^runs/mine: .*{said}.*; what is committed is whole: go on with --resume$"
+        BrokenOffError, match=f"^runs/mine: .*{said}.*; the committed stages are complete: go on with --resume$"
     ):
         raise found
     assert "\n" not in str(found)

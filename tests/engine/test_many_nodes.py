@@ -23,16 +23,31 @@ from ray.cluster_utils import Cluster
 from diet_ray.config import StreamConfig
 from diet_ray.engine import distil
 from diet_ray.engine.owners import OwnedShards
+from diet_ray.memory.events import read_events
+from diet_ray.storage.background import repeating
 
 stream = StreamConfig.model_validate_json(Path(sys.argv[1]).read_text())
 nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
 for _ in range(2):
     nodes.add_node(num_cpus=1)
+    print("a node", flush=True)
 ray.init(address=nodes.address, log_to_driver=False)
 shards = OwnedShards(3)
 owners = ray.get([owner.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id()) for owner in shards.owners])
 shards.close()
-distil(Path(sys.argv[2]), stream)
+print("the memory", flush=True)
+
+run, shown = Path(sys.argv[2]), 0
+
+def show() -> bool:  # a child that prints nothing is given up
+    global shown
+    events, shown = read_events(run / "events.jsonl", shown)
+    for event in events:
+        print(event, flush=True)
+    return True
+
+with repeating(1.0, show, "shown"):
+    distil(run, stream)
 print(json.dumps({"nodes": len(ray.nodes()), "owners": owners}))
 ray.shutdown()
 nodes.shutdown()

@@ -44,7 +44,9 @@ def run(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.ray
 def test_trials_are_what_judging_directly_gives(ray_cluster: int, log: Path, run: Path, tmp_path: Path) -> None:
     counted: list[tuple[int, int]] = []
-    board = sweep(run, POOL, out=tmp_path / "sweep", block="block-003", on_progress=lambda *pair: counted.append(pair))
+    # Two at a time: a trial's process takes far longer to start than a trial.
+    pool = SweepConfig.of(POOL).model_copy(update={"search": SearchConfig(concurrent=2)})
+    board = sweep(run, pool, out=tmp_path / "sweep", block="block-003", on_progress=lambda *pair: counted.append(pair))
     assert counted == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert (board.block, board.rows, board.units, board.stage) == ("block-003", 300, 30, 1)
 
@@ -153,6 +155,7 @@ def test_user_code_is_judged_and_its_failure_stops_nobody(ray_cluster: int, run:
     pool = user_code / "pool.yaml"
     pool.write_text(
         "modules: [nets_for_sweep]\n"
+        "search: {concurrent: 1}\n"
         "candidates:\n"
         "- {name: wide, arch: users-own, params: {width: {choice: [4, 5]}}, samples: 1}\n"
         "- {name: narrow, arch: users-own, params: {width: 1}}\n"

@@ -92,7 +92,7 @@ def test_without_a_later_block_nothing_can_be_judged(log: Path, run: Path, tmp_p
     with pytest.raises(ConfigError, match="no block after 'block-001' to judge on"):
         sweep(run, POOL, out=tmp_path / "sweep", log=short)
     other = write_log(tmp_path / "other", blocks=1, n=300)
-    with pytest.raises(ConfigError, match="has no block 'block-001', which the memory has seen last"):
+    with pytest.raises(ConfigError, match="has no block 'block-001', the last one that the memory has seen"):
         sweep(run, POOL, out=tmp_path / "sweep", log=other)
 
 
@@ -104,7 +104,7 @@ def test_a_folder_without_a_memory_is_refused(tmp_path: Path) -> None:
 def test_what_is_kept_is_not_run_again(run: Path, tmp_path: Path) -> None:
     first = sweep(run, POOL, out=tmp_path / "sweep", seeds=1)
     before = files(tmp_path / "sweep")
-    with pytest.raises(ConfigError, match="holds a sweep; go on with it by --restore, or choose another folder"):
+    with pytest.raises(ConfigError, match="holds a sweep; continue it with --restore, or choose another folder"):
         sweep(run, POOL, out=tmp_path / "sweep")
     renamed = POOL.candidates[0].model_copy(update={"name": "other-name"})
     pool = CandidateFile(candidates=[renamed, POOL.candidates[1]])
@@ -135,9 +135,7 @@ def test_where_all_fail_there_is_no_leaderboard(run: Path, tmp_path: Path) -> No
         "samples": 1,
     }
     config = SweepConfig.model_validate({"candidates": [raw]})
-    with pytest.raises(
-        DietError, match=r"no trial came to its end; candidate 'odd\.000': drawn: .*heads \(3\) must divide"
-    ):
+    with pytest.raises(DietError, match=r"no trial finished; candidate 'odd\.000': drawn: .*heads \(3\) must divide"):
         sweep(run, config, out=tmp_path / "sweep", seeds=1)
     assert not (tmp_path / "sweep" / "leaderboard.json").exists()
     assert not (tmp_path / "sweep" / "lock.json").exists()

@@ -247,7 +247,7 @@ def test_the_card(finished: Path, exported: Path, tmp_path: Path) -> None:
     assert (said["license"], said["license_name"]) == ("other", "CC BY-SA 4.0")
     assert said["configs"] == [{"config_name": "default", "data_files": "units-*.parquet"}]
     for words in (
-        "For exactly T = 10 steps of 16 units",
+        "Train for exactly T = 10 steps of 16 units",
         "a learning rate that falls from 0.01 to 0 along half a cosine",
         "budget 0.05 of all rows seen",
         "No measurement of fidelity was given",
@@ -263,7 +263,7 @@ def test_the_card(finished: Path, exported: Path, tmp_path: Path) -> None:
     text = (tmp_path / "mine" / "README.md").read_text()
     assert yaml.safe_load(text.split("---\n", 2)[1])["license"] == "unknown"
     assert "The licence of the source log was not given." in text
-    assert "2 blocks before these went in too" in text
+    assert "2 earlier blocks were distilled too" in text
     assert "| 2 | block-002 | not known | 45 |" in text
 
 
@@ -278,7 +278,7 @@ def test_the_card_with_figures_of_fidelity(finished: Path, tmp_path: Path) -> No
     assert f"| {CEILING} | 45 |" in card
     assert "herding" not in card
     assert "judged on 300 later rows" in card
-    assert "not of these very 45 units" in card
+    assert "not of exactly these 45 units" in card
     with pytest.raises(ConfigError, match=r"--fidelity: .*other\.json is of the log 'another', the memory of 'synth"):
         export_memory(finished, tmp_path / "none", trust=trust_in(bench(tmp_path / "other.json", log="another")))
 

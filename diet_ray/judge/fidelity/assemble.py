@@ -1,4 +1,4 @@
-"""From the kept verdicts to what the bench says: scores, measures with their intervals, costs. Nothing here but reads the cache."""
+"""Computes the result of the bench from the kept verdicts: scores, measures with intervals, costs. It only reads the cache."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ METRICS = ("auc", "logloss", "gauc", "calibration")
 
 
 def assemble(bench: Bench) -> FidelityResult:
-    """Everything that does not depend on the clock; all trainings must be in the cache."""
+    """The part of the result that does not depend on the clock. All trainings must be in the cache."""
     config, log, tasks = bench.config, bench.log, bench.log.schema.tasks
     truth = _scores(bench, str(FULL), bench.sets(FULL), bench.pool)
     named = bench.main_sets()
@@ -83,7 +83,7 @@ def assemble(bench: Bench) -> FidelityResult:
         noise={task: spread.sd for task, spread in noise.items()},
         full=truth,
         sets=results,
-        scores=[one for of_set in scores.values() for one in of_set],
+        scores=[score for of_set in scores.values() for score in of_set],
         stages=_stages(bench),
         differences=[_difference(str(first), str(second), measured) for first, second in config.compared],
         pooled_pearson={
@@ -94,11 +94,11 @@ def assemble(bench: Bench) -> FidelityResult:
 
 
 def costs(bench: Bench, memory_set: Method) -> CostResult:
-    """What training cost on the full log and on the set that stands for the memory, and what distilling cost."""
+    """The costs of training on the full log and on the set that stands for the memory, and the cost of distilling."""
 
-    def mean(method: Method, spec: CandidateSpec, what: str) -> float:
-        seconds = [getattr(one, what) for part in bench.sets(method) for one in _verdicts(bench, part, spec)]
-        return round(float(np.mean(seconds)), 4)
+    def mean(method: Method, spec: CandidateSpec, key: str) -> float:
+        verdicts = [verdict for part in bench.sets(method) for verdict in _verdicts(bench, part, spec)]
+        return round(float(np.mean([getattr(verdict, key) for verdict in verdicts])), 4)
 
     candidates = [
         CandidateCost(
@@ -183,35 +183,35 @@ def _measured(
     return {
         task: {
             group: draw(
-                _table([one for one in truth if one.candidate in kept], task),
-                _table([one for one in scores if one.candidate in kept], task),
+                _table([score for score in truth if score.candidate in members], task),
+                _table([score for score in scores if score.candidate in members], task),
                 noise[task],
             )
-            for group, kept in names.items()
+            for group, members in names.items()
         }
         for task in bench.log.schema.tasks
     }
 
 
 def is_architecture(spec: CandidateSpec) -> bool:
-    """Whether a candidate sees every field and learns at the run's own rate."""
+    """Whether a candidate uses every field and the run's own learning rate."""
     return not spec.drop_fields and spec.lr_scale == 1
 
 
 def _difference(first: str, second: str, measured: dict[str, dict[str, dict[str, Bootstrap]]]) -> Difference:
-    one, other = measured[first], measured[second]
+    of_first, of_second = measured[first], measured[second]
     return Difference(
         first=first,
         second=second,
         fidelity={
-            task: {group: difference(fidelity, other[task][group]) for group, fidelity in groups.items()}
-            for task, groups in one.items()
+            task: {group: difference(fidelity, of_second[task][group]) for group, fidelity in groups.items()}
+            for task, groups in of_first.items()
         },
     )
 
 
 def _stages(bench: Bench) -> list[StagePoint]:
-    along = [spec for spec in bench.pool if spec.name in bench.config.stages.candidates]
+    stage_pool = [spec for spec in bench.pool if spec.name in bench.config.stages.candidates]
     return [
         StagePoint(
             set=str(method),
@@ -221,7 +221,7 @@ def _stages(bench: Bench) -> list[StagePoint]:
             values=_values(bench, sets, spec),
         )
         for method, stage, sets in bench.stage_sets()
-        for spec in along
+        for spec in stage_pool
     ]
 
 

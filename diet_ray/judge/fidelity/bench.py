@@ -1,7 +1,7 @@
-"""`diet-ray fidelity`: do what is missing of the bench, then say what was found.
+"""`diet-ray fidelity`: does the missing work of the bench, then writes its result.
 
-All that is found is written into the cache at once, file by file, so that a killed bench has lost only what was under way. On a cluster the
-cache must lie where every node sees it.
+Every partial result is written to the cache at once, one file each, so that a killed bench loses only the work in progress. On a cluster
+every node must see the cache.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ def measure_fidelity(
 ) -> tuple[FidelityResult, CostResult]:
     """Train every candidate on the full log and on each reduced set, and measure how well the sets stand for the log.
 
-    Whatever is in the cache is not done again, so a killed bench is taken up by running it again. Writes `fidelity.json` and `cost.json`
-    to `out`; `diet_ray.judge.fidelity.page.write_report` makes a page of them.
+    Work whose result is in the cache is not done again, so a killed bench continues when it is run again. Writes `fidelity.json` and
+    `cost.json` to `out`; `diet_ray.judge.fidelity.page.write_report` makes a page of them.
 
     Args:
-        config: the bench's.
-        out: where the results go, and the cache, unless the config names another place for it.
-        on_progress: called with what is being done, how much of it is done, and the total.
-        each: who distils and who selects rows: this process, or a cluster (`diet_ray.engine.fan_out`).
-        train: who trains.
+        config: the config of the bench.
+        out: folder for the results, and for the cache, unless the config names another folder for it.
+        on_progress: called with the kind of work, the number done, and the total.
+        each: runs the distillations and the selections of rows: in this process, or on a cluster (`diet_ray.engine.fan_out`).
+        train: runs the trainings.
 
     Raises:
         ConfigError: the config contradicts itself or the log.
         DietError: the log, a given file or something in the cache is damaged.
-        KeyboardInterrupt: Ctrl-C came before all was done; what is done is kept.
+        KeyboardInterrupt: Ctrl-C came before the end; the finished work is kept.
     """
     config = config.absolute()
     out = out.resolve()
@@ -71,7 +71,7 @@ def measure_fidelity(
 
 
 def do_missing(bench: Bench, on_progress: OnProgress, *, each: Mapper = in_turn, train: Train = train_here) -> None:
-    """Do whatever of a bench is not in its cache yet (see `measure_fidelity`)."""
+    """Do the work of a bench whose results are not in its cache yet (see `measure_fidelity`)."""
     bench.cache.mkdir(parents=True, exist_ok=True)
     todo = [training for training in bench.trainings() if not bench.keys.verdict_path(training).is_file()]
     runs, chosen = runs_of(bench, todo), selected_of(bench, todo)

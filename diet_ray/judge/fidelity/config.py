@@ -1,4 +1,4 @@
-"""The config of `diet-ray fidelity`, and the names of what it compares."""
+"""The config of `diet-ray fidelity`, and the names of the training sets that it compares."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ NAME = re.compile(r"([a-z0-9-]+)/(hard|soft|drawn)/(own|shared)(\+adapter)?")
 
 
 class Method(Settings):
-    """One way of making what candidates learn from; written `rows/labels/embeddings`, such as `random/soft/shared+adapter`."""
+    """One way to make a training set; written `rows/labels/embeddings`, such as `random/soft/shared+adapter`."""
 
     rows: str
     """`full`, one of `SELECTIONS`, `memory`, `refined`, or a name among the config's `given`."""
     labels: Literal["hard", "soft", "drawn"]
-    """`hard`: the rows' own labels; `soft`: probabilities of the reference model; `drawn`: of these, the share that the students' config
-    says is drawn anew at each visit."""
+    """`hard`: the rows' own labels; `soft`: probabilities of the reference model; `drawn`: such probabilities, but a share of them, set in
+    the students' config, is drawn anew as 0 or 1 at each visit."""
     embeddings: Literal["own", "shared"]
     """`own`: learned by the candidate; `shared`: the reference model's, frozen."""
     adapter: bool = False
@@ -48,18 +48,18 @@ class Method(Settings):
     @model_validator(mode="after")
     def _sensible(self) -> Method:
         if self.adapter and self.embeddings == "own":
-            raise ValueError(f"{self}: own embeddings take up any map in front of the net; leave +adapter out")
+            raise ValueError(f"{self}: own embeddings can learn any map in front of the net; leave +adapter out")
         if self.of_memory and self.embeddings == "own":
-            raise ValueError(f"{self}: units live in the reference's space; use shared")
+            raise ValueError(f"{self}: units lie in the reference's space; use shared")
         if self.labels == "drawn" and self.embeddings == "own":
             raise ValueError(f"{self}: labels are drawn for students of shared embeddings; use hard or soft")
         if self.of_full_log and self.labels != "hard":
-            raise ValueError(f"{self}: the full log is what soft labels are to stand for; use hard")
+            raise ValueError(f"{self}: soft labels stand for the full log, which has labels of its own; use hard")
         return self
 
     @property
     def selection(self) -> Selection | None:
-        """How its rows are selected; None for the full log, a memory and given rows."""
+        """The selection of its rows; None for the full log, a memory and given rows."""
         return selection(self.rows)
 
     @property
@@ -86,13 +86,13 @@ def methods(*names: str) -> list[Method]:
 
 
 FULL = Method(rows="full", labels="hard", embeddings="own")
-"""What all else is measured against."""
+"""The training set with which all others are compared."""
 
 DIET = Method(rows="memory", labels="drawn", embeddings="shared", adapter=True)
-"""The synthetic memory as students are to use it, unrefined."""
+"""The unrefined synthetic memory, used as students should use it."""
 
 BASELINE = Method(rows="random", labels="soft", embeddings="shared")
-"""What a memory has to beat: as many random rows, with the reference's probabilities."""
+"""The baseline of a memory: the same number of random rows, with the reference's probabilities."""
 
 DEFAULT_METHODS = methods(
     "random/hard/own",
@@ -122,18 +122,18 @@ class CurveConfig(Settings):
     """Performance against the size of the reduced set."""
 
     ratios: list[float] = Key(default=[0.0025, 0.005, 0.02, 0.05])
-    """Sizes as shares of the rows; the stream's own is there in any case."""
+    """Sizes as shares of the rows. The stream's own ratio is always included."""
     methods: list[Method] = Key(default=[BASELINE, DIET])
-    """What to make at each of those sizes."""
+    """Training sets to make at each of these sizes."""
 
 
 class StagesConfig(Settings):
-    """Performance along the stream: trained on what is there after each block, judged on the next one."""
+    """Performance along the stream: candidates are trained on the set after each block and judged on the next block."""
 
     candidates: list[str] = Key(default=["dnn"])
     """Candidates, by name."""
     methods: list[Method] = Key(default=[FULL, BASELINE, DIET])
-    """What to train them on."""
+    """Training sets for these candidates."""
 
 
 class FidelityConfig(Settings):
@@ -143,18 +143,18 @@ class FidelityConfig(Settings):
     """How a memory is distilled. Its `log` is the log, its `blocks` are learned from (default: all but the test blocks), its `seed` is the
     first seed."""
     test_blocks: int = Key(default=1, ge=1)
-    """Blocks after those, on whose rows every candidate is judged."""
+    """Number of blocks after those, on whose rows every candidate is judged."""
     candidates: Path | None = None
     """File with the pool of candidates; None for the default pool."""
     more_candidates: list[CandidateSpec] = Key(default=[])
-    """Candidates beside the pool, such as some with fields of this log dropped."""
+    """Candidates in addition to the pool, such as some with fields of this log dropped."""
     methods: list[Method] = Key(default=DEFAULT_METHODS, min_length=1)
     """Reduced sets to compare at the stream's ratio."""
     curve: CurveConfig = CurveConfig()
     stages: StagesConfig = StagesConfig()
     differences: list[tuple[Method, Method]] | None = None
     """Pairs of methods whose measures are subtracted, first minus second, with an interval from the same draws. By default the memory
-    against random rows with soft labels, and refined against not, where both are among the methods."""
+    minus random rows with soft or drawn labels, and refined minus unrefined, where both are among the methods."""
     given: dict[str, Path] = Key(default={})
     """Reduced sets made elsewhere: Parquet files with a column `row_id` and, where labels differ from the log's, one column per task."""
     seeds: int = Key(default=3, ge=1)
@@ -164,20 +164,20 @@ class FidelityConfig(Settings):
     replicates: int = Key(default=2000, ge=100)
     """Bootstrap replicates behind each interval."""
     cpus_per_trial: float = Key(default=1, gt=0, allow_inf_nan=False)
-    """Logical CPUs of each trial, and by it how many run at once; a training uses one thread."""
+    """Logical CPUs of each trial. They limit how many trials run at once; a training uses one thread."""
     cache: Path | None = None
-    """Folder of what is done already, which several benches may share; None for one in the bench's own folder."""
+    """Folder of the results so far, which several benches may share; None for a folder in the bench's own folder."""
 
     @model_validator(mode="after")
     def _known(self) -> FidelityConfig:
         ratio = self.stream.budget.ratio
         if ratio is None:
             raise ValueError("stream.budget: the bench compares sets as shares of the rows; give ratio")
-        known = ("full", *SELECTIONS, *MEMORIES, *self.given)
+        known_rows = ("full", *SELECTIONS, *MEMORIES, *self.given)
         pairs = [method for pair in self.differences or [] for method in pair]
         for method in [*self.methods, *self.curve.methods, *self.stages.methods, *pairs]:
-            if method.rows not in known:
-                raise ValueError(f"method {method}: unknown rows {method.rows!r}; known: {', '.join(known)}")
+            if method.rows not in known_rows:
+                raise ValueError(f"method {method}: unknown rows {method.rows!r}; known: {', '.join(known_rows)}")
         for method in pairs:
             if method not in self.methods:
                 raise ValueError(f"differences: {method} is not among the methods")
@@ -204,7 +204,7 @@ class FidelityConfig(Settings):
 
     @property
     def memory_set(self) -> Method:
-        """The set whose trainings stand for the memory's where one is to be shown: the last of the best kind that there is."""
+        """The set that stands for the memory where only one set is shown: the last method of the best kind among the methods."""
         for rows in ("refined", "memory", "random"):
             alike = [method for method in self.methods if method.rows == rows]
             if alike:
@@ -212,7 +212,7 @@ class FidelityConfig(Settings):
         return self.methods[-1]
 
     def absolute(self) -> FidelityConfig:
-        """The same with absolute paths, for workers that stand elsewhere."""
+        """The same with absolute paths, for workers with another working directory."""
         return self.model_copy(
             update={
                 "stream": self.stream.model_copy(update={"log": self.stream.log.resolve()}),

@@ -1,7 +1,7 @@
 """Classical coresets of a block, for the fidelity bench to compare the memory with.
 
 `grand` is a score, like EL2N; `herding` and `k_center` choose by geometry, in the space of the reference's inputs. All of them are
-label-conditioned as the memory is: the (task, label) cells and their quotas are those of `diet_ray.distill.select`.
+conditioned on labels, as the memory is: the (task, label) cells and their quotas are those of `diet_ray.distill.select`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ TIE = 1e-9
 def grand(net: nn.Module, x: Tensor, labels: Tensor, *, chunk: int = 128) -> Tensor:
     """GraNd of each row and task under one checkpoint: the norm of the gradient of the row's loss (Paul et al. 2021, definition 2.1).
 
-    The gradient is with respect to the net's parameters and the row's own input: what moves when the reference learns from the row. Cross
+    The gradient is with respect to the net's parameters and the row's own input: these change when the reference learns from the row. Cross
     entropy's gradient is `p - y` times that of the logit, so the norm is `|p - y| * |d logit|`.
 
-    The score of a block is the mean over its K checkpoints. It goes into selection in EL2N's place: `Scored(rows, score, probability)`,
+    The score of a block is the mean over its K checkpoints. In the selection it replaces EL2N: `Scored(rows, score, probability)`,
     then `sketch` and `choose` with `SelectConfig(strategy="top")`.
 
     Args:
@@ -109,7 +109,7 @@ def k_center(features: np.ndarray, n: int, *, first: int) -> np.ndarray:
     for step in range(n):
         chosen[step] = best
         np.minimum(nearest, cdist(features, features[best][None], "sqeuclidean")[:, 0], out=nearest)
-        # Below the 0 of a row that equals a taken one, which may still be asked for.
+        # Below 0, the distance of a row that equals a taken one, because such a row may still be needed.
         nearest[best] = -1
         best = int(np.argmax(nearest >= nearest.max() * (1 - TIE)))
     return chosen
@@ -118,12 +118,12 @@ def k_center(features: np.ndarray, n: int, *, first: int) -> np.ndarray:
 def choose_by_features(rows: Rows, features: np.ndarray, n: int, method: Method) -> np.ndarray:
     """The coreset of a block, by quotas per (task, label) cell as in `diet_ray.distill.select.choose`.
 
-    Cells are served in order, each from those of its rows that no earlier cell has taken. k-center starts from the row nearest to the
-    mean of these. The same rows are chosen whatever their order.
+    Cells are filled in order, each from those of its rows that no earlier cell has taken. k-center starts from the row nearest to the
+    mean of these rows. The same rows are chosen whatever their order.
 
     Args:
         rows: N rows of a block.
-        features: `[N, F*d]`, their flattened inputs under the block's reference; computed with in float64.
+        features: `[N, F*d]`, their flattened inputs under the block's reference; the computation is in float64.
         n: rows to choose.
         method: how to choose within a cell.
 

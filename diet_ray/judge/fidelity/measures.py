@@ -3,7 +3,7 @@
 C candidates are trained with S seeds on the full log and with R seeds on a reduced set. Every measure is a function of the means over
 seeds. Two rules hold for trainings that diverged, whose metrics are nan:
 
-* on the full log, a candidate with any diverged seed is left out of everything, since there is no truth about it (`left_out` counts them);
+* on the full log, a candidate with any diverged seed is left out of all measures: its true result is unknown (`left_out` counts them);
 * on a reduced set, a diverged training predicts AUC 0.5, or the set's worst AUC where that is lower, so that a candidate which always
   diverges ranks last; its log loss is ignored (`diverged` counts such trainings).
 
@@ -34,8 +34,8 @@ TAIL = 0.025
 class Results:
     """Results of one task on one training set: C candidates, S seeds, nan where a training diverged.
 
-    A column is one seed, drawn as a whole by the bootstrap: trainings that share a reference model are averaged into one column first.
-    Raises ValueError where the two are not matrices of one shape.
+    A column is one seed, and the bootstrap draws whole columns: trainings that share a reference model are averaged into one column first.
+    Raises ValueError where the two are not matrices of the same shape.
     """
 
     auc: np.ndarray
@@ -50,7 +50,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Noise:
-    """How much a candidate's metric moves from seed to seed."""
+    """How much a candidate's metric varies between seeds."""
 
     sd: float
     """Standard deviation of a single seed's metric, in the metric's unit; nan without any repeated training."""
@@ -60,11 +60,11 @@ class Noise:
 
 @dataclass(frozen=True)
 class Measure:
-    """How a measure is shown: its heading in a table, and which way is up."""
+    """How a measure is shown: its heading in a table, and the better direction."""
 
     title: str
     larger_is_better: bool | None
-    """None where neither is: `spread` is best at 1, counts are only told."""
+    """None where no direction is better: `spread` is best at 1, counts are only shown."""
 
 
 MEASURES = {
@@ -87,11 +87,11 @@ MEASURES = {
 
 * `*_gap_*`: absolute difference of a candidate's two means, averaged over candidates or its largest.
 * `spearman`, `kendall`, `pearson`: correlation of the two means over candidates; ties have mean ranks, tau is tau-b.
-* `spread`: standard deviation over candidates on the reduced set over that on the full log; below 1 candidates are told apart less.
+* `spread`: standard deviation over candidates on the reduced set over that on the full log; below 1 the set separates candidates less.
 * `top1_regret`, `top3_regret`: best AUC on the full log minus the best there among the 1 or 3 that are best on the reduced set. Among
-  candidates that tie on the reduced set the worst on the full log comes first: a tie is no lucky guess.
+  candidates that tie on the reduced set the worst on the full log comes first, because a tie must not count as a good choice.
 * `pairs`: pairs of candidates whose means on the full log differ significantly (two-sided t at 5 %, pooled noise of a seed).
-* `pairs_right`: share of them that the reduced set orders alike; a tie there counts 1/2.
+* `pairs_right`: share of these pairs that the reduced set puts in the same order; a tie there counts 1/2.
 * `diverged`: trainings on the reduced set without a finite result. `left_out`: candidates without one on the full log.
 """
 
@@ -100,7 +100,7 @@ class Interval(Settings):
     """A value and its bootstrap interval, the 2.5 % and 97.5 % percentiles of the replicates."""
 
     value: Metric
-    """On the results as they are."""
+    """The value on the results themselves, not resampled."""
     low: Metric
     high: Metric
 
@@ -110,11 +110,11 @@ class Bootstrap:
     """Every measure of one reduced set, with its replicates."""
 
     value: dict[str, float]
-    """As `measure` has it."""
+    """The result of `measure`."""
     replicates: dict[str, np.ndarray]
     """`{measure: [replicates] float64}`, nan where a replicate does not define it."""
     drawn: tuple[int, int, int, int]
-    """Seed, candidates, seeds of the full log, replicates: sets that share them were drawn alike."""
+    """Seed, candidates, seeds of the full log, replicates: sets with the same four numbers have the same draws."""
 
     def intervals(self) -> dict[str, Interval]:
         """The 95 % percentile interval of every measure; replicates that are nan are ignored."""
@@ -130,7 +130,7 @@ def measure(full: Results, other: Results, noise: Noise) -> dict[str, float]:
         noise: of a single seed's AUC on the full log.
 
     Raises:
-        ValueError: the two have different numbers of candidates, here and wherever two tables are taken.
+        ValueError: the two have different numbers of candidates. All functions here that take two tables raise it.
     """
     replicates = _measures(full, other, noise, lambda purpose, n: np.arange(n)[None])
     return {name: float(values[0]) for name, values in replicates.items()}
@@ -139,14 +139,14 @@ def measure(full: Results, other: Results, noise: Noise) -> dict[str, float]:
 def bootstrap(full: Results, other: Results, noise: Noise, *, seed: int, replicates: int = 2000) -> Bootstrap:
     """Every measure with its replicates: candidates, seeds of the full log and seeds of the reduced set drawn with replacement.
 
-    One draw of seeds serves all candidates, because on a reduced set a seed is a reference model that all of them share. The noise is kept.
-    A candidate drawn twice is no pair with itself, and takes one place among the best three. Resampling n seeds shows only (n - 1)/n of
-    their variance. Correlations see noise twice, so that their intervals lie low rather than high.
+    All candidates have the same draw of seeds, because on a reduced set a seed is a reference model that they share. The noise is not
+    drawn again. A candidate drawn twice is no pair with itself, and takes one place among the best three. Resampling n seeds shows only
+    (n - 1)/n of their variance. Resampling adds noise to correlations a second time, so their intervals are too low rather than too high.
 
     Args:
         full, other, noise: as for `measure`.
-        seed: of the draws, which depend on it and on the sizes alone.
-        replicates: how many.
+        seed: seed of the draws, which depend on it and on the sizes alone.
+        replicates: number of replicates.
     """
     value = measure(full, other, noise)
     draws = partial(resample, seed=seed, replicates=replicates)
@@ -154,17 +154,17 @@ def bootstrap(full: Results, other: Results, noise: Noise, *, seed: int, replica
     return Bootstrap(value, _measures(full, other, noise, draws), (seed, n - left_out, n_seeds, replicates))
 
 
-def difference(one: Bootstrap, other: Bootstrap) -> dict[str, Interval]:
-    """Every measure of `one` minus that of `other`, with the interval of the paired differences of their replicates.
+def difference(first: Bootstrap, second: Bootstrap) -> dict[str, Interval]:
+    """Every measure of `first` minus that of `second`, with the interval of the paired differences of their replicates.
 
-    Candidates and seeds of the full log are paired; so are the seeds of the reduced sets where these are as many. Raises ValueError where
-    the two were not drawn alike.
+    Candidates and seeds of the full log are paired, and also the seeds of the reduced sets where both have the same number. Raises
+    ValueError where the two do not have the same draws.
     """
-    if one.drawn != other.drawn:
-        raise ValueError(f"(seed, candidates, seeds, replicates) differ: {one.drawn} and {other.drawn}")
+    if first.drawn != second.drawn:
+        raise ValueError(f"(seed, candidates, seeds, replicates) differ: {first.drawn} and {second.drawn}")
     return {
-        name: _interval(value - other.value[name], one.replicates[name] - other.replicates[name])
-        for name, value in one.value.items()
+        name: _interval(value - second.value[name], first.replicates[name] - second.replicates[name])
+        for name, value in first.value.items()
     }
 
 
@@ -184,18 +184,18 @@ def seed_noise(tables: list[np.ndarray]) -> Noise:
 
 
 def seed_means(full: Results, other: Results) -> tuple[np.ndarray, np.ndarray]:
-    """Each candidate's mean AUC on the full log and on the reduced set, as measures see them: `[C]` float64 each, nan where left out."""
+    """Each candidate's mean AUC on the full log and on the reduced set, as measures use them: `[C]` float64 each, nan where left out."""
     *tables, kept = _comparable(full, other)
     means = np.full((2, len(kept)), np.nan)
-    means[:, kept] = [one.auc.mean(axis=1) for one in tables]
+    means[:, kept] = [table.auc.mean(axis=1) for table in tables]
     return means[0], means[1]
 
 
 def pooled_pearson(points: list[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
     """One Pearson correlation over the candidates of several datasets (or tasks): raw, and centred within each dataset.
 
-    The raw one is inflated by the datasets' own offsets: where one dataset is easier than another, both axes move together whatever
-    the candidates do. The centred one subtracts each dataset's mean on both axes first, and is the one to quote.
+    The datasets' own offsets inflate the raw correlation: where one dataset is easier than another, both axes move together whatever
+    the candidates do. The centred correlation first subtracts each dataset's mean on both axes. Quote the centred one.
 
     Args:
         points: per dataset the `[C]` means of `seed_means`; candidates with a nan are left out.
@@ -207,13 +207,13 @@ def pooled_pearson(points: list[tuple[np.ndarray, np.ndarray]]) -> tuple[float, 
 
 
 def resample(purpose: str, n: int, *, seed: int, replicates: int) -> np.ndarray:
-    """`[replicates, n]` int64: 0 to n - 1 drawn with replacement; `purpose` is candidates, full or other."""
+    """`[replicates, n]` int64: 0 to n - 1 drawn with replacement; `purpose` is `candidates`, `full` or `other`."""
     rng = np.random.default_rng(derive_seed(seed, "bootstrap", purpose))
     return rng.integers(max(n, 1), size=(replicates, n))
 
 
 def _comparable(full: Results, other: Results) -> tuple[Results, Results, np.ndarray]:
-    """Both tables by the two rules above, and which candidates are kept; what diverged keeps nan as its log loss."""
+    """Both tables after the two rules above, and a mask of the kept candidates; a diverged training has nan as its log loss."""
     if len(full.auc) != len(other.auc):
         raise ValueError(f"{len(full.auc)} candidates on the full log, {len(other.auc)} on the other set")
     kept = (np.isfinite(full.auc) & np.isfinite(full.logloss)).all(axis=1)
@@ -229,12 +229,12 @@ def _measures(
     """All measures, each `[B]`, for the B draws of n things `draw(purpose, n)`, `[B, n]`."""
     full, other, kept = _comparable(full, other)
     sizes = {"candidates": len(full.auc), "full": full.auc.shape[1], "other": other.auc.shape[1]}
-    who, full_seeds, other_seeds = (draw(purpose, n) for purpose, n in sizes.items())
-    left_out = np.full(len(who), float((~kept).sum()))
+    candidates, full_seeds, other_seeds = (draw(purpose, n) for purpose, n in sizes.items())
+    left_out = np.full(len(candidates), float((~kept).sum()))
     if not kept.any():
-        counts = dict.fromkeys(("pairs", "diverged"), np.zeros(len(who)))
-        return dict.fromkeys(MEASURES, np.full(len(who), np.nan)) | counts | {"left_out": left_out}
-    in_full, in_other = ((who[:, :, None], seeds[:, None, :]) for seeds in (full_seeds, other_seeds))
+        counts = dict.fromkeys(("pairs", "diverged"), np.zeros(len(candidates)))
+        return dict.fromkeys(MEASURES, np.full(len(candidates), np.nan)) | counts | {"left_out": left_out}
+    in_full, in_other = ((candidates[:, :, None], seeds[:, None, :]) for seeds in (full_seeds, other_seeds))
     x, y = full.auc[in_full].mean(axis=2), other.auc[in_other].mean(axis=2)
     gap = np.abs(x - y)
     losses = other.logloss[in_other]
@@ -251,14 +251,14 @@ def _measures(
         "diverged": (~present).sum(axis=(1, 2)).astype(np.float64),
     }
     threshold = t.ppf(1 - TAIL, noise.df) * noise.sd * np.sqrt(2 / full_seeds.shape[1])
-    measures |= _regrets(x, y, who) | _pairs(x, y, threshold) | {"left_out": left_out}
+    measures |= _regrets(x, y, candidates) | _pairs(x, y, threshold) | {"left_out": left_out}
     return {name: measures[name] for name in MEASURES}
 
 
-def _regrets(x: np.ndarray, y: np.ndarray, who: np.ndarray) -> dict[str, np.ndarray]:
-    """AUC `x` on the full log that the best by `y` lose, `[B, C]` both; `place` counts each drawn candidate once."""
-    order = np.lexsort((who, x, -y), axis=1)
-    ranked, names = np.take_along_axis(x, order, axis=1), np.take_along_axis(who, order, axis=1)
+def _regrets(x: np.ndarray, y: np.ndarray, candidates: np.ndarray) -> dict[str, np.ndarray]:
+    """The AUC `x` on the full log that a choice by `y` loses, `[B, C]` both. `place` counts each drawn candidate once."""
+    order = np.lexsort((candidates, x, -y), axis=1)
+    ranked, names = np.take_along_axis(x, order, axis=1), np.take_along_axis(candidates, order, axis=1)
     place = np.cumsum(np.diff(names, axis=1, prepend=-1) != 0, axis=1)
     best = {k: np.where(place <= k, ranked, -np.inf).max(axis=1) for k in (1, 3)}
     return {f"top{k}_regret": x.max(axis=1) - best[k] for k in best}
@@ -284,7 +284,7 @@ def _correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _centred(rows: np.ndarray) -> np.ndarray:
-    # Their first value is taken off first, so that a constant row is exactly zero and not the rounding error of its mean.
+    # The first value of each row is subtracted first, so that a constant row is exactly zero and not the rounding error of its mean.
     rows = rows - rows[:, :1]
     return np.asarray(rows - rows.sum(axis=1, keepdims=True) / max(rows.shape[1], 1))
 

@@ -21,16 +21,16 @@ THEMES = {
     "choice of a candidate": ("top1_regret", "top3_regret", "pairs", "diverged", "left_out"),
     "level": ("auc_gap_mean", "auc_gap_max", "logloss_gap_mean", "logloss_gap_max", "spread"),
 }
-"""Which measures stand in one table; narrow tables can be read on a phone."""
+"""The measures of each table. Tables are narrow, so that they can be read on a phone."""
 
 
 def write_report(out: Path, result: FidelityResult, cost: CostResult) -> list[Path]:
-    """Write `fidelity.html`, which needs nothing else and no network, and its pictures as PNG beside it.
+    """Write `fidelity.html`, which needs no other file and no network, and its pictures as PNG beside it.
 
     Args:
         out: an existing folder.
-        result: what the bench found.
-        cost: what it took.
+        result: the result of the bench.
+        cost: the costs.
 
     Returns:
         The files, the page first.
@@ -64,22 +64,22 @@ def tables_to_print(result: FidelityResult, cost: CostResult) -> list[Table]:
         title=f"Fidelity to the full log: {len(result.candidates)} candidates, {times(result.seeds, 'seed')}",
     )
     for task in result.tasks:
-        for one in at_own_ratio(result):
-            line = cells(one.fidelity[task]["all"], KEY)
-            # Only the measure that the page leads with has its interval here: a terminal is narrow.
+        for result_set in at_own_ratio(result):
+            line = cells(result_set.fidelity[task]["all"], KEY)
+            # Only Spearman, the first measure in the lead of the page, has its interval here: a terminal is narrow.
             line = [
                 text.replace(NEXT, " ") if name == "spearman" else text.split(NEXT)[0]
                 for name, text in zip(KEY, line, strict=True)
             ]
-            summary.add_row(*([task] if tasks else []), one.name, f"{one.units:,}", *line)
+            summary.add_row(*([task] if tasks else []), result_set.name, f"{result_set.units:,}", *line)
     headings = ("CPU s, full log", f"CPU s, {cost.memory_set}", "ratio", "parameters")
     costs = Table(
         "candidate", *(Column(heading, justify="right") for heading in headings), title="Cost of one training"
     )
-    for each in cost.candidates:
-        ratio = f"{each.full_cpu / each.memory_cpu:.1f}x" if each.memory_cpu > 0 else "-"
-        seconds = (f"{each.full_cpu:.2f}", f"{each.memory_cpu:.2f}")
-        costs.add_row(each.candidate, *seconds, ratio, f"{each.parameters:,}")
+    for candidate in cost.candidates:
+        ratio = f"{candidate.full_cpu / candidate.memory_cpu:.1f}x" if candidate.memory_cpu > 0 else "-"
+        seconds = (f"{candidate.full_cpu:.2f}", f"{candidate.memory_cpu:.2f}")
+        costs.add_row(candidate.candidate, *seconds, ratio, f"{candidate.parameters:,}")
     return [summary, costs]
 
 
@@ -87,13 +87,18 @@ def _glance(pictures: Pictures) -> Section:
     result = pictures.result
     tasks = ["task"] if len(result.tasks) > 1 else []
     rows = [
-        [one.name, *([task] if tasks else []), f"{one.units:,}", *cells(one.fidelity[task]["all"], KEY)]
+        [
+            result_set.name,
+            *([task] if tasks else []),
+            f"{result_set.units:,}",
+            *cells(result_set.fidelity[task]["all"], KEY),
+        ]
         for task in result.tasks
-        for one in pictures.chosen
+        for result_set in pictures.chosen
     ]
     note = (
-        "Small: 95 % intervals from resampling candidates and seeds; with few seeds they are too narrow. The noise ceiling, called "
-        f"{CEILING}, is how well the full log predicts itself."
+        "In small letters: 95 % intervals from resampling candidates and seeds; with few seeds they are too narrow. The noise ceiling, "
+        f"called {CEILING}, is how well the full log predicts itself."
     )
     return Section("At a glance", columns=["trained on", *tasks, "units", *_titles(KEY)], rows=rows, note=note)
 
@@ -124,22 +129,23 @@ def _costs(pictures: Pictures) -> list[Section]:
     return [
         Section(
             "Cost",
-            intro=f"Mean CPU time of one training, measured on {cost.machine}. Beside the marks: how many times cheaper the set is.",
+            intro=f"Mean CPU time of one training, measured on {cost.machine}. The number beside a mark says how many times cheaper "
+            "the set is.",
             panels=[pictures.cost_bars()],
         ),
         Section(
             "Making the memory",
             columns=["", "units", "seconds", "of them in\nthe reference", "pays after\ncandidates"],
             rows=making,
-            note="Wall seconds on one core, all steps. It pays after as many candidates as make distilling and training on the memory "
-            "cheaper than training each on the full log.",
+            note="Wall seconds on one core, all steps. Pays after: the number of candidates from which distilling and training on the "
+            "memory is cheaper than training each on the full log.",
             level=3,
         ),
         Section(
             "Bytes",
             columns=["", "rows or units", "bytes", "share of\nthe log's"],
             rows=sizes,
-            note="Units need the embedding table; a candidate with embeddings of its own has one as large.",
+            note="Units need the embedding table; a candidate with embeddings of its own has a table of the same size.",
             level=3,
         ),
     ]
@@ -152,8 +158,8 @@ def _every_set(result: FidelityResult) -> list[Section]:
             intro="A set is named rows/labels/embeddings. Rows: full (the log), the memory before or after refinement (memory, refined), "
             "or rows of the log by a selection, as many as the memory has units. Labels: the rows' own (hard) or the reference's "
             "probabilities (soft), or 0 and 1 drawn from these at every visit (drawn). Embeddings: learned anew (own) or the "
-            "reference's, frozen (shared), where +adapter puts a map per field "
-            "in front of the net. After @ stands the size where it is not the stream's own. Small: 95 % intervals.",
+            "reference's, frozen (shared); +adapter puts a map per field in front of the net. The size follows after @ where it is "
+            "not the stream's own. In small letters: 95 % intervals.",
         )
     ]
 
@@ -166,11 +172,11 @@ def _every_set(result: FidelityResult) -> list[Section]:
 
     for task in result.tasks:
         sections += [table(f"{task}: {theme}", task, "all", names) for theme, names in THEMES.items()]
-        note = "Only candidates that see every field and learn at the run's rate: their differences are smaller and harder to rank."
+        note = "Only candidates that use every field and the run's learning rate: their differences are smaller and harder to rank."
         sections.append(table(f"{task}: architectures alone", task, "architectures", KEY, note))
     if len(result.tasks) > 1:
-        rows = [[name, *(number(one, 2) for one in both)] for name, both in result.pooled_pearson.items()]
-        note = "Over all (task, candidate) points. The raw one is inflated by what lies between the tasks; quote the centred one."
+        rows = [[name, *(number(value, 2) for value in both)] for name, both in result.pooled_pearson.items()]
+        note = "Over all (task, candidate) points. Differences between the tasks inflate the raw value; quote the centred one."
         columns = ["trained on", "raw", "each task centred"]
         sections.append(Section("Pearson over all tasks", columns=columns, rows=rows, note=note, level=3))
     return sections
@@ -186,19 +192,19 @@ def _differences(result: FidelityResult) -> list[Section]:
         for difference in result.differences
         for task in result.tasks
     ]
-    note = "From the same bootstrap draws. An interval that holds 0 shows no difference."
+    note = "From the same bootstrap draws. An interval that contains 0 shows no difference."
     columns = ["sets", "task", *_titles(KEY)]
     return [Section("Differences between sets", columns=columns, rows=rows, note=note)] if rows else []
 
 
 def _every_candidate(pictures: Pictures) -> list[Section]:
-    memory = next((one for one in pictures.chosen if one.name == pictures.cost.memory_set), None)
+    memory = next((chosen for chosen in pictures.chosen if chosen.name == pictures.cost.memory_set), None)
     if memory is None:
         return []
-    note = f"Mean and, small, standard deviation over seeds; the best on the full log first. The set is {memory.name}."
+    note = f"Mean and, in small letters, standard deviation over seeds; the best on the full log first. The set is {memory.name}."
     sections = [Section("Every candidate", intro=note)]
     columns = ["candidate"]
-    columns += [f"{metric}\n{what}" for metric in ("AUC", "LogLoss") for what in ("full log", "set", "difference")]
+    columns += [f"{metric}\n{source}" for metric in ("AUC", "LogLoss") for source in ("full log", "set", "difference")]
     for task in pictures.result.tasks:
         rows = [[name] for name in pictures.names]
         for metric in ("auc", "logloss"):

@@ -1,4 +1,4 @@
-"""The pictures of one fidelity report, each with a sentence for those who do not see it."""
+"""The pictures of one fidelity report, each with a sentence for readers who cannot see it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from diet_ray.report.page import Panel, Section, panel
 
 
 class Pictures:
-    """Draws what a report shows; `written` are the PNG files made so far."""
+    """Draws the pictures of a report; `written` are the PNG files made so far."""
 
     def __init__(self, out: Path, result: FidelityResult, cost: CostResult) -> None:
         self.out, self.result, self.cost = out, result, cost
@@ -42,8 +42,8 @@ class Pictures:
         }
         self.known = {task: np.isfinite(self.full[task, "auc"]).all(axis=1) for task in result.tasks}
         palette = Palette()
-        methods: list[tuple[str, Method | None]] = [(one.name, one.method) for one in self.chosen]
-        methods += [(str(one.method), one.method) for one in self._sized()]
+        methods: list[tuple[str, Method | None]] = [(chosen.name, chosen.method) for chosen in self.chosen]
+        methods += [(str(sized.method), sized.method) for sized in self._sized()]
         methods += [(name, Method.model_validate(name)) for name in dict.fromkeys(p.set for p in result.stages)]
         methods.append((cost.memory_set, Method.model_validate(cost.memory_set)))
         self.looks: dict[str, Look] = {name: palette.look(name, method) for name, method in methods}
@@ -53,37 +53,37 @@ class Pictures:
         sections = [
             Section(
                 "Every candidate, full log against reduced set",
-                intro="One mark per candidate; bars are one standard deviation over seeds. On the dashed line both agree. What matters for "
-                "choosing is that marks rise together, not that they lie on the line. The best and the worst on the full log, the best on "
-                "the set, and the candidate whose offset is most unlike the others' are named.",
+                intro="One mark per candidate; bars are one standard deviation over seeds. On the dashed line both agree. For a choice it "
+                "matters that marks rise together, not that they lie on the line. Names mark the best and the worst on the full log, the "
+                "best on the set, and the candidate whose offset differs most from the others'.",
             )
         ]
         for task in self.result.tasks:
             for metric, title in (("auc", "AUC"), ("logloss", "LogLoss")):
-                panels = [self._scatter(one, task, metric) for one in self.chosen]
+                panels = [self._scatter(chosen, task, metric) for chosen in self.chosen]
                 sections.append(Section(f"{task}: {title}", panels=panels, level=3))
         return sections
 
     def curves(self) -> list[Section]:
         """AUC and Spearman against the size of the set."""
-        methods = list(dict.fromkeys(str(one.method) for one in self._sized()))
+        methods = list(dict.fromkeys(str(sized.method) for sized in self._sized()))
         if not methods:
             return []
         sections = [
             Section(
                 "Against the size of the set",
-                intro="First mean AUC over the candidates, with one standard deviation over seeds, then Spearman with its 95 % interval; "
-                "sizes are on a logarithmic axis. A training that diverged counts as AUC 0.5.",
+                intro="First the mean AUC over the candidates, with one standard deviation over seeds; then Spearman, with its 95 % "
+                "interval. Sizes are on a logarithmic axis. A training that diverged counts as AUC 0.5.",
             )
         ]
         for task in self.result.tasks:
             means, ranks = [], []
             for name in methods:
-                own = sorted((one for one in self._sized() if str(one.method) == name), key=_size)
-                sizes = [_size(one) for one in own]
-                found = [pool_mean(self.scores(one, task, "auc"), self.known[task]) for one in own]
-                means.append(Line(name, sizes, *(list(part) for part in zip(*found, strict=True))))
-                spearman = [one.fidelity[task]["all"]["spearman"] for one in own]
+                own = sorted((sized for sized in self._sized() if str(sized.method) == name), key=_size)
+                sizes = [_size(sized) for sized in own]
+                aucs = [pool_mean(self.scores(sized, task, "auc"), self.known[task]) for sized in own]
+                means.append(Line(name, sizes, *(list(part) for part in zip(*aucs, strict=True))))
+                spearman = [sized.fidelity[task]["all"]["spearman"] for sized in own]
                 shown = [[i.value for i in spearman], [i.low for i in spearman], [i.high for i in spearman]]
                 ranks.append(Line(name, sizes, *shown))
             full = pool_mean(self.full[task, "auc"], self.known[task])[0]
@@ -125,15 +125,17 @@ class Pictures:
                 figure = plot_stages(own, self.looks, task, candidate)
                 panels.append(self._panel(figure, f"stages-{task}-{candidate}", alt))
         intro = (
-            "Trained on what was there after each block and judged on the next one, which nothing had seen. The line is the mean, the band "
-            "one standard deviation over seeds."
+            "Candidates are trained on the set after each block and judged on the next block, which neither has seen. The line is the "
+            "mean, the band one standard deviation over seeds."
         )
         return [Section("Along the stream", intro=intro, panels=panels)] if panels else []
 
     def cost_bars(self) -> Panel:
         """Seconds of one training, per candidate."""
         cost = self.cost
-        ratios = [one.full_cpu / one.memory_cpu for one in cost.candidates if one.memory_cpu > 0]
+        ratios = [
+            candidate.full_cpu / candidate.memory_cpu for candidate in cost.candidates if candidate.memory_cpu > 0
+        ]
         alt = (
             f"CPU seconds of one training of {len(cost.candidates)} candidates: the full log takes "
             f"{min(ratios, default=math.nan):.1f} to {max(ratios, default=math.nan):.1f} times those of {cost.memory_set}"
@@ -141,17 +143,17 @@ class Pictures:
         return self._panel(plot_cost(cost, self.looks[cost.memory_set]), "cost", alt)
 
     def _sized(self) -> list[SetResult]:
-        """Sets of the methods that are there at several ratios."""
+        """The sets of the methods that were run at several ratios."""
         sized = [
             result_set
             for result_set in self.result.sets
             if result_set.ratio is not None and result_set.method is not None
         ]
-        names = [str(one.method) for one in sized]
-        return [one for one in sized if names.count(str(one.method)) > 1]
+        names = [str(result_set.method) for result_set in sized]
+        return [result_set for result_set in sized if names.count(str(result_set.method)) > 1]
 
     def scores(self, set_result: SetResult, task: str, metric: str) -> np.ndarray:
-        """`[C, S]` float64: the candidates on a set."""
+        """`[C, S]` float64: a metric of the candidates on a set."""
         return matrix([s for s in self.result.scores if s.set == set_result.name], self.names, task, metric)
 
     def _scatter(self, set_result: SetResult, task: str, metric: str) -> Panel:
@@ -162,8 +164,8 @@ class Pictures:
             note = f"{note}\n{times(diverged, 'training')} diverged".strip()
         figure = plot_fidelity(full, other, self.names, set_result.name, self.looks[set_result.name], metric, note)
         gap = number(set_result.fidelity[task]["all"][f"{metric}_gap_mean"].value, 4)
-        what = "AUC" if metric == "auc" else "LogLoss"
-        alt = f"{task}, {set_result.name}: {what} of {len(self.names)} candidates there and on the full log, mean gap {gap}. {note}"
+        title = "AUC" if metric == "auc" else "LogLoss"
+        alt = f"{task}, {set_result.name}: {title} of {len(self.names)} candidates there and on the full log, mean gap {gap}. {note}"
         return self._panel(figure, f"fidelity-{task}-{metric}-{set_result.name}", alt.strip())
 
     def _panel(self, figure: Figure, name: str, alt: str) -> Panel:
@@ -178,9 +180,9 @@ def _size(set_result: SetResult) -> float:
     return set_result.ratio
 
 
-def _alt_curve(lines: list[Line], what: str, level: float) -> str:
+def _alt_curve(lines: list[Line], quantity: str, level: float) -> str:
     ends = "; ".join(
         f"{line.name} from {number(line.y[0], 3)} at {line.x[0]:.2%} to {number(line.y[-1], 3)} at {line.x[-1]:.2%}"
         for line in lines
     )
-    return f"{what} against the size of the set: {ends}; the full log {number(level, 3)}"
+    return f"{quantity} against the size of the set: {ends}; the full log {number(level, 3)}"

@@ -1,6 +1,6 @@
-"""What the bench has to do: which sets, which trainings, and the content hash under which each is kept.
+"""The plan of the bench: its sets, its trainings, and the content hash under which each result is kept.
 
-A hash covers everything on which the result depends and nothing else, so that a new candidate, method or seed reruns only what is new.
+A hash covers everything on which the result depends and nothing else, so that a new candidate, method or seed runs only the new work.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from diet_ray.memory.manifests import FORMAT
 from diet_ray.settings import Settings, load_yaml
 from diet_ray.storage.hashes import content_hash, sha256, versions
 
-RECIPE = 1
-"""Raised whenever the same inputs would give other results, so that older ones are not taken for them."""
+RECIPE = 2
+"""A version, increased whenever the same inputs would give other results, so that older results are not used."""
 
 
 class TrainingSet(Settings):
-    """What candidates learn from, and what they are judged on."""
+    """The data that candidates learn from, and the blocks that they are judged on."""
 
     method: Method
     ratio: float | None
@@ -36,9 +36,9 @@ class TrainingSet(Settings):
     seed: int
     """Seed of its reference, its selection and its students."""
     blocks: int
-    """It is made from the first so many blocks of the log."""
+    """Number of blocks that it is made from: the first of the log."""
     judged: int
-    """Number of blocks after those that judge."""
+    """Number of blocks after those, to judge on."""
 
 
 class Training(Settings):
@@ -47,12 +47,12 @@ class Training(Settings):
     set: TrainingSet
     candidate: CandidateSpec
     student: int = 0
-    """Which of the seed's students."""
+    """Number of the student among those of the seed, from 0."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """A config with its log, its candidates and the place of what is done already; every worker has one of its own."""
+    """A config with its log, its candidates and the folder of the results so far; every worker has its own `Bench`."""
 
     config: FidelityConfig
     log: Log
@@ -61,7 +61,7 @@ class Bench:
 
     @staticmethod
     def open(config: FidelityConfig, cache: Path) -> Bench:
-        """Read what the config names.
+        """Read the log and the candidates that the config names.
 
         Raises:
             ConfigError: the log has too few blocks, a candidate is given twice or drops an unknown field, a net of the stream does not
@@ -105,11 +105,11 @@ class Bench:
         return self.log.blocks[: training_set.blocks]
 
     def judges(self, training_set: TrainingSet) -> list[BlockManifest]:
-        """The blocks that judge it."""
+        """The blocks that a set is judged on."""
         return self.log.blocks[training_set.blocks : training_set.blocks + training_set.judged]
 
     def units(self, training_set: TrainingSet) -> list[int]:
-        """How many rows or units each block gives to a set, as the stream's own budget has it."""
+        """The number of rows or units of a set from each block, by the rule of the stream's own budget."""
         counts: list[int] = []
         budget, before = BudgetConfig(ratio=training_set.ratio), 0
         for block in self.seen(training_set):
@@ -133,8 +133,8 @@ class Bench:
 
     def main_sets(self) -> list[tuple[str, list[TrainingSet]]]:
         """Every set to be measured, by the name it has in the result: the noise ceiling, the methods, the curve."""
-        others = [seed + self.config.seeds for seed in self.seeds]
-        named = [(CEILING, self.sets(FULL, seeds=others))]
+        ceiling_seeds = [seed + self.config.seeds for seed in self.seeds]
+        named = [(CEILING, self.sets(FULL, seeds=ceiling_seeds))]
         named += [(str(method), self.sets(method)) for method in self.config.methods]
         for ratio in sorted({*self.config.curve.ratios} - {self.ratio}):
             named += [
@@ -155,16 +155,16 @@ class Bench:
         ]
 
     def trainings(self) -> list[Training]:
-        """All that has to be trained, the full log first, each once."""
-        along = [spec for spec in self.pool if spec.name in self.config.stages.candidates]
+        """All trainings, those on the full log first, each once."""
+        stage_pool = [spec for spec in self.pool if spec.name in self.config.stages.candidates]
         sets = [(training_set, self.pool) for training_set in self.sets(FULL)]
-        sets += [(one, self.pool) for _, group in self.main_sets() for one in group]
-        sets += [(one, along) for _, _, group in self.stage_sets() for one in group]
+        sets += [(training_set, self.pool) for _, group in self.main_sets() for training_set in group]
+        sets += [(training_set, stage_pool) for _, _, group in self.stage_sets() for training_set in group]
         work = [
-            Training(set=one, candidate=spec, student=student)
-            for one, specs in sorted(sets, key=lambda pair: not pair[0].method.of_full_log)
+            Training(set=training_set, candidate=spec, student=student)
+            for training_set, specs in sorted(sets, key=lambda pair: not pair[0].method.of_full_log)
             for spec in specs
-            for student in self.students(one)
+            for student in self.students(training_set)
         ]
         return list({self.keys.of(training): training for training in work}.values())
 
@@ -173,12 +173,12 @@ class Bench:
         return range(1 if training_set.method.of_full_log else self.config.students)
 
     def student(self, training_set: TrainingSet) -> StudentConfig:
-        """How students of a set are trained: only of drawn labels is a share drawn."""
+        """How students of a set are trained: labels are drawn only where the method says `drawn`."""
         student = self.config.stream.student
         return student if training_set.method.labels == "drawn" else student.model_copy(update={"draw": 0.0})
 
     def distillation(self, training_set: TrainingSet) -> StreamConfig:
-        """The run behind a set: its memory, or the reference that labels and embeds it."""
+        """The config of the run that a set needs, for its memory, or for the reference that labels and embeds it."""
         stream = self.config.stream
         refined = training_set.method.rows == "refined"
         ratio = training_set.ratio if training_set.method.of_memory else self.ratio
@@ -188,19 +188,19 @@ class Bench:
             "budget": BudgetConfig(ratio=ratio),
             "cluster": ClusterConfig(memory_shards=stream.cluster.memory_shards),
         }
-        if not refined:  # what only refinement reads must not make it another run
+        if not refined:  # keys that only refinement reads must not change the hash of the run
             changes |= {"refine": RefineConfig(rounds=0), "student": StudentConfig()}
         return stream.model_copy(update=changes)
 
     def needs_run(self, training_set: TrainingSet) -> bool:
-        """Whether a reference stands behind a set."""
+        """Whether a set needs the reference of a run."""
         method = training_set.method
         chosen = method.of_memory or (method.selection is not None and method.selection.needs_reference)
         return chosen or method.embeddings == "shared" or method.labels == "soft"
 
     @cached_property
     def keys(self) -> Keys:
-        """Where what is done is kept."""
+        """The places of the results in the cache."""
         return Keys(self)
 
 
@@ -220,8 +220,8 @@ class Keys:
         )
 
     def rows_path(self, training_set: TrainingSet) -> Path:
-        """Where the row ids of a selected set are kept; labels and embeddings have no part in them."""
-        what = {
+        """Where the row ids of a selected set are kept; they do not depend on labels and embeddings."""
+        body = {
             "rows": training_set.method.rows,
             "ratio": training_set.ratio,
             "seed": training_set.seed,
@@ -230,14 +230,14 @@ class Keys:
             **self._selection_recipe(training_set),
             **self._identity(training_set.blocks),
         }
-        return self.cache / "rows" / f"{content_hash(what)[:24]}.parquet"
+        return self.cache / "rows" / f"{content_hash(body)[:24]}.parquet"
 
     def of(self, training: Training) -> str:
         """The content hash of a training's result."""
         training_set, stream = training.set, self.config.stream
-        # Its name and its own wish for an adapter do not matter: the method decides on the adapter.
+        # The candidate's name and its own `adapter` do not matter: the method decides on the adapter.
         candidate = training.candidate.model_dump(mode="json", exclude={"name", "adapter"})
-        what = {
+        body = {
             "candidate": candidate | {"params": training.candidate.hyper_parameters().model_dump(mode="json")},
             "student": training.student,
             "set": training_set.model_dump(mode="json"),
@@ -245,20 +245,20 @@ class Keys:
             **self._selection_recipe(training_set),
             **self._identity(training_set.blocks + training_set.judged),
         }
-        if training_set.method == FULL:  # it learns as the reference does, from all rows and without it
-            what["reference"] = stream.reference.model_dump(mode="json", exclude={"nets", "checkpoints", "holdout"})
+        if training_set.method == FULL:  # trained as the reference is, on all rows, and without the reference
+            body["reference"] = stream.reference.model_dump(mode="json", exclude={"nets", "checkpoints", "holdout"})
         elif not training_set.method.of_full_log:
-            what["horizon"] = self.bench.student(training_set).model_dump(mode="json")
+            body["horizon"] = self.bench.student(training_set).model_dump(mode="json")
         if training_set.method.of_memory:
-            what["stream"] = self.bench.distillation(training_set).model_dump(mode="json", exclude={"log", "blocks"})
+            body["stream"] = self.bench.distillation(training_set).model_dump(mode="json", exclude={"log", "blocks"})
         elif training_set.method.rows in self.config.given:
-            what["given"] = sha256(self.config.given[training_set.method.rows])
+            body["given"] = sha256(self.config.given[training_set.method.rows])
         elif training_set.method.rows == "ccs":
-            what["select"] = stream.select.model_dump(mode="json", exclude={"strategy"})
-        return content_hash(what)
+            body["select"] = stream.select.model_dump(mode="json", exclude={"strategy"})
+        return content_hash(body)
 
     def verdict_path(self, training: Training) -> Path:
-        """Where its verdict is kept."""
+        """Where the verdict of a training is kept."""
         key = self.of(training)
         return self.cache / "verdicts" / key[:2] / f"{key}.json"
 

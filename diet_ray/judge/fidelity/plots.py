@@ -21,7 +21,7 @@ FAMILIES = {
     ("random", "soft"): "#009e73",
     ("random", "hard"): "#b07a00",
 }
-"""Colours that a reader of several reports meets again; all of the palette stay apart for colour-blind eyes (Okabe & Ito 2008)."""
+"""Colours that are the same in every report. Colour-blind readers can distinguish all colours of the palette (Okabe & Ito 2008)."""
 
 OTHERS = ("#a8508a", "#3d94c9", "#7a5230", "#6f6fae", "#8a8a00", *FAMILIES.values())
 FULL_COLOUR = "#333333"
@@ -31,7 +31,7 @@ NAMES = {"auc": "AUC", "logloss": "LogLoss (nats)"}
 
 @dataclass(frozen=True)
 class Look:
-    """How a set is drawn, wherever it is drawn."""
+    """How a set is drawn, the same in all pictures."""
 
     colour: str
     marker: str
@@ -69,9 +69,9 @@ class Palette:
 
 def matrix(scores: list[Scores], candidates: list[str], task: str, metric: str) -> np.ndarray:
     """`[C, S]` float64: a metric of the candidates of one set, in the order of `candidates`; nan where there is none."""
-    of = {one.candidate: one.values[task][metric] for one in scores}
-    width = max((len(values) for values in of.values()), default=0)
-    rows = [of.get(name, []) for name in candidates]
+    values_of = {score.candidate: score.values[task][metric] for score in scores}
+    width = max((len(values) for values in values_of.values()), default=0)
+    rows = [values_of.get(name, []) for name in candidates]
     return np.array([row + [math.nan] * (width - len(row)) for row in rows], dtype=np.float64).reshape(len(rows), width)
 
 
@@ -82,16 +82,16 @@ def mean_and_sd(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.nanmean(values, axis=-1), np.nanstd(values, axis=-1, ddof=1)
 
 
-def pool_mean(values: np.ndarray, known: np.ndarray) -> tuple[float, float, float]:
+def pool_mean(values: np.ndarray, measured: np.ndarray) -> tuple[float, float, float]:
     """Mean AUC over the candidates, with one standard deviation over seeds below and above it.
 
     Args:
-        values: `[C, S]` on a set; what diverged counts as AUC 0.5.
-        known: `[C]` bool, the candidates with a result on the full log.
+        values: `[C, S]` on a set; a diverged training counts as AUC 0.5.
+        measured: `[C]` bool, the candidates with a result on the full log.
     """
-    if not known.any() or not values.shape[1]:
+    if not measured.any() or not values.shape[1]:
         return math.nan, math.nan, math.nan
-    mean, sd = mean_and_sd(np.where(np.isnan(values), CHANCE, values)[known].mean(axis=0))
+    mean, sd = mean_and_sd(np.where(np.isnan(values), CHANCE, values)[measured].mean(axis=0))
     reach = 0.0 if np.isnan(sd) else float(sd)
     return float(mean), float(mean) - reach, float(mean) + reach
 
@@ -99,7 +99,7 @@ def pool_mean(values: np.ndarray, known: np.ndarray) -> tuple[float, float, floa
 def plot_fidelity(
     full: np.ndarray, other: np.ndarray, names: list[str], title: str, look: Look, metric: str, note: str
 ) -> Figure:
-    """Figure 1 of the paper for one set: a point per candidate, full log across and reduced set upward, bars of one sd over seeds.
+    """Figure 1 of the paper for one set: a point per candidate, the full log on x and the reduced set on y, bars of one sd over seeds.
 
     Args:
         full: `[C, S]` metric on the full log.
@@ -151,7 +151,7 @@ def plot_curves(
     Args:
         lines: the methods; x is the ratio.
         looks: per method.
-        level: where the full log is, and what to call it.
+        level: the value of the full log, and its label.
         metric: name of the vertical axis.
         own: the stream's own ratio, marked.
     """
@@ -205,7 +205,7 @@ def plot_stages(points: list[StagePoint], looks: dict[str, Look], task: str, tit
         )
     step = max(1, math.ceil(len(stages) / 7))
     axis.set_xticks(stages[::step], [blocks[stage] for stage in stages[::step]], rotation=35, ha="right")
-    axis.set_xlabel("block judged on, the next one after what was learned from")
+    axis.set_xlabel("block judged on, the next one after the blocks learned from")
     axis.set_ylabel(f"{task}: AUC")
     axis.set_title(title, fontsize=9, loc="left")
     axis.grid(alpha=0.25)
@@ -215,23 +215,23 @@ def plot_stages(points: list[StagePoint], looks: dict[str, Look], task: str, tit
 
 def plot_cost(cost: CostResult, memory: Look) -> Figure:
     """CPU seconds of one training per candidate, on the full log and on the memory, with their ratio."""
-    lines = sorted(cost.candidates, key=lambda one: one.full_cpu)
+    lines = sorted(cost.candidates, key=lambda line: line.full_cpu)
     figure, axis = _panel(4.2, 1.2 + 0.25 * len(lines))
     places = np.arange(len(lines))
-    full, small = [one.full_cpu for one in lines], [one.memory_cpu for one in lines]
+    full, small = [line.full_cpu for line in lines], [line.memory_cpu for line in lines]
     axis.hlines(places, small, full, color="#cccccc", linewidth=2, zorder=0)
     axis.plot(small, places, memory.marker, color=memory.colour, markersize=6, label=cost.memory_set)
     axis.plot(full, places, "o", color=FULL_COLOUR, markersize=6, label="full log")
-    for place, one in enumerate(lines):
-        text = f"{one.full_cpu / one.memory_cpu:.1f}x" if one.memory_cpu > 0 else ""
-        where = (max(one.full_cpu, one.memory_cpu), place)
+    for place, line in enumerate(lines):
+        text = f"{line.full_cpu / line.memory_cpu:.1f}x" if line.memory_cpu > 0 else ""
+        where = (max(line.full_cpu, line.memory_cpu), place)
         axis.annotate(text, where, xytext=(7, 0), textcoords="offset points", va="center", fontsize=7.5)
     axis.set_xscale("log")
     axis.margins(x=0.16)
     axis.set_ylim(-0.7, len(lines) - 0.3)
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.set_yticks(places, [one.candidate for one in lines])
+    axis.set_yticks(places, [line.candidate for line in lines])
     axis.set_xlabel("CPU seconds of one training (log scale)")
     axis.grid(axis="x", alpha=0.25)
     _legend(figure, axis)
@@ -255,7 +255,7 @@ def _legend(figure: Figure, axis: Axes) -> None:
 
 
 def _limits(axis: Axes, x: np.ndarray, y: np.ndarray) -> None:
-    """Across: the full log's range. Upward: the set's, and the part of the diagonal above the points."""
+    """On x the full log's range; on y the set's range, and the part of the diagonal above the points."""
     low, high = float(x.min()), float(x.max())
     room = 0.08 * (high - low) or 0.01
     axis.set_xlim(low - room, high + room)
@@ -309,8 +309,8 @@ def _along(axis: Axes, share: np.ndarray) -> np.ndarray:
     return np.asarray(low + share * (high - low))
 
 
-def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _overlap(first: tuple[float, ...], second: tuple[float, ...]) -> bool:
+    return first[0] < second[2] and second[0] < first[2] and first[1] < second[3] and second[1] < first[3]
 
 
 def _inside(box: tuple[float, ...], points: np.ndarray) -> int:

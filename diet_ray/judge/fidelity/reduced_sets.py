@@ -1,6 +1,6 @@
-"""Which rows of the log make a reduced set, and what a student sees of them.
+"""The rows of the log that make a reduced set, and the examples that a student gets from them.
 
-Like the stream, a selection takes its share of every block with the reference of that block; `last-block` and `most-recent` alone do not.
+Like the stream, a selection takes its share of every block with the reference of that block. Only `last-block` and `most-recent` do not.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ from diet_ray.training.student import Examples
 
 
 def examples(bench: Bench, training_set: TrainingSet) -> tuple[Examples, Tensor]:
-    """What students of a set with shared embeddings see, and the table that embeds the rows that judge them."""
+    """The examples for students of a set with shared embeddings, and the table that embeds the rows to judge on."""
     if training_set.method.of_memory:
         memory = load_memory(
             stage_folder(bench.keys.run_folder(bench.distillation(training_set)), training_set.blocks - 1)
         )
-        found = memory.examples()
+        of_memory = memory.examples()
         if training_set.method.labels == "hard":
-            found = replace(found, logit=torch.logit(torch.tensor(memory.units.label, dtype=torch.float32)))
-        return found, memory.table
+            of_memory = replace(of_memory, logit=torch.logit(torch.tensor(memory.units.label, dtype=torch.float32)))
+        return of_memory, memory.table
     phi = reference(bench, training_set)
     return as_examples(sample(bench, training_set), phi, soft=training_set.method.labels != "hard"), phi.table
 
 
 def sample(bench: Bench, training_set: TrainingSet) -> Rows:
-    """The rows of a set that is made of rows of the log, in order of row id.
+    """The rows of a set of log rows, in order of row id.
 
     Raises:
-        BadInputError: a given set names rows that the blocks do not hold.
+        BadInputError: a given set names rows that are not in the blocks.
     """
     selection = training_set.method.selection
     if selection is None:
@@ -61,7 +61,7 @@ def sample(bench: Bench, training_set: TrainingSet) -> Rows:
 
 
 def rows_of(bench: Bench, training_set: TrainingSet, row_ids: np.ndarray) -> Rows:
-    """The rows with these ids, in order of row id; ids that the blocks do not hold are left out."""
+    """The rows with these ids, in order of row id; ids that are not in the blocks are left out."""
     rows = Rows.concat(
         [
             part.take(np.isin(part.row_id, row_ids))
@@ -73,7 +73,7 @@ def rows_of(bench: Bench, training_set: TrainingSet, row_ids: np.ndarray) -> Row
 
 
 def reference(bench: Bench, training_set: TrainingSet, stage: int = -1, checkpoint: int = -1) -> Predictor:
-    """The reference of a set's seed after its blocks (or after `stage`), by default as its pass over the block left it."""
+    """The reference of a set's seed after its blocks (or after `stage`); by default the last checkpoint of its pass over the block."""
     run = bench.keys.run_folder(bench.distillation(training_set))
     stage = training_set.blocks - 1 if stage < 0 else stage
     entry = read_stage(run, stage).checkpoints[checkpoint]
@@ -82,7 +82,7 @@ def reference(bench: Bench, training_set: TrainingSet, stage: int = -1, checkpoi
 
 
 def select_rows(bench: Bench, training_set: TrainingSet) -> Path:
-    """Choose the rows of a set by its method, block by block, and keep their ids; does nothing where they are kept already."""
+    """Choose the rows of a set by its method, block by block, and write their ids; does nothing where the file exists already."""
     path = bench.keys.rows_path(training_set)
     if path.is_file():
         return path
@@ -132,7 +132,7 @@ _EACH_ONCE = "name each row once, and no row of a test block"
 
 
 def _read_given(path: Path, tasks: list[str], most: int) -> pa.Table:
-    """The row ids and labels of a file that may not have more rows than `most`."""
+    """The row ids and labels of a file, which may have at most `most` rows."""
     parts, n_rows = [], 0
     try:
         names = pq.read_schema(path).names

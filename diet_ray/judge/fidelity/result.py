@@ -1,6 +1,6 @@
-"""What the bench found, as `fidelity.json` and `cost.json` keep it.
+"""The result of the bench, as `fidelity.json` and `cost.json` store it.
 
-`fidelity.json` holds nothing that depends on the clock: the same config and log give the same bytes, in one go or after a restart.
+`fidelity.json` holds nothing that depends on the clock: the same config and log give the same bytes, in one run or after a restart.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from diet_ray.judge.fidelity.measures import Interval
 from diet_ray.settings import Metric, Settings
 
 CEILING = "full log, other seeds"
-"""The set that shows how far chance alone goes: the full log against itself."""
+"""The noise ceiling: the full log compared with itself, so that only chance makes a difference."""
 
 GROUPS = ("all", "architectures")
-"""All candidates, and those that see every field at the run's own learning rate."""
+"""All candidates, and those that use every field and the run's own learning rate."""
 
 Values = dict[str, dict[str, list[Metric]]]
 """`{task: {auc | logloss (nats) | gauc | calibration: [one per seed, the mean of its students]}}`."""
@@ -32,14 +32,14 @@ class Scores(Settings):
     candidate: str
     """Name of the candidate."""
     values: Values
-    """What it reached."""
+    """Its metrics."""
 
 
 class SetResult(Settings):
-    """A training set against the full log."""
+    """A training set compared with the full log."""
 
     name: str
-    """The method's name, with the ratio behind it where that is not the stream's own."""
+    """The method's name, followed by the ratio where that is not the stream's own."""
     method: Method | None
     """How it was made; None for the noise ceiling."""
     ratio: float | None
@@ -51,7 +51,7 @@ class SetResult(Settings):
 
 
 class StagePoint(Settings):
-    """A candidate trained on what was there after some blocks, judged on the next one."""
+    """A candidate trained on the set after some blocks, judged on the next block."""
 
     set: str
     """The method's name."""
@@ -62,7 +62,7 @@ class StagePoint(Settings):
     block: str
     """The block judged on."""
     values: Values
-    """What it reached."""
+    """Its metrics."""
 
 
 class Difference(Settings):
@@ -74,7 +74,7 @@ class Difference(Settings):
 
 
 class FidelityResult(Settings):
-    """All that does not depend on the clock."""
+    """The part of the result that does not depend on the clock."""
 
     log: str
     """Name of the log's schema."""
@@ -111,7 +111,7 @@ class FidelityResult(Settings):
     stages: list[StagePoint]
     """Performance along the stream."""
     differences: list[Difference]
-    """Sets against each other."""
+    """Sets compared with each other."""
     pooled_pearson: dict[str, tuple[Metric, Metric]]
     """Per set: Pearson over all (task, candidate) points, raw and after centring each task. One task gives the same twice."""
 
@@ -124,14 +124,14 @@ class CandidateCost(Settings):
     """CPU seconds on the full log with embeddings of its own."""
     full_wall: float
     memory_cpu: float
-    """CPU seconds on the memory, with adapter where that is the set in `memory_set`."""
+    """CPU seconds on the memory, with an adapter where `memory_set` has one."""
     memory_wall: float
     parameters: int
-    """Trained parameters of the student, embedding table not counted."""
+    """Number of trained parameters of the student, without the embedding table."""
 
 
 class Distillation(Settings):
-    """What making a memory took, mean over seeds."""
+    """The cost of making a memory, mean over seeds."""
 
     set: str
     """`memory` or `refined`."""
@@ -147,13 +147,13 @@ class Distillation(Settings):
 
 
 class CostResult(Settings):
-    """All that depends on the clock."""
+    """The part of the result that depends on the clock."""
 
     machine: str
     """Cores and architecture."""
     versions: dict[str, str]
     memory_set: str
-    """The set whose trainings stand for the memory's."""
+    """The set that stands for the memory."""
     candidates: list[CandidateCost]
     distillations: list[Distillation]
     log_bytes: int

@@ -1,7 +1,8 @@
-"""Ways of taking rows of the log, as many as the memory has units: one class each, found by its name.
+"""Selections of as many rows of the log as the memory has units: one class each, registered under its name.
 
-A selection that needs the reference chooses in each block, by the reference of that block, and its rows are kept. One that needs none takes
-rows of all blocks at once, which is too cheap to keep. A new selection is a class here with `@register("name")`.
+A selection that needs the reference chooses in each block, by the reference of that block, and its row ids are stored. A selection without
+a reference takes rows of all blocks at once; it is cheap, so its row ids are not stored. A new selection is a class here with
+`@register("name")`.
 """
 
 from __future__ import annotations
@@ -29,16 +30,16 @@ from diet_ray.training.predictor import Predictor
 
 @dataclass(frozen=True)
 class ScoredBlock:
-    """A block with its reference, from which a selection chooses."""
+    """A block and its reference, from which a selection chooses rows."""
 
     log: Log
     block: BlockManifest
     stream: StreamConfig
-    """The config of the run whose reference it is."""
+    """The config of the run of this reference."""
     checkpoints: list[Path]
     """Files of the K checkpoints of the block's reference, oldest first."""
     seed: int
-    """Seed of what is drawn."""
+    """Seed of the random draws."""
 
     @cached_property
     def rows(self) -> Rows:
@@ -51,14 +52,14 @@ class ScoredBlock:
 
 
 class Selection:
-    """One way of taking rows."""
+    """One way to select rows."""
 
     name: ClassVar[str]
     """Its name in a method, such as `ccs` in `ccs/soft/shared`."""
     needs_reference: ClassVar[bool] = False
     """Whether it implements `choose`; else `take`."""
     recipe: ClassVar[int | None] = None
-    """Raised whenever it would take other rows than before, so that rows kept earlier are not taken for its own."""
+    """A version, increased whenever it would take other rows than before, so that rows stored earlier are not used."""
 
     def take(self, log: Log, blocks: Sequence[BlockManifest], n: int, *, seed: int) -> Rows:
         """`n` rows of the blocks, in order of row id."""
@@ -74,7 +75,7 @@ _REGISTRY: dict[str, Selection] = {}
 
 
 def register(name: str) -> Callable[[S], S]:
-    """Make a selection known under a name."""
+    """Register a selection under a name."""
 
     def add(kind: S) -> S:
         kind.name = name
@@ -86,7 +87,7 @@ def register(name: str) -> Callable[[S], S]:
 
 @register("random")
 class Random(Selection):
-    """Drawn uniformly from all blocks."""
+    """Rows drawn uniformly from all blocks."""
 
     def take(self, log: Log, blocks: Sequence[BlockManifest], n: int, *, seed: int) -> Rows:
         """See `Selection.take`."""
@@ -95,7 +96,7 @@ class Random(Selection):
 
 @register("top-el2n")
 class TopEl2n(Selection):
-    """The highest EL2N of each label (Paul et al. 2021), as the stream's own strategy `top` has it."""
+    """The highest EL2N of each label (Paul et al. 2021), as in the stream's own strategy `top`."""
 
     needs_reference = True
     strategy: ClassVar[str] = "top"
@@ -111,7 +112,7 @@ class TopEl2n(Selection):
 
 @register("ccs")
 class CoverageCentric(TopEl2n):
-    """Coverage-centric strata of EL2N (Zheng et al. 2023), as the stream's own strategy `ccs` has it."""
+    """Coverage-centric strata of EL2N (Zheng et al. 2023), as in the stream's own strategy `ccs`."""
 
     strategy = "ccs"
     recipe = 2
@@ -148,14 +149,14 @@ class Herding(Selection):
 
 @register("k-center")
 class KCenter(Herding):
-    """The rows to which every row of the block is near (Sener & Savarese 2018)."""
+    """Rows chosen so that every row of the block is near one of them (Sener & Savarese 2018)."""
 
     geometry: ClassVar[Geometry] = "k_center"
 
 
 @register("last-block")
 class LastBlock(Selection):
-    """Drawn uniformly from the last block alone."""
+    """Rows drawn uniformly from the last block alone."""
 
     def take(self, log: Log, blocks: Sequence[BlockManifest], n: int, *, seed: int) -> Rows:
         """See `Selection.take`."""
@@ -181,7 +182,7 @@ class MostRecent(Selection):
 
 
 SELECTIONS = tuple(_REGISTRY)
-"""Their names."""
+"""The names of all selections."""
 
 
 def selection(name: str) -> Selection | None:

@@ -1,4 +1,4 @@
-"""Training candidates on one set of the bench and judging them on real rows, in this process."""
+"""Trains candidates on one set of the bench and judges them on real rows, in this process."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from diet_ray.settings import parse_json, write_json
 
 
 def train_set(bench: Bench, trainings: list[Training]) -> Iterator[Verdict]:
-    """Do the trainings of one set, which is made once, and keep each verdict as soon as it is there; those kept already are read.
+    """Do the trainings of one set, which is made once. Each verdict is written at once; verdicts that exist already are read.
 
-    What a set is made of (`needs_run`, `select_rows`) must be there.
+    The run and the row ids of the set (`needs_run`, `select_rows`) must exist.
     """
     todo = [training for training in trainings if not bench.keys.verdict_path(training).is_file()]
     trainer = _Trainer(bench, todo[0].set) if todo else None
@@ -43,7 +43,7 @@ class _Trainer:
     """One set, made once for all its trainings."""
 
     def __init__(self, bench: Bench, training_set: TrainingSet) -> None:
-        self.bench, self.one = bench, training_set
+        self.bench, self.training_set = bench, training_set
         self.rows = Rows.concat([bench.log.read_block(block) for block in bench.judges(training_set)])
         method = training_set.method
         if method.of_full_log:
@@ -51,24 +51,24 @@ class _Trainer:
         elif method.embeddings == "own":
             self.sample = sample(bench, training_set)
             if method.labels == "soft":
-                # An own model learns from labels in [0, 1] as well as from 0 and 1.
+                # A model with its own embeddings can learn from any label in [0, 1].
                 soft = torch.sigmoid(reference(bench, training_set)(self.sample.ids)).numpy()
                 self.sample = replace(self.sample, labels=soft)
         else:
             self.examples, self.table = examples(bench, training_set)
 
     def train(self, training: Training) -> Verdict:
-        bench, one, method = self.bench, self.one, self.one.method
-        log, config, student = bench.log, bench.config.stream.reference, bench.student(one)
+        bench, training_set, method = self.bench, self.training_set, self.training_set.method
+        log, config, student = bench.log, bench.config.stream.reference, bench.student(training_set)
         spec: CandidateSpec = training.candidate.model_copy(update={"adapter": method.adapter})
-        seed = derive_seed(one.seed, "student", training.student)
+        seed = derive_seed(training_set.seed, "student", training.student)
         if method == FULL:
-            return full_log(spec, log, bench.seen(one), self.rows, config, seed=seed)
+            return full_log(spec, log, bench.seen(training_set), self.rows, config, seed=seed)
         if method.of_full_log:
             assert self.table is not None
-            return frozen_log(spec, log, bench.seen(one), self.table, self.rows, config, seed=seed)
+            return frozen_log(spec, log, bench.seen(training_set), self.table, self.rows, config, seed=seed)
         if method.embeddings == "own":
-            n_ids = bench.seen(one)[-1].n_ids
+            n_ids = bench.seen(training_set)[-1].n_ids
             return sample_own(spec, log, self.sample, self.rows, config, student, n_ids=n_ids, seed=seed)
         assert self.table is not None
         return judge(spec, self.examples, self.table, self.rows, log.schema, student, seed=seed, trained_on=str(method))

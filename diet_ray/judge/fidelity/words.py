@@ -1,4 +1,4 @@
-"""What the fidelity report says in words: its lead, the measures explained, the protocol, and how figures are written."""
+"""The texts of the fidelity report: its lead, the meanings of the measures, the protocol, and the format of figures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from diet_ray.report.export_manifest import ExportManifest
 from diet_ray.settings import parse_json
 
 NEXT = "\n"
-"""Between a value and what stands small under it."""
+"""The separator between a value and the small text under it."""
 
 COUNTS = ("pairs", "diverged", "left_out")
 DIGITS = {"pairs_right": 0} | dict.fromkeys(("spearman", "kendall", "pearson", "spread"), 2)
@@ -38,17 +38,17 @@ MEANINGS = [
     ("diverged, left out", "Trainings on the set that diverged, counted as AUC 0.5 at best; candidates without a result on the full log."),
     ("noise ceiling", f"{CEILING}: the full log against itself. No set can be expected to predict it better."),
 ]  # fmt: skip
-"""Name and meaning of what the tables hold."""
+"""Name and meaning of the figures in the tables."""
 
 
 def cell(name: str, interval: Interval, separator: str = NEXT, *, signed: bool = False) -> str:
-    """A measure and, behind `separator`, its interval."""
+    """A measure and, after `separator`, its interval."""
     if name in COUNTS:
         return number(interval.value, 0, signed=signed)
     scale, unit = (100.0, "\u00a0%") if name == "pairs_right" else (1.0, "")
     digits = DIGITS.get(name, 4)
     value, low, high = (
-        number(scale * one, digits, signed=signed) for one in (interval.value, interval.low, interval.high)
+        number(scale * figure, digits, signed=signed) for figure in (interval.value, interval.low, interval.high)
     )
     if not math.isfinite(interval.value):
         return value
@@ -58,7 +58,7 @@ def cell(name: str, interval: Interval, separator: str = NEXT, *, signed: bool =
 def cells(
     figures: dict[str, Interval], names: tuple[str, ...], separator: str = NEXT, *, signed: bool = False
 ) -> list[str]:
-    """The measures `names`, a dash for one that was not computed."""
+    """The measures `names`; a dash for a measure that was not computed."""
     return [cell(name, figures[name], separator, signed=signed) if name in figures else "-" for name in names]
 
 
@@ -68,7 +68,7 @@ def at_own_ratio(result: FidelityResult) -> list[SetResult]:
 
 
 def compared(result: FidelityResult, cost: CostResult) -> list[SetResult]:
-    """The sets by which the memory is to be understood: noise ceiling, memory, the other memory, random rows of each kind."""
+    """The memory and the sets to compare it with: noise ceiling, memory, the other memory, random rows of each kind."""
     sets = at_own_ratio(result)
     memory = next((result_set for result_set in sets if result_set.name == cost.memory_set), None)
     adapter = memory is not None and memory.method is not None and memory.method.adapter
@@ -82,7 +82,7 @@ def compared(result: FidelityResult, cost: CostResult) -> list[SetResult]:
             and (result_set.method.rows, result_set.method.labels, result_set.method.embeddings)
             == (rows, labels, embeddings)
         ]
-        return sorted(fits, key=lambda one: one.method is not None and one.method.adapter != adapter)[:1]
+        return sorted(fits, key=lambda fit: fit.method is not None and fit.method.adapter != adapter)[:1]
 
     wanted = [result_set for result_set in sets if result_set.method is None] + ([memory] if memory else [])
     for rows in MEMORIES:
@@ -90,11 +90,11 @@ def compared(result: FidelityResult, cost: CostResult) -> list[SetResult]:
             wanted += first(rows, labels, "shared", adapter=adapter)
     drawn = first("random", "drawn", "shared") if labels == "drawn" else []
     random = [("soft", "shared"), ("hard", "own"), ("hard", "shared")]
-    return wanted + drawn + [one for what in random for one in first("random", *what)]
+    return wanted + drawn + [result_set for kind in random for result_set in first("random", *kind)]
 
 
 def lead(result: FidelityResult, cost: CostResult) -> list[str]:
-    """The answer, what it rests on, the figures of each task, and the cost, a paragraph each; none says more than the figures do."""
+    """The answer, its basis, the figures of each task, and the cost, a paragraph each. No paragraph claims more than the figures show."""
     sets = {result_set.name: result_set for result_set in result.sets}
     ceiling, memory = sets.get(CEILING), sets.get(cost.memory_set)
     scope = (
@@ -105,11 +105,11 @@ def lead(result: FidelityResult, cost: CostResult) -> list[str]:
     if memory is None or memory.method is None or not memory.method.of_memory:
         return [f"{scope} No memory is among the sets that were compared."]
     beside = {"the memory": memory} | ({"the full log with other seeds": ceiling} if ceiling else {})
-    rows = [one for one in compared(result, cost) if one.method and one.method.rows == "random"]
+    rows = [row for row in compared(result, cost) if row.method and row.method.rows == "random"]
     for labels in ("drawn", "soft", "hard"):
-        for one in [row for row in rows if row.method and row.method.labels == labels][:1]:
-            own = one.method is not None and one.method.embeddings == "own"
-            beside[f"random rows with {labels} labels" + (" and embeddings of their own" if own else "")] = one
+        for random in [row for row in rows if row.method and row.method.labels == labels][:1]:
+            own = random.method is not None and random.method.embeddings == "own"
+            beside[f"random rows with {labels} labels" + (" and embeddings of their own" if own else "")] = random
     verdicts: dict[str, list[str]] = {}
     for task in result.tasks:
         verdicts.setdefault(_verdict(task, memory, ceiling), []).append(task)
@@ -130,7 +130,7 @@ def lead(result: FidelityResult, cost: CostResult) -> list[str]:
 
 
 def protocol(result: FidelityResult, cost: CostResult) -> list[list[str]]:
-    """Everything that one needs to know to repeat or to doubt the run."""
+    """All facts that a reader needs to repeat or to question the run."""
     memory = next((result_set for result_set in result.sets if result_set.name == cost.memory_set), None)
     student = result.student
     lines = {
@@ -159,7 +159,7 @@ def protocol(result: FidelityResult, cost: CostResult) -> list[list[str]]:
 
 
 def trust_in(path: Path) -> Callable[[ExportManifest], str]:
-    """How far a bench says an export is to be trusted, in Markdown, for the export's card.
+    """How far an export can be trusted according to a bench, in Markdown, for the export's card.
 
     Args:
         path: `fidelity.json` of the bench.
@@ -175,13 +175,13 @@ def trust_in(path: Path) -> Callable[[ExportManifest], str]:
     def trust(about: ExportManifest) -> str:
         if result.log != about.log:
             raise ConfigError(
-                f"--fidelity: {path} is of the log {result.log!r}, the memory of {about.log!r}; give that log's"
+                f"--fidelity: {path} is of the log {result.log!r}, the memory of {about.log!r}; give a bench of that log"
             )
         lines = [
             f"{len(result.candidates)} nets were trained on the full log ({result.rows:,} rows, {len(result.blocks)} blocks) and on sets "
             f"of {result.ratio:.3g} of its rows for {result.student.steps} steps, {result.seeds} seeds each, and judged on "
             f"{result.test_rows:,} later rows. The memories there were made anew for each seed: the figures are of the method on this "
-            f"log, not of these very {about.units:,} units. With 95 % intervals:",
+            f"log, not of exactly these {about.units:,} units. With 95 % intervals:",
         ]
         for task in result.tasks:
             titles = [MEASURES[name].title for name in KEY]
@@ -232,8 +232,8 @@ def _one_task(task: str, memory: SetResult, beside: dict[str, SetResult], noise:
 
 
 def _beside(task: str, name: str, link: str, beside: dict[str, SetResult]) -> str:
-    """The first two, memory and noise ceiling, with their interval; the others by their value alone, as the table below has theirs."""
-    cells = [(words, cell(name, one.fidelity[task]["all"][name])) for words, one in beside.items()]
+    """The first two, memory and noise ceiling, with their interval; the others without it, because the table below has theirs."""
+    cells = [(words, cell(name, result_set.fidelity[task]["all"][name])) for words, result_set in beside.items()]
     first = [f"{text.replace(NEXT, ' ')} {link} {words}" for words, text in cells[:2]]
     return _and(first + [f"{text.split(NEXT)[0]} {link} {words}" for words, text in cells[2:]])
 
@@ -257,9 +257,9 @@ def _cost(cost: CostResult) -> list[str]:
         f"Cost. One training on the memory takes {median(ratios):.1f} times less CPU than on the full log (median over candidates; "
         f"{min(ratios):.1f} to {max(ratios):.1f})."
     )
-    for one in cost.distillations:
-        pays = f"pays after {one.pays_after:,.0f} candidates" if math.isfinite(one.pays_after) else "never pays here"
-        text += f" Making {one.set} took {one.seconds:,.0f} s on one core, and {pays}."
+    for made in cost.distillations:
+        pays = f"pays after {made.pays_after:,.0f} candidates" if math.isfinite(made.pays_after) else "never pays here"
+        text += f" Making {made.set} took {made.seconds:,.0f} s on one core, and {pays}."
     return [text]
 
 

@@ -1,4 +1,4 @@
-"""What is missing of a bench, how it is shared out, and the calls that do a share."""
+"""The missing work of a bench, its parts, and the functions that do one part."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from diet_ray.memory.layout import holds_run, stage_folder
 from diet_ray.training.device import torch_threads
 
 OnProgress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and the total."""
+"""Called with the kind of work, the number done, and the total."""
 
 
 def runs_of(bench: Bench, todo: list[Training]) -> list[tuple[Path, StreamConfig]]:
-    """The distillations behind some trainings that are not done yet, the refined ones first, because they take longest."""
+    """The distillations that some trainings need and that are not done yet, the refined ones first, because they take longest."""
     streams = [bench.distillation(training.set) for training in todo if bench.needs_run(training.set)]
     runs = {bench.keys.run_folder(stream): stream for stream in streams}
     runs = {run: stream for run, stream in runs.items() if not stage_folder(run, bench.blocks - 1).is_dir()}
@@ -27,7 +27,7 @@ def runs_of(bench: Bench, todo: list[Training]) -> list[tuple[Path, StreamConfig
 
 
 def selected_of(bench: Bench, todo: list[Training]) -> list[TrainingSet]:
-    """The sets of some trainings whose rows are chosen with a reference and are not kept yet, one for each choice of rows."""
+    """The sets of some trainings whose rows are chosen with a reference and are not stored yet; one set for each choice of rows."""
     sets = [training.set for training in todo]
     chosen = [
         training_set
@@ -39,7 +39,7 @@ def selected_of(bench: Bench, todo: list[Training]) -> list[TrainingSet]:
 
 
 def groups_of(todo: list[Training]) -> list[list[Training]]:
-    """Trainings in groups that are done as one: a candidate of the full log, or all of another set; the longest first."""
+    """Trainings in groups, each done as one piece: one candidate on the full log, or all of another set; the longest first."""
     groups: dict[str, list[Training]] = {}
     for training in todo:
         alone = training.candidate.name if training.set.method.of_full_log else ""
@@ -48,7 +48,7 @@ def groups_of(todo: list[Training]) -> list[list[Training]]:
 
 
 def distil_run(description: str) -> bytes:
-    """A call of the mapper: the distillation that the JSON describes, by its run folder and its config."""
+    """The function for the mapper: do the distillation that the JSON describes by its run folder and its config."""
     work = json.loads(description)
     run = Path(work["run"])
     distil_locally(run, StreamConfig.model_validate_json(work["stream"]), resume=holds_run(run))
@@ -56,7 +56,7 @@ def distil_run(description: str) -> bytes:
 
 
 def select_for(description: str, *, config: str, cache: str) -> bytes:
-    """A call of the mapper: choose the rows of a `TrainingSet` and keep them."""
+    """The function for the mapper: choose the rows of a `TrainingSet` and write their ids."""
     bench = Bench.open(FidelityConfig.model_validate_json(config), Path(cache))
     with torch_threads(1):
         select_rows(bench, TrainingSet.model_validate_json(description))

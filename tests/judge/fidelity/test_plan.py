@@ -35,7 +35,7 @@ def test_a_method_is_written_as_it_is_read() -> None:
     ("name", "says"),
     [
         ("random/medium/own", "must be written"),
-        ("random/hard/own+adapter", "take up any map"),
+        ("random/hard/own+adapter", "can learn any map"),
         ("memory/soft/own", "reference's space"),
         ("full/soft/shared", "use hard"),
         ("random/drawn/own", "use hard or soft"),
