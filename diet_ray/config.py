@@ -27,8 +27,8 @@ class ReferenceConfig(Settings):
         ],
         min_length=1,
     )
-    """Interaction nets of the reference, which learn the embeddings together and each by a loss of its own; a soft label is what they say
-    in the mean, so that it is not one architecture's opinion. They take no adapter and drop no field."""
+    """Interaction nets of the reference. They learn the embeddings together, each net with its own loss. A soft label is the mean of their
+    predictions, so that it does not depend on one architecture. They take no adapter and drop no field."""
     dim: int = Key(default=16, ge=1)
     """d, width of the embeddings, which the memory and every candidate share."""
     batch_size: int = Key(default=256, ge=1)
@@ -61,12 +61,12 @@ class SelectConfig(Settings):
 
 
 class BudgetConfig(Settings):
-    """Stage step 6: how many units the memory may hold. Exactly one of the two keys."""
+    """Stage step 6: how many units the memory may hold. Exactly one of the two keys is set."""
 
     ratio: float | None = Key(default=None, gt=0, le=1)
     """Units as a share of all rows seen so far."""
     cap: int | None = Key(default=None, ge=1)
-    """Fixed number of units; the units of lowest influence leave, older first among equals."""
+    """Fixed number of units; the units of lowest influence are removed, older ones first among equals."""
 
     @model_validator(mode="after")
     def _one(self) -> BudgetConfig:
@@ -94,7 +94,7 @@ class StudentConfig(Settings):
     lr: float = Key(default=1e-2, gt=0, allow_inf_nan=False)
     """Adam's learning rate at the first step; it falls to 0 at the horizon along half a cosine."""
     draw: float = Key(default=0.75, ge=0, le=1)
-    """Share of a soft label that is drawn anew, 0 or 1, at every visit: the noise that a pass over real rows would have. 0 for none."""
+    """Share of a soft label that is replaced by a 0 or 1, drawn anew at every visit: the noise of a pass over real rows. 0 for none."""
 
 
 class RefineConfig(Settings):
@@ -112,7 +112,7 @@ class RefineConfig(Settings):
         ],
         min_length=1,
     )
-    """Nets from which each round draws the one it unrolls."""
+    """Nets of which each round draws one to unroll."""
     delta_lr: float = Key(default=1e-4, ge=0, allow_inf_nan=False)
     """Outer Adam's learning rate for `delta`, in units of the embedding (whose rms is about 0.05)."""
     logit_lr: float = Key(default=2e-3, ge=0, allow_inf_nan=False)
@@ -122,35 +122,35 @@ class RefineConfig(Settings):
     uniform_share: float = Key(default=0.5, ge=0, le=1)
     """Share of B_hard that is drawn uniformly; the rest is drawn by reducible loss."""
     active: int = Key(default=4096, ge=1)
-    """Most units that a round may change: those of the largest gradient influence on all hard targets."""
+    """Most units that a round may change: those with the largest gradient influence on all hard targets."""
     address_every: int = Key(default=10, ge=1)
     """Rounds between two addressings."""
 
 
 class ClusterConfig(Settings):
-    """What the run asks of the Ray cluster."""
+    """The resources of the Ray cluster that a run uses."""
 
     workers: int = Key(default=1, ge=1)
-    """Ray Train workers; they live for the whole stream."""
+    """Ray Train workers; they run for the whole stream."""
     cpus_per_worker: float = Key(default=0.5, gt=0, allow_inf_nan=False)
     """Logical CPUs of each worker."""
     gpus_per_worker: float = Key(default=0, ge=0, allow_inf_nan=False)
-    """GPUs of each worker, on which its reference then trains, its proxies are unrolled and, where it scores, it scores; units are kept,
-    aligned, measured and moved on the CPU. A share lets workers have one together."""
+    """GPUs of each worker. With a GPU, it trains the reference, unrolls the proxies and, without scorers, scores on it; units are kept,
+    aligned, measured and moved on the CPU. With a share of a GPU, several workers use one together."""
     threads_per_worker: int = Key(default=1, ge=1)
-    """torch threads of each worker; part of what determines the bytes of the result."""
+    """torch threads of each worker; the bytes of the result depend on it."""
     scorers: int = Key(default=0, ge=0)
     """Ray Data actors that score shards, started anew for each block. With 0 the first worker scores them itself, one after the other: as
-    fast as one scorer, and quicker than starting several where blocks are small."""
+    fast as one scorer, and faster than several scorers where blocks are small, because nothing has to start."""
     cpus_per_scorer: float = Key(default=0.5, gt=0, allow_inf_nan=False)
     """Logical CPUs of each scorer."""
     gpus_per_scorer: float = Key(default=0, ge=0, allow_inf_nan=False)
-    """GPUs of each scorer, on which it then scores. A share lets scorers have one together."""
+    """GPUs of each scorer, on which it scores. With a share of a GPU, several scorers use one together."""
     precision: Precision = "float32"
-    """The precision of scoring's matrix products: `float32`, or `bfloat16`, which is faster on GPUs that have it and moves a soft label
+    """The precision of scoring's matrix products: `float32`, or `bfloat16`, which is faster on GPUs that have it and changes a soft label
     by 0.004 in the mean and rarely by more than 0.02. Reference and refinement are float32 in either case."""
     memory_shards: int = Key(default=2, ge=1)
-    """N, shards of the synthetic memory in the object store, each with an owner that works on it; another number gives other roundings."""
+    """N, shards of the synthetic memory in the object store, each with an owner that works on it; another number rounds differently."""
     max_failures: int = Key(default=0, ge=0)
     """Worker failures after which the run still restarts by itself, from the last committed stage."""
 
@@ -165,7 +165,7 @@ class ClusterConfig(Settings):
 
     @model_serializer(mode="wrap")
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Keys that came later are left out where they change nothing: what is kept under the hash of a config is still found.
+        # Newer keys are left out where they have no effect: results stored under the hash of an older config are still found.
         plain = {"gpus_per_scorer": 0, "precision": "float32"}
         return {name: value for name, value in write(self).items() if name not in plain or value != plain[name]}
 
@@ -176,7 +176,7 @@ class StreamConfig(Settings):
     log: Path
     """Folder of the ingested log."""
     blocks: int | None = Key(default=None, ge=1)
-    """Number of blocks to distil, from the first; by default all but the last, which is left to judge candidates on."""
+    """Number of blocks to distil, from the first; by default all but the last, on which candidates are then judged."""
     seed: int = Key(default=0, ge=0)
     """Seed of everything random."""
     reference: ReferenceConfig = ReferenceConfig()
@@ -201,24 +201,24 @@ class StreamConfig(Settings):
 
 
 class LaunchConfig(StreamConfig):
-    """A run's config with its place. The place is no part of what the run computes, so it stays out of the run's manifests."""
+    """A run's config, its run folder and its archive. The last two do not change the result, so they are not in the run's manifests."""
 
     out: Path | None = None
-    """Run folder; `--out` on the command line wins."""
+    """Run folder; `--out` on the command line takes precedence."""
     archive: str | None = None
     """URI of a durable copy of every committed stage: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or file:///FOLDER. `--resume` fetches from
-    there what the run folder lacks. Another endpoint than Amazon's stands in AWS_ENDPOINT_URL, or behind the URI, as in
+    there the stages that the run folder lacks. Set an endpoint other than Amazon's in AWS_ENDPOINT_URL, or at the end of the URI, as in
     `s3://BUCKET/PREFIX?endpoint_override=HOST:PORT&scheme=http`."""
 
 
 def read_launch(path: Path, out: Path | None) -> tuple[Path, StreamConfig, str | None]:
-    """The run folder, the config and the archive that a file asks for, `out` before the file's own.
+    """The run folder, the config and the archive in a config file; `out` takes precedence over the file's own.
 
     Raises:
-        ConfigError: the file cannot be read or has a bad key, or nobody names the run folder.
+        ConfigError: the file cannot be read or has a bad key, or neither it nor `out` names the run folder.
     """
     launch = load_yaml(LaunchConfig, path)
     place = out or launch.out
     if place is None:
-        raise ConfigError(f"{path}: missing key 'out': say where the run goes, there or with --out")
+        raise ConfigError(f"{path}: missing key 'out': name the run folder there or with --out")
     return place, StreamConfig.model_validate(launch.model_dump(exclude={"out", "archive"})), launch.archive

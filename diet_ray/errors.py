@@ -1,7 +1,7 @@
-"""Every way that a user's input or cluster can stop diet_ray, one type each.
+"""The errors that a user's input or cluster can cause, with one type for each kind.
 
-Each message names the file, column or key that is at fault and says what to do about it. The command line prints the message
-without a traceback and exits with `exit_code`; anything that is not a `DietError` is a bug of ours and keeps its traceback.
+Each message names the file, column or key at fault, and the remedy. The command line prints the message without a traceback and exits
+with `exit_code`. Any other exception is a bug in diet_ray and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ class ConfigError(DietError):
 
 
 class UnreachableError(ConfigError):
-    """An object store cannot be reached or refuses; it may be otherwise in a while."""
+    """An object store cannot be reached or refuses a request; a later attempt may succeed."""
 
 
 class SchemaError(DietError):
-    """A log schema contradicts itself or the log it is applied to."""
+    """A log schema contradicts itself, or the log that it describes."""
 
 
 class BadInputError(DietError):
@@ -36,7 +36,7 @@ class BadInputError(DietError):
     """
 
     def __init__(self, file: str | Path, problem: str, *, column: str | None = None, remedy: str = "") -> None:
-        # The pieces are kept as `args`, so that the error survives the trip from a Ray worker to the driver.
+        # The parts are kept as `args`, so that the error can be sent from a Ray worker to the driver.
         super().__init__(str(file), problem, column, remedy)
         self.file, self.problem, self.column, self.remedy = str(file), problem, column, remedy
 

@@ -1,4 +1,4 @@
-"""Figures as people read them: durations, sizes, and numbers that may be undefined."""
+"""Figures as text: durations, sizes, and numbers that may be undefined."""
 
 from __future__ import annotations
 

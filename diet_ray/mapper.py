@@ -1,6 +1,6 @@
-"""One function over many descriptions of work: the contract that lets a pass run in this process or on a cluster.
+"""One function, called for many descriptions of work: the interface by which a pass runs in this process or on a cluster.
 
-A pass such as `ingest` takes a `Mapper`. `in_turn` is the one that needs nothing; the cluster's is `diet_ray.engine.fan_out`.
+A pass such as `ingest` takes a `Mapper`: `in_turn` for this process, `diet_ray.engine.fan_out` for a cluster.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ Progress = Callable[[str, int, int, int], None]
 
 
 def no_progress(stage: str, done: int, total: int, rows: int) -> None:
-    """Report progress to nobody."""
+    """Ignore the progress."""
 
 
 class Mapper(Protocol):
@@ -25,7 +25,7 @@ class Mapper(Protocol):
         """Yield `function(description, **shared)` for each description, in order.
 
         Args:
-            function: importable by its module's name. A lost call runs again, so it has no effect but on files that it alone writes.
+            function: importable by its module's name. A lost call runs again, so its only effect is on files that no other call writes.
             descriptions: what each call is to do, such as JSON that names a file.
             shared: arguments that are the same for all calls.
 

@@ -36,7 +36,7 @@ _WRITTEN: dict[str, Any] = {
     "pool": "mean",
     "newest": "last",
 }
-"""The keys of all kinds, with the value that stands for absence: format 1 of logs and run folders writes each of them for each field."""
+"""The keys of all kinds, with the value that means absence: format 1 of logs and run folders writes every key for every field."""
 
 _BELONGS = {
     "transform": "numeric fields",
@@ -66,12 +66,12 @@ class FieldBase(Settings):
 
     @property
     def n_slots(self) -> int:
-        """Ids that it has per row."""
+        """Number of ids per row."""
         return 1
 
     @property
     def n_buckets(self) -> int:
-        """Ids of its fixed range."""
+        """Number of ids in its fixed range."""
         return 0
 
     @property
@@ -81,7 +81,7 @@ class FieldBase(Settings):
 
     @property
     def places(self) -> list[str]:
-        """Names of the fields that a net sees of it: its own, or those of an unpooled sequence's places."""
+        """Names of the fields that a net gets from it: its own name, or one name per place of an unpooled sequence."""
         return [self.name]
 
     @classmethod
@@ -92,7 +92,7 @@ class FieldBase(Settings):
     @model_validator(mode="before")
     @classmethod
     def _own_keys(cls, raw: Any) -> Any:
-        """Leave out the keys of other kinds where they say that they are absent, as files have them; refuse them otherwise."""
+        """Drop keys of other kinds whose value means absence, as in stored files; refuse other values."""
         if not isinstance(raw, dict):
             return raw
         foreign = {key for key in _WRITTEN if key in raw and key not in cls.model_fields}
@@ -124,7 +124,7 @@ class CategoryField(FieldBase):
 
     @property
     def n_slots(self) -> int:
-        """Ids that it has per row."""
+        """Number of ids per row."""
         return self.max_values
 
 
@@ -138,7 +138,7 @@ class HashedField(CategoryField):
 
     @property
     def n_buckets(self) -> int:
-        """Ids of its fixed range."""
+        """Number of ids in its fixed range."""
         return self.buckets
 
     @model_validator(mode="after")
@@ -147,7 +147,7 @@ class HashedField(CategoryField):
 
 
 class VocabularyField(CategoryField):
-    """Categories by their exact values, which grow forward in time."""
+    """Categories by their exact values. The vocabulary grows forward in time."""
 
     kind: Literal["vocabulary"] = "vocabulary"
     """`vocabulary`."""
@@ -177,7 +177,7 @@ class NumericField(FieldBase):
 
     @property
     def n_buckets(self) -> int:
-        """Ids of its fixed range."""
+        """Number of ids in its fixed range."""
         return self.buckets
 
     @classmethod
@@ -192,29 +192,29 @@ class NumericField(FieldBase):
 
 
 class SequenceField(FieldBase):
-    """A list of values of another field, such as what the user saw last. It shares that field's ids, and so its embeddings."""
+    """A list of values of another field, such as the items that the user saw last. It shares that field's ids and embeddings."""
 
     kind: Literal["sequence"] = "sequence"
     """`sequence`."""
     separator: Separator | None = None
     """Splits a string column into several values; None where the column already holds lists."""
     of: Name | None = None
-    """The field whose values it lists, and whose ids, and so embeddings, it shares."""
+    """The field whose values it lists, and whose ids and embeddings it shares."""
     length: int = Key(default=0, ge=0, le=256)
     """How many values of a row are kept, the most recent ones; at least 1."""
     pool: Literal["mean", "none"] = "mean"
-    """Its embeddings are averaged, or kept side by side as `length` fields `name[0]`, the most recent one, `name[1]`, ..."""
+    """`mean`: its embeddings are averaged; `none`: they stay separate, as `length` fields `name[0]`, the most recent one, `name[1]`, ..."""
     newest: Literal["last", "first"] = "last"
-    """At which end of the column's lists the most recent value stands."""
+    """The end of the column's lists at which the most recent value is."""
 
     @property
     def n_slots(self) -> int:
-        """Ids that it has per row."""
+        """Number of ids per row."""
         return self.length
 
     @property
     def places(self) -> list[str]:
-        """Names of the fields that a net sees of it: its own, or those of an unpooled sequence's places."""
+        """Names of the fields that a net gets from it: its own name, or one name per place of an unpooled sequence."""
         return [place(self.name, index) for index in range(self.length)] if self.pool == "none" else [self.name]
 
     @classmethod
@@ -239,16 +239,16 @@ def _with_buckets(field: B) -> B:
 
 
 Field = Annotated[HashedField | VocabularyField | NumericField | SequenceField, Key(discriminator="kind")]
-"""One categorical or bucketised input of a row, or a sequence of them; its `kind` says which keys it has."""
+"""One categorical or bucketised input of a row, or a sequence of them; its `kind` determines its keys."""
 
 
 def place(name: str, index: int) -> str:
-    """The name under which a net sees one place of the sequence `name`, counted from the most recent one."""
+    """The field name of one place of the sequence `name`; place 0 is the most recent one."""
     return f"{name}[{index}]"
 
 
 def places_of(name: str, field_names: Sequence[str]) -> list[int]:
-    """Where a field stands among `field_names`: `[i]`, for an unpooled sequence the positions of its places in order, `[]` if nowhere."""
+    """Positions of a field in `field_names`: `[i]`; for an unpooled sequence those of its places, in order; `[]` if it is absent."""
     if name in field_names:
         return [list(field_names).index(name)]
     pattern = re.compile(rf"{re.escape(name)}\[[0-9]+\]")
@@ -276,10 +276,10 @@ class Time(Settings):
 
 
 class Schema(Settings):
-    """A log's columns and what they mean. A row becomes `n_slots` ids, `n_fields` embeddings and `n_tasks` labels.
+    """A log's columns and their meaning. A row becomes `n_slots` ids, `n_fields` embeddings and `n_tasks` labels.
 
-    To whom reads embeddings, each place of an unpooled sequence is a field of its own: `n_fields`, `field_names`, `field_of_slot` and
-    `first_static_id` count them all, while `fields` holds the sequence once.
+    `fields` holds a sequence once. For code that reads embeddings, each place of an unpooled sequence is a field of its own: `n_fields`,
+    `field_names`, `field_of_slot` and `first_static_id` count every place.
     """
 
     name: Name
@@ -296,10 +296,10 @@ class Schema(Settings):
     @model_validator(mode="after")
     def _consistent(self) -> Schema:
         declared = [field.name for field in self.fields]
-        for what, values in (("field", declared), ("field", self.field_names), ("task", self.tasks)):
+        for noun, values in (("field", declared), ("field", self.field_names), ("task", self.tasks)):
             doubled = sorted({value for value in values if values.count(value) > 1})
             if doubled:
-                raise ValueError(f"{what} {doubled[0]!r} is given twice")
+                raise ValueError(f"{noun} {doubled[0]!r} is given twice")
         for field in self.fields:
             if field.kind == "sequence":
                 self._check_sequence(field)
@@ -318,14 +318,14 @@ class Schema(Settings):
         kinds = {other.name: other for other in self.fields}
         of = kinds.get(field.of or "")
         if of is None:
-            raise ValueError(f"field {field.name!r}: the schema has no field {field.of!r} that it could be made of")
+            raise ValueError(f"field {field.name!r}: of names {field.of!r}, but the schema has no field {field.of!r}")
         if not isinstance(of, CategoryField) or of.max_values > 1:
             raise ValueError(
                 f"field {field.name!r}: is made of {of.name!r}, which must be a hashed or vocabulary field with one value"
             )
         if field.pool == "none" and len(places_of(field.name, self.field_names)) != field.length:
             raise ValueError(
-                f"field {field.name!r}: another field is called like a place of it; give one of them another name"
+                f"field {field.name!r}: another field has the name of one of its places; rename one of them"
             )
 
     @property
@@ -344,7 +344,7 @@ class Schema(Settings):
         return [field for field in self.fields for _ in field.places]
 
     def lender(self, field: Field) -> tuple[int, Field]:
-        """The field whose ids `field` has, and its number among the F: itself, or the one that a sequence is made of."""
+        """The field whose ids `field` uses, with its number among the F: `field` itself, or the field that a sequence is made of."""
         name = (field.of if field.kind == "sequence" else None) or field.name
         index = self.field_names.index(name)
         return index, self.declared[index]
@@ -367,7 +367,7 @@ class Schema(Settings):
 
     @property
     def first_static_id(self) -> np.ndarray:
-        """`[F+1]` int64: start of each field's fixed id range; the last entry is the first id that vocabularies may hand out.
+        """`[F+1]` int64: start of each field's fixed id range; the last entry is the first id that vocabularies may assign.
 
         Id 0 is padding (empty slots of multi-valued fields and sequences), ids 1..F are the fields' `unknown` values.
         """

@@ -1,4 +1,4 @@
-"""Random numbers that depend on nothing but the seed and what they are for, so that a resumed stage repeats itself exactly."""
+"""Random numbers that depend only on the seed and their purpose, so that a resumed stage repeats exactly."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ def uniform_by_id(ids: np.ndarray, seed: int) -> np.ndarray:
             z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
             z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
             z = z ^ (z >> np.uint64(31))
-    # 52 bits and a half: with 53 the half would be rounded away and the largest number would be 1 itself.
+    # 52 bits plus a half: with 53 bits the half would be rounded away, and the largest number would be 1.
     return ((z >> np.uint64(12)).astype(np.float64) + 0.5) / float(2**52)

@@ -14,14 +14,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from diet_ray.errors import ConfigError, CorruptArtefactError, VersionError
 
 YAML_BYTES = 1 << 20
-"""Largest YAML file that is read; a pool of a thousand candidates has a tenth of that."""
+"""Largest YAML file that is read; a pool of a thousand candidates takes a tenth of it."""
 JSON_BYTES = 64 << 20
-"""Largest manifest that is read; that of a block with a thousand million rows has a third of that."""
+"""Largest manifest that is read; the manifest of a block with 10^9 rows takes a third of it."""
 
 _AGAIN = "restore it from a copy, or make it again"
 
 _SHOWN = 10
-"""Mistakes of one file that are named; the rest is counted."""
+"""Mistakes in one file that are listed; the others are only counted."""
 
 
 class Settings(BaseModel):
@@ -59,7 +59,7 @@ def load_yaml(kind: type[S], path: str | Path, **overrides: Any) -> S:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: is not valid YAML ({error}); correct it there") from error
     except (ValueError, LookupError, AttributeError, TypeError) as error:
-        # PyYAML lets some values that look like a date or a number fail in Python's own words.
+        # For some values that look like a date or a number, PyYAML raises Python's own errors.
         raise ConfigError(f"{path}: is not valid YAML (a value is no date or number: {error}); quote it") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: must hold a mapping of keys, not {type(raw).__name__}")
@@ -86,7 +86,7 @@ def parse_json(kind: type[S], path: Path) -> S:
         VersionError: its key `format` is not the one that `kind` allows.
     """
     try:
-        # A pipe or a device would be waited for without end.
+        # Reading a pipe or a device could wait forever.
         if path.exists() and not path.is_file():
             raise CorruptArtefactError(f"{path}: not a file; {_AGAIN}")
         with path.open("rb") as file:
@@ -98,10 +98,10 @@ def parse_json(kind: type[S], path: Path) -> S:
         return kind.model_validate_json(data)
     except FileNotFoundError as error:
         raise CorruptArtefactError(
-            f"{path}: missing; what it should describe was not completely written: make it again"
+            f"{path}: missing; the folder that it describes was not completely written: make it again"
         ) from error
     except (OSError, ValueError) as error:  # pydantic's ValidationError is a ValueError, too
-        # Another format may differ in any other key as well: it is the format that must be named.
+        # Another format may differ in other keys too: the message must name the format.
         for problem in error.errors(include_url=False) if isinstance(error, ValidationError) else []:
             if problem["loc"] == ("format",) and problem["type"] == "literal_error":
                 raise VersionError(
@@ -126,9 +126,9 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which nothing is said twice: of two equal keys PyYAML keeps the last without a word.
+    """Safe YAML that refuses a key given twice: PyYAML itself would keep the last one silently.
 
-    Aliases are refused, since a few of them can stand for more data than any memory holds.
+    Aliases are refused, because a few of them can stand for more data than any memory holds.
     """
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
@@ -143,19 +143,19 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         if isinstance(node, yaml.MappingNode):
-            seen: set[tuple[str, str]] = set()
+            keys: set[tuple[str, str]] = set()
             for key, _ in node.value:
                 if isinstance(key, yaml.ScalarNode):
-                    if (key.tag, key.value) in seen:
+                    if (key.tag, key.value) in keys:
                         raise yaml.constructor.ConstructorError(
                             None, None, f"key {key.value!r} is given twice; keep one", key.start_mark
                         )
-                    seen.add((key.tag, key.value))
+                    keys.add((key.tag, key.value))
         return super().construct_mapping(node, deep)
 
 
 def _first(error: Exception) -> str:
-    """What is wrong, in one line; of pydantic's errors the first one with its key."""
+    """The problem in one line; of pydantic's errors the first one, with its key."""
     if isinstance(error, ValidationError):
         problem = error.errors(include_url=False, include_input=False)[0]
         key = _key(problem["loc"])
@@ -169,7 +169,7 @@ def _key(place: tuple[Any, ...]) -> str:
 
 
 def _explain(kind: type[BaseModel], problem: dict[str, Any]) -> str:
-    # Where a list holds several kinds of settings, pydantic puts the kind behind the number; it is no key of the file.
+    # Where a list holds several kinds of settings, pydantic puts the kind after the number. It is not a key of the file.
     loc, kinds = problem["loc"], _kinds(kind)
     key = _key(tuple(part for i, part in enumerate(loc) if not (i and part in kinds and isinstance(loc[i - 1], int))))
     if problem["type"] == "extra_forbidden":
@@ -187,10 +187,10 @@ def _explain(kind: type[BaseModel], problem: dict[str, Any]) -> str:
 
 
 def _brief(value: Any) -> str:
-    """What was given, but no more of it than a person reads."""
+    """The given value, cut to a readable length."""
     try:
         shown = repr(value)
-    except ValueError:  # Python writes out no whole number of more than 4300 digits
+    except ValueError:  # Python does not print integers of more than 4300 digits
         shown = f"a long {type(value).__name__}"
     return _cut(shown, 200)
 
@@ -205,7 +205,7 @@ def _all_keys(kind: type[BaseModel]) -> set[str]:
 
 
 def _kinds(kind: type[BaseModel]) -> set[str]:
-    """The values of `kind` by which the settings classes nested in one are told apart."""
+    """The values of the key `kind` that distinguish the settings classes nested in one."""
     fields = [part.model_fields["kind"] for part in _nested(kind) if "kind" in part.model_fields]
     return {value for field in fields for value in getattr(field.annotation, "__args__", ()) if isinstance(value, str)}
 

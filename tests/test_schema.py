@@ -67,7 +67,7 @@ def test_layout_of_sequences() -> None:
         ({"column": "y"}, "both a field and a task"),
         ({"name": "item"}, "'item' is given twice"),
         ({"pool": "none", "name": "s"}, r"'s\[1\]' is given twice"),
-        ({"pool": "none", "name": "s", "length": 1}, "called like a place of it"),
+        ({"pool": "none", "name": "s", "length": 1}, "has the name of one of its places"),
         ({"pool": "none", "name": "a", "length": 1}, "'a' is given twice"),
         ({"kind": "vocabulary"}, "of belongs to sequences"),
         ({"kind": "vocabulary", "of": None}, "length belongs to sequences"),

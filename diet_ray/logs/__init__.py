@@ -1,12 +1,12 @@
-"""Click logs: how they lie on disk, how files become one, published ones and simulated ones.
+"""Click logs: their files on disk, the ingestion of other files, published logs and simulated logs.
 
 blocks             a log on disk
-layout             the names of its files
-verify_log         all that is wrong with one
-verify_quarantine  the same of the rows left out
-ingestion          files to a log
+layout             names of a log's files
+verify_log         all faults of a log
+verify_quarantine  all faults of a log's list of rows left out
+ingestion          from files to a log
 readers            published logs
-simulation         logs with a known truth
+simulation         logs with known probabilities of labels
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The rows of one block for as long as a stage needs them: each file is read and hashed once, where they fit in memory."""
+"""The rows of one block, kept while a stage needs them. Where they fit in memory, each file is read and hashed once."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from diet_ray.storage.arrays import values_of
 from diet_ray.storage.entries import OtherFileError, check_size
 
 KEEP_BYTES = 256 << 20
-"""Bytes of rows that a process keeps of a block. A larger block is streamed, and read again by whoever asks again."""
+"""Bytes of rows that a process keeps of a block. A larger block is streamed, and read again at each use."""
 
 
 class BlockRows:
-    """Iterates over the rows of a block, shard by shard, in time order, as often as it is asked to."""
+    """Iterates over the rows of a block, shard by shard, in time order, any number of times."""
 
     def __init__(self, log: Log, block: BlockManifest, *, keep_bytes: int = KEEP_BYTES) -> None:
         self.log, self.block = log, block
@@ -36,13 +36,13 @@ class BlockRows:
         yield from self.kept
 
     def row_ids(self) -> np.ndarray:
-        """`[N]` int64: the ids of all rows. Of a block that is not kept only their column is read, which no checksum covers."""
+        """`[N]` int64: the ids of all rows. If the block is not kept, only the ids' column is read, which no checksum covers."""
         if self.keeps:
             return np.concatenate([rows.row_id for rows in self])
         return np.concatenate([self._ids_in(number) for number in range(len(self.block.shards))])
 
     def release(self) -> None:
-        """Keep the rows no longer: who has asked for the last time frees their memory."""
+        """Free the memory of the rows after their last use."""
         self.kept = []
 
     def _ids_in(self, number: int) -> np.ndarray:

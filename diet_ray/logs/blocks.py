@@ -1,6 +1,6 @@
-"""The canonical log on disk: blocks of Parquet shards, each named with its checksum by a manifest.
+"""The canonical log on disk: blocks of Parquet shards, each listed with its checksum in a manifest.
 
-    LOG/log.json                      LogManifest, written last: a log without it is not a log
+    LOG/log.json                      LogManifest, written last: a folder without it is not a log
     LOG/quarantine.parquet            file, row, column, reason of every row that was left out, if any (`ingestion/quarantine.py`)
     LOG/vocabulary.parquet            field, value, id, block of every vocabulary value (`ingestion/vocabulary.py`)
     LOG/blocks/NAME/manifest.json     BlockManifest
@@ -41,7 +41,7 @@ FORMAT: Final = 1
 _AGAIN = "ingest the log again"
 
 Name = Annotated[str, Key(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
-"""Name of a file or folder: one step down and no way out, whatever a manifest says."""
+"""Name of a file or folder. It cannot lead out of the log, even in a damaged manifest."""
 
 
 class LogShard(Settings):
@@ -63,7 +63,7 @@ class BlockManifest(Settings):
     """One block of the log."""
 
     name: Name
-    """Name of the block, sorting as its time does, such as `2022-04-25`."""
+    """Name of the block, such as `2022-04-25`; names sort in time order."""
     index: int = Key(ge=0)
     """Position in the log, from 0."""
     rows: int = Key(ge=1)
@@ -112,7 +112,7 @@ class Rows:
         return len(self.row_id)
 
     def take(self, index: np.ndarray) -> Rows:
-        """The rows at the positions (or where the mask) `index`."""
+        """The rows at the positions `index`, or where the mask `index` is true."""
         return Rows(**{part.name: getattr(self, part.name)[index] for part in fields(self)})
 
     @staticmethod
@@ -130,7 +130,7 @@ class Log:
     blocks: list[BlockManifest]
 
     def shard_path(self, block: BlockManifest, shard: LogShard) -> Path:
-        """Where a shard's file lies."""
+        """The path of a shard's file."""
         return block_folder(self.path, block.name) / shard.path
 
     def read_block(self, block: BlockManifest) -> Rows:
@@ -147,7 +147,7 @@ def open_log(path: str | Path) -> Log:
     """Open an ingested log.
 
     Raises:
-        CorruptArtefactError: no complete log lies there, one of its manifests is damaged, or its blocks are out of time order.
+        CorruptArtefactError: there is no complete log, one of its manifests is damaged, or its blocks are out of time order.
         VersionError: it was written in another format version.
     """
     path = Path(path)
@@ -162,14 +162,14 @@ def open_log(path: str | Path) -> Log:
 
 
 def contradictions(names: list[str], blocks: Sequence[BlockManifest | None]) -> Iterator[tuple[str, str]]:
-    """Where a log's manifests do not go forward in time: a model must never see a block before an earlier one.
+    """Contradictions between a log's manifests, such as blocks out of time order: a model must never see a block before an earlier one.
 
     Args:
-        names: the blocks' names as the log's manifest has them.
+        names: the blocks' names in the log's manifest.
         blocks: their manifests; None for one that cannot be read.
 
     Yields:
-        The name of the block at fault, and what is wrong with it.
+        The name of the block at fault, and its problem.
     """
     before: BlockManifest | None = None
     for index, (name, block) in enumerate(zip(names, blocks, strict=True)):
@@ -200,7 +200,7 @@ def write_shard(path: Path, rows: Rows) -> LogShard:
 
 
 def read_shard(path: Path, shard: LogShard, schema: Schema) -> Rows:
-    """Read a shard, once, and check what was read against its manifest entry.
+    """Read a shard once, and check the bytes read against its manifest entry.
 
     Raises:
         CorruptArtefactError: the file is missing, truncated, changed, or of another shape than the schema says.
@@ -208,7 +208,7 @@ def read_shard(path: Path, shard: LogShard, schema: Schema) -> Rows:
     try:
         content = read_content(path, shard.bytes, shard.sha256)
         with pq.ParquetFile(pa.BufferReader(content)) as file:
-            # By the footer, before anything is allocated.
+            # Checked by the footer, before anything is allocated.
             if file.metadata.num_rows != shard.rows:
                 raise OtherFileError(f"{file.metadata.num_rows} rows, its manifest says {shard.rows}")
             check_whole(content, file, row_bytes(schema))
@@ -236,5 +236,5 @@ def row_bytes(schema: Schema) -> int:
 
 
 def block_sha256(log: Log, block: BlockManifest) -> str:
-    """Checksum of a block's manifest, and by it of all its rows."""
+    """Checksum of a block's manifest. It covers all rows of the block, because the manifest holds their checksums."""
     return sha256(block_manifest_file(log.path, block.name))

@@ -1,4 +1,4 @@
-"""The names of all that a log holds; `blocks.py` says what is in each. Neither torch nor pyarrow is imported here."""
+"""The names of all files of a log; `blocks.py` describes their contents. Neither torch nor pyarrow is imported here."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ MANIFEST = "manifest.json"
 
 
 def log_manifest_file(log: Path) -> Path:
-    """The file by which a folder is a log's."""
+    """The file that makes a folder a log."""
     return log / "log.json"
 
 
 def blocks_folder(log: Path) -> Path:
-    """Where the blocks are."""
+    """The folder of the blocks."""
     return log / "blocks"
 
 
 def block_folder(log: Path, block: str) -> Path:
-    """Where a block's manifest and shards are."""
+    """The folder of a block's manifest and shards."""
     return blocks_folder(log) / block
 
 
@@ -28,15 +28,15 @@ def block_manifest_file(log: Path, block: str) -> Path:
 
 
 def shard_name(index: int) -> str:
-    """Name of a block's shard of that position, from 0."""
+    """Name of the shard at position `index` of a block, from 0."""
     return f"shard-{index:05d}.parquet"
 
 
 def vocabulary_file(log: Path) -> Path:
-    """Where the vocabulary is, of a log that has one."""
+    """The file of a log's vocabulary."""
     return log / "vocabulary.parquet"
 
 
 def edges_file(log: Path) -> Path:
-    """Where the bucket edges of its numeric fields are."""
+    """The file of the bucket edges of a log's numeric fields."""
     return log / "edges.json"

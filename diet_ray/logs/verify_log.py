@@ -1,4 +1,4 @@
-"""What can be wrong with a log: its manifests, their order, its shards and the rows in them."""
+"""Checks of a log: its manifests, their order, its shards and the rows in them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STRAY = "remove it by hand"
 
 @dataclass
 class _Seen:
-    """What the rows of a block have shown so far."""
+    """Values of the rows of a block that were read so far."""
 
     last_id: int = -1
     last_time: int | None = None
@@ -43,7 +43,7 @@ class _Seen:
 
 
 def check_log(path: Path, faults: Faults) -> None:
-    """Note all that is wrong with the log in the folder `path`. Holds one shard, and the row ids of the log, in memory."""
+    """Note all faults of the log in the folder `path`. Memory holds one shard, and the row ids of the log."""
     manifest = faults.manifest(LogManifest, log_manifest_file(path))
     if manifest is None:
         return
@@ -118,8 +118,8 @@ def _check_block(folder: Path, block: BlockManifest, schema: Schema, faults: Fau
         elif len(rows):
             _check_rows(folder / shard.path, rows, shard, block, seen, faults)
     if seen.whole and (seen.first_time, seen.last_time) != (block.time_min, block.time_max):
-        said = f"says {block.time_min} to {block.time_max}"
-        faults.add(path, f"{said}, the rows' times go from {seen.first_time} to {seen.last_time}")
+        claim = f"says {block.time_min} to {block.time_max}"
+        faults.add(path, f"{claim}, the rows' times go from {seen.first_time} to {seen.last_time}")
     totals = [sum(parts) for parts in zip(*(shard.positives for shard in block.shards), strict=False)]
     if totals != block.positives or len(totals) != schema.n_tasks:
         faults.add(path, "its positives are not the sum of its shards', one for each task")
@@ -153,13 +153,13 @@ def _check_rows(path: Path, rows: Rows, shard: LogShard, block: BlockManifest, s
 
 
 def check_encoding(path: Path, schema: Schema, n_ids: int, faults: Faults) -> None:
-    """Note what is wrong with the vocabulary and the bucket edges, where the schema has fields that need them."""
-    kinds = {one.kind for one in schema.fields}
+    """Note the faults of the vocabulary and of the bucket edges, where the schema has fields that need them."""
+    kinds = {schema_field.kind for schema_field in schema.fields}
     if "numeric" in kinds:
         edges = faults.manifest(Edges, edges_file(path))
-        for one in schema.fields:
-            if edges and one.kind == "numeric" and one.name not in edges.edges:
-                faults.add(edges_file(path), f"has no edges of field {one.name!r}")
+        for schema_field in schema.fields:
+            if edges and schema_field.kind == "numeric" and schema_field.name not in edges.edges:
+                faults.add(edges_file(path), f"has no edges of field {schema_field.name!r}")
     if "vocabulary" not in kinds:
         return
     file = vocabulary_file(path)

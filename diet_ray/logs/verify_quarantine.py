@@ -1,4 +1,4 @@
-"""What can be wrong with a log's list of the rows that were left out of it."""
+"""Checks of a log's quarantine: the list of the rows that were left out of the log."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ALWAYS = ("file", "row", "column", "reason")
 
 
 def check_quarantine(path: Path, schema: Schema, blocks: Sequence[BlockManifest | None], faults: Faults) -> None:
-    """Note all that is wrong with the quarantine of the log in the folder `path`, whose blocks have these manifests. Read in batches."""
+    """Note all faults of the quarantine of the log in the folder `path`; `blocks` are its manifests. The file is read in batches."""
     file = path / FILE
     claimed = {block.name: block.quarantined for block in blocks if block is not None}
     if file.is_symlink() or (file.exists() and not file.is_file()):
@@ -63,10 +63,10 @@ def check_quarantine(path: Path, schema: Schema, blocks: Sequence[BlockManifest 
 def _check_order(
     file: Path, batch: pa.RecordBatch, last: tuple[str, int] | None, faults: Faults
 ) -> tuple[str, int] | None:
-    """Whether each row of a file is named once: they come in order. Returns the last one."""
+    """Check that the rows of each file are in ascending order, so that each is named once. Returns the last row."""
     if not len(batch):
         return last
-    # One more in front, so that the first is compared with the batch before.
+    # The last row of the batch before is put in front, so that the first row is compared with it.
     names = pa.concat_arrays([pa.array([last[0] if last else None], pa.string()), batch["file"]])
     rows = np.concatenate([[last[1] if last else -1], batch["row"].to_numpy()])
     same = pc.equal(names[1:], names[:-1]).fill_null(False).to_numpy(zero_copy_only=False)
@@ -84,7 +84,7 @@ def _check_columns(file: Path, batch: pa.RecordBatch, schema: Schema, faults: Fa
 
 
 def _check_times(file: Path, batch: pa.RecordBatch, blocks: Sequence[BlockManifest | None], faults: Faults) -> None:
-    """Whether the rows claimed to be of a block have a time within it: from its first second up to that of the next."""
+    """Check that the rows listed for a block have a time within it: from its first second up to the next block's first second."""
     for block, after in zip(blocks, [*blocks[1:], None], strict=True):
         if block is None:
             continue

@@ -1,18 +1,18 @@
-"""The memory: its units, and the run folder and the archive that keep them.
+"""The memory: its units, and the run folder and the archive that store them.
 
 units         units, column-wise
-layout        names on disk
-facts         what a manifest says, without torch
-manifests     the whole of it
+layout        names of files and folders
+facts         manifests, read without torch
+manifests     manifests with the whole config
 run_folder    committed stages
-events        what happens in a run
-dataset       a memory to train on
-lineage       the stages behind it
-archive       a copy in an object store
-archive_note  what a run says of it
-download      a memory from there
-garbage       what interrupted runs leave
-verification  all that is wrong with any of these
+events        events of a run
+dataset       a memory as a torch dataset
+lineage       a memory with its earlier stages
+archive       a copy of a run in an object store
+archive_note  a run's note on the state of its archive
+download      a memory from an archive
+garbage       leftovers of interrupted runs
+verification  all faults of a run, an archive or a log
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """A durable copy of a run's committed stages in an object store, laid out as the run folder is.
 
     URI/run.json                       sent first
-    URI/lock.json                      which driver works with the archive just now (`diet_ray.storage.remote_lock`)
+    URI/lock.json                      the driver that works with the archive (`diet_ray.storage.remote_lock`)
     URI/stages/0003/memory-00.arrow    the files of a stage, in any order
     URI/stages/0003/manifest.json      sent last: a stage without it does not exist
 
-Run folder and archive hold the same bytes, so that any tool that copies objects can bring a run back.
+Run folder and archive hold the same bytes, so any tool that copies objects can restore a run.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ from diet_ray.storage.remote import Interrupted, Remote
 from diet_ray.storage.remote_lock import archive_locked, check_held
 
 POLL_SECONDS = 2.0
-"""Seconds between two looks for a stage that was committed."""
+"""Seconds between two checks for a newly committed stage."""
 
 MOST_SECONDS = 60.0
-"""Seconds that an archive which is away is left alone at most."""
+"""Longest pause, in seconds, before the next attempt at an unreachable archive."""
 
 _ANOTHER = "holds another run; choose another archive, or go on with the run folder and the config that belong to it"
 
 
 class Archive:
-    """The archive at a URI. Whoever writes to it holds its lock (`locked`)."""
+    """The archive at a URI. A process that writes to it must hold its lock (`locked`)."""
 
     def __init__(self, uri: str) -> None:
         self.remote = Remote(uri)
@@ -60,28 +60,28 @@ class Archive:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the archive's lock for the length of the body; see `archive_locked`."""
+        """Hold the archive's lock while the body runs; see `archive_locked`."""
         with archive_locked(self.remote) as self._owner:
             yield
 
     def stages(self) -> list[int]:
-        """Indices of the stages that are there, in order."""
+        """Indices of the archived stages, in order."""
         names = [re.fullmatch(r"(\d{4,})/manifest\.json", name) for name in self.remote.sizes(STAGES, deep=True)]
         return sorted(int(name[1]) for name in names if name and name[1] == stage_name(int(name[1])))
 
     def begun(self) -> bool:
-        """Whether there is a run, or what is left of one."""
+        """Whether the archive holds a run, or parts of one."""
         return RUN in self.remote.sizes() or bool(self.stages())
 
     def require_run(self) -> None:
-        """Raise ConfigError where there is none."""
+        """Raise ConfigError where the archive holds no run."""
         if not self.begun():
             raise ConfigError(f"{self.remote.uri}: holds no run; name the place that holds run.json")
 
     def push(self, run: Path) -> int:
-        """Send the committed stages of a run folder that the archive lacks; returns how many it then has. May be repeated at any time.
+        """Send the committed stages of a run folder that the archive lacks; returns the number of stages that it then has.
 
-        What an earlier push has sent of a stage is not sent again. A manifest is never replaced by another one.
+        May be repeated at any time. Files that an earlier push has sent are not sent again. A manifest is never replaced by another one.
 
         Raises:
             ConfigError: the archive holds another run, or cannot be reached.
@@ -96,12 +96,12 @@ class Archive:
         return n
 
     def pull(self, run: Path, config: StreamConfig) -> int:
-        """Fetch the stages that come after those of a run folder, which may be empty; returns how many.
+        """Fetch the stages that come after those of a run folder, which may be empty; returns their number.
 
         Each is fetched to a temporary folder, compared with its manifest, and made visible by one rename.
 
         Raises:
-            ConfigError: the archive holds another run, or one that another config began, or cannot be reached.
+            ConfigError: the archive holds another run or a run of another config, or cannot be reached.
             CorruptArtefactError: a stage of the archive is damaged.
             VersionError: the run was begun under other package versions.
         """
@@ -130,22 +130,22 @@ class Archive:
         return fetched
 
     def fetch(self, folder: Path) -> None:
-        """Download everything that a manifest names into a new run folder, damaged or not, so that it can be looked at."""
+        """Download all files that the manifests name into a new run folder, damaged or not, so that they can be verified."""
         stages_folder(folder).mkdir()
         if RUN in self.remote.sizes():
             self.remote.fetch(RUN, run_manifest(folder))
-        there = self.remote.sizes(STAGES, deep=True)
+        sizes = self.remote.sizes(STAGES, deep=True)
         for index in self.stages():
             target = stage_folder(folder, index)
             target.mkdir()
             self.remote.fetch(manifest_name(index), target / MANIFEST)
             with suppress(CorruptArtefactError, VersionError):
                 for entry in parse_json(StageManifest, target / MANIFEST).files:
-                    if f"{stage_name(index)}/{entry.path}" in there:
+                    if f"{stage_name(index)}/{entry.path}" in sizes:
                         self.remote.fetch(stage_place(index, entry.path), target / entry.path)
 
     def named(self, index: int) -> set[str] | None:
-        """Names of the files of a stage that is there, its manifest's too; None where the manifest cannot be read."""
+        """Names of the files of an archived stage, with its manifest's; None where the manifest cannot be read."""
         content = self.remote.read(manifest_name(index)) or b""
         try:
             return {MANIFEST, *(entry.path for entry in StageManifest.model_validate_json(content).files)}
@@ -165,7 +165,7 @@ class Archive:
 
     @contextmanager
     def named_as_there(self, folder: Path, place: str) -> Iterator[None]:
-        """Let errors about a folder name the place in the archive from which it came, and leave nothing of the folder."""
+        """Make errors about a folder name its place in the archive instead, and remove the folder after such an error."""
         try:
             yield
         except (CorruptArtefactError, VersionError) as error:
@@ -173,7 +173,7 @@ class Archive:
             raise type(error)(str(error).replace(str(folder), self.remote.at(place))) from error
 
     def _missing(self, run: Path, n: int) -> int:
-        """The first of the run's `n` stages that the archive lacks; a manifest vouches for all before it."""
+        """The first of the run's `n` stages that the archive lacks. A stage's manifest implies that all earlier stages are there."""
         for index in reversed(range(n)):
             manifest = self.remote.read(manifest_name(index))
             if manifest is not None:
@@ -185,23 +185,23 @@ class Archive:
     def _send_stage(self, folder: Path, stage: StageManifest) -> None:
         place = stage_place(stage.index)
         self._check_held()
-        there = self.remote.sizes(place)
+        sizes = self.remote.sizes(place)
         for entry in stage.files:
             name = f"{place}/{entry.path}"
-            if there.get(entry.path) == entry.bytes and self.remote.sha256(name) == entry.sha256:
+            if sizes.get(entry.path) == entry.bytes and self.remote.sha256(name) == entry.sha256:
                 continue
             if self.remote.send(folder / entry.path, name) != entry.sha256:
                 raise CorruptArtefactError(f"{folder / entry.path}: {OTHER_CONTENT}; restore it from a copy")
         self._send_last(f"{place}/{MANIFEST}", folder / MANIFEST)
 
     def _send_last(self, name: str, path: Path) -> None:
-        """Send a manifest if there is none, and only while we hold the lock."""
-        there, here = self.remote.read(name), path.read_bytes()
-        if there is not None and there != here:
+        """Send a manifest if the archive lacks it, and only while we hold the lock."""
+        archived_manifest, manifest = self.remote.read(name), path.read_bytes()
+        if archived_manifest is not None and archived_manifest != manifest:
             raise ConfigError(f"{self.remote.at(name)}: {_ANOTHER}")
-        if there is None:
+        if archived_manifest is None:
             self._check_held()
-            self.remote.put(name, here)
+            self.remote.put(name, manifest)
 
     def _check_held(self) -> None:
         if self._owner is not None:
@@ -221,21 +221,20 @@ class Archive:
 def archived(
     archive: Archive, run: Path, config: StreamConfig, *, resume: bool, on_trouble: Callable[[str], None]
 ) -> Iterator[None]:
-    """Let the archive follow what the body does in a run folder: what the folder lacks is fetched first, each stage is sent when it is
-    committed.
+    """Keep the archive up to date while the body works in a run folder.
 
-    Stages are sent by a thread, while the next one is worked on. Whatever hinders it is an error only at the end of the body, if it
-    still does then. After an exception nothing more is sent; the next run that resumes makes up for it.
+    Stages that the folder lacks are fetched first. A thread sends each stage when it is committed, while the next one is made. A failure to
+    send is an error only if it still occurs at the end of the body. After an exception nothing more is sent; a resumed run sends the rest.
 
     Args:
-        archive: the archive, whose lock is held meanwhile.
+        archive: the archive; its lock is held while the body runs.
         run: the run folder.
         config: the run's config.
         resume: whether an earlier run may be continued.
-        on_trouble: told why a stage cannot be sent at the moment.
+        on_trouble: called with the reason why a stage cannot be sent at the moment.
 
     Raises:
-        ConfigError: the archive holds a run and `resume` is off, or what `Archive.pull` and `Archive.push` raise it for.
+        ConfigError: the archive holds a run and `resume` is off; or as in `Archive.pull` and `Archive.push`.
         CorruptArtefactError: a stage of the archive or of the run folder is damaged.
         LockedError: another driver works with the archive or in the run folder.
         VersionError: the run was begun under other package versions.
@@ -256,11 +255,11 @@ def archived(
 
 @contextmanager
 def _sending(archive: Archive, run: Path, on_trouble: Callable[[str], None]) -> Iterator[None]:
-    """Push the stages of a run as they are committed, for the length of the body, and note in the run folder how far that is."""
+    """Push the stages of a run as they are committed, while the body runs, and note the progress in the run folder."""
     end = threading.Event()
 
     def work() -> None:
-        pause, said, noted = POLL_SECONDS, "", None
+        pause, reported, noted = POLL_SECONDS, "", None
         note = ArchiveNote(uri=archive.remote.uri, stages=0)
         with suppress(Interrupted):
             while not end.wait(pause):
@@ -273,9 +272,9 @@ def _sending(archive: Archive, run: Path, on_trouble: Callable[[str], None]) -> 
                         mended_by_waiting = isinstance(error, UnreachableError)
                 if note != noted and write_note(run, note):
                     noted = note
-                if note.trouble and note.trouble != said:
-                    said = note.trouble
-                    on_trouble(said)
+                if note.trouble and note.trouble != reported:
+                    reported = note.trouble
+                    on_trouble(reported)
                 if not mended_by_waiting:
                     return
 
@@ -292,7 +291,7 @@ def _sending(archive: Archive, run: Path, on_trouble: Callable[[str], None]) -> 
 
 
 def _next_stage(run: Path, index: int, folder: Path) -> StageManifest:
-    """The manifest in a folder of the stage that comes after those before `index`. Raises CorruptArtefactError where it does not."""
+    """The manifest in `folder`, of the run's stage `index`. Raises CorruptArtefactError where it does not follow from the stage before."""
     path = folder / MANIFEST
     stage = parse_json(StageManifest, path)
     parent = sha256(stage_manifest(run, index - 1)) if index else None
@@ -302,7 +301,7 @@ def _next_stage(run: Path, index: int, folder: Path) -> StageManifest:
 
 
 def manifest_name(index: int) -> str:
-    """What an archive calls the manifest of a stage."""
+    """The name of a stage's manifest in an archive."""
     return stage_place(index, MANIFEST)
 
 

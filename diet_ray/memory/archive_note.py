@@ -1,4 +1,4 @@
-"""`RUN/archive.json`: what a run folder says of its archive, so that its status needs no network."""
+"""`RUN/archive.json`: a run's note on the state of its archive, so that the run's status needs no network."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ NAME = "archive.json"
 
 
 class ArchiveNote(Settings):
-    """How far an archive was when the driver looked last. No part of the result."""
+    """The state of an archive when the driver checked it last. It is not part of the result."""
 
     uri: str
-    """The archive, without what may follow a `?`; never credentials."""
+    """The archive's URI, without a query and without credentials."""
     stages: int
-    """Stages that it had."""
+    """Number of stages in it."""
     trouble: str = ""
-    """Why it could not be sent more."""
+    """Why no further stage could be sent."""
 
 
 def write_note(run: Path, note: ArchiveNote) -> bool:
-    """Leave a note in a run folder that has been begun. False where it cannot be written: no run is to end over it."""
+    """Write a note into the folder of a begun run. False where that fails: a missing note must not end a run."""
     with suppress(OSError):
         if holds_run(run):
             write_json(run / NAME, note)
@@ -33,7 +33,7 @@ def write_note(run: Path, note: ArchiveNote) -> bool:
 
 
 def read_note(run: Path) -> ArchiveNote | None:
-    """The note; None where there is none that can be read."""
+    """The note; None where it is missing or cannot be read."""
     with suppress(CorruptArtefactError):
         return parse_json(ArchiveNote, run / NAME)
     return None

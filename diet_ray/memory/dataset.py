@@ -1,4 +1,4 @@
-"""A committed memory as a plain torch dataset: what a student needs."""
+"""A committed memory as a plain torch dataset, on which students are trained."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from diet_ray.training.student import Examples
 
 
 class Memory(Dataset[dict[str, Tensor]]):
-    """M units over F fields of width d and T tasks, with the embedding table in whose space they are.
+    """M units over F fields of width d and T tasks, with the embedding table that defines their space.
 
     `memory[i]` is `{"x": [F, d], "soft_label": [T], "weight": []}`; `memory.x`, `.soft_label` and `.weight` are whole columns, all
     float32. Train for `memory.stage.config.student.steps` steps: that is the horizon for which the memory was refined.
@@ -53,7 +53,7 @@ class Memory(Dataset[dict[str, Tensor]]):
         return Examples(self.x, self.logit, self.weight)
 
     def embed(self, ids: np.ndarray) -> Tensor:
-        """Real rows as a student sees them: `[N, S]` ids of the log to `[N, F, d]` float32."""
+        """The inputs of real rows: `[N, S]` ids of the log to `[N, F, d]` float32."""
         return lookup(self.table, torch.tensor(ids), torch.tensor(self.stage.log_schema.field_of_slot))
 
 
@@ -61,11 +61,11 @@ def load_memory(path: str | Path) -> Memory:
     """Load the memory of a run (its last committed stage) or of one stage's folder.
 
     Args:
-        path: the folder; or the URI of an archive or of one of its stages, of which what is needed is fetched (`diet_ray.memory.download`).
+        path: the folder; or the URI of an archive or of one of its stages. The needed files are then fetched (`diet_ray.memory.download`).
 
     Raises:
         ConfigError: the archive cannot be reached, or holds no such stage.
-        CorruptArtefactError: there is no committed stage, or a file is not the one that was committed or not what the manifest says.
+        CorruptArtefactError: there is no committed stage, or a file is not the one that was committed or contradicts the manifest.
         VersionError: it was written in another format version.
     """
     path = fetch(path)
@@ -103,8 +103,10 @@ def _check_units(units: Units, stage: StageManifest, path: Path) -> None:
             f"{path}: units of {slots} ids, {n_fields} fields of width {width} and {tasks} tasks, the run has {schema.n_slots}, "
             f"{schema.n_fields} of {dim} and {schema.n_tasks}; {_RESTORE}"
         )
-    for column, bad, what in unit_problems(units, stage.n_ids):
-        raise CorruptArtefactError(f"{path}, column {column!r}: {few(units.unit_id, bad, 'units')}: {what}; {_RESTORE}")
+    for column, bad, problem in unit_problems(units, stage.n_ids):
+        raise CorruptArtefactError(
+            f"{path}, column {column!r}: {few(units.unit_id, bad, 'units')}: {problem}; {_RESTORE}"
+        )
 
 
 def _table(path: Path, stage: StageManifest) -> Tensor:

@@ -1,7 +1,7 @@
-"""A memory in an archive, brought into a cache folder that is laid out as a run folder is.
+"""A memory from an archive, downloaded to a cache folder with the layout of a run folder.
 
-Of a run only what is asked for comes, each file under another name until its checksum is the one in the stage's manifest. What lies in
-the cache already is believed by its checksum too, so that it may be removed, or damaged, at any time.
+Only the needed files of a run are downloaded. Each file has a temporary name until its checksum matches the stage's manifest. A file in the
+cache is used only if its checksum matches too, so the cache may be removed or damaged at any time.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ from diet_ray.storage.places import is_uri
 from diet_ray.storage.remote import Remote
 
 OnFetch = Callable[[str], None]
-"""Told what is being fetched and how far that is."""
+"""Called with a text that names the current download and its progress."""
 
 
 def cache_folder() -> Path:
-    """Where what was fetched is kept: $DIET_RAY_CACHE, or `diet_ray` below the user's folder for such things."""
+    """The folder for downloaded files: $DIET_RAY_CACHE, or `diet_ray` in the user's cache folder."""
     named = os.environ.get("DIET_RAY_CACHE")
     return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "diet_ray"
 
 
 def name_of(place: str | Path) -> str:
-    """A place as results and messages name it: a path as it stands, a URI without its query."""
+    """The name of a place in results and messages: a path unchanged, a URI without its query."""
     return Remote(str(place)).uri if is_uri(str(place)) else str(place)
 
 
 def fetch(
     place: str | Path, *, lineage: bool = False, table_before: bool = False, on_fetch: OnFetch | None = None
 ) -> Path:
-    """A folder that `load_memory` takes, for a place that is one or that lies in an archive.
+    """A local folder for `load_memory`: `place` itself where it is a path, a downloaded copy where it is a URI.
 
     Args:
-        place: a path, which is given back as it stands; or the URI of an archive, whose last stage is meant, or of one of its stages
+        place: a path, which is returned unchanged; or the URI of an archive, for its last stage, or of one of its stages
             (`s3://BUCKET/PREFIX/stages/0003`).
-        lineage: whether the manifests of the stages before come too.
-        table_before: whether the last checkpoint of the stage before comes with them.
+        lineage: whether to fetch the manifests of the earlier stages too.
+        table_before: whether to fetch the last checkpoint of the stage before too.
         on_fetch: see `OnFetch`.
 
     Raises:
@@ -67,12 +67,12 @@ def fetch(
     with _copy(archive, root, on_fetch) as copy:
         stage = copy.manifest(index)
         if stage is None:
-            raise CorruptArtefactError(f"{archive.remote.at(manifest_name(index))}: has just gone; try again")
+            raise CorruptArtefactError(f"{archive.remote.at(manifest_name(index))}: has just been removed; try again")
         copy.files(index, [*stage.memory, stage.checkpoints[-1]])
         older = stage
         while (lineage or table_before) and older.parent_sha256 is not None:
             before = copy.manifest(older.index - 1, older.parent_sha256)
-            if before is None:  # as far back as they lie there
+            if before is None:  # the archive lacks the earlier stages
                 break
             if table_before and older is stage:
                 copy.files(before.index, before.checkpoints[-1:])
@@ -81,9 +81,9 @@ def fetch(
 
 
 def _split(uri: str) -> tuple[str, int | None]:
-    """The archive of a URI, and the stage that it names."""
-    found = re.fullmatch(r"([^?]*?)/stages/(\d{4,})/?(\?.*)?", uri)
-    return (found[1] + (found[3] or ""), int(found[2])) if found else (uri, None)
+    """The archive's URI in a URI, and the stage that it names."""
+    match = re.fullmatch(r"([^?]*?)/stages/(\d{4,})/?(\?.*)?", uri)
+    return (match[1] + (match[3] or ""), int(match[2])) if match else (uri, None)
 
 
 def _existing(archive: Archive, index: int | None) -> int:
@@ -102,7 +102,7 @@ def _existing(archive: Archive, index: int | None) -> int:
 
 @contextmanager
 def _copy(archive: Archive, root: str, on_fetch: OnFetch | None) -> Iterator[_Copy]:
-    """The cached part of an archive, and beside it a folder for what is on its way, which does not stay."""
+    """The cached part of an archive, with a temporary folder for files that are being downloaded."""
     name = archive.remote.uri.rpartition("/")[2][:64]
     folder = cache_folder() / f"{name}-{hashlib.sha256(root.encode()).hexdigest()[:16]}"
     try:
@@ -111,7 +111,7 @@ def _copy(archive: Archive, root: str, on_fetch: OnFetch | None) -> Iterator[_Co
             yield _Copy(archive, folder, Path(draft), on_fetch)
     except OSError as error:
         raise ConfigError(
-            f"{folder}: cannot be written to ({error.strerror}); name another folder for what is fetched by DIET_RAY_CACHE"
+            f"{folder}: cannot be written to ({error.strerror}); set DIET_RAY_CACHE to another folder"
         ) from error
 
 
@@ -120,7 +120,7 @@ class _Copy:
         self.archive, self.folder, self.draft, self.on_fetch = archive, folder, draft, on_fetch
 
     def manifest(self, index: int, checksum: str | None = None) -> StageManifest | None:
-        """Bring a manifest here, unless it is here already; None where there is none, or none with that checksum."""
+        """Fetch a manifest, unless the cache has it; None where the archive has none, or none with that checksum."""
         path = stage_manifest(self.folder, index)
         if checksum and path.is_file() and sha256(path) == checksum:
             return parse_json(StageManifest, path)
@@ -132,12 +132,12 @@ class _Copy:
         with self.archive.named_as_there(self.draft, path.parent.relative_to(self.folder).as_posix()):
             stage = parse_json(StageManifest, draft)
             if stage.index != index:
-                raise CorruptArtefactError(f"{draft}: is that of stage {stage.index}; restore it from a copy")
+                raise CorruptArtefactError(f"{draft}: is the manifest of stage {stage.index}; restore it from a copy")
         self._reveal(draft, path)
         return stage
 
     def files(self, index: int, entries: list[FileEntry]) -> None:
-        """Bring those files of a stage here that are not here yet."""
+        """Fetch those files of a stage that the cache lacks."""
         folder = stage_folder(self.folder, index)
         missing = [entry for entry in entries if not _sound(folder, entry)]
         done, total = 0, sum(entry.bytes for entry in missing)

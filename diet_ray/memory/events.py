@@ -1,6 +1,6 @@
-"""What happens in a run, as lines of JSON that a person's progress bar, `status` and the report all read.
+"""Events of a run, as lines of JSON. The progress bar, `diet-ray status` and the report read them.
 
-The worker that leads writes them beside the result, on the shared storage; nothing of the result depends on them.
+The leading worker writes them next to the result, on the shared storage. The result does not depend on them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 
 class Events:
-    """Appends events to a file; without a path it swallows them."""
+    """Appends events to a file; without a path they are dropped."""
 
     INTERVAL = 0.5
     """Least seconds between two `progress` events of one step."""
@@ -40,7 +40,7 @@ class Events:
         self.emit("step", stage=stage, step=name, seconds=round(time.perf_counter() - began, 4), **values)
 
     def progress(self, stage: int, name: str, done: int, total: int) -> None:
-        """Emit how far a step is, not more often than `INTERVAL`."""
+        """Emit the progress of a step, at most once per `INTERVAL`."""
         now = time.monotonic()
         if now - self._last >= self.INTERVAL or done == total:
             self._last = now
@@ -50,7 +50,7 @@ class Events:
 def read_events(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
     """The complete events from byte `offset` on, and the offset at which to go on reading.
 
-    A line that a full disk or a crash of the machine has cut short is passed over: nothing of a result depends on it.
+    A line that a full disk or a crash of the machine has cut short is skipped: no result depends on it.
     """
     if not path.exists():
         return [], offset

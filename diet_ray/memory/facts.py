@@ -1,4 +1,4 @@
-"""What the manifests of a run say, for those who only look at it: read without torch, which the whole of a config needs."""
+"""The manifests of a run, for code that only displays them. They are read without torch, which a whole config needs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diet_ray.storage.entries import Count, FileEntry
 
 
 class RefineReport(Settings):
-    """What refinement did to the memory in one stage."""
+    """The effect of refinement on the memory in one stage."""
 
     skipped: int
     """Rounds without effect because their meta-gradient was not finite."""
@@ -30,7 +30,7 @@ class RefineReport(Settings):
 
 
 class ConfigFacts(Settings):
-    """What is read of a run's config."""
+    """The keys of a run's config that are read here."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -41,7 +41,7 @@ class ConfigFacts(Settings):
 
 
 class RunFacts(Settings):
-    """What is read of `run.json`."""
+    """The keys of `run.json` that are read here."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -49,7 +49,7 @@ class RunFacts(Settings):
 
 
 class StageFacts(Settings):
-    """One committed stage: the memory M_t and the reference phi_t. `StageManifest` is the same with its config read and checked."""
+    """One committed stage: the memory M_t and the reference phi_t. `StageManifest` is the same with its config parsed and checked."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -74,7 +74,7 @@ class StageFacts(Settings):
     reference_logloss: float
     """Mean loss of the block's rows just before the reference learned from them, nats."""
     refine: RefineReport | None
-    """What refinement did; None where there was none."""
+    """The effect of refinement; None where there was none."""
     memory: list[FileEntry] = Key(min_length=1)
     """The memory's shards."""
     checkpoints: list[FileEntry] = Key(min_length=1)

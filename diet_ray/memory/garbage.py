@@ -1,7 +1,7 @@
-"""What an interrupted run leaves in its folder, or in its archive, and nothing will ever read.
+"""Leftovers: files that an interrupted run has left in its folder or its archive, and that nothing will ever read.
 
-A committed stage is never touched, whatever lies in it, and neither is anything that diet_ray does not know how to make: a run folder
-is also where people keep their notes. In an archive everything that no manifest names can go, but only below `stages/`.
+A committed stage is never touched, whatever it holds. A file that diet_ray does not make is not touched either: people keep notes in run
+folders. In an archive, everything below `stages/` that no manifest names can be removed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _IN_RUN: list[tuple[str, str]] = [
     (r"\.[a-z]+\.json\.tmp", "half-written manifest"),
     (r"\.lock\.[0-9a-f]{16}\.(claim|tmp|probe)", "left by a process that was taking the lock"),
 ]
-"""Names in a run folder that only an interrupted process leaves, and what each is."""
+"""Names in a run folder that only an interrupted process leaves, each with a description."""
 
 DRAFT, NO_STAGE, UNNAMED = "stage that was never committed", "no stage of the run", "no manifest names it"
 WAITED = "lock of a follower that was killed"
@@ -32,18 +32,18 @@ WAITED = "lock of a follower that was killed"
 
 @dataclass(frozen=True)
 class Leftover:
-    """A file or folder that can go."""
+    """A file or folder that can be removed."""
 
     path: Path
-    """Where it lies; in an archive, below its URI."""
+    """Its path; in an archive, relative to the archive's URI."""
     what: str
-    """What it is."""
+    """Its description."""
     bytes: int
-    """Its size, without what links in it point to."""
+    """Its size, without the targets of links in it."""
 
 
 def garbage(run: Path) -> list[Leftover]:
-    """What can be removed from a run folder, by path.
+    """The leftovers in a run folder, sorted by path.
 
     Raises:
         ConfigError: `run` holds no run.
@@ -56,8 +56,8 @@ def garbage(run: Path) -> list[Leftover]:
     return _list(run)
 
 
-def collect(run: Path, on_removed: Callable[[Leftover], None] = lambda one: None) -> list[Leftover]:
-    """Remove what `garbage` lists, with the run locked meanwhile; returns what is gone. A link goes, what it points to stays.
+def collect(run: Path, on_removed: Callable[[Leftover], None] = lambda leftover: None) -> list[Leftover]:
+    """Remove the leftovers that `garbage` lists, under the run's lock, and return them. A link is removed, its target is not.
 
     Raises:
         ConfigError: `run` holds no run, or something cannot be removed.
@@ -66,26 +66,26 @@ def collect(run: Path, on_removed: Callable[[Leftover], None] = lambda one: None
     _check(run)
     with locked(run):
         leftovers = _list(run)
-        for one in leftovers:
+        for leftover in leftovers:
             try:
-                if one.path.is_dir() and not one.path.is_symlink():
-                    shutil.rmtree(one.path)
+                if leftover.path.is_dir() and not leftover.path.is_symlink():
+                    shutil.rmtree(leftover.path)
                 else:
-                    one.path.unlink()
+                    leftover.path.unlink()
             except OSError as error:
                 raise ConfigError(
-                    f"{error.filename or one.path}: cannot be removed ({error.strerror}); see to its rights"
+                    f"{error.filename or leftover.path}: cannot be removed ({error.strerror}); change its permissions"
                 ) from error
-            on_removed(one)
+            on_removed(leftover)
     return leftovers
 
 
 def archive_garbage(archive: Archive) -> list[Leftover]:
-    """What can be removed from an archive, by name: stages without a manifest, and what the others' manifests do not name.
+    """The leftovers in an archive, sorted by name: stages without a manifest, and files that no manifest names.
 
     Raises:
         ConfigError: the archive holds no run, or cannot be reached.
-        LockedError: a process works with it: what looks left over may be on its way.
+        LockedError: a process works with it: what looks left over may be in transfer.
     """
     archive.require_run()
     held = live_archive_lock(archive.remote)
@@ -95,28 +95,30 @@ def archive_garbage(archive: Archive) -> list[Leftover]:
 
 
 def collect_archive(archive: Archive) -> list[Leftover]:
-    """Remove what `archive_garbage` lists, with the archive locked meanwhile; returns what is gone. Raises what that raises."""
+    """Remove the leftovers that `archive_garbage` lists, under the archive's lock, and return them. Raises the same errors."""
     archive.require_run()
     with archive.locked():
         leftovers = unnamed(archive)
-        for one in leftovers:
-            archive.remote.delete(one.path.as_posix())
+        for leftover in leftovers:
+            archive.remote.delete(leftover.path.as_posix())
     return leftovers
 
 
 def unnamed(archive: Archive) -> list[Leftover]:
-    """What no manifest of an archive names, whether or not somebody works with it."""
+    """The leftovers in an archive, whether or not a process works with it."""
     leftovers = [
-        Leftover(Path(name), what, size) for name, size in archive.remote.sizes().items() if (what := _in_run(name))
+        Leftover(Path(name), description, size)
+        for name, size in archive.remote.sizes().items()
+        if (description := _in_run(name))
     ]
-    stages, there = set(archive.stages()), archive.remote.sizes(STAGES, deep=True)
-    for part in sorted({name.partition("/")[0] for name in there}):
-        mine = {name: size for name, size in there.items() if name == part or name.startswith(f"{part}/")}
+    stages, sizes = set(archive.stages()), archive.remote.sizes(STAGES, deep=True)
+    for part in sorted({name.partition("/")[0] for name in sizes}):
+        inside = {name: size for name, size in sizes.items() if name == part or name.startswith(f"{part}/")}
         number = int(part) if re.fullmatch(r"[0-9]{4,}", part) else -1
         if number not in stages or part != stage_folder(Path(), number).name:
-            leftovers.append(Leftover(Path(STAGES, part), DRAFT if number >= 0 else NO_STAGE, sum(mine.values())))
-        elif (named := archive.named(number)) is not None:  # what is left of a damaged one is for a person to decide
-            strays = {name: size for name, size in mine.items() if name.removeprefix(f"{part}/") not in named}
+            leftovers.append(Leftover(Path(STAGES, part), DRAFT if number >= 0 else NO_STAGE, sum(inside.values())))
+        elif (named := archive.named(number)) is not None:  # a damaged stage is left for a person to decide
+            strays = {name: size for name, size in inside.items() if name.removeprefix(f"{part}/") not in named}
             leftovers += [Leftover(Path(STAGES, name), UNNAMED, size) for name, size in strays.items()]
     return leftovers
 
@@ -129,9 +131,9 @@ def _check(run: Path) -> None:
 def _list(run: Path) -> list[Leftover]:
     leftovers = []
     for path in sorted(run.iterdir()):
-        what = WAITED if path == waiting_folder(run) and _forsaken(path) else _in_run(path.name)
-        if what:
-            leftovers.append(Leftover(path, what, _size(path)))
+        description = WAITED if path == waiting_folder(run) and _forsaken(path) else _in_run(path.name)
+        if description:
+            leftovers.append(Leftover(path, description, _size(path)))
     stages = stages_folder(run)
     if stages.is_dir() and not stages.is_symlink():
         leftovers += [
@@ -141,18 +143,18 @@ def _list(run: Path) -> list[Leftover]:
 
 
 def _in_run(name: str) -> str | None:
-    return next((what for pattern, what in _IN_RUN if re.fullmatch(pattern, name)), None)
+    return next((description for pattern, description in _IN_RUN if re.fullmatch(pattern, name)), None)
 
 
 def _forsaken(path: Path) -> bool:
-    """Whether a follower that is gone has left its lock there, and nobody has put anything beside it."""
+    """Whether a follower's folder holds only the lock of a process that is gone."""
     if path.is_symlink() or not path.is_dir() or live_lock(path):
         return False
     return all(re.fullmatch(r"lock\.json|\.lock\..*", inside.name) for inside in path.iterdir())
 
 
 def _committed(path: Path) -> bool:
-    """Whether an entry of the stages' folder is a stage, or what is left of a damaged one: that is for a person to decide."""
+    """Whether an entry of the stages' folder is a stage. A damaged stage counts too: it is left for a person to decide."""
     number = int(path.name) if path.name.isascii() and path.name.isdecimal() else -1
     named = number >= 0 and path == stage_folder(path.parents[1], number)
     return named and path.is_dir() and not path.is_symlink()

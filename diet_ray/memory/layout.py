@@ -1,11 +1,11 @@
-"""The names of all that a run folder holds. Neither torch nor pyarrow is imported here, so that whoever only looks at a run starts at once.
+"""The names of all files of a run folder. Neither torch nor pyarrow is imported here, so that commands that only read a run start fast.
 
     RUN/run.json                          RunManifest, written when the run begins
-    RUN/events.jsonl                      what happened when (`events.py`); not part of the result
+    RUN/events.jsonl                      events and their times (`events.py`); not part of the result
     RUN/summary.json                      the run in figures; not part of the result
-    RUN/lock.json                         who works in the folder just now (`diet_ray.storage.lock`); not part of the result
-    RUN/archive.json                      how far its archive is (`archive_note.py`); not part of the result
-    RUN/follow/lock.json                  who waits for the log's next block (`diet_ray.distill.follow`); not part of the result
+    RUN/lock.json                         the process that works in the folder (`diet_ray.storage.lock`); not part of the result
+    RUN/archive.json                      the state of the run's archive (`archive_note.py`); not part of the result
+    RUN/follow/lock.json                  the process that waits for the next block (`diet_ray.distill.follow`); not part of the result
     RUN/stages/0003/manifest.json         StageManifest, written last inside a temporary folder that one rename makes visible
     RUN/stages/0003/memory-00.arrow       units of one memory shard, Arrow IPC
     RUN/stages/0003/checkpoint-0.safetensors   weights of phi_t along the pass; the last one is phi_t
@@ -28,13 +28,13 @@ MANIFEST = "manifest.json"
 OPTIMISER = "optimiser.safetensors"
 
 RECORDS = "ray"
-"""Folder in a run folder where Ray Train keeps its own record of the worker group, for as long as it lives."""
+"""Folder in a run folder where Ray Train keeps its own record of the worker group, as long as the group exists."""
 
 _DRAFT = re.compile(r"\.\d{4,}(\.[0-9a-f]{8})?\.tmp")
 
 
 def run_manifest(run: Path) -> Path:
-    """The file by which a folder is a run's."""
+    """The file that makes a folder a run folder."""
     return run / RUN
 
 
@@ -44,12 +44,12 @@ def holds_run(folder: Path) -> bool:
 
 
 def events_file(run: Path) -> Path:
-    """Where a run's events are."""
+    """The file of a run's events."""
     return run / EVENTS
 
 
 def summary_file(run: Path) -> Path:
-    """Where a run's figures are."""
+    """The file of a run's figures."""
     return run / SUMMARY
 
 
@@ -59,17 +59,17 @@ def stage_name(index: int) -> str:
 
 
 def stages_folder(run: Path) -> Path:
-    """Where the stages are, with what attempts at them have left."""
+    """The folder of the stages, and of drafts that failed attempts have left."""
     return run / STAGES
 
 
 def stage_folder(run: Path, index: int) -> Path:
-    """Where a committed stage lies."""
+    """The folder of a committed stage."""
     return stages_folder(run) / stage_name(index)
 
 
 def stage_manifest(run: Path, index: int) -> Path:
-    """Its manifest; the stage is committed if and only if that is there."""
+    """The manifest of a stage; the stage is committed if and only if this file exists."""
     return stage_folder(run, index) / MANIFEST
 
 
@@ -79,37 +79,37 @@ def is_stage(folder: Path) -> bool:
 
 
 def stage_in(path: Path, index: int) -> Path:
-    """The folder of a stage that is given as itself or by its run."""
+    """The folder of a stage; `path` is that folder itself or the run's folder."""
     return path if is_stage(path) else stage_folder(path, index)
 
 
 def draft_folder(run: Path, index: int) -> Path:
-    """A folder in which to make a stage, named anew at each call."""
+    """A folder in which to make a stage, with a new name at each call."""
     return stages_folder(run) / f".{stage_name(index)}.{secrets.token_hex(4)}.tmp"
 
 
 def drafts(run: Path, index: int) -> list[Path]:
-    """What attempts at a stage have left."""
+    """The draft folders of a stage that earlier attempts have left."""
     return sorted(stages_folder(run).glob(f".{stage_name(index)}.*tmp"))
 
 
 def is_draft(name: str) -> bool:
-    """Whether a name among a run's stages is that of an attempt at one."""
+    """Whether a name in the stages' folder is that of a draft."""
     return _DRAFT.fullmatch(name) is not None
 
 
 def memory_shard(folder: Path, index: int) -> Path:
-    """Where a stage keeps a shard of the memory."""
+    """The file of a memory shard in a stage's folder."""
     return folder / f"memory-{index:02d}.arrow"
 
 
 def checkpoint(folder: Path, k: int) -> Path:
-    """Where a stage keeps the k-th checkpoint of the reference along its pass."""
+    """The file of the k-th checkpoint of the reference along its pass, in a stage's folder."""
     return folder / f"checkpoint-{k}.safetensors"
 
 
 def optimiser(folder: Path) -> Path:
-    """Where a stage keeps the moments of the reference's optimisers."""
+    """The file of the moments of the reference's optimisers, in a stage's folder."""
     return folder / OPTIMISER
 
 
@@ -119,7 +119,7 @@ def waiting_folder(run: Path) -> Path:
 
 
 def count_committed(run: Path) -> int:
-    """How many stages are committed, by the presence of their manifests alone."""
+    """The number of committed stages, by the presence of their manifests alone."""
     done = 0
     while stage_manifest(run, done).is_file():
         done += 1

@@ -1,4 +1,4 @@
-"""A memory together with the stages that it came from, as far back as they lie beside it."""
+"""A memory together with its earlier stages, as far as they are stored next to it."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from diet_ray.storage.tensors import load_tensors
 
 @dataclass(frozen=True)
 class Lineage:
-    """A memory, where it lies, and its stages."""
+    """A memory, its folder and its stages."""
 
     memory: Memory
     folder: Path
     """Folder of the memory's own stage."""
     stages: list[StageManifest]
-    """Oldest first, the memory's own last; a stage folder that was copied alone has no other."""
+    """Oldest first, the memory's own last; a stage folder that was copied alone has only its own."""
 
     @property
     def rows(self) -> dict[int, int]:
-        """Rows of each block that the stages tell about, by the block's index."""
+        """Number of rows of each block that the stages cover, by the block's index."""
         before = {0: 0} | {stage.index + 1: stage.rows_seen for stage in self.stages}
         return {s.index: s.rows_seen - before[s.index] for s in self.stages if s.index in before}
 
     def previous_table(self) -> Tensor | None:
-        """`[n_{t-1}, d]` float32: the table of phi_{t-1}. None for the first stage, or where the one before is not there.
+        """`[n_{t-1}, d]` float32: the table of phi_{t-1}. None for the first stage, or where the stage before is missing.
 
         Raises CorruptArtefactError where the file is not the one that was committed.
         """
@@ -50,7 +50,7 @@ def trace(path: Path) -> Lineage:
     stages = [memory.stage]
     while stages[0].parent_sha256 is not None:
         before = folder.parent / stage_name(stages[0].index - 1) / MANIFEST
-        # Another run's stage may lie there, where one folder was copied.
+        # Where a single stage folder was copied, another run's stage may be there.
         if not before.is_file() or sha256(before) != stages[0].parent_sha256:
             break
         stages.insert(0, parse_json(StageManifest, before))

@@ -1,4 +1,4 @@
-"""The manifests of a run folder, whole: of the run, and of each committed stage."""
+"""The manifests of a run folder with the whole config: one of the run, and one of each committed stage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Format(Settings):
 
 
 class RunManifest(_Format):
-    """What a run was asked to do, and by which versions."""
+    """The config of a run, and the package versions that it uses."""
 
     config: StreamConfig
     """The whole config, defaults filled in."""

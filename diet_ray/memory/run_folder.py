@@ -1,4 +1,4 @@
-"""The run folder: committed stages on disk, each complete or absent; `layout.py` has the names of all that is in it.
+"""The run folder: committed stages on disk, each complete or absent; `layout.py` has the names of its files.
 
 The same log, config and seed give the same bytes in every file of a stage.
 """
@@ -38,12 +38,12 @@ def read_stage(run: Path, index: int) -> StageManifest:
 
 
 def open_run(run: Path, config: StreamConfig, *, resume: bool) -> list[StageManifest]:
-    """Begin a run folder, or take one up again; returns the committed stages.
+    """Begin or resume a run folder; returns the committed stages.
 
     Raises:
         ConfigError: the folder holds a run and `resume` is off, or it was begun with another config (`cluster` may differ).
         CorruptArtefactError: there is no run to resume, or a stage is damaged.
-        VersionError: the run was begun under other package versions, so that its bytes could not be continued.
+        VersionError: the run was begun under other package versions, which would give other bytes.
     """
     manifest = RunManifest(config=config, versions={name: version(name) for name in PACKAGES})
     if not resume:
@@ -53,17 +53,17 @@ def open_run(run: Path, config: StreamConfig, *, resume: bool) -> list[StageMani
         write_json(run_manifest(run), manifest)
         return []
     begun = parse_json(RunManifest, run_manifest(run))
-    # Of what an earlier release did not note nothing is known.
+    # Packages that an earlier release did not record cannot be compared.
     other = [name for name in begun.versions if begun.versions[name] != manifest.versions.get(name)]
     if other:
         had, has = (", ".join(f"{name} {v.get(name)}" for name in other) for v in (begun.versions, manifest.versions))
         raise VersionError(f"{run}: begun with {had}, now {has}; install those or start a new run")
-    # Compared as JSON, which is what the run folder holds: a tuple among `params` comes back as a list.
+    # Compared as JSON, as the run folder holds it: a tuple among `params` is read back as a list.
     before, now = begun.config.model_dump(mode="json"), config.model_dump(mode="json")
     differing = [name for name in before if name not in ("cluster", "log") and before[name] != now[name]]
     if differing:
         raise ConfigError(
-            f"{run}: was begun with another config, key {differing[0]!r} differs; resume with the run's own"
+            f"{run}: was begun with another config, key {differing[0]!r} differs; resume with the run's own config"
         )
     return committed_stages(run)
 
@@ -94,9 +94,9 @@ def committed_stages(run: Path) -> list[StageManifest]:
 
 
 class StageDraft:
-    """A stage that is being written: a temporary folder that `commit` turns into the real one, or that is left behind unseen.
+    """A stage that is being written: a temporary folder that `commit` turns into the real one. Without a commit it stays invisible.
 
-    The folder is named anew by each process: a worker may outlive its driver for a moment and must not write into what the next one makes.
+    Each process gives the folder a new name: a worker may outlive its driver for a moment and must not write into the next worker's folder.
     """
 
     def __init__(self, run: Path, index: int) -> None:
@@ -104,7 +104,7 @@ class StageDraft:
         self.folder = draft_folder(run, index)
 
     def begin(self) -> None:
-        """Start from an empty folder; what interrupted attempts left is removed."""
+        """Start from an empty folder; folders of interrupted attempts are removed."""
         for left in drafts(self.run, self.index):
             shutil.rmtree(left, ignore_errors=True)
         self.folder.mkdir(parents=True)
@@ -117,10 +117,10 @@ class StageDraft:
         self.reveal()
 
     def reveal(self) -> None:
-        """Make the stage visible, manifest and all, by one rename, when everything in it has reached the disk.
+        """Make the stage visible, with its manifest, by one rename, after all its files have reached the disk.
 
         Raises:
-            LockedError: another process has committed that stage meanwhile; it is the same, and the run goes on from there.
+            LockedError: another process has committed the stage meanwhile. It has the same bytes, and a resumed run continues from it.
         """
         for path in self.folder.iterdir():
             _fsync(path)
@@ -147,7 +147,7 @@ def write_units(path: Path, units: Units) -> FileEntry:
 
 
 def read_units(path: Path) -> Units:
-    """Read what `write_units` wrote. Raises CorruptArtefactError where the file cannot be read."""
+    """Inverse of `write_units`. Raises CorruptArtefactError where the file cannot be read."""
     try:
         table = read_table(path, lambda schema: check_columns(schema, str(path)))
         table.validate(full=True)

@@ -48,7 +48,7 @@ class Units:
     label: np.ndarray
     """`[M, T]` uint8: the row's own labels."""
     influence: np.ndarray
-    """`[M]` float32: last measured gradient influence on hard targets; positive helps."""
+    """`[M]` float32: last measured gradient influence on hard targets; a positive one helps."""
 
     def __len__(self) -> int:
         return len(self.unit_id)
@@ -59,11 +59,11 @@ class Units:
         return sum(getattr(self, part.name).nbytes for part in fields(self))
 
     def take(self, index: np.ndarray) -> Units:
-        """The units at the positions (or where the mask) `index`."""
+        """The units at the positions `index`, or where the mask `index` is true."""
         return Units(**{part.name: getattr(self, part.name)[index] for part in fields(self)})
 
     def inputs(self, table: Tensor, field_of_slot: np.ndarray) -> Tensor:
-        """`[M, F, d]` float32: `E[ids] + delta`, what a candidate sees."""
+        """`[M, F, d]` float32: `E[ids] + delta`, the inputs of a candidate."""
         return lookup(table, torch.tensor(self.ids), torch.tensor(field_of_slot)) + torch.tensor(self.delta)
 
     def updated(self, **columns: np.ndarray) -> Units:
@@ -92,7 +92,7 @@ class Units:
 
 
 def shard_of(unit_id: np.ndarray, n_shards: int) -> np.ndarray:
-    """`[M]` int64: the memory shard in which each unit lives, for as long as it lives."""
+    """`[M]` int64: the memory shard of each unit, which never changes."""
     return (uniform_by_id(unit_id, 0) * n_shards).astype(np.int64)
 
 
@@ -111,10 +111,10 @@ def to_arrow(units: Units) -> pa.Table:
 
 
 def check_columns(schema: pa.Schema, where: str) -> tuple[int, int]:
-    """F and d of units in Arrow, told from the schema alone, before any of it is read.
+    """F and d of units in Arrow, by the schema alone, before any row is read.
 
     Raises:
-        CorruptArtefactError: a column is missing or of another type; `where` says of which file.
+        CorruptArtefactError: a column is missing or of another type; `where` names the file.
     """
     try:
         meta = {key.decode(): int(value) for key, value in (schema.metadata or {}).items()}
@@ -133,11 +133,11 @@ def check_columns(schema: pa.Schema, where: str) -> tuple[int, int]:
 def _width(schema: pa.Schema, name: str, kind: Any, wide: bool) -> int:
     if schema.names.count(name) != 1:
         raise ValueError(f"column {name!r} is there {schema.names.count(name)} times")
-    found, wanted = schema.field(name).type, pa.from_numpy_dtype(kind)
-    if wide and pa.types.is_fixed_size_list(found) and found.value_type == wanted and found.list_size >= 1:
-        return int(found.list_size)
-    if wide or found != wanted:
-        raise ValueError(f"column {name!r} is {found}, must be {f'lists of {wanted}' if wide else wanted}")
+    stored, wanted = schema.field(name).type, pa.from_numpy_dtype(kind)
+    if wide and pa.types.is_fixed_size_list(stored) and stored.value_type == wanted and stored.list_size >= 1:
+        return int(stored.list_size)
+    if wide or stored != wanted:
+        raise ValueError(f"column {name!r} is {stored}, must be {f'lists of {wanted}' if wide else wanted}")
     return 1
 
 
@@ -145,26 +145,26 @@ def from_arrow(table: pa.Table, where: str) -> Units:
     """Inverse of `to_arrow`; the arrays share the table's memory where it is one chunk.
 
     Raises:
-        CorruptArtefactError: a column is missing or of another type, or lacks values; `where` says of which file.
+        CorruptArtefactError: a column is missing or of another type, or lacks values; `where` names the file.
     """
     n_fields, dim = check_columns(table.schema, where)
     try:
         columns = {part.name: values_of(table[part.name]) for part in fields(Units)}
         columns["delta"] = columns["delta"].reshape(-1, n_fields, dim)
-    except (ValueError, pa.ArrowException) as error:  # nulls are no numbers
+    except (ValueError, pa.ArrowException) as error:  # a column holds nulls
         raise CorruptArtefactError(f"{where}: not a memory shard ({error}); restore it from a copy") from error
     return Units(**columns)
 
 
 def unit_problems(units: Units, n_ids: int) -> Iterator[tuple[str, np.ndarray, str]]:
-    """What is wrong with the values of units.
+    """The problems with the values of units.
 
     Args:
         units: M units.
-        n_ids: ids that the table of their stage has.
+        n_ids: number of ids in the table of their stage.
 
     Yields:
-        The column at fault, the mask `[M]` of the units at fault, and what is wrong with them.
+        The column at fault, the mask `[M]` of the units at fault, and their problem.
     """
     if not len(units):
         return
@@ -173,6 +173,6 @@ def unit_problems(units: Units, n_ids: int) -> Iterator[tuple[str, np.ndarray, s
         (name, ~np.isfinite(getattr(units, name)), "not finite") for name in ("delta", "logit", "weight", "influence")
     ]
     problems.append(("label", units.label > 1, "neither 0 nor 1"))
-    for column, bad, what in problems:
+    for column, bad, problem in problems:
         if bad.any():
-            yield column, np.logical_or.reduce(bad.reshape(len(units), -1), axis=1), what
+            yield column, np.logical_or.reduce(bad.reshape(len(units), -1), axis=1), problem

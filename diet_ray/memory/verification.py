@@ -1,7 +1,7 @@
-"""Look at all of a run, of its archive or of a log and say what is wrong with it.
+"""Verify a whole run, its archive or a log, and list all faults.
 
-Loading stops at the first file that is not the one that was committed; verifying goes on and names every fault, also those that a
-matching checksum hides.
+Loading stops at the first file that is not the one that was committed. Verifying goes on and lists every fault, also faults in files whose
+checksums match.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def verify(path: str | Path, *, log: str | Path | None = None) -> list[Fault]:
 
     Args:
         path: folder of a run or of an ingested log, or the URI of an archive, which is downloaded to a temporary folder.
-        log: the log of the run, with which its units are compared; by default the one that the run names, where it is there.
+        log: the log of the run, with which its units are compared; by default the log that the run names, where it exists.
 
     Raises:
         ConfigError: `path` is neither a run nor a log, or `log` is no log; the archive cannot be reached.
@@ -70,7 +70,7 @@ def is_log(path: Path) -> bool:
 
 
 def log_of(run: str | Path) -> Path | None:
-    """The log that a run or an archive names; None where it is not there, or the run does not say."""
+    """The log that a run or an archive names; None where the log does not exist or `run.json` cannot be read."""
     try:
         if is_uri(str(run)):
             log = RunManifest.model_validate_json(Remote(str(run)).read(RUN) or b"").config.log

@@ -1,4 +1,4 @@
-"""An archive as a run folder that can be looked at."""
+"""An archive, downloaded as a run folder that can be verified."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from diet_ray.memory.garbage import NO_STAGE, UNNAMED, unnamed
 
 @contextmanager
 def downloaded(uri: str) -> Iterator[tuple[Path, list[str]]]:
-    """What the manifests of an archive name, in a temporary folder, and the names of what lies between it without a reason.
+    """Download the files that an archive's manifests name; yields the temporary folder, and the names of stray files in the archive.
 
-    What an interrupted run leaves is no fault and stays out of both. Raises ConfigError where the archive holds no run or cannot be
+    Leftovers of an interrupted run are no faults and are left out of both. Raises ConfigError where the archive holds no run or cannot be
     reached.
     """
     archive = Archive(uri)
     archive.require_run()
     with TemporaryDirectory(prefix="diet-ray-verify-") as folder:
         archive.fetch(Path(folder))
-        yield Path(folder), [one.path.as_posix() for one in unnamed(archive) if one.what in (NO_STAGE, UNNAMED)]
+        yield (
+            Path(folder),
+            [leftover.path.as_posix() for leftover in unnamed(archive) if leftover.what in (NO_STAGE, UNNAMED)],
+        )

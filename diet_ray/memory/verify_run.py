@@ -1,4 +1,4 @@
-"""What can be wrong with a run: how its stages follow from one another, and from the log."""
+"""Checks of a run: whether its stages follow from one another, and from the log."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ANOTHER_LOG = "name the run's own log with --log, or restore it from a copy"
 
 @dataclass
 class _Before:
-    """What the stages up to here have been; None where it is not known."""
+    """The stage before the one that is checked; None for what could not be read."""
 
     stage: StageManifest | None = None
     sha256: str | None = None
@@ -34,7 +34,7 @@ class _Before:
 
 @dataclass(frozen=True)
 class _Log:
-    """The log from which the run should have come."""
+    """The log of the run."""
 
     path: Path
     schema: Schema
@@ -42,9 +42,9 @@ class _Log:
 
 
 def check_run(run: Path, faults: Faults, log: Path | None) -> None:
-    """Note all that is wrong with the run in the folder `run`, and where it does not come from `log`.
+    """Note all faults of the run in the folder `run`, and where it contradicts `log`.
 
-    Holds two stages' units and one shard of the log in memory.
+    Memory holds two stages' units and one shard of the log.
     """
     begun = faults.manifest(RunManifest, run_manifest(run))
     source = _open(log, faults) if log else None
@@ -71,26 +71,26 @@ def check_run(run: Path, faults: Faults, log: Path | None) -> None:
             unknown = units
             if index == 0 or before.units is not None:
                 unknown = units.take(_check_inherited(folder, stage, units, before.units, faults))
-            if source is not None:  # the others were looked for when they came
+            if source is not None:  # the other units were checked at the stage that added them
                 _check_rows(folder, unknown, source, faults)
         before = _Before(stage, here, units)
 
 
 def _stages(run: Path, faults: Faults) -> list[int]:
-    """The stages that are there, in order; anything else in their folder is a fault, except what an interrupted run leaves."""
+    """Indices of the stages in the folder, in order. Anything else in it is a fault, except leftovers of an interrupted run."""
     stages = stages_folder(run)
     if stages.is_symlink() or not stages.is_dir():
         faults.add(stages, "is a link" if stages.is_symlink() else "missing")
         return []
-    found = []
+    indices = []
     for path in sorted(stages.iterdir()):
         number = int(path.name) if path.name.isdecimal() and path.name.isascii() else -1
         if number >= 0 and path.name == stage_folder(run, number).name and path.is_dir() and not path.is_symlink():
-            found.append(number)
+            indices.append(number)
         elif path.is_symlink() or not is_draft(path.name):
-            what = "is a link" if path.is_symlink() else "stray: no manifest names it"
-            faults.add(path, what, remedy="remove it with diet-ray gc --yes")
-    return sorted(found)
+            problem = "is a link" if path.is_symlink() else "stray: no manifest names it"
+            faults.add(path, problem, remedy="remove it with diet-ray gc --yes")
+    return sorted(indices)
 
 
 def _check_lineage(
@@ -120,15 +120,15 @@ def _check_lineage(
 
 
 def _differing(stream_config: StreamConfig, other: StreamConfig) -> list[str]:
-    """Keys in which two configs of one run must not differ and do."""
+    """Keys that must be equal in two configs of one run, but differ."""
     left, right = stream_config.model_dump(mode="json"), other.model_dump(mode="json")
     return [key for key in left if key not in ("log", "cluster") and left[key] != right[key]]
 
 
 def _check_inherited(folder: Path, stage: StageManifest, units: Units, old: Units | None, faults: Faults) -> np.ndarray:
-    """Check that each unit is one of the stage before, with its row's ids, labels and block, or is of this stage's block.
+    """Check that each unit is in the stage before, with the same ids, labels and block, or comes from this stage's block.
 
-    Returns `[M]` bool: the units that are not of the stage before, or differ from it.
+    Returns `[M]` bool: the units that are not in the stage before, or differ from it.
     """
     fresh = np.ones(len(units), bool)
     if old is not None:
@@ -156,13 +156,13 @@ def _check_inherited(folder: Path, stage: StageManifest, units: Units, old: Unit
 
 
 def _open(log: Path, faults: Faults) -> _Log | None:
-    """The manifests of a log, without looking at its rows."""
+    """The manifests of a log; its rows are not read."""
     manifest = faults.manifest(LogManifest, log_manifest_file(log))
     return _Log(log, manifest.log_schema, read_blocks(log, manifest, faults)) if manifest else None
 
 
 def _check_source(folder: Path, stage: StageManifest, log: _Log, before: _Before, faults: Faults) -> None:
-    """Check that a stage's manifest says the same as the block that it took in."""
+    """Check that a stage's manifest agrees with the block that the stage took in."""
     path = folder / MANIFEST
     if stage.log_schema != log.schema:
         faults.add(path, f"has another schema than the log {log.path}", remedy=ANOTHER_LOG)
@@ -177,9 +177,9 @@ def _check_source(folder: Path, stage: StageManifest, log: _Log, before: _Before
         faults.add(path, f"took in another block than {block.name!r} of the log: block_sha256", remedy=ANOTHER_LOG)
     if block.n_ids != stage.n_ids:
         faults.add(path, f"says {stage.n_ids} ids, its block says {block.n_ids}")
-    known = before.stage.rows_seen if before.stage else 0 if stage.index == 0 else None
-    if known is not None and stage.rows_seen != known + block.rows:
-        faults.add(path, f"says {stage.rows_seen} rows seen, with its block they are {known + block.rows}")
+    rows_before = before.stage.rows_seen if before.stage else 0 if stage.index == 0 else None
+    if rows_before is not None and stage.rows_seen != rows_before + block.rows:
+        faults.add(path, f"says {stage.rows_seen} rows seen, with its block they are {rows_before + block.rows}")
 
 
 def _check_rows(folder: Path, units: Units, log: _Log, faults: Faults) -> None:
@@ -188,29 +188,29 @@ def _check_rows(folder: Path, units: Units, log: _Log, faults: Faults) -> None:
         block = log.blocks[index] if 0 <= index < len(log.blocks) else None
         if block is None:
             continue
-        mine = units.take(units.block == index)
-        missing, whole = np.ones(len(mine), bool), True
+        of_block = units.take(units.block == index)
+        missing, whole = np.ones(len(of_block), bool), True
         for shard in block.shards:
             rows = read_rows(block_folder(log.path, block.name) / shard.path, shard, log.schema, faults)
             if rows is None:
                 whole = False
                 continue
-            _, here, there = np.intersect1d(mine.unit_id, rows.row_id, return_indices=True)
+            _, here, there = np.intersect1d(of_block.unit_id, rows.row_id, return_indices=True)
             missing[here] = False
             for name, theirs in (("ids", rows.ids), ("label", rows.labels)):
-                ours = getattr(mine, name)[here]
+                ours = getattr(of_block, name)[here]
                 if ours.shape[1:] != theirs.shape[1:]:
-                    continue  # the schemas differ, which has been said
+                    continue  # the schemas differ, which is noted already
                 bad = (ours != theirs[there]).any(axis=1)
                 if bad.any():
                     faults.add(
                         folder,
-                        f"{few(mine.unit_id[here], bad, 'units')}: not those of the row in block {block.name!r}",
+                        f"{few(of_block.unit_id[here], bad, 'units')}: not those of the row in block {block.name!r}",
                         part=f"column {name!r}",
                     )
         if whole and missing.any():
             faults.add(
                 folder,
-                f"{few(mine.unit_id, missing, 'units')}: no row of block {block.name!r}",
+                f"{few(of_block.unit_id, missing, 'units')}: no row of block {block.name!r}",
                 part="column 'unit_id'",
             )

@@ -1,4 +1,4 @@
-"""What can be wrong with the files of one stage: memory shards, checkpoints and the optimiser's moments."""
+"""Checks of the files of one stage: memory shards, checkpoints and the optimiser's moments."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ Shapes = dict[str, tuple[str, list[int]]]
 
 
 def check_stage(folder: Path, stage: StageManifest, faults: Faults) -> Units | None:
-    """Note all that is wrong with the files of a stage; returns its units, ordered by unit id, where all shards could be read.
+    """Note all faults of the files of a stage; returns its units, ordered by unit id, or None where a shard could not be read.
 
-    Nothing is allocated for what the manifest claims: sizes, types and row counts are compared with the files' own headers first.
+    No memory is allocated by the manifest's claims: sizes, types and row counts are first compared with the files' own headers.
     """
     names = {MANIFEST, *(entry.path for entry in stage.files)}
     faults.strays(folder, names, remedy="remove it by hand; diet-ray gc leaves committed stages alone")
@@ -43,10 +43,10 @@ def check_stage(folder: Path, stage: StageManifest, faults: Faults) -> Units | N
 
 
 def _check_names(
-    folder: Path, what: str, entries: list[FileEntry], names: list[str], number: int, faults: Faults
+    folder: Path, noun: str, entries: list[FileEntry], names: list[str], number: int, faults: Faults
 ) -> None:
     if len(entries) != number:
-        faults.add(folder / MANIFEST, f"names {len(entries)} {what}, its config asks for {number}")
+        faults.add(folder / MANIFEST, f"names {len(entries)} {noun}, its config asks for {number}")
     for entry, name in zip(entries, names, strict=True):
         if entry.path != name:
             faults.add(folder / MANIFEST, f"names {entry.path!r} where {name!r} belongs")
@@ -81,9 +81,9 @@ def _check_shard(path: Path, index: int, entry: FileEntry, stage: StageManifest,
         faults.add(path, f"not a readable Arrow file ({error})")
         return None
     meta = table.schema.metadata or {}
-    said = [meta.get(key, b"?").decode(errors="replace") for key in (b"n_fields", b"dim")]
-    if said != [str(schema.n_fields), str(dim)]:
-        faults.add(path, f"says {said[0]} fields of width {said[1]}, the run has {schema.n_fields} of {dim}")
+    shape = [meta.get(key, b"?").decode(errors="replace") for key in (b"n_fields", b"dim")]
+    if shape != [str(schema.n_fields), str(dim)]:
+        faults.add(path, f"says {shape[0]} fields of width {shape[1]}, the run has {schema.n_fields} of {dim}")
     columns = faults.arrays(path, table, wanted) if faults.columns(path, table.schema, wanted) else None
     if columns is None:
         return None
@@ -96,14 +96,14 @@ def _check_shard(path: Path, index: int, entry: FileEntry, stage: StageManifest,
 def _check_units(path: Path, units: Units, index: int, stage: StageManifest, faults: Faults) -> None:
     ids = units.unit_id
 
-    def each(bad: Any, column: str, what: str) -> None:
+    def each(bad: Any, column: str, problem: str) -> None:
         if bad.any():
-            faults.add(path, f"{few(ids, bad, 'units')}: {what}", part=f"column {column!r}")
+            faults.add(path, f"{few(ids, bad, 'units')}: {problem}", part=f"column {column!r}")
 
     each(shard_of(ids, len(stage.memory)) != index, "unit_id", "belongs to another shard")
     each(np.diff(ids, prepend=ids[:1]) < 0, "unit_id", "below the one before")
-    for column, bad, what in unit_problems(units, stage.n_ids):
-        each(bad, column, what)
+    for column, bad, problem in unit_problems(units, stage.n_ids):
+        each(bad, column, problem)
     each((units.block < 0) | (units.block > stage.index), "block", f"outside the blocks 0 to {stage.index}")
 
 
@@ -119,14 +119,16 @@ def _check_weights(folder: Path, stage: StageManifest, faults: Faults) -> None:
         if entry.bytes < 4 * stage.n_ids * reference.dim:
             faults.add(path, f"too small for {stage.n_ids} ids of width {reference.dim}")
             continue
-        if net is None:  # only now is the width known to be one that this machine can build
+        if (
+            net is None
+        ):  # built after the check of a file's size, which shows that a net of this width fits this machine
             built = Committee(reference.nets, schema, reference.dim, seed=0)
-            net = {f"net.{name}": ("F32", list(one.shape)) for name, one in built.named_parameters()}
+            net = {f"net.{name}": ("F32", list(weight.shape)) for name, weight in built.named_parameters()}
         _check_tensors(path, {**table, **net} if entry is not stage.optimiser else _moments(table, net), faults)
 
 
 def _moments(table: Shapes, net: Shapes) -> Shapes:
-    """What the optimisers remember of each parameter; SparseAdam counts its steps in an integer."""
+    """The optimisers' tensors for each parameter; SparseAdam counts its steps in an integer."""
     shapes: Shapes = {}
     for name, (kind, shape) in {**table, **net}.items():
         shapes[f"{name}/exp_avg"] = shapes[f"{name}/exp_avg_sq"] = (kind, shape)
@@ -135,7 +137,7 @@ def _moments(table: Shapes, net: Shapes) -> Shapes:
 
 
 def _check_tensors(path: Path, wanted: Shapes, faults: Faults) -> None:
-    """Compare a file's header with what it should hold, then look for numbers that are not finite, one tensor at a time."""
+    """Compare a file's header with the shapes `wanted`, then look for numbers that are not finite, one tensor at a time."""
     try:
         with safe_open(path, framework="pt") as file:
             names = set(file.keys())
@@ -145,10 +147,10 @@ def _check_tensors(path: Path, wanted: Shapes, faults: Faults) -> None:
                 faults.add(path, "does not belong here", part=f"tensor {name!r}")
             for name in sorted(names & wanted.keys()):
                 header = file.get_slice(name)
-                have = (header.get_dtype(), list(header.get_shape()))
-                if have != wanted[name]:
-                    said, right = (f"{kind} {shape}" for kind, shape in (have, wanted[name]))
-                    faults.add(path, f"is {said}, must be {right}", part=f"tensor {name!r}")
+                stored = (header.get_dtype(), list(header.get_shape()))
+                if stored != wanted[name]:
+                    actual, expected = (f"{kind} {shape}" for kind, shape in (stored, wanted[name]))
+                    faults.add(path, f"is {actual}, must be {expected}", part=f"tensor {name!r}")
                     continue
                 values = file.get_tensor(name)
                 if not bool(torch.isfinite(values).all()):

@@ -1,19 +1,19 @@
-"""Bytes that are whole, bounded and locked.
+"""Files on disk and in object stores: written whole, read within bounds, locked.
 
 arrays         numpy and Arrow
 hashes         checksums
-entries        files as a manifest names them
+entries        manifest entries of files
 tensors        safetensors
 places         paths and URIs
-whole_folder   a folder that appears whole or not at all
-background     a thread that repeats
-parquet        Parquet within bounds
-parquet_pages  its page headers
-arrow_files    Arrow IPC within bounds
-lock           one driver at a time
+whole_folder   a folder that appears complete or not at all
+background     a thread that repeats a call
+parquet        Parquet files, read within bounds
+parquet_pages  page headers of Parquet files
+arrow_files    Arrow IPC files, read within bounds
+lock           one driver at a time in a run folder
 remote         object stores
-remote_lock    one driver at a time there
-faults         what is wrong with a folder, all of it
+remote_lock    one driver at a time at an archive
+faults         all faults of a folder
 """
 
 from __future__ import annotations

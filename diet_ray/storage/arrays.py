@@ -1,5 +1,8 @@
-"""Between numpy, Arrow and bytes: arrays of one or two dimensions as columns, `[N]` plain and `[N, W]` as fixed-size lists of W; tables as
-Arrow IPC streams, to travel between processes."""
+"""Conversion between numpy arrays, Arrow tables and bytes.
+
+An array `[N]` becomes a plain column, an array `[N, W]` a column of fixed-size lists of W values. Tables travel between processes as Arrow
+IPC streams.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,9 @@ def column_of(values: np.ndarray) -> pa.Array:
 
 
 def values_of(column: pa.ChunkedArray) -> np.ndarray:
-    """The numpy values of a column without nulls, sharing its memory where it is one chunk."""
+    """The numpy values of a column without nulls. They share the column's memory where it is one chunk."""
     chunk = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-    if isinstance(chunk, pa.ChunkedArray):  # what combine_chunks gives where there is no chunk at all
+    if isinstance(chunk, pa.ChunkedArray):  # combine_chunks returns this for a column without chunks
         chunk = pa.array([], column.type)
     if pa.types.is_fixed_size_list(chunk.type):
         width: int = chunk.type.list_size
@@ -29,7 +32,7 @@ def values_of(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def runs(values: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Begin and end of each run of equal numbers in `values [N]`; of no numbers the one empty run."""
+    """Begin and end of each run of equal numbers in `values [N]`. An empty array has one empty run."""
     yield from pairwise([0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)])
 
 
@@ -52,10 +55,10 @@ Columns = dict[str, tuple[Any, int | None]]
 
 
 def column_problems(schema: pa.Schema, wanted: Columns) -> Iterator[tuple[str, str]]:
-    """What is wrong with the columns of a table, told from its schema alone.
+    """The problems with the columns of a table, by its schema alone.
 
     Yields:
-        The name of the column at fault, and what is wrong with it.
+        The name of the column at fault, and its problem.
     """
     for name in sorted(wanted.keys() - set(schema.names)):
         yield name, "missing"
@@ -73,5 +76,5 @@ def column_problems(schema: pa.Schema, wanted: Columns) -> Iterator[tuple[str, s
 def _is(kind: pa.DataType, inner: pa.DataType, width: int | None) -> bool:
     if width is None:
         return bool(kind == inner)
-    # The child's name differs between Arrow and Parquet, so that the types themselves may not be equal.
+    # The child's name differs between Arrow and Parquet, so the types themselves may differ.
     return bool(pa.types.is_fixed_size_list(kind) and kind.list_size == width and kind.value_type == inner)

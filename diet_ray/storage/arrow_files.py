@@ -1,7 +1,7 @@
-"""Arrow IPC files read within bounds: what their buffers claim to unpack to is added up before any of them is unpacked.
+"""Arrow IPC files, read within bounds: the unpacked sizes that the buffers claim are added up before any buffer is unpacked.
 
-Each buffer of a compressed record batch begins with the length that Arrow allocates for it; where the buffers lie, the batch's metadata
-says, which is a flatbuffer and uncompressed (Arrow's format, `Message.fbs`).
+Each buffer of a compressed record batch begins with the length that Arrow allocates for it. The batch's metadata, an uncompressed
+flatbuffer, gives the positions of the buffers (Arrow's format, `Message.fbs`).
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ import pyarrow as pa
 from diet_ray.storage.parquet import BombError
 
 MOST_BYTES = 1 << 30
-"""Bytes that a file may unpack to whatever its size."""
+"""Bytes that a file of any size may unpack to."""
 MOST_PER_BYTE = 1000
-"""What a file may unpack to beyond `MOST_BYTES`, as a multiple of its size: deltas that are all zero pack well."""
+"""Beyond `MOST_BYTES`, a file may unpack to this multiple of its size: deltas that are all zero compress well."""
 
 _MAGIC = 8
 _Unpacked = tuple[int, int]
 
 
 def read_table(path: Path, check: Callable[[pa.Schema], object] = lambda schema: None) -> pa.Table:
-    """A file as one table, read when `check`, which is given its schema, has raised nothing.
+    """Read a file as one table. `check` is called with the schema first, and may raise.
 
     Raises:
-        pa.ArrowException, OSError: it cannot be read, or `BombError`.
+        pa.ArrowException, OSError: the file cannot be read; or `BombError`, where it would unpack to too much.
     """
     data = pa.py_buffer(path.read_bytes())
     reader = pa.ipc.open_file(data)
     check(reader.schema)
-    # A file is a stream with a footer, and the messages of a stream can be looked at one by one.
+    # A file is a stream with a footer, and the messages of a stream can be read one by one.
     first, *messages = pa.ipc.MessageReader.open_stream(data.slice(_MAGIC))
     schema = pa.ipc.read_schema(first)
     kinds = {message.type for message in messages}
     if not schema.equals(reader.schema, check_metadata=True) or kinds - {"record batch"}:
-        raise pa.ArrowInvalid("holds something else than its footer says")
+        raise pa.ArrowInvalid("its content differs from its footer")
     if len(messages) != reader.num_record_batches:
         raise pa.ArrowInvalid(f"has {len(messages)} batches, its footer names {reader.num_record_batches}")
     n_rows, n_bytes = (sum(parts) for parts in zip((0, 0), *map(_unpacked, messages), strict=True))
@@ -71,12 +71,12 @@ def _unpacked(message: pa.Message) -> _Unpacked:
 
 
 def _at(data: memoryview, place: int) -> int:
-    """Where the offset at `place` leads."""
+    """The position to which the offset at `place` points."""
     return place + int(struct.unpack_from("<I", data, place)[0])
 
 
 def _field(data: memoryview, table: int, number: int) -> int:
-    """Where a flatbuffer's table has a field; 0 where it has none."""
+    """The position of a field of a flatbuffer's table; 0 where the table lacks the field."""
     fields = table - struct.unpack_from("<i", data, table)[0]
     if 4 + 2 * number >= struct.unpack_from("<H", data, fields)[0]:
         return 0

@@ -1,4 +1,4 @@
-"""Something that is done again and again beside the work."""
+"""A thread that calls a function repeatedly while the main work goes on."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A file as a manifest names it: its size and its checksum, and the one check that the file is still that one.
+"""Manifest entries of files: size and checksum, and the check that a file still matches them.
 
-A file is checked by what is read of it: `read_entry` hashes the bytes that it returns, so nothing can change between the two.
+`read_content` hashes the same bytes that it returns, so the file cannot change between the check and the reading.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from diet_ray.settings import Settings
 from diet_ray.storage.hashes import sha256
 
 Count = Annotated[int, Key(ge=0, lt=2**63)]
-"""A number of things; a damaged manifest may say anything."""
+"""A count, with bounds because a damaged manifest may hold any number."""
 
 _COPY = "restore it from a copy"
 
 OTHER_CONTENT = "not the file that the manifest names: its sha256 differs"
-"""What is wrong with a file of the right size and another checksum."""
+"""The problem of a file with the right size but another checksum."""
 
 
 class FileEntry(Settings):
@@ -37,7 +37,7 @@ class FileEntry(Settings):
 
 
 class OtherFileError(ValueError):
-    """A file is not the one that a manifest names; says in which way."""
+    """A file is not the one that a manifest names. The message gives the difference."""
 
 
 def file_entry(path: Path) -> FileEntry:
@@ -46,7 +46,7 @@ def file_entry(path: Path) -> FileEntry:
 
 
 def size_problem(size: int | None, n_bytes: int) -> str | None:
-    """What is wrong with a file of that size, None for one that is not there, where its manifest says `n_bytes`."""
+    """The problem with a file of `size` bytes (None: it is missing) whose manifest says `n_bytes`; None where there is no problem."""
     if size is None:
         return "missing, though the manifest names it"
     if size != n_bytes:
@@ -64,14 +64,14 @@ def check_size(path: Path, n_bytes: int) -> None:
 
 
 def check_content(path: Path, n_bytes: int, checksum: str) -> None:
-    """Raise OtherFileError where a file is not the one of that size and checksum. Its size is looked at first."""
+    """Raise OtherFileError where a file has another size or checksum. The size is checked first."""
     check_size(path, n_bytes)
     if sha256(path) != checksum:
         raise OtherFileError(OTHER_CONTENT)
 
 
 def read_content(path: Path, n_bytes: int, checksum: str) -> bytes:
-    """The bytes of the file of that size and checksum. Raises OtherFileError where it is not that one."""
+    """The bytes of a file. Raises OtherFileError where it has another size or checksum."""
     check_size(path, n_bytes)
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     with os.fdopen(descriptor, "rb") as file:
@@ -82,7 +82,7 @@ def read_content(path: Path, n_bytes: int, checksum: str) -> bytes:
 
 
 def check_file(folder: Path, entry: FileEntry) -> Path:
-    """The file of a manifest entry. Raises CorruptArtefactError where it is missing or not the one that was committed."""
+    """The path of a manifest entry's file. Raises CorruptArtefactError where it is missing or not the one that was committed."""
     path = folder / entry.path
     try:
         check_content(path, entry.bytes, entry.sha256)

@@ -1,4 +1,4 @@
-"""Faults: what is wrong with a folder, gathered instead of raised, so that one look finds them all."""
+"""Faults of a folder: they are collected in a list and not raised, so that one check reports all of them."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ S = TypeVar("S", bound=Settings)
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong."""
+    """One fault."""
 
     where: str
     """The file, below the folder that is verified, and the column or tensor."""
     what: str
-    """What is wrong with it."""
+    """The problem."""
     remedy: str
-    """What to do about it."""
+    """What the user can do about it."""
 
 
 class Faults:
-    """The faults of the folder `root`, in the order in which they are found; `remedy` is what usually helps there."""
+    """The faults of the folder `root`, in the order in which they are found; `remedy` is the default remedy."""
 
     def __init__(self, root: Path, remedy: str) -> None:
         self.root, self.remedy = root, remedy
         self.found: list[Fault] = []
 
-    def add(self, path: Path, what: str, *, part: str | None = None, remedy: str | None = None) -> None:
+    def add(self, path: Path, problem: str, *, part: str | None = None, remedy: str | None = None) -> None:
         """Note a fault of a file or folder, or of a `part` of it, such as `column 'ids'`."""
         where = str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
-        self.found.append(Fault(f"{where}, {part}" if part else where, what, remedy or self.remedy))
+        self.found.append(Fault(f"{where}, {part}" if part else where, problem, remedy or self.remedy))
 
     def manifest(self, kind: type[S], path: Path) -> S | None:
-        """Read a manifest; None where that is a fault."""
+        """Read a manifest; None, and a fault, where that fails."""
         if path.is_symlink():
             self.add(path, "is a link")
             return None
@@ -56,7 +56,7 @@ class Faults:
         return None
 
     def intact(self, path: Path, n_bytes: int, checksum: str) -> bool:
-        """Whether a file is there and is the one that its manifest describes. Its size is looked at first."""
+        """Whether a file is there and matches its manifest; if not, note a fault. The size is checked first."""
         try:
             check_content(path, n_bytes, checksum)
         except OtherFileError as error:
@@ -65,29 +65,29 @@ class Faults:
         return True
 
     def strays(self, folder: Path, named: set[str], *, remedy: str) -> None:
-        """Note what lies in a folder and is not among the names."""
+        """Note a fault for each file or folder in `folder` whose name is not in `named`."""
         for path in sorted(folder.iterdir()):
             if path.name not in named:
                 self.add(path, "stray: no manifest names it", remedy=remedy)
 
     def columns(self, path: Path, schema: pa.Schema, wanted: Columns) -> bool:
-        """Whether a table has the columns that it should have; looks at its schema alone."""
+        """Whether a table has the wanted columns, by its schema alone; if not, note the faults."""
         problems = list(column_problems(schema, wanted))
         for name, problem in problems:
             self.add(path, problem, part=f"column {name!r}")
         return not problems
 
     def arrays(self, path: Path, table: pa.Table, wanted: Columns) -> dict[str, np.ndarray] | None:
-        """The columns of a table whose types are right; None where values are missing."""
+        """The columns of a table, whose types have been checked, as arrays; None, and faults, where values are missing."""
         empty = [name for name in wanted if _nulls(table[name])]
         for name in empty:
             self.add(path, "has missing values", part=f"column {name!r}")
         return None if empty else {name: values_of(table[name]) for name in wanted}
 
 
-def few(ids: np.ndarray, bad: np.ndarray, what: str) -> str:
-    """How many `what` the mask `bad [N]` says, and the first of their `ids [N]`."""
-    return f"{int(bad.sum())} of {len(ids)} {what}, the first is {int(ids[bad][0])}"
+def few(ids: np.ndarray, bad: np.ndarray, noun: str) -> str:
+    """The number of `noun`, such as `rows`, for which the mask `bad [N]` is true, and the first of their `ids [N]`, as text."""
+    return f"{int(bad.sum())} of {len(ids)} {noun}, the first is {int(ids[bad][0])}"
 
 
 def _nulls(column: pa.ChunkedArray) -> int:

@@ -1,5 +1,7 @@
-"""Checksums of files, and content hashes: a result is kept under the hash of all on which it depends, so that no other is ever
-taken for it."""
+"""Checksums of files, and content hashes.
+
+A result is stored under the hash of everything on which it depends, so that no other result is ever taken for it.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +18,13 @@ PACKAGES = ("diet_ray", "torch", "ray", "numpy", "pyarrow", "safetensors")
 
 @cache
 def versions() -> dict[str, str]:
-    """The packages on which what a training finds depends; found once, because every hash asks and it means parsing files."""
+    """Versions of the packages on which the result of a training depends. They are read once: each reading parses files."""
     return {name: version(name) for name in ("diet_ray", "torch", "numpy")}
 
 
-def content_hash(what: Any) -> str:
+def content_hash(data: Any) -> str:
     """SHA-256 of plain data, hexadecimal; the order of keys does not matter."""
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
 def sha256(path: Path) -> str:

@@ -1,9 +1,10 @@
-"""One driver at a time in a run folder: `RUN/lock.json` says who, and its time of change that they live.
+"""One driver at a time in a run folder. `RUN/lock.json` names the owner; the time of its last change shows that the owner is alive.
 
-A lock is stale when its owner is surely gone: on this machine, when no process of that number and start time is left; elsewhere, or where
-the lock cannot be read, when nobody has touched it for `STALE_SECONDS`. Only then may another process take it over. Two that want the
-same stale lock are told apart by a claim, a file that is named after the lock's token and that only one of them can make; who holds the
-claim looks again before replacing the lock, and a token never returns, so that nobody can replace a lock that was not stale.
+A lock is stale when its owner is surely gone. For an owner on this machine, that is when no process with its number and start time exists.
+For another machine, or where the lock cannot be read, it is when nobody has touched the lock for `STALE_SECONDS`. Another process may
+take over a stale lock only. Where two processes want the same stale lock, a claim decides: a file that is named after the lock's token and
+that only one of them can create. The holder of the claim reads the lock again before it replaces it. No token is used twice, so nobody can
+replace a lock that was not stale.
 """
 
 from __future__ import annotations
@@ -31,47 +32,47 @@ HEARTBEAT_SECONDS = 15.0
 """How often an owner touches its lock."""
 
 STALE_SECONDS = 300.0
-"""Silence after which an owner that cannot be looked for is taken for dead."""
+"""Time without a touch after which an owner on another machine counts as gone."""
 
 PATIENCE_SECONDS = 2.0
-"""How long another process may take to take over a stale lock or to release its own."""
+"""Time that another process may need to take over a stale lock or to release its own."""
 
 
 class LockOwner(Settings):
     """The process that holds a lock."""
 
     host: str
-    """Name of the machine, for people."""
+    """Name of the machine, for messages."""
     machine: str
-    """Boot and process namespace in which `pid` counts; empty where that cannot be known."""
+    """Boot and process namespace in which `pid` is valid; empty where they cannot be read."""
     pid: int = Key(ge=1, lt=2**31)
-    """Process."""
+    """Process number."""
     started: int = Key(ge=0)
-    """Clock ticks from the boot to the start of the process, so that a later process of the same number is another."""
+    """Clock ticks from the boot to the start of the process; a later process with the same number has another value."""
     since: float = Key(ge=0, lt=1e11)
     """When the lock was taken, seconds since the epoch by the owner's clock."""
     token: str = Key(pattern=r"^[0-9a-f]{16}$")
-    """A random name of this holding of the lock."""
+    """A random name, new each time that the lock is taken."""
 
 
 @dataclass(frozen=True)
 class LockState:
-    """A lock as it was found."""
+    """A lock as it was read."""
 
     where: str
     """The file or object."""
     owner: LockOwner | None
-    """None where the lock cannot be read: its owner may be writing it at this moment, or have died over it."""
+    """None where the lock cannot be read: its owner may be writing it at this moment, or may have died while it wrote."""
     token: str
-    """The owner's, or a hash of what cannot be read."""
+    """The owner's token; a hash of the content where that cannot be read."""
     touched: float
-    """When it was touched last, by the clock of the storage."""
+    """Time of the last touch, by the storage's clock."""
     now: Callable[[], float]
-    """Asks that clock."""
+    """Reads that clock."""
 
     @property
     def silence(self) -> float:
-        """Seconds since then."""
+        """Seconds since the last touch."""
         return max(self.now() - self.touched, 0.0)
 
     @property
@@ -83,7 +84,7 @@ class LockState:
 
     def __str__(self) -> str:
         if self.owner is None:
-            return f"a process that did not say who it is, {duration(self.silence)} ago"
+            return f"an unknown process, last sign of life {duration(self.silence)} ago"
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.owner.since))
         age = duration(max(time.time() - self.owner.since, 0.0))
         return (
@@ -94,10 +95,10 @@ class LockState:
 
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Hold the lock of a run folder, which is made where it is missing, for the length of the body.
+    """Hold the lock of a run folder while the body runs. The folder is created where it is missing.
 
     Raises:
-        LockedError: another process holds it; or, at the end of the body, it was taken away meanwhile.
+        LockedError: another process holds the lock; or, at the end of the body, the lock was taken away meanwhile.
         ConfigError: the folder cannot be written to.
     """
     made = not run.exists()
@@ -126,7 +127,7 @@ def live_lock(run: Path) -> LockState | None:
 
 
 def refusal(held: LockState) -> LockedError:
-    """What to say where a lock is held."""
+    """The error for a lock that another process holds."""
     return LockedError(
         f"{held.where.rpartition('/')[0]}: in use by {held}; wait until it ends. If you are sure that it is gone, "
         f"remove {held.where}"
@@ -134,9 +135,9 @@ def refusal(held: LockState) -> LockedError:
 
 
 def taken_away(place: str) -> LockedError:
-    """What to say where a lock was lost."""
+    """The error for a lock that was lost."""
     return LockedError(
-        f"{place}: its lock was taken away while this process worked in it; look at it with diet-ray verify"
+        f"{place}: its lock was taken away while this process worked in it; check it with diet-ray verify"
     )
 
 
@@ -188,8 +189,8 @@ def _take(run: Path) -> LockOwner:
 
 def _take_over(run: Path, held: LockState, me: LockOwner) -> bool:
     """Replace a stale lock by ours; False where another process is faster."""
-    with _claimed(run, held.token) as mine:
-        again = _read(run) if mine else None
+    with _claimed(run, held.token) as claimed:
+        again = _read(run) if claimed else None
         if again is None or again.token != held.token or not again.stale:
             return False
         draft = run / f".lock.{me.token}.tmp"
@@ -200,8 +201,8 @@ def _take_over(run: Path, held: LockState, me: LockOwner) -> bool:
 
 def _release(run: Path, me: LockOwner) -> bool:
     """Remove our lock; False where it is not ours any more."""
-    with suppress(OSError), _claimed(run, me.token) as mine:
-        held = _read(run) if mine else None
+    with suppress(OSError), _claimed(run, me.token) as claimed:
+        held = _read(run) if claimed else None
         if held is None or held.token != me.token:
             return False
         (run / "lock.json").unlink()
@@ -210,19 +211,19 @@ def _release(run: Path, me: LockOwner) -> bool:
 
 @contextmanager
 def _claimed(run: Path, token: str) -> Iterator[bool]:
-    """Whether we alone may replace or remove the lock of that token, for the length of the body."""
+    """Claim the lock of that token while the body runs; yields whether we alone may replace or remove it."""
     claim = run / f".lock.{token}.claim"
-    mine = _create(claim, None)
+    claimed = _create(claim, None)
     try:
-        yield mine
+        yield claimed
     finally:
-        if mine:
+        if claimed:
             claim.unlink()
 
 
 def _touch(run: Path, token: str) -> bool:
-    """Give a sign of life; False where the lock is not ours any more."""
-    with suppress(OSError):  # the storage may be away for a while
+    """Touch the lock; False where it is not ours any more."""
+    with suppress(OSError):  # the storage may be unreachable for a while
         held = _read(run)
         if held is None or held.token != token:
             return False
@@ -231,7 +232,7 @@ def _touch(run: Path, token: str) -> bool:
 
 
 def _create(path: Path, me: LockOwner | None) -> bool:
-    """Make a file that says who we are, or is empty; False where there is one."""
+    """Create a file with our record, or an empty one where `me` is None; False where the file exists."""
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
@@ -241,7 +242,7 @@ def _create(path: Path, me: LockOwner | None) -> bool:
             file.write(me.model_dump_json(indent=2) + "\n" if me else "")
             file.flush()
             os.fsync(file.fileno())
-    except OSError:  # a full disk; half a lock would keep everybody out
+    except OSError:  # a full disk: half a lock would block every process
         path.unlink()
         raise
     return True
@@ -258,19 +259,19 @@ def _read(run: Path) -> LockState | None:
 
 
 def _now(run: Path) -> float:
-    """The time by the clock that stamps the files of `run`, which on shared storage need not be ours."""
+    """The time by the clock of the storage of `run`. On shared storage it may differ from this machine's clock."""
     probe = run / f".lock.{secrets.token_hex(8)}.probe"
     try:
         probe.touch(exist_ok=False)
         now = probe.stat().st_mtime
         probe.unlink()
-    except OSError:  # a folder in which we may only read
+    except OSError:  # a read-only folder
         return time.time()
     return now
 
 
 def _machine() -> str:
-    """Where process numbers mean the same as here: this boot of this kernel, in our process namespace."""
+    """This boot of this kernel and our process namespace, in which process numbers are valid; empty where they cannot be read."""
     try:
         return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}/{os.readlink('/proc/self/ns/pid')}"
     except OSError:
@@ -278,9 +279,9 @@ def _machine() -> str:
 
 
 def _started(pid: int) -> int | None:
-    """Start time of a process in clock ticks since the boot; None where it has ended or may not be looked at."""
+    """Start time of a process in clock ticks since the boot; None where it has ended or is hidden from us."""
     try:
-        # The name in parentheses may hold anything: what counts comes after the last one.
+        # The name, in parentheses, may hold any character: the fields come after the last `)`.
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
         return None
@@ -288,16 +289,16 @@ def _started(pid: int) -> int | None:
 
 
 def _lives(pid: int, started: int) -> bool:
-    """Whether a process of this machine is still the one that started then."""
+    """Whether the process `pid` of this machine is still the one that started at `started`."""
     now = _started(pid)
     if now is not None:
         return now == started
     if Path(f"/proc/{pid}").exists():
-        return False  # ended, and only waiting to be noticed by its parent
+        return False  # a zombie: it has ended, but its parent has not collected it
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True  # hidden from us (hidepid), but there
+        return True  # it exists, but is hidden from us (hidepid)
     return True

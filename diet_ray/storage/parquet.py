@@ -1,8 +1,8 @@
-"""Parquet files read within bounds: what a file claims is looked at before anything is unpacked or allocated.
+"""Parquet files, read within bounds: a file's claims are checked before anything is unpacked or allocated.
 
-A few kilobytes can stand for many gigabytes: pages that unpack to no end, long values that a dictionary repeats, lists without an end,
-rows that take no bits at all. An honest file of any size passes, because its rows are read in batches; a limit there is only on what
-cannot be divided.
+A few kilobytes can stand for many gigabytes: pages that unpack to huge sizes, long values that a dictionary repeats, lists without an end,
+rows that take no bits. A sound file of any size passes, because its rows are read in batches. There are limits only on parts that cannot
+be divided.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from diet_ray.storage.parquet_pages import Chunk, PageError, read_chunk
 BATCH_ROWS = 131_072
 """Rows that a reader holds at a time, at most."""
 BATCH_BYTES = 256 << 20
-"""Bytes that a reader holds at a time, about: rows may hold long lists. No single row's text may take more."""
+"""Approximate bytes that a reader holds at a time; rows may hold long lists. The text of a single row may not take more."""
 PAGE_BYTES = 1 << 30
-"""Bytes that the largest pages of all columns may unpack to, where that is more than `PAGE_BYTES_PER_COLUMN` for each."""
+"""Bytes that the largest pages of all columns together may unpack to; or `PAGE_BYTES_PER_COLUMN` per column, where that is more."""
 PAGE_BYTES_PER_COLUMN = 4 << 20
 LIST_VALUES = 1 << 28
-"""Values that a list column may have in one row group: all of them may be one row's."""
+"""Values that a list column may have in one row group: all of them may belong to one row."""
 ROWS_PER_BYTE = 8
-"""Rows in a byte of a file of ours, at most: every row has an id of its own, which takes more than a bit."""
+"""Most rows per byte of a file that diet_ray wrote: every row has its own id, which takes more than a bit."""
 MANY_ROWS = 1 << 24
-"""Rows that a file from elsewhere may have whatever its size, and, where it has more of them, how many there may be in a byte."""
+"""Rows that a foreign file of any size may have. A file with more rows may have `MANY_ROWS_PER_BYTE` per byte."""
 MANY_ROWS_PER_BYTE = 1000
 
 
 class BombError(pa.ArrowInvalid):  # type: ignore[misc]  # pyarrow is without types
-    """A file would unpack to more than it may; an error of Arrow's kind, so that whoever expects those names the file."""
+    """A file would unpack to more than is allowed. It is an Arrow error: code that handles those adds the name of the file."""
 
 
 def batches(path: Path, columns: list[str], row_group: int | None = None) -> Iterator[pa.RecordBatch]:
-    """The columns of a Parquet file, or of one of its row groups, in batches that fit in memory; text comes as plain text.
+    """The columns of a Parquet file, or of one of its row groups, in batches that fit in memory. Text is never dictionary-encoded.
 
     Raises:
-        pa.ArrowException, OSError: it cannot be read, or `BombError`.
+        pa.ArrowException, OSError: the file cannot be read; or `BombError`.
     """
     with pq.ParquetFile(path) as file:
         about = file.metadata
@@ -52,7 +52,7 @@ def batches(path: Path, columns: list[str], row_group: int | None = None) -> Ite
         leaves = [leaf for leaf in range(about.num_columns) if _belongs(file.schema.column(leaf).path, columns)]
         texts = [file.schema.column(leaf).path for leaf in leaves if _is_text(file, leaf)]
         _check_rows(path, about)
-    # Text as codes and a dictionary, which takes no more than its pages, however often they repeat a value.
+    # Text is read as codes and a dictionary. That takes no more memory than its pages, however often a value repeats.
     with pq.ParquetFile(path, metadata=about, read_dictionary=texts) as file:
         for group in groups:
             n = _rows_at_a_time(path, file, group, leaves)
@@ -61,10 +61,15 @@ def batches(path: Path, columns: list[str], row_group: int | None = None) -> Ite
 
 
 def check_whole(content: bytes, file: pq.ParquetFile, row_bytes: int) -> None:
-    """Whether a file of ours, whose rows have no text and take `row_bytes` each, may be unpacked at once. `file` is opened from `content`.
+    """Check that a file that diet_ray wrote may be unpacked at once.
+
+    Args:
+        content: the file's bytes.
+        file: opened from `content`; its columns hold no text.
+        row_bytes: bytes of a row in memory.
 
     Raises:
-        BombError: it claims more rows than its size can stand for, or its pages unpack to more than its rows take.
+        BombError: the file claims more rows than its size can hold, or its pages unpack to more than its rows need.
     """
     about, n_bytes = file.metadata, len(content)
     n_rows = about.num_rows
@@ -74,9 +79,9 @@ def check_whole(content: bytes, file: pq.ParquetFile, row_bytes: int) -> None:
         raise BombError(f"claims {n_rows} rows in {n_bytes} bytes")
     for group in range(about.num_row_groups):
         for chunk in _chunks(BytesIO(content), about, group, range(about.num_columns)):
-            # What takes a byte in memory may take four in a page.
+            # A value of one byte in memory may take four in a page.
             if chunk.values > n_rows * row_bytes or _at_once(chunk) > 4 * n_rows * row_bytes + (1 << 20):
-                raise BombError(f"its pages unpack to more than {n_rows} rows of {row_bytes} bytes can need")
+                raise BombError(f"its pages unpack to more than {n_rows} rows of {row_bytes} bytes need")
 
 
 def _check_rows(path: Path, about: pq.FileMetaData) -> None:
@@ -87,7 +92,7 @@ def _check_rows(path: Path, about: pq.FileMetaData) -> None:
 
 
 def _rows_at_a_time(path: Path, file: pq.ParquetFile, group: int, leaves: list[int]) -> int:
-    """How many rows of a row group to read at a time."""
+    """The number of rows of a row group to read at a time."""
     with path.open("rb") as source:
         chunks = _chunks(source, file.metadata, group, leaves)
     n_rows, at_once = file.metadata.row_group(group).num_rows, sum(map(_at_once, chunks))
@@ -121,7 +126,7 @@ def _chunks(source: BinaryIO, about: pq.FileMetaData, group: int, leaves: Iterab
 
 
 def _start(column: pq.ColumnChunkMetaData) -> int:
-    """Where Arrow looks for the first page."""
+    """The position at which Arrow reads the first page."""
     first, dictionary = column.data_page_offset, column.dictionary_page_offset
     return int(dictionary if column.has_dictionary_page and 0 < dictionary < first else first)
 
@@ -131,7 +136,7 @@ def _at_once(chunk: Chunk) -> int:
 
 
 def _belongs(path: str, columns: list[str]) -> bool:
-    """Whether a leaf of the schema is a column, or a part of one."""
+    """Whether a leaf of the schema is one of the columns, or a part of one."""
     return any(path == column or path.startswith(f"{column}.") for column in columns)
 
 
@@ -143,8 +148,8 @@ def _is_text(file: pq.ParquetFile, leaf: int) -> bool:
 
 
 def _plain(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """A batch with its text written out, in parts where that is much."""
-    if not batch.num_columns:  # Arrow forgets the number of rows of a slice without columns
+    """A batch with its text decoded, in several parts where the text is large."""
+    if not batch.num_columns:  # in Arrow, a slice without columns loses its number of rows
         yield batch
         return
     sizes = np.zeros(batch.num_rows, np.int64)

@@ -1,7 +1,7 @@
-"""What the pages of a Parquet file say of themselves, read before any of them is unpacked. No pyarrow here.
+"""The page headers of a Parquet file, read before any page is unpacked, and without pyarrow.
 
-A page's header is Thrift's compact protocol, uncompressed, and says how many bytes and values its body unpacks to. Arrow allocates by it,
-and the file's footer, which pyarrow shows, need not agree with it. (parquet-format, `PageHeader` of `parquet.thrift`.)
+A page's header is uncompressed and in Thrift's compact protocol. It gives the number of bytes and values to which the page's body unpacks.
+Arrow allocates memory by it. The file's footer, which pyarrow shows, may differ from it (parquet-format, `PageHeader` of `parquet.thrift`).
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import Any, BinaryIO
 _DATA, _INDEX, _DICTIONARY, _DATA_V2 = range(4)
 _DELTA_BYTE_ARRAY = 7
 _MOST_HEADER = 16 << 20
-"""Bytes of a header; Arrow reads no longer one."""
+"""Most bytes of a header; Arrow reads no longer one."""
 _INT32, _STRUCT = 5, 12
 
 
 class PageError(ValueError):
-    """A page's header is none."""
+    """A page's header is invalid."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """What the pages of one column of a row group claim."""
+    """The claims of the pages of one column of a row group."""
 
     values: int
     """Values of all data pages, nulls included."""
@@ -35,14 +35,14 @@ class Chunk:
     densest: int
     """Most bytes per value of a data page."""
     prefixed: bool
-    """Whether values may share their beginnings, so that each may be as long as its page."""
+    """Whether values may share prefixes, so that each value may be as long as its page."""
 
 
 def read_chunk(file: BinaryIO, start: int, n_values: int) -> Chunk:
-    """The claims of a column chunk whose first page lies at `start`; as Arrow does, it ends with the page that completes `n_values`.
+    """The claims of a column chunk whose first page is at `start`. Like Arrow, the reader stops after the page that completes `n_values`.
 
     Raises:
-        PageError: what should be a page's header is none.
+        PageError: a page's header is invalid.
     """
     values = dictionary = largest = total = densest = 0
     prefixed = False
@@ -71,16 +71,16 @@ def _header(file: BinaryIO, start: int) -> tuple[dict[int, Any], int]:
         data = file.read(n)
         try:
             return _struct(data, 0, depth=0)
-        except IndexError:  # it goes on
+        except IndexError:  # the header is longer than `data`
             if len(data) < n or n >= _MOST_HEADER:
-                raise PageError(f"no page's header at byte {start}") from None
+                raise PageError(f"no valid page header at byte {start}") from None
             n *= 8
 
 
 def _body(header: dict[int, Any], key: int, start: int) -> dict[int, Any]:
     body = header.get(key)
     if not isinstance(body, dict):
-        raise PageError(f"the page at byte {start} does not say what it holds")
+        raise PageError(f"the header of the page at byte {start} does not describe its content")
     return body
 
 
@@ -92,7 +92,7 @@ def _number(fields: dict[int, Any], key: int) -> int:
 
 
 def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
-    """Numbers and structures of a structure, by field; whatever else there is, is passed over. And where it ends."""
+    """The numbers and structures inside a structure, by field, and the position of its end. Other kinds of fields are skipped."""
     if depth > 8:
         raise PageError("a page's header is too deep")
     fields: dict[int, Any] = {}
@@ -112,7 +112,7 @@ def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
 
 
 def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
-    if kind in (1, 2):  # a boolean, which the kind says
+    if kind in (1, 2):  # a boolean: its kind is its value
         return None, at
     if kind == 3:
         return None, at + 1
@@ -132,7 +132,7 @@ def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
         for _ in range(n):
             _, at = _value(data, at, 3 if inner in (1, 2) else inner, depth)  # in a list, a boolean takes a byte
         return None, at
-    raise PageError("a page's header has a field of a kind that it cannot have")
+    raise PageError("a page's header has a field of an invalid kind")
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Where something lies: a path or the URI of an object store."""
+"""Places of files: a path, or the URI of an object store."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Files below a URI that `pyarrow.fs` understands, such as s3://bucket/prefix: what the archive asks of an object store.
+"""Files below a URI that `pyarrow.fs` supports, such as s3://bucket/prefix: the operations that an archive needs.
 
-An object appears whole when its upload is closed, but an upload that an exception ends is closed too, with what was sent so far. So
-whatever decides something goes through `put`, under another name first.
+An object appears when its upload is closed. An upload that an exception ends is closed too, with the bytes sent so far. So manifests and
+locks are written by `put`: first under another name, then moved.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from diet_ray.settings import JSON_BYTES
 from diet_ray.storage.places import is_uri
 
 CHUNK = 8 << 20
-"""Bytes that are held in memory of a file on its way."""
+"""Bytes of a file that a transfer holds in memory."""
 
 
 class Interrupted(Exception):
-    """Somebody set `Remote.stop` during an upload."""
+    """`Remote.stop` was set during an upload."""
 
 
 class Remote:
     """The files below a URI; names are relative to it, with slashes.
 
-    Every method raises UnreachableError where the store cannot be reached or refuses. Credentials come from the environment, as for
-    any AWS program, and stand in no message.
+    Every method raises UnreachableError where the store cannot be reached or refuses the request. Credentials come from the environment,
+    as for any AWS program, and no message contains them.
 
     Attributes:
         uri: the URI without its query.
-        stop: set it, and an upload that is under way ends with `Interrupted` soon.
+        stop: set it to end a running upload with `Interrupted`.
     """
 
     def __init__(self, uri: str) -> None:
@@ -50,7 +50,7 @@ class Remote:
         self.stop = threading.Event()
         if not is_uri(uri) or not parts.scheme:
             raise ConfigError(
-                f"{uri.partition('?')[0]}: no URI; write s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or file:///FOLDER"
+                f"{uri.partition('?')[0]}: not a URI; write s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or file:///FOLDER"
             )
         if "@" in parts.netloc:
             raise ConfigError(
@@ -60,7 +60,7 @@ class Remote:
             base, path = FileSystem.from_uri(uri)
         except (OSError, ValueError, pa.ArrowException) as error:
             raise ConfigError(
-                f"{self.uri}: no place for an archive ({str(error).replace(uri, self.uri)}); write s3://BUCKET/PREFIX, "
+                f"{self.uri}: cannot hold an archive ({str(error).replace(uri, self.uri)}); write s3://BUCKET/PREFIX, "
                 "gs://BUCKET/PREFIX or file:///FOLDER"
             ) from error
         self.fs: Any = SubTreeFileSystem(path, base)
@@ -71,7 +71,7 @@ class Remote:
         return f"{self.uri}/{name}" if name else self.uri
 
     def read(self, name: str) -> bytes | None:
-        """A small file; None where there is none. Raises CorruptArtefactError where it is no small one."""
+        """The content of a small file; None where it does not exist. Raises CorruptArtefactError where it is too large."""
         with self._reached(name):
             try:
                 with self.fs.open_input_stream(name) as stream:
@@ -85,7 +85,7 @@ class Remote:
         return data
 
     def put(self, name: str, data: bytes, *, draft: str | None = None) -> None:
-        """Write a small file that appears whole, whatever happens; until then it is called `draft`."""
+        """Write a small file that appears whole or not at all; until it is whole, its name is `draft`."""
         draft = draft or posixpath.join(posixpath.dirname(name), f".{posixpath.basename(name)}.tmp")
         with self._reached(name):
             with self._sink(draft) as sink:
@@ -93,7 +93,7 @@ class Remote:
             self.fs.move(draft, name)
 
     def send(self, path: Path, name: str) -> str:
-        """Upload a file of any size; returns the checksum of what was sent."""
+        """Upload a file of any size; returns the checksum of the bytes sent."""
         digest = hashlib.sha256()
         with path.open("rb") as file, self._reached(name), self._sink(name) as sink:
             while chunk := file.read(CHUNK):
@@ -104,7 +104,7 @@ class Remote:
         return digest.hexdigest()
 
     def fetch(self, name: str, path: Path, on_bytes: Callable[[int], None] = lambda n: None) -> str:
-        """Download a file of any size; returns the checksum of what came. `on_bytes` is told of each piece.
+        """Download a file of any size; returns the checksum of the bytes received. `on_bytes` is called with the size of each piece.
 
         Raises ConfigError where `path` cannot be written.
         """
@@ -114,7 +114,7 @@ class Remote:
                 digest.update(chunk)
                 try:
                     file.write(chunk)
-                except OSError as error:  # it is not the store that is at fault
+                except OSError as error:  # the disk is at fault, not the store
                     raise ConfigError(
                         f"{path}: cannot be written ({error.strerror}); make room or choose another place"
                     ) from error
@@ -122,7 +122,7 @@ class Remote:
         return digest.hexdigest()
 
     def sha256(self, name: str) -> str:
-        """Checksum of a file, which is downloaded for it and not kept."""
+        """Checksum of a file. The file is downloaded for it and not kept."""
         digest = hashlib.sha256()
         with self._reached(name), self.fs.open_input_stream(name) as stream:
             while chunk := stream.read(CHUNK):
@@ -130,26 +130,26 @@ class Remote:
         return digest.hexdigest()
 
     def sizes(self, folder: str = "", *, deep: bool = False) -> dict[str, int]:
-        """Bytes of the files in a folder, or of all below it, by their names in `folder`, sorted; empty where there is none."""
+        """Bytes of each file in a folder (with `deep`, also in subfolders) by its name in `folder`, sorted; empty for a missing folder."""
         with self._reached(folder):
-            found = self.fs.get_file_info(FileSelector(folder, recursive=deep, allow_not_found=True))
-        files = {posixpath.relpath(info.path, folder or "."): info.size for info in found if info.type == FileType.File}
+            infos = self.fs.get_file_info(FileSelector(folder, recursive=deep, allow_not_found=True))
+        files = {posixpath.relpath(info.path, folder or "."): info.size for info in infos if info.type == FileType.File}
         return dict(sorted(files.items()))
 
     def size(self, name: str) -> int | None:
-        """Bytes of a file; None where there is none."""
+        """Bytes of a file; None where it does not exist."""
         with self._reached(name):
             info: FileInfo = self.fs.get_file_info(name)
         return int(info.size) if info.type == FileType.File else None
 
     def modified(self, name: str) -> float | None:
-        """When a file was written, by the store's clock, in seconds since the epoch; None where there is none."""
+        """When a file was written, by the store's clock, in seconds since the epoch; None where it does not exist."""
         with self._reached(name):
             info: FileInfo = self.fs.get_file_info(name)
         return None if info.mtime is None else float(info.mtime.timestamp())
 
     def delete(self, name: str) -> None:
-        """Remove a file, which need not be there, or a folder with all in it."""
+        """Remove a file, or a folder with its content. It need not exist."""
         with self._reached(name), suppress(FileNotFoundError):
             if self.fs.get_file_info(name).type == FileType.Directory:
                 self.fs.delete_dir(name)
@@ -159,7 +159,7 @@ class Remote:
     def _sink(self, name: str) -> Any:
         try:
             return self.fs.open_output_stream(name)
-        except FileNotFoundError:  # a file system with folders that must be made
+        except FileNotFoundError:  # a file system whose folders must be created first
             self._base.create_dir(posixpath.dirname(posixpath.join(self._path, name)), recursive=True)
             return self.fs.open_output_stream(name)
 
@@ -169,6 +169,6 @@ class Remote:
             yield
         except (OSError, pa.ArrowException) as error:
             raise UnreachableError(
-                f"{self.at(name)}: cannot be reached ({error}); see to the bucket, its endpoint and your rights "
+                f"{self.at(name)}: cannot be reached ({error}); check the bucket, its endpoint and your rights "
                 "(the AWS_* variables), then try again; a run goes on with --resume"
             ) from error

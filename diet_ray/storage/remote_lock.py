@@ -1,10 +1,10 @@
-"""One driver at a time at an archive: `lock.json` there says who, as in a run folder (`diet_ray.storage.lock`).
+"""One driver at a time at an archive. `lock.json` there names the owner, as in a run folder (`diet_ray.storage.lock`).
 
-An object store, as pyarrow reaches it, has no write that fails where something is there. So a taker looks, writes, waits
-`SETTLE_SECONDS` and reads back: of several that find no lock, the one that wrote last has it and the others are refused. What is left is a
-small race: one that stands still between its look and its write for longer than the others wait. Who loses the lock that way is told
-before it commits the next stage and at the latest at its end; and since a manifest is never replaced by another one, and the same run
-makes the same bytes, what both have sent is still whole.
+Through pyarrow, an object store has no write that fails where the object exists. So a process that takes the lock reads, writes, waits
+`SETTLE_SECONDS` and reads again. Of several processes that see no lock, the last writer gets it and the others are refused. A small race
+remains: a process may pause between its read and its write for longer than the others wait. The process that loses the lock this way gets
+an error before it commits the next stage, or at its end. The archive stays whole: no manifest is ever replaced by another one, and the same
+run makes the same bytes.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from diet_ray.storage.lock import LockOwner, LockState, beating, found, refusal,
 from diet_ray.storage.remote import Remote
 
 SETTLE_SECONDS = 2.0
-"""How long a taker waits before it believes that the lock is its own."""
+"""Time that a process waits before it checks that the lock is its own."""
 
 NAME = "lock.json"
 
 
 @contextmanager
 def archive_locked(remote: Remote) -> Iterator[LockOwner]:
-    """Hold the lock of an archive for the length of the body; yields who holds it.
+    """Hold the lock of an archive while the body runs; yields its owner.
 
     Raises:
-        LockedError: another process holds it; or, at the end of the body, it was taken away meanwhile.
+        LockedError: another process holds the lock; or, at the end of the body, the lock was taken away meanwhile.
         UnreachableError: the archive cannot be reached.
     """
     me = _take(remote)
@@ -73,7 +73,7 @@ def _take(remote: Remote) -> LockOwner:
 
 def _release(remote: Remote, me: LockOwner) -> bool:
     """Remove our lock; False where it is not ours any more."""
-    with suppress(UnreachableError):  # away: the lock grows stale by itself
+    with suppress(UnreachableError):  # if the store is unreachable, the lock becomes stale by itself
         held = _read(remote)
         if held is None or held.token != me.token:
             return False
@@ -82,8 +82,8 @@ def _release(remote: Remote, me: LockOwner) -> bool:
 
 
 def _touch(remote: Remote, me: LockOwner) -> bool:
-    """Give a sign of life; False where the lock is not ours any more."""
-    with suppress(UnreachableError):  # the store may be away for a while
+    """Touch the lock; False where it is not ours any more."""
+    with suppress(UnreachableError):  # the store may be unreachable for a while
         held = _read(remote)
         if held is None or held.token != me.token:
             return False
@@ -110,6 +110,6 @@ def _now(remote: Remote) -> float:
         remote.put(probe, b"\n", draft=probe.replace("probe", "tmp"))
         now = remote.modified(probe)
         remote.delete(probe)
-    except UnreachableError:  # a place where we may only read
+    except UnreachableError:  # a read-only place
         now = None
     return time.time() if now is None else now

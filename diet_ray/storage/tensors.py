@@ -14,7 +14,7 @@ from diet_ray.errors import CorruptArtefactError
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write tensors as safetensors; the same tensors give the same bytes."""
     save_file(dict(sorted(tensors.items())), path)
-    path.chmod(0o644)  # safetensors lets the owner alone read, but runs lie on storage that others share
+    path.chmod(0o644)  # safetensors makes files that only their owner can read, but runs are on shared storage
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""A folder that is there whole or not at all."""
+"""A folder that appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -14,36 +14,38 @@ from diet_ray.errors import ConfigError
 
 
 @contextmanager
-def appearing(out: Path, what: str) -> Iterator[Path]:
-    """A folder beside `out` that becomes `out` when the body ends well, and vanishes otherwise.
+def appearing(out: Path, content: str) -> Iterator[Path]:
+    """A folder next to `out` that becomes `out` when the body ends without an error, and is removed otherwise.
 
     Args:
-        out: where it is to appear.
-        what: what it holds, for the message of an error.
+        out: path at which the folder appears.
+        content: what the folder holds, such as `log`, for error messages.
 
     Raises:
-        ConfigError: there is something at `out` already, or no folder can be made there.
+        ConfigError: `out` exists already, or no folder can be made there.
     """
     if out.exists() or out.is_symlink():
-        raise ConfigError(f"{out}: exists already; remove it or choose another place for the {what}")
+        raise ConfigError(f"{out}: exists already; remove it or choose another place for the {content}")
     out = out.absolute()
     folder = out.with_name(f".{out.name}.{secrets.token_hex(4)}.partial")
     try:
         folder.mkdir(parents=True)
     except OSError as error:
-        raise ConfigError(f"{out}: cannot be made ({error.strerror}); choose another place for the {what}") from error
+        raise ConfigError(
+            f"{out}: cannot be made ({error.strerror}); choose another place for the {content}"
+        ) from error
     try:
         yield folder
         try:
             os.rename(folder, out)
         except OSError as error:
-            raise ConfigError(f"{out}: appeared meanwhile; choose another place for the {what}") from error
+            raise ConfigError(f"{out}: appeared meanwhile; choose another place for the {content}") from error
     finally:
         _remove(folder)
 
 
 def _remove(folder: Path) -> None:
-    # After an error, a task that was under way may still drop a file into the folder while it is being emptied.
+    # After an error, a task that is still running may write a file into the folder while it is removed.
     for _ in range(20):
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():

@@ -561,12 +561,12 @@ def test_the_owner_gives_signs_of_life(uri: str, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("place", "what"),
     [
-        ("runs/mine", "runs/mine: no URI; write s3://BUCKET/PREFIX"),
-        ("ftp://host/x", "ftp://host/x: no place for an archive"),
+        ("runs/mine", "runs/mine: not a URI; write s3://BUCKET/PREFIX"),
+        ("ftp://host/x", "ftp://host/x: cannot hold an archive"),
         ("s3:///x", "Missing bucket name"),
-        ("s3://memories/x?zork=1", "s3://memories/x: no place for an archive (Unexpected query parameter"),
+        ("s3://memories/x?zork=1", "s3://memories/x: cannot hold an archive (Unexpected query parameter"),
         (f"s3://key:{SECRET}@memories/x", "s3://memories/x: the URI holds credentials"),
-        ("s3://[::1/x", "no URI"),
+        ("s3://[::1/x", "not a URI"),
     ],
 )
 def test_a_place_that_is_none_is_named(endpoint: str, place: str, what: str) -> None:

@@ -197,7 +197,7 @@ def test_a_damaged_manifest_is_named_as_it_lies_in_the_archive(archive: str, cac
     expected: list[tuple[bytes, type[DietError], str]] = [
         (manifest[:-9], CorruptArtefactError, "not a valid StageManifest"),
         (manifest.replace(b'"format": 2', b'"format": 9'), VersionError, "format 9"),
-        (objects(archive)["stages/0001/manifest.json"], CorruptArtefactError, "is that of stage 1"),
+        (objects(archive)["stages/0001/manifest.json"], CorruptArtefactError, "is the manifest of stage 1"),
     ]
     for content, kind, said in expected:
         write(archive, name, content)

@@ -144,7 +144,7 @@ def test_the_command_lists_first_and_removes_when_told(run: Path, monkeypatch: p
     asked = CliRunner().invoke(app, ["gc", run.name])
     assert asked.exit_code == 0, asked.output
     assert "7 left over" in asked.stdout
-    assert "Nothing was removed; --yes does it." in asked.stdout
+    assert "Nothing was removed; repeat the command with --yes" in asked.stdout
     assert len(garbage(run)) == 7
 
     done = CliRunner().invoke(app, ["--json", "gc", str(run), "--yes"])

@@ -231,7 +231,7 @@ FILES = [
     Files("link to itself", _links(lambda path: path.symlink_to(path)), "leads nowhere", "x.parquet"),
     Files("pipe", _links(lambda path: os.mkfifo(path)), "no file at all", "x.parquet"),
     Files("folder called a file", _links(lambda path: path.mkdir()), "no file at all", "x.parquet"),
-    Files("two copies", _copies, "has the very bytes of", "x.parquet"),
+    Files("two copies", _copies, "has the same bytes as", "x.parquet"),
     Files("given twice", lambda folder: _copies(folder) + [folder / "w.parquet"], "is given twice", "w.parquet"),  # noqa: RUF005
     Files("no bytes", _bytes(lambda data: b""), "cannot be read", "x.parquet"),
     Files("text called Parquet", _bytes(lambda data: HEAD + ROW), "cannot be read", "x.parquet"),

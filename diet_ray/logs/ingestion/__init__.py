@@ -1,1 +1,1 @@
-"""From files to a log of blocks: three passes over the files, and the checks of every value on the way."""
+"""From files to a log of blocks: three passes over the files, with checks of every value."""

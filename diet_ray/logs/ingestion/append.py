@@ -1,11 +1,11 @@
-"""Append: the blocks after a log's last one, from files that go on where its own ended.
+"""Append: add new blocks after a log's last one, from files that continue the log.
 
-What comes out is, byte for byte, the log that `ingest` would have made of all files at once, cut by day or week: vocabularies grow block by
-block, a value's id depends on no later block, and numeric buckets stay as the first block fitted them. What is there is never changed.
-A block that is not over yet is left for the next time: a day or week by the clock, a number of rows by the count.
+Cut by day or week, the result is byte for byte the log that `ingest` would have made of all files at once: vocabularies grow block by
+block, a value's id depends on no later block, and numeric buckets stay as fitted on the first block. Existing blocks never change. A block
+that is not over yet is left for the next append: a day or week is over by the clock, a block of rows by its number of rows.
 
-Whoever reads the log meanwhile sees it as it was, until `log.json`, which alone says what the blocks are, is replaced at the end. What an
-interrupted append has left behind is not named there, and the next one replaces it.
+A reader sees the old log until `log.json`, which alone lists the blocks, is replaced at the end. Files of an interrupted append are not
+listed there, and the next append replaces them.
 """
 
 from __future__ import annotations
@@ -35,29 +35,31 @@ from diet_ray.settings import Settings, write_json
 from diet_ray.storage.lock import locked
 
 _NAMES = {"day": r"\d{4}-\d\d-\d\d", "week": r"\d{4}-W\d\d"}
-"""What the blocks of a calendar are called."""
+"""Patterns for the names of days and weeks."""
 
 
 class Appended(Settings):
-    """What an append has done."""
+    """The result of an append."""
 
     log: str
     """The log's folder."""
     blocks: list[str]
-    """Names of the new blocks, in time order; empty where nothing new was over."""
+    """Names of the new blocks, in time order; empty where no new block was over."""
     rows: int
-    """Rows in them."""
+    """Rows in the new blocks."""
     rows_before: int
     """Rows of the files that belong to blocks which the log has already, or to times before them; left out."""
     rows_open: int
-    """Rows of the files in blocks that are not over, or beyond the number of blocks asked for; left for the next time."""
+    """Rows of the files in blocks that are not over, or beyond the requested number of blocks; left for the next append."""
     n_ids: int
     """Size of the log's id space now."""
 
     def __str__(self) -> str:
         new = f"{self.rows:,} rows in {len(self.blocks)} new blocks" if self.blocks else "no new block"
         names = f" ({self.blocks[0]} to {self.blocks[-1]})" if self.blocks else ""
-        left = f"{self.rows_before:,} rows are of blocks or times before, {self.rows_open:,} of blocks that are left for later"
+        left = (
+            f"{self.rows_before:,} rows belong to earlier blocks or times, {self.rows_open:,} to blocks left for later"
+        )
         return f"{self.log}: {new}{names}; {left}"
 
 
@@ -80,16 +82,16 @@ def append(
         sources: Parquet or CSV files, or folders of them; they may hold rows that the log has already.
         path: the log's folder.
         by: block length, as the log was ingested.
-        now: seconds since the epoch: the day or week in which it falls is not over.
-        shard_rows: rows per shard aimed at.
-        blocks: add at most so many.
-        on_progress: told of each piece or shard done.
-        each: who calls the passes for each piece and shard: this process, or a cluster (`diet_ray.engine.fan_out`), every node of
-            which must see the same paths.
+        now: current time in seconds since the epoch; the day or week that contains it is not over.
+        shard_rows: target number of rows per shard.
+        blocks: most blocks to add.
+        on_progress: called after each piece or shard.
+        each: calls the passes for each piece and shard, in this process or on a cluster (`diet_ray.engine.fan_out`) whose nodes all see
+            the same paths.
 
     Raises:
         CorruptArtefactError: there is no log at `path`, or its vocabulary is not the one that `ingest` made.
-        SchemaError: the log was ingested by another schema.
+        SchemaError: the log was ingested with another schema.
         ConfigError: `by` does not go on from the log's last block.
         BadInputError: a source is missing or damaged, or holds a value that must not be learned from.
         LockedError: another process appends to the log.
@@ -118,7 +120,8 @@ def append(
             write_manifests(folder, schema, plan, done, vocabulary)
             for name in new:
                 place = block_folder(path, name)
-                shutil.rmtree(place, ignore_errors=True)  # of an append that was interrupted before it named the block
+                # An interrupted append may have left a folder that `log.json` does not list.
+                shutil.rmtree(place, ignore_errors=True)
                 block_folder(folder, name).rename(place)
             vocabulary_file(folder).replace(vocabulary_file(path))
             write_json(log_manifest_file(path), LogManifest(log_schema=schema, blocks=plan.names))
@@ -133,11 +136,11 @@ def append(
 def plan_blocks(
     seconds: np.ndarray, rows: np.ndarray, log: Log, *, by: By, now: float, shard_rows: int, blocks: int | None
 ) -> tuple[BlockPlan | None, int]:
-    """The new blocks as a plan of the whole log: its names are all of the log's, its shards those of the new blocks.
+    """The new blocks as a plan of the whole log: its names are those of all blocks, its shards only those of the new blocks.
 
     Args:
         seconds: `[M]` int64, ascending: the seconds in which the files have rows.
-        rows: `[M]` int64: how many rows each has.
+        rows: `[M]` int64: number of rows in each second.
 
     Returns:
         The plan, None where no new block is over; and the number of rows that come too late for the log.
@@ -153,10 +156,10 @@ def plan_blocks(
         return None, int(rows.sum())
     plan = cut_from(first)
     if isinstance(by, str):
-        known = sum(name <= last.name for name in plan.names)  # rows of the last block's own day or week
-        if known == len(plan.names):
+        n_late = sum(name <= last.name for name in plan.names)  # rows of the last block's own day or week
+        if n_late == len(plan.names):
             return None, int(rows.sum())
-        first = int(plan.start[np.searchsorted(plan.block, known)])
+        first = int(plan.start[np.searchsorted(plan.block, n_late)])
         plan = cut_from(first)
         (today,) = cut_blocks(np.array([int(now)]), np.ones(1, np.int64), by=by, timezone=zone, shard_rows=1).names
         over = sum(name < today for name in plan.names)
@@ -172,26 +175,28 @@ def plan_blocks(
 
 
 def grow_vocabulary(path: Path, log: Log, counts: pa.Table) -> pa.Table:
-    """The vocabulary of the log (schema `VOCABULARY`) with the values that new blocks bring, counted in `counts` (schema `COUNTS`).
+    """The vocabulary of the log (schema `VOCABULARY`) with the values that new blocks add, counted in `counts` (schema `COUNTS`).
 
     Raises:
-        CorruptArtefactError: the log's own is missing, or is not what `ingest` gives.
+        CorruptArtefactError: the log's vocabulary is missing, or `ingest` did not make it.
     """
     file, schema = vocabulary_file(path), log.schema
     try:
-        found = pq.read_schema(file)
-        if not found.equals(VOCABULARY):
-            raise CorruptArtefactError(f"{file}: has the columns {found.names}, must be {VOCABULARY.names}; {_REMEDY}")
-        known = read_vocabulary(file)
+        columns = pq.read_schema(file)
+        if not columns.equals(VOCABULARY):
+            raise CorruptArtefactError(
+                f"{file}: has the columns {columns.names}, must be {VOCABULARY.names}; {_REMEDY}"
+            )
+        old = read_vocabulary(file)
     except (OSError, pa.ArrowException) as error:
         raise CorruptArtefactError(f"{file}: cannot be read ({error}); {_REMEDY}") from error
-    known = known.filter(pc.less(known["block"], len(log.blocks)))  # an interrupted append may have written more
-    index = pc.index_in(known["field"], pa.array(schema.field_names))
+    old = old.filter(pc.less(old["block"], len(log.blocks)))  # an interrupted append may have written more
+    index = pc.index_in(old["field"], pa.array(schema.field_names))
     least = pa.array([field.least_rows for field in schema.declared], pa.int64()).take(index.combine_chunks())
-    enough = {"block": known["block"], "field": index, "value": known["value"], "rows": least}
+    enough = {"block": old["block"], "field": index, "value": old["value"], "rows": least}
     grown = build_vocabulary(pa.concat_tables([pa.table(enough).cast(COUNTS), counts]), schema)
-    if not grown.slice(0, len(known)).equals(known):
-        raise CorruptArtefactError(f"{file}: its ids are not in the order in which blocks bring them; {_REMEDY}")
+    if not grown.slice(0, len(old)).equals(old):
+        raise CorruptArtefactError(f"{file}: its ids are not in the order in which blocks add them; {_REMEDY}")
     return grown
 
 
@@ -202,9 +207,13 @@ def _check(log: Log, schema: Schema, by: By) -> None:
     if schema != log.schema:
         now, then = schema.model_dump(), log.schema.model_dump()
         key = next(key for key in now if now[key] != then[key])
-        raise SchemaError(f"{log.path}: was ingested by another schema, key {key!r} differs; append with the log's own")
+        raise SchemaError(
+            f"{log.path}: was ingested with another schema, key {key!r} differs; append with the log's own schema"
+        )
     if not edges_file(log.path).is_file():
         raise CorruptArtefactError(f"{edges_file(log.path)}: missing; {_REMEDY}")
     last = log.blocks[-1].name
     if not re.fullmatch(_NAMES[by] if isinstance(by, str) else r"rows-\d{5}", last):
-        raise ConfigError(f"--by: {by} does not go on from block {last!r} of {log.path}; say it as at its ingest")
+        raise ConfigError(
+            f"--by: {by} does not go on from block {last!r} of {log.path}; give --by as at the log's ingest"
+        )

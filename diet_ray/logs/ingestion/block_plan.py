@@ -1,7 +1,7 @@
-"""Where a log is cut into blocks and shards. It sees only how many rows fall into each second.
+"""The plan of a log's blocks and shards. It needs only the number of rows in each second.
 
-A second is the finest place to cut, so rows of equal time never part and the whole plan costs 16 bytes per second in which
-something happened, however many rows the log has.
+Cuts are between seconds, so rows of equal time stay together. The whole plan takes 16 bytes per second that has rows, whatever the number
+of rows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class BlockPlan:
     """A plan of B blocks and N shards, both in time order."""
 
     names: list[str]
-    """`[B]` block names, sorting as their times do."""
+    """`[B]` block names; they sort in time order."""
     start: np.ndarray
     """`[N]` int64: first second of each shard, ascending; a shard ends where the next begins."""
     end: int
@@ -52,11 +52,11 @@ def cut_blocks(
 
     Args:
         seconds: `[M]` int64, ascending: the seconds since the epoch in which the log has rows; M >= 1.
-        rows: `[M]` int64: how many rows each has.
-        by: block length. By rows, a block closes at the end of the second in which it reaches that many; the last may have fewer.
+        rows: `[M]` int64: number of rows in each second.
+        by: block length. With a number of rows, a block closes at the end of the second in which it reaches it; the last may have fewer.
         timezone: IANA zone in which days and weeks begin.
-        shard_rows: rows per shard aimed at; the shards of a block are about equal, and a busy second is never divided.
-        blocks: keep only so many blocks from the start; None keeps all.
+        shard_rows: target number of rows per shard; the shards of a block are about equal, and a second is never divided.
+        blocks: number of blocks to keep, from the start; None keeps all.
     """
     if isinstance(by, int):
         block, names = _by_rows(rows, by)
@@ -91,7 +91,7 @@ def _by_calendar(seconds: np.ndarray, by: str, timezone: str) -> tuple[np.ndarra
     day = local.to_numpy().astype("datetime64[D]").astype(np.int64)
     # Day 0 of the epoch was a Thursday; ISO weeks begin on Monday.
     period = day if by == "day" else (day + 3) // 7
-    # Where clocks go back at midnight a local day can return; the block then stays the later one, so time never does.
+    # Where clocks go back at midnight, a local day can return. Its rows then stay in the later block, so blocks never go back in time.
     period = np.maximum.accumulate(period)
     kinds, block = np.unique(period, return_inverse=True)
     if by == "day":

@@ -1,8 +1,8 @@
-"""Checking the columns of a log and bringing them to one canonical form.
+"""Checks of the columns of a log, and their conversion to one canonical form.
 
 The canonical form of a table of N rows has the columns `time` int64 (ms since the epoch), `user` int64 (hash), `label.0`.. uint8, and
 one column `slot.0`.. per id slot: nullable string for vocabulary fields, nullable int32 id for hashed ones, nullable float64 for
-numeric ones. Null means a missing value. Nothing in it depends on other rows, so any piece of a log can be brought to it alone.
+numeric ones. Null means a missing value. No row depends on other rows, so any piece of a log can be converted alone.
 """
 
 from __future__ import annotations
@@ -43,26 +43,24 @@ def canonical(table: pa.Table, schema: Schema, origin: Origin) -> pa.Table:
 
 
 def _field(table: pa.Table, field: Field, of: Field, first_id: int, origin: Origin) -> list[pa.Array]:
-    """The slots of a field; `of` is the field whose ids it has, from `first_id` on: itself, or the one that a sequence is made of."""
+    """The slots of a field. It uses the ids of the field `of`, from `first_id` on: itself, or the field that a sequence is made of."""
     column = whole(table[field.source], field.source, origin)
-    if pa.types.is_null(column.type):  # how some writers store a column without any value
+    if pa.types.is_null(column.type):  # some writers store a column without any value in this way
         values = [pa.nulls(len(column), pa.float64() if field.kind == "numeric" else pa.string())] * field.n_slots
     elif field.kind == "numeric":
         values = [_numeric(column, field.source, origin)]
     else:
-        assert isinstance(of, CategoryField), (
-            "the schema has been checked: numbers have no values to list, and nothing is made of them"
-        )
+        assert isinstance(of, CategoryField), "the schema has been checked: no sequence is made of a numeric field"
         values = categories(column, field, origin, allow_negative=of.allow_negative)
     return [hashed(part, of, first_id) for part in values] if isinstance(of, HashedField) else values
 
 
 def pick(table: pa.Table, index: np.ndarray, origin: Origin) -> tuple[pa.Table, Origin]:
-    """The rows at the positions `index`, and where they come from. Raises BadInputError for a column that Arrow cannot pick from."""
+    """The rows at the positions `index`, and their origin. Raises BadInputError for a column from which Arrow cannot pick."""
     columns = {}
     for name in table.column_names:
         with usable(name, origin):
-            # Arrow cannot yet pick from views.
+            # Arrow cannot yet pick rows from views.
             columns[name] = table[name].cast(_without_views(table[name].type)).take(pa.array(index))
     return pa.table(columns), Origin(origin.file, origin.rows[index])
 
@@ -86,19 +84,19 @@ def _user(table: pa.Table, name: str, origin: Origin) -> np.ndarray:
 def _label(table: pa.Table, name: str, origin: Origin) -> np.ndarray:
     column = whole(table[name], name, origin)
     if column.null_count:
-        origin.refuse(name, nulls(column), "no label", "remove the row: an unknown outcome is no negative")
+        origin.refuse(name, nulls(column), "no label", "remove the row: an unknown outcome is not a negative")
     if pa.types.is_string(column.type):
         column = pc.utf8_lower(column)
-        one, zero = (pc.is_in(column, pa.array(words)) for words in (["1", "1.0", "true"], ["0", "0.0", "false"]))
+        is_one, is_zero = (pc.is_in(column, pa.array(texts)) for texts in (["1", "1.0", "true"], ["0", "0.0", "false"]))
     elif pa.types.is_boolean(column.type):
-        one, zero = column, pc.invert(column)
+        is_one, is_zero = column, pc.invert(column)
     elif pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
         number = column.cast(pa.float64(), safe=False)
-        one, zero = pc.equal(number, 1), pc.equal(number, 0)
+        is_one, is_zero = pc.equal(number, 1), pc.equal(number, 0)
     else:
         origin.wrong_type(name, column.type, "0/1 or a boolean", "make the label 0/1 before ingest")
-    positive = one.to_numpy(zero_copy_only=False)
-    other = ~(positive | zero.to_numpy(zero_copy_only=False))
+    positive = is_one.to_numpy(zero_copy_only=False)
+    other = ~(positive | is_zero.to_numpy(zero_copy_only=False))
     if other.any():
         origin.refuse(name, other, "label {!r}, which is not 0/1", "make the label 0/1 before ingest", column)
     return np.asarray(positive, np.uint8)

@@ -1,4 +1,4 @@
-"""Values of categories: their canonical text and its hash, of columns that hold one, several or a sequence of them."""
+"""Category values: their canonical text and its hash, for columns with one value, several values or a sequence per row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from diet_ray.logs.ingestion.checks import Origin, nulls, whole
 from diet_ray.schema import CategoryField, HashedField, SequenceField
 
 LONGEST = 4096
-"""Bytes that the text of one value may have; a longer one is no id but, say, the rest of a CSV file behind a stray quote."""
+"""Most bytes in the text of one value. A longer text is not an id; it may be the rest of a CSV file after a stray quote."""
 
 Listed = CategoryField | SequenceField
 """Fields whose column may hold several values per row."""
@@ -35,7 +35,7 @@ def categories(column: pa.Array, field: Listed, origin: Origin, *, allow_negativ
     flat, parent = _values(column, field)
     of_value = Origin(origin.file, origin.rows[parent])
     flat = whole(pa.chunked_array([flat]), field.source, of_value)
-    if pa.types.is_null(flat.type):  # how some writers store lists that are all empty
+    if pa.types.is_null(flat.type):  # some writers store lists that are all empty in this way
         flat = flat.cast(pa.string())
     if pa.types.is_nested(flat.type):
         origin.wrong_type(field.source, column.type, "a list of single values", "flatten the column before ingest")
@@ -52,13 +52,13 @@ def _split(column: pa.Array, field: Listed, origin: Origin) -> pa.Array:
     if not pa.types.is_string(column.type):
         remedy = "remove separator from the field, or correct the column"
         origin.wrong_type(field.source, column.type, "text to split", remedy)
-    if isinstance(field, SequenceField):  # what is older stays in one piece, which `_values` leaves out
+    if isinstance(field, SequenceField):  # older values stay in one piece, which `_values` drops
         return pc.split_pattern(column, field.separator, max_splits=field.length, reverse=field.newest == "last")
     return pc.split_pattern(column, field.separator)
 
 
 def _values(column: pa.Array, field: Listed) -> tuple[pa.Array, np.ndarray]:
-    """The values of all lists and the list of each; of a sequence the newest `length`, from the newest on. Older ones are not touched."""
+    """The values of all lists, and the index of each value's list. Of a sequence only the newest `length` values, newest first."""
     offsets = column.offsets.to_numpy().astype(np.int64)
     begin, end = offsets[:-1], offsets[1:]
     n = np.where(nulls(column), 0, end - begin)  # a null list may have values beneath it
@@ -72,7 +72,7 @@ def _values(column: pa.Array, field: Listed) -> tuple[pa.Array, np.ndarray]:
 
 
 def _slots(text: pa.Array, parent: np.ndarray, n_rows: int, n_slots: int) -> list[pa.Array]:
-    """Values `[M]` with the row of each, ascending, as `n_slots` arrays of all rows, null where a row has no more."""
+    """Spread values `[M]`, whose rows `parent [M]` are ascending, over `n_slots` arrays of all rows; null where a row has fewer values."""
     rank, slots = np.arange(len(parent)) - np.searchsorted(parent, parent), []
     for slot in range(n_slots):
         at = np.flatnonzero(rank == slot)
@@ -115,12 +115,12 @@ def text_of(column: pa.Array, name: str, origin: Origin, *, allow_negative: bool
             bad = pc.fill_null(pa.array(negative).take(coded.indices), False).to_numpy(zero_copy_only=False)
             remedy = "write a missing value as null, or set allow_negative on the field"
             origin.refuse(name, bad, "negative id {}", remedy, values.take(coded.indices))
-    again = values.dictionary_encode()  # several raw values may have one text
+    again = values.dictionary_encode()  # several raw values may have the same text
     return pa.DictionaryArray.from_arrays(again.indices.take(coded.indices), again.dictionary)
 
 
 def decoded(coded: pa.DictionaryArray) -> pa.Array:
-    """The plain array of a coded one."""
+    """The plain array of a dictionary array."""
     return coded.dictionary.take(coded.indices)
 
 

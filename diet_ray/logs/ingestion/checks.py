@@ -1,4 +1,4 @@
-"""What the checks of all columns share: where rows came from, how bad rows are refused, and columns as arrays of plain values."""
+"""Shared parts of the checks of all columns: the origin of rows, the refusal of bad rows, and columns as arrays of plain values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from diet_ray.errors import BadInputError
 
 @dataclass(frozen=True)
 class Origin:
-    """Where rows came from, so that an error can say so."""
+    """The origin of rows, for error messages."""
 
     file: str
     """Path of the file."""
@@ -26,7 +26,7 @@ class Origin:
     def refuse(
         self, column: str, bad: np.ndarray, problem: str, remedy: str, values: pa.Array | None = None
     ) -> NoReturn:
-        """Raise BadRows for the rows where the mask `bad` holds; `{}` or `{!r}` in `problem` stands for their `values`."""
+        """Raise BadRows for the rows where the mask `bad` is true; `{}` or `{!r}` in `problem` stands for each row's value."""
         at = np.flatnonzero(bad)
         if values is None:
             problems = [problem] * len(at)
@@ -44,7 +44,7 @@ class BadRows(BadInputError):
 
     Attributes:
         rows: `[K]` int64, their positions in the file.
-        problems: what is wrong with each.
+        problems: the problem of each row.
     """
 
     def __init__(self, file: str, column: str, rows: np.ndarray, problems: list[str], remedy: str) -> None:
@@ -55,7 +55,7 @@ class BadRows(BadInputError):
 
 @contextmanager
 def usable(column: str, origin: Origin) -> Iterator[None]:
-    """Name the column where Arrow fails to compute with it. Arrow can read more types than it can compute with."""
+    """Turn Arrow's errors into a BadInputError that names the column. Arrow can read more types than it can compute with."""
     try:
         yield
     except pa.ArrowException as error:
@@ -103,11 +103,11 @@ def nulls(column: pa.Array) -> np.ndarray:
     return np.asarray(column.is_null().to_numpy(zero_copy_only=False), bool)
 
 
-def parsed(column: pa.Array, kind: pa.DataType, pattern: str, name: str, origin: Origin, what: str) -> pa.Array:
-    """A string array read as `kind`. Raises BadRows for text that is not of the form `pattern`, which `what` says in words."""
+def parsed(column: pa.Array, kind: pa.DataType, pattern: str, name: str, origin: Origin, noun: str) -> pa.Array:
+    """A string array read as `kind`. Raises BadRows for text that does not match `pattern`; `noun` names that form in words."""
     bad = pc.invert(pc.match_substring_regex(column, pattern)).fill_null(False).to_numpy(zero_copy_only=False)
     if bad.any():
-        origin.refuse(name, bad, f"text {{!r}}, where {what} is needed", "correct the value or the schema", column)
+        origin.refuse(name, bad, f"text {{!r}}, where {noun} is needed", "correct the value or the schema", column)
     return column.cast(kind)
 
 

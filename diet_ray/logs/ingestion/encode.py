@@ -1,9 +1,9 @@
 """From canonical columns to ids: vocabularies that grow forward in time, bucket edges fitted on the first block, `Rows`.
 
 Ids live in one space. Id 0 is padding, ids 1..F are the fields' `unknown`, then come the fixed ranges of hashed and numeric fields,
-then vocabulary values in the order in which blocks bring them (within a block by field, then by value). A longer log therefore keeps
-every id of a shorter one, and no id depends on a later block. A sequence has the ids of the field that it is made of, brings none, and
-its empty places are padding.
+then vocabulary values in the order in which blocks add them (within a block by field, then by value). A longer log therefore keeps
+every id of a shorter one, and no id depends on a later block. A sequence uses the ids of the field that it is made of and adds none; its
+empty places are padding.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Edges(Settings):
 def fit_edges(values: np.ndarray, field: NumericField) -> list[float]:
     """Bucket edges of a numeric field from its non-null values in the first block, `[N]` float64.
 
-    Equal quantiles fall together, so that a field with few values uses fewer buckets. `log` counts negative values as 0.
+    Equal quantiles are merged, so a field with few values uses fewer buckets. `log` counts negative values as 0.
 
     Raises:
         SchemaError: the first block holds no value of the field.
@@ -48,11 +48,11 @@ def fit_edges(values: np.ndarray, field: NumericField) -> list[float]:
 
 @dataclass(frozen=True)
 class Encoder:
-    """Turns canonical rows of one block into ids; knows only what that block and earlier ones brought."""
+    """Turns canonical rows of one block into ids. It holds only vocabulary values of that block and of earlier ones."""
 
     schema: Schema
     values: dict[str, pa.Array]
-    """Per vocabulary field the values known."""
+    """Per vocabulary field its values."""
     ids: dict[str, np.ndarray]
     """Per vocabulary field `[V]` int32, the ids of `values`."""
     edges: Edges
@@ -60,9 +60,9 @@ class Encoder:
     @staticmethod
     def at(block: int, schema: Schema, vocabulary: pa.Table, edges: Edges) -> Encoder:
         """The encoder of one block of a log whose whole `vocabulary` (schema `VOCABULARY`) is given."""
-        known = vocabulary.filter(pc.less_equal(vocabulary["block"], block))
+        until_now = vocabulary.filter(pc.less_equal(vocabulary["block"], block))
         names = [field.name for field in schema.fields if field.kind == "vocabulary"]
-        parts = {name: known.filter(pc.equal(known["field"], name)) for name in names}
+        parts = {name: until_now.filter(pc.equal(until_now["field"], name)) for name in names}
         values = {name: part["value"].combine_chunks() for name, part in parts.items()}
         return Encoder(schema, values, {name: part["id"].to_numpy() for name, part in parts.items()}, edges)
 
@@ -90,23 +90,21 @@ class Encoder:
         )
 
     def _field(self, columns: list[pa.ChunkedArray], field: Field, unknown: np.ndarray) -> np.ndarray:
-        """`[N, n_slots]` ids of a field's canonical columns; `unknown [n_slots]` are the ids of values that are not known."""
+        """`[N, n_slots]` ids of a field's canonical columns; `unknown [n_slots]` are the ids of values that the vocabulary lacks."""
         first_id, of = self.schema.lender(field)
-        # All slots at once: a vocabulary is indexed anew by every call.
-        column = pa.chunked_array([chunk for one in columns for chunk in one.chunks], columns[0].type)
+        # All slots in one call: each call indexes the vocabulary anew.
+        values = pa.chunked_array([chunk for column in columns for chunk in column.chunks], columns[0].type)
         if of.kind == "hashed":
-            found = pc.fill_null(column, 0).to_numpy()
+            ids = pc.fill_null(values, 0).to_numpy()
         elif of.kind == "numeric":
             edges = np.asarray(self.edges.edges[of.name])
-            found = self.schema.first_static_id[first_id] + np.searchsorted(edges, column.to_numpy(), side="right")
+            ids = self.schema.first_static_id[first_id] + np.searchsorted(edges, values.to_numpy(), side="right")
         else:
-            known = np.concatenate(
-                [self.ids[of.name], [-1]]
-            )  # the last one is for values that are not in the vocabulary
-            at = pc.index_in(column, self.values[of.name])
-            found = known[pc.fill_null(at, len(known) - 1).to_numpy()]
+            vocabulary_ids = np.concatenate([self.ids[of.name], [-1]])  # -1 for values that the vocabulary lacks
+            at = pc.index_in(values, self.values[of.name])
+            ids = vocabulary_ids[pc.fill_null(at, len(vocabulary_ids) - 1).to_numpy()]
         missing = np.zeros_like(unknown)
         if field.kind != "sequence":
             missing[0] = unknown[0]
-        found, present = (a.reshape(len(columns), -1).T for a in (found, column.is_valid().to_numpy()))
-        return np.where(present, np.where(found < 0, unknown, found), missing)
+        ids, present = (a.reshape(len(columns), -1).T for a in (ids, values.is_valid().to_numpy()))
+        return np.where(present, np.where(ids < 0, unknown, ids), missing)

@@ -1,4 +1,4 @@
-"""Which files a source stands for, and what their folders say of them: plain folders, partitions (`day=2024-03-04/`), Delta tables."""
+"""The files of a source, and the values in their folders' names: plain folders, partitions (`day=2024-03-04/`), Delta tables."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SUFFIXES = (".parquet", ".csv", ".csv.gz")
 _LOG = "_delta_log"
 
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
-"""Name of the partition of rows that have no value, by the custom of Hive and Spark."""
+"""Name of the partition of rows without a value, by the convention of Hive and Spark."""
 
 _FEATURES = {
     "columnMapping", "deletionVectors", "timestampNtz", "typeWidening", "v2Checkpoint", "vacuumProtocolCheck",
 }  # fmt: skip
-"""What a Delta table may ask of its readers: the first two are looked at, the others change nothing for us."""
+"""Features that a Delta table may require of its readers. The first two are checked further; the others change nothing here."""
 
 
 @dataclass(frozen=True)
@@ -32,30 +32,30 @@ class Found:
 
     path: Path
     given: dict[str, str | None] = field(default_factory=dict)
-    """Columns that hold for all of its rows where it has none of that name, as text; None is a missing value."""
+    """Values of columns for all of its rows, as text, used where the file has no column of that name; None is a missing value."""
 
 
 def found_files(sources: list[Path]) -> list[Found]:
-    """The files that sources stand for, in the order given; a folder stands for the files in and below it, sorted by path.
+    """The files of all sources, in the order given. A folder contains the files in it and in its subfolders, sorted by path.
 
-    A folder named `NAME=VALUE` on the way to a file gives all of its rows that value, as Hive and Spark write partitions. A Delta table, or
-    a folder or file in one, stands for the files that its latest version consists of (needs the extra `delta`).
+    A folder named `NAME=VALUE` in the path of a file gives all of its rows that value, as Hive and Spark write partitions. A Delta table,
+    or a folder or file in one, contains the files of its latest version (needs the extra `delta`).
 
     Raises:
         BadInputError: a source is missing, of an unknown kind, or given twice (under another name, too), or is a Delta table whose files
-            do not say by themselves what its rows are.
+            alone do not determine its rows.
         ResourceError: it is a Delta table, and the extra is not installed.
     """
-    files = [one for source in sources for one in _below(source)]
-    seen: set[Path] = set()
-    for path in (one.path for one in files):
-        if not path.is_file():  # a pipe would be waited for without end
+    files = [file for source in sources for file in _below(source)]
+    targets: set[Path] = set()
+    for path in (file.path for file in files):
+        if not path.is_file():  # reading a pipe could wait forever
             raise BadInputError(
                 path, "is a link that leads nowhere, or no file at all", remedy="remove it, or put the file there"
             )
-        if path.resolve() in seen:
+        if path.resolve() in targets:
             raise BadInputError(path, "is given twice", remedy="its rows would count twice; name it once")
-        seen.add(path.resolve())
+        targets.add(path.resolve())
     return files
 
 
@@ -82,7 +82,7 @@ def _below(source: Path) -> list[Found]:
 
 def _inside(folder: Path) -> Iterator[Path]:
     for path in folder.rglob("*"):
-        # Names that begin so are markers and half-written files, by the custom of those who write such folders.
+        # Names that begin with "." or "_" are markers and half-written files, by convention.
         names = path.relative_to(folder).parts
         if path.name == _LOG:
             raise BadInputError(path.parent, "is a Delta table within the folder", remedy="give the tables by name")
@@ -92,7 +92,7 @@ def _inside(folder: Path) -> Iterator[Path]:
 
 
 def _partition(path: Path) -> dict[str, str | None]:
-    """What the folders above a file say, the nearest last."""
+    """The values in the names of the folders above a file, the nearest folder last."""
     pairs = [name.split("=", 1) for name in path.parts[:-1] if "=" in name]
     return {name: None if value == _NO_VALUE else unquote(value) for name, value in pairs}
 
@@ -111,27 +111,29 @@ def _live(table: Path, below: Path) -> list[Found]:
         version = DeltaTable(str(table))
         _check(table, version)
         files = pa.table(version.get_add_actions(flatten=True)).to_pylist()
-        columns: dict[str, str | None] = dict.fromkeys(one.name for one in version.schema().fields)
+        columns: dict[str, str | None] = dict.fromkeys(column.name for column in version.schema().fields)
     except DeltaError as error:
         raise BadInputError(
-            table, f"Delta table that cannot be read: {str(error).splitlines()[0]}", remedy="see what its writer says"
+            table,
+            f"Delta table that cannot be read: {str(error).splitlines()[0]}",
+            remedy="check it with the tool that wrote it",
         ) from error
-    found = [Found(_place(table, file["path"]), columns | _values(file)) for file in files]
-    mine = [one for one in found if one.path.is_relative_to(below)]
-    if not mine:
+    of_version = [Found(_place(table, file["path"]), columns | _values(file)) for file in files]
+    selected = [file for file in of_version if file.path.is_relative_to(below)]
+    if not selected:
         raise BadInputError(
             below, f"no file of the latest version of the Delta table {table} is here", remedy="give the table itself"
         )
-    return sorted(mine, key=lambda one: one.path)
+    return sorted(selected, key=lambda file: file.path)
 
 
 def _check(table: Path, version: Any) -> None:
-    """Refuse what the files alone do not tell: a reader that does not know of it would learn from rows that are no longer there."""
-    asked = set(version.protocol().reader_features or ())
-    if asked - _FEATURES:
+    """Refuse a table whose files alone do not determine its rows: deleted rows, for example, would be learned from."""
+    required = set(version.protocol().reader_features or ())
+    if required - _FEATURES:
         raise BadInputError(
             table,
-            f"Delta table that asks its readers for {', '.join(sorted(asked - _FEATURES))}, which we do not have",
+            f"Delta table that requires the reader features {', '.join(sorted(required - _FEATURES))}, which diet_ray lacks",
             remedy="write it as Parquet, or drop the feature",
         )
     if version.metadata().configuration.get("delta.columnMapping.mode", "none") != "none":
@@ -154,7 +156,7 @@ def _place(table: Path, name: str) -> Path:
 
 
 def _values(file: dict[str, Any]) -> dict[str, str | None]:
-    """The partition of a file."""
+    """The values of a file's partition."""
     start = "partition."
     return {
         name.removeprefix(start): None if value is None else str(value)

@@ -1,6 +1,6 @@
-"""Ingest: Parquet or CSV of any size in, a log of blocks (`diet_ray.logs.blocks`) out, in three passes (`diet_ray.logs.ingestion.passes`).
+"""Ingest: from Parquet or CSV files of any size to a log of blocks (`diet_ray.logs.blocks`), in three passes (`passes.py`).
 
-What comes out depends on the files and the schema alone, not on the number of workers. A task holds one batch or one shard, and
+The log depends on the files and the schema alone, not on the number of workers. A task holds one batch or one shard, and
 the vocabulary counts of its piece; the driver holds 16 bytes per second of the log, a count per block and vocabulary value seen in it (a
 field with hundreds of millions of values is better hashed), and one numeric column of the first block at a time.
 """
@@ -46,17 +46,17 @@ def ingest(
     """Turn files into a log at `out`.
 
     Args:
-        schema: what the columns mean.
+        schema: the meaning of the columns.
         sources: Parquet or CSV files, or folders of them; rows of equal time keep this order.
         out: folder to make. It appears complete or not at all.
-        by: block length: local `day`, ISO `week` (both in the schema's time zone), or at least so many rows.
-        shard_rows: rows per shard aimed at.
-        blocks: keep only the first so many blocks; rows after them are not checked beyond their time.
-        max_quarantined_rows: rows that break a rule are left out, up to so many, and named in `quarantine.parquet` of the log; with 0 the
+        by: block length: local `day`, ISO `week` (both in the schema's time zone), or a least number of rows.
+        shard_rows: target number of rows per shard.
+        blocks: number of blocks to keep, from the start; of rows after them, only the time is checked.
+        max_quarantined_rows: most rows that may break a rule. They are left out and listed in `quarantine.parquet` of the log; with 0 the
             first one is an error. Above 0 all rows are checked, also those after the blocks that are kept.
-        on_progress: told of each piece or shard done.
-        each: who calls the passes for each piece and shard: this process, or a cluster (`diet_ray.engine.fan_out`), every node of
-            which must see the same paths.
+        on_progress: called after each piece or shard.
+        each: calls the passes for each piece and shard, in this process or on a cluster (`diet_ray.engine.fan_out`) whose nodes all see
+            the same paths.
 
     Raises:
         ConfigError: `out` exists already, or an argument is out of range.
@@ -110,7 +110,7 @@ def write_manifests(
     vocabulary: pa.Table,
     quarantined: np.ndarray | None = None,
 ) -> None:
-    """Write the manifest of every block of which the plan has shards; `quarantined [B]` are the rows that were left out of each."""
+    """Write the manifest of every block that has shards in the plan; `quarantined [B]` is the number of rows left out of each block."""
     for block in np.unique(plan.block).tolist():
         members = [done[shard] for shard in np.flatnonzero(plan.block == block)]
         left_out = 0 if quarantined is None else int(quarantined[block])
@@ -122,8 +122,8 @@ def write_manifests(
 def block_manifest(
     name: str, index: int, members: list[ShardDone], n_ids: int, *, quarantined: int = 0
 ) -> BlockManifest:
-    """What a block's shards come to; `members` in time order, `n_ids` the size of the id space after the block, `quarantined` the rows
-    that were left out of it."""
+    """The manifest of a block from its shards `members`, in time order; `n_ids` is the size of the id space after the block, `quarantined`
+    the number of rows left out of it."""
     return BlockManifest(
         name=name,
         index=index,

@@ -1,4 +1,4 @@
-"""The three passes of an ingest, each one call of the mapper per piece or shard, none of them a global shuffle.
+"""The three passes of an ingest. Each calls the mapper once per piece or shard; none of them is a global shuffle.
 
     survey      per piece: check the times, count rows per second         -> where blocks and shards begin
     partition   per piece: check all columns, split the rows by shard     -> temporary files, vocabulary counts
@@ -36,7 +36,7 @@ from diet_ray.storage.arrays import from_ipc, runs, to_ipc
 
 
 class ShardPlan(Settings):
-    """What the encode pass does for one shard."""
+    """The work of the encode pass for one shard."""
 
     folder: str
     """Folder of the block."""
@@ -51,7 +51,7 @@ class ShardPlan(Settings):
 
 
 class ShardDone(Settings):
-    """What the encode pass reports of one shard."""
+    """The report of the encode pass on one shard."""
 
     shard: LogShard
     """Its manifest entry."""
@@ -64,11 +64,11 @@ class ShardDone(Settings):
 def survey(
     pieces: list[Piece], schema: Schema, report: Progress, allowed: int = 0, *, each: Mapper = in_turn
 ) -> tuple[np.ndarray, np.ndarray, pa.Table]:
-    """Which seconds have how many rows.
+    """Count the rows of each second.
 
     Returns:
-        The seconds of the rows that break no rule, `[M]` int64 ascending; how many rows each has; and the rows that break one (schema
-        `REFUSED`), as many as are allowed.
+        The seconds of the rows that break no rule, `[M]` int64 ascending; the number of rows in each; and the rows that break a rule
+        (schema `REFUSED`), at most `allowed`.
     """
     seconds, rows, refused = np.zeros(0, np.int64), np.zeros(0, np.int64), REFUSED.empty_table()
     results = each(survey_piece, [piece.model_dump_json() for piece in pieces], schema=schema, allowed=allowed)
@@ -82,7 +82,7 @@ def survey(
 
 
 def survey_piece(description: str, schema: Schema, allowed: int) -> bytes:
-    """A call of the mapper: count the rows of a `Piece` per second; where rows may be left out, find those, too."""
+    """A call of the mapper: count the rows of a `Piece` per second; where rows may be left out, find those too."""
     piece = Piece.model_validate_json(description)
     seconds, rows, refused = np.zeros(0, np.int64), np.zeros(0, np.int64), REFUSED.empty_table()
     for first, table in read_piece(piece, schema.columns if allowed else [schema.time.column]):
@@ -123,7 +123,7 @@ def partition(
         for position, shard in enumerate(np.frombuffer(meta[b"shards"], np.int64)):
             batches[shard].append((meta[b"file"].decode(), position))
         waiting.append(table.replace_schema_metadata(None))
-        if sum(map(len, waiting)) > max(len(counts), 1_000_000):  # so that merging costs a constant per count
+        if sum(map(len, waiting)) > max(len(counts), 1_000_000):  # so that merging has a constant cost per count
             counts, waiting = merge_counts([counts, *waiting]), []
         total += int(meta[b"rows"])
         report("partition", done, len(pieces), total)
@@ -135,13 +135,12 @@ def partition_piece(
 ) -> bytes:
     """A call of the mapper: bring a `Piece` to canonical form and split it by shard into one Arrow file.
 
-    `left_out` has, per file, the rows that are not to be in the log.
+    `left_out` has, per file, the rows that are left out of the log.
     """
     piece = Piece.model_validate_json(description)
     name = Path(piece.path).name if piece.row_group is None else f"{Path(piece.path).name}.{piece.row_group}"
-    file = (
-        Path(work) / f"{secrets.token_hex(8)}.{name}.arrow"
-    )  # random: a task that runs again must not write into its own remains
+    # A random name: a task that runs again must not write into the file of its first attempt.
+    file = Path(work) / f"{secrets.token_hex(8)}.{name}.arrow"
     shards: list[int] = []
     counts: list[pa.Table] = [COUNTS.empty_table()]
     kept = 0
@@ -194,7 +193,7 @@ def encode(
     *,
     each: Mapper = in_turn,
 ) -> list[ShardDone]:
-    """Write all shards; their manifest entries, in order."""
+    """Write all shards; returns their manifest entries, in order."""
     todo = []
     opens = np.searchsorted(plan.block, plan.block)
     for shard, (block, position) in enumerate(zip(plan.block.tolist(), plan.first_row.tolist(), strict=True)):
@@ -229,14 +228,14 @@ def encode_shard(description: str, schema: Schema, folder: str) -> bytes:
 
 @lru_cache(maxsize=1)
 def _encoder(folder: str, block: int, schema: str) -> Encoder:
-    """A worker's encoder: the shards of a block follow one another, and a big vocabulary takes longer to load than a shard to encode."""
+    """A worker's encoder, cached for all shards of a block: a big vocabulary takes longer to load than a shard takes to encode."""
     vocabulary = pq.read_table(vocabulary_file(Path(folder)))
     edges = Edges.model_validate_json(edges_file(Path(folder)).read_bytes())
     return Encoder.at(block, Schema.model_validate_json(schema), vocabulary, edges)
 
 
 def _read_batches(batches: list[tuple[str, int]], column: str | None = None) -> Iterator[pa.RecordBatch]:
-    """The temporary batches named, one file open at a time; one column of them, or all."""
+    """Read temporary batches, with one file open at a time; one column of them, or all."""
     name, reader = "", None
     for file, position in batches:
         if file != name or reader is None:

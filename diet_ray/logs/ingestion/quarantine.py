@@ -1,6 +1,6 @@
-"""Quarantine: rows that break a rule are left out of a log and named, up to a number that the user allows.
+"""Quarantine: rows that break a rule are left out of a log and listed, up to a number that the user allows.
 
-What is wrong with a whole file (its kind, its columns, their types, damage) is no row's fault and stays an error.
+A problem of a whole file (its kind, its columns, their types, damage) stays an error.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from diet_ray.logs.ingestion.times import read_time
 from diet_ray.schema import Schema
 
 FILE = "quarantine.parquet"
-"""Where a log names the rows that were left out; not there where there are none."""
+"""The file of a log that lists the rows that were left out; it is absent where there are none."""
 
 REFUSED = pa.schema(
     [
@@ -31,22 +31,22 @@ REFUSED = pa.schema(
         ("remedy", pa.string()),
     ]
 )
-"""Rows that are left out, each once: file, position in it (from 0), the first column at fault and why; time in ms, null where it is at
-fault."""
+"""Rows that are left out, each once: file, position in it (from 0), the first column at fault and the reason; time in ms, null where the
+time is at fault."""
 
 QUARANTINE = pa.schema(
     [*(REFUSED.field(name) for name in ("file", "row", "column", "reason", "time")), ("block", pa.string())]
 )
-"""The columns of a log's `FILE`: `REFUSED`, and the name of the block between whose first and last row the row would have come; null
-where its time is at fault or outside the log."""
+"""The columns of a log's `FILE`: those of `REFUSED` without `remedy`, and the name of the block to which the row's time belongs; null where
+the time is at fault or outside the log."""
 
 
 def sift(table: pa.Table, schema: Schema, origin: Origin) -> tuple[np.ndarray, pa.Table]:
-    """Part the rows that may be learned from and the others.
+    """Separate the rows that break a rule from the others.
 
     Args:
         table: N rows with at least the columns of `schema`.
-        origin: where they come from, in ascending order.
+        origin: the rows' origin, in ascending order.
 
     Returns:
         The times of the rows that break no rule, int64 ms, and the others as a table of the schema `REFUSED`, by row.
@@ -58,7 +58,7 @@ def sift(table: pa.Table, schema: Schema, origin: Origin) -> tuple[np.ndarray, p
     kept = np.arange(len(table))
     stamp: np.ndarray | None = None
     while True:
-        # A rule names all rows that break it: there are no more turns than rules.
+        # An error names all rows that break its rule, so the loop runs at most once per rule, and once more.
         part, where = pick(table, kept, origin)
         try:
             if stamp is None:
@@ -74,11 +74,11 @@ def sift(table: pa.Table, schema: Schema, origin: Origin) -> tuple[np.ndarray, p
 
 
 def check_allowance(refused: pa.Table, allowed: int) -> None:
-    """Raise BadInputError for the first row of `refused` (schema `REFUSED`) beyond as many as are `allowed`."""
+    """Raise BadInputError for the first row of `refused` (schema `REFUSED`) after the `allowed` number of rows."""
     if len(refused) <= allowed:
         return
     row = refused.slice(allowed, 1).to_pylist()[0]
-    enough = f"; {allowed} rows before it are to be left out, no more are allowed" if allowed else ""
+    enough = f"; {allowed} rows before it are left out, no more are allowed" if allowed else ""
     raise BadInputError(
         row["file"],
         f"{row['reason']} in row {row['row']} (from 0)",
@@ -89,16 +89,16 @@ def check_allowance(refused: pa.Table, allowed: int) -> None:
 
 def assign(refused: pa.Table, plan: BlockPlan) -> tuple[pa.Table, np.ndarray]:
     """`refused` (schema `REFUSED`) as a table of the schema `QUARANTINE`, and how many of its rows each block has, `[B]` int64."""
-    known = refused["time"].is_valid().to_numpy()
-    shard = np.where(known, plan.shard_of(refused["time"].fill_null(0).to_numpy()), -1)
-    block = plan.block[shard]  # -1 takes the last one, and is masked below
+    has_time = refused["time"].is_valid().to_numpy()
+    shard = np.where(has_time, plan.shard_of(refused["time"].fill_null(0).to_numpy()), -1)
+    block = plan.block[shard]  # -1 takes the last block, and is masked below
     names = pa.array(plan.names, pa.string()).take(pa.array(block, mask=shard < 0))
     table = refused.drop_columns(["remedy"]).append_column("block", names).cast(QUARANTINE)
     return table, np.bincount(block[shard >= 0], minlength=len(plan.names))
 
 
 def count(log: Path) -> int:
-    """Rows that were left out of the log in that folder. Raises CorruptArtefactError where its `FILE` cannot be read."""
+    """Number of rows that were left out of the log in a folder. Raises CorruptArtefactError where its `FILE` cannot be read."""
     path = log / FILE
     if not path.exists():
         return 0

@@ -1,4 +1,4 @@
-"""The files that a log comes in: Parquet and CSV, read piece by piece and batch by batch, so that memory stays bounded."""
+"""The source files of a log: Parquet and CSV, read piece by piece and batch by batch, so that memory stays bounded."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from diet_ray.storage.hashes import sha256
 from diet_ray.storage.parquet import BombError, batches
 
 MOST_CSV_COLUMNS = 16_384
-"""Columns that a CSV file may have, whether they are asked for or not."""
+"""Most columns that a CSV file may have, whether they are read or not."""
 
 _CSV_BYTES = 16 << 20
 _CSV_HEADER_BYTES = 1 << 20
 
 _UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
-"""What pyarrow raises of a file that is not what it claims to be."""
+"""Errors that pyarrow raises for a damaged file."""
 
 
 class Piece(Settings):
-    """What one task reads: a row group of a Parquet file, or a whole CSV file."""
+    """The part of a file that one task reads: a row group of a Parquet file, or a whole CSV file."""
 
     path: str
     """The file."""
     row_group: int | None = None
-    """Which row group of it; None for CSV."""
+    """Index of the row group; None for CSV."""
     first_row: int = 0
     """Position of the piece's first row in the file, from 0; for messages."""
     given: dict[str, str | None] = Field(default_factory=dict)
-    """Columns that the file does not have and its folder gives all rows, as text; see `diet_ray.logs.ingestion.folders`."""
+    """Values of columns that the file lacks and its folders' names give, as text; see `diet_ray.logs.ingestion.folders`."""
 
 
 def find_pieces(sources: list[Path], columns: list[str]) -> list[Piece]:
-    """Everything to read, in the order of `found_files`.
+    """All pieces to read, in the order of `found_files`.
 
     Raises:
         BadInputError: a source is missing, of an unknown kind, damaged, given twice (under another name, too), or lacks one of
@@ -52,17 +52,17 @@ def find_pieces(sources: list[Path], columns: list[str]) -> list[Piece]:
     """
     pieces: list[Piece] = []
     files = found_files(sources)
-    for one in files:
-        path = one.path
+    for file in files:
+        path = file.path
         if path.suffix != ".parquet":
-            pieces.append(Piece(path=str(path), given=_lacking(one, _csv_header(path), columns)))
+            pieces.append(Piece(path=str(path), given=_lacking(file, _csv_header(path), columns)))
             continue
         try:
-            with pq.ParquetFile(path) as file:
-                names, groups = file.schema_arrow.names, file.metadata
+            with pq.ParquetFile(path) as parquet:
+                names, groups = parquet.schema_arrow.names, parquet.metadata
         except _UNREADABLE as error:
             raise _damaged(path, error) from error
-        given, first = _lacking(one, names, columns), 0
+        given, first = _lacking(file, names, columns), 0
         for group in range(groups.num_row_groups):
             pieces.append(Piece(path=str(path), row_group=group, first_row=first, given=given))
             first += groups.row_group(group).num_rows
@@ -71,7 +71,7 @@ def find_pieces(sources: list[Path], columns: list[str]) -> list[Piece]:
 
 
 def read_piece(piece: Piece, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
-    """The rows of a piece as (position of the first row in the file, table of `columns`). Text in CSV files, where empty is null.
+    """The rows of a piece as (position of the first row in the file, table of `columns`). CSV values are text, empty ones null.
 
     Raises:
         BadInputError: the file turns out to be damaged.
@@ -94,27 +94,30 @@ def _column(batch: pa.RecordBatch, name: str, given: dict[str, str | None]) -> p
     return batch.column(name)
 
 
-def _lacking(found: Found, names: list[str], columns: list[str]) -> dict[str, str | None]:
-    """The wanted `columns` that the folder's name gives, and that the file, whose columns are `names`, lacks."""
-    given = {name: value for name, value in found.given.items() if name in columns and name not in names}
-    _require(found.path, [*names, *given], columns)
+def _lacking(file: Found, names: list[str], columns: list[str]) -> dict[str, str | None]:
+    """The values of the wanted `columns` that the file's folders give and that the file, whose columns are `names`, lacks."""
+    given = {name: value for name, value in file.given.items() if name in columns and name not in names}
+    _require(file.path, [*names, *given], columns)
     return given
 
 
 def _refuse_copies(files: list[Found], columns: list[str]) -> None:
-    """Refuse a file with the very bytes of another one, unless it is without rows. Only files of equal size are read for it."""
-    by_size = sorted(files, key=lambda one: one.path.stat().st_size)
+    """Refuse a file with the same bytes as another one, unless it has no rows. Only files of equal size are read for this check."""
+    by_size = sorted(files, key=lambda file: file.path.stat().st_size)
     equal = {
-        one.path for pair in pairwise(by_size) if len({one.path.stat().st_size for one in pair}) == 1 for one in pair
+        file.path
+        for pair in pairwise(by_size)
+        if len({file.path.stat().st_size for file in pair}) == 1
+        for file in pair
     }
-    seen: dict[tuple[Any, ...], Path] = {}
-    for one in (one for one in files if one.path in equal):
-        # Partitions may hold equal files: with the partition's own value, they are other rows.
-        told = (one.given.get(name) for name in columns)
-        first = seen.setdefault((sha256(one.path), *told), one.path)
-        if first is not one.path and _has_rows(one.path):
+    first_with: dict[tuple[Any, ...], Path] = {}
+    for file in (file for file in files if file.path in equal):
+        # Partitions may hold equal files: with other values of the partitions, their rows differ.
+        values = (file.given.get(name) for name in columns)
+        first = first_with.setdefault((sha256(file.path), *values), file.path)
+        if first is not file.path and _has_rows(file.path):
             raise BadInputError(
-                one.path, f"has the very bytes of {first}", remedy="its rows would count twice; give one of the two"
+                file.path, f"has the same bytes as {first}", remedy="its rows would count twice; give one of the two"
             )
 
 
@@ -156,8 +159,8 @@ def _csv_header(path: Path) -> list[str]:
 
 
 def _csv_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    columns = columns or _csv_header(path)[:1]  # to Arrow none means all
-    # As text: a type guessed from the first megabytes may not fit the rest, and "007" must not become 7.
+    columns = columns or _csv_header(path)[:1]  # for Arrow, an empty list means all
+    # Read as text: a type guessed from the first megabytes may not fit the rest, and "007" must not become 7.
     convert = pa_csv.ConvertOptions(
         include_columns=columns,
         column_types=dict.fromkeys(columns, pa.string()),
@@ -167,25 +170,25 @@ def _csv_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     with pa_csv.open_csv(path, pa_csv.ReadOptions(block_size=_CSV_BYTES), convert_options=convert) as reader:
         for batch in reader:
             for column in columns:
-                # A quote that nobody closed makes one value of several lines, and rows vanish.
+                # An unclosed quote turns several lines into one value, and rows are lost.
                 if pc.any(pc.match_substring(batch.column(column), "\n")).as_py():
                     raise BadInputError(
                         path,
                         "a line break within a value",
                         column=column,
-                        remedy="is a quote missing? write it without",
+                        remedy="is a quote missing? write the value without line breaks",
                     )
             yield batch
 
 
 def _damaged(path: Path, error: Exception, row_group: int | None = None) -> BadInputError:
     reason = str(error).strip().splitlines()
-    what = "" if row_group is None else f"row group {row_group} "
+    part = "" if row_group is None else f"row group {row_group} "
     return BadInputError(
         path,
-        f"{what}cannot be read: {reason[0] if reason else type(error).__name__}",
+        f"{part}cannot be read: {reason[0] if reason else type(error).__name__}",
         remedy=_DIVIDE if isinstance(error, BombError) else "truncated or damaged? fetch or export it again",
     )
 
 
-_DIVIDE = "damaged, or made to exhaust memory? if it is sound, write it anew with smaller pages and row groups"
+_DIVIDE = "damaged, or made to exhaust memory? if it is sound, write it again with smaller pages and row groups"

@@ -44,9 +44,8 @@ def _epoch(column: pa.Array, time: Time, origin: Origin) -> np.ndarray:
         column = parsed(column, pa.int64(), r"^-?([0-9]{1,18}|[1-8][0-9]{18})$", time.column, origin, "an integer")
     if pa.types.is_floating(column.type):
         check_finite(column, time.column, origin)
-        stamp = np.clip(
-            column.cast(pa.float64()).to_numpy(zero_copy_only=False), -1, limit
-        )  # what is clipped is refused by the caller
+        # The caller refuses values that are clipped here.
+        stamp = np.clip(column.cast(pa.float64()).to_numpy(zero_copy_only=False), -1, limit)
         return np.asarray(np.floor(stamp * times / divide), np.int64)
     if not pa.types.is_integer(column.type):
         origin.wrong_type(
@@ -71,7 +70,7 @@ def _timestamps(column: pa.Array, time: Time, origin: Origin) -> np.ndarray:
     aware = False
     if pa.types.is_timestamp(column.type):
         aware, (times, divide) = column.type.tz is not None, _PER_MS[column.type.unit]
-        # Before scaling, as above; a zone may move a time by less than a day.
+        # Checked before scaling, as above; a zone shifts a time by less than a day.
         raw, day = column.cast(pa.int64()).to_numpy(zero_copy_only=False), 86_400_000 * divide // times
         _inside(raw, -day, int(_LATEST) * divide // times + day, column, time, origin)
     stamp = (
@@ -84,7 +83,7 @@ def _timestamps(column: pa.Array, time: Time, origin: Origin) -> np.ndarray:
 
 def _iso(column: pa.Array, time: Time, origin: Origin) -> np.ndarray:
     zoned = pc.match_substring_regex(column, r"[0-9](Z|[+-][0-9]{2}:?[0-9]{2})$").to_numpy(zero_copy_only=False)
-    # A date such as 2022-04-25 ends like an offset; only what follows a time of day is one.
+    # A date such as 2022-04-25 ends like an offset, but an offset follows a time of day.
     zoned &= pc.match_substring(column, ":").to_numpy(zero_copy_only=False)
     text = column.to_numpy(zero_copy_only=False)
     stamp = np.zeros(len(column), np.int64)
@@ -106,7 +105,7 @@ def _iso(column: pa.Array, time: Time, origin: Origin) -> np.ndarray:
 
 
 def _local(naive: pd.DatetimeIndex, timezone: str) -> np.ndarray:
-    """Wall-clock times of a zone to ms; the hour that clocks repeat is read as its first pass, the one they skip as its end."""
+    """Local times of a zone to ms. A time in an hour that clocks repeat is in the first pass; one in a skipped hour is that hour's end."""
     first = np.ones(len(naive), bool)
     aware = naive.as_unit("ms").tz_localize(timezone, ambiguous=first, nonexistent="shift_forward")
     return np.asarray(aware.tz_convert("UTC").tz_localize(None).as_unit("ms").asi8)

@@ -1,4 +1,4 @@
-"""The vocabulary of a log: which values its fields have, and the id that each got when it first appeared. Ids grow forward in time."""
+"""The vocabulary of a log: the values of its fields, and the id that each value got when it first appeared. Ids grow forward in time."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ COUNTS = pa.schema([("block", pa.int32()), ("field", pa.int32()), ("value", pa.s
 
 
 VOCABULARY = pa.schema([("field", pa.string()), ("value", pa.string()), ("id", pa.int32()), ("block", pa.int32())])
-"""Every vocabulary value, in id order: its field's name, its canonical text, its id, the block that brought it."""
+"""Every vocabulary value, in id order: its field's name, its canonical text, its id, the block that added it."""
 
 
 MOST_PER_BYTE = 1000
-"""What a vocabulary's file may unpack to, as a multiple of its size: its values are all different."""
+"""A vocabulary's file may unpack to this multiple of its size: its values are all different."""
 
 
 def read_vocabulary(path: Path) -> pa.Table:
@@ -82,7 +82,7 @@ def merge_counts(counts: list[pa.Table]) -> pa.Table:
 
 
 def build_vocabulary(counts: pa.Table, schema: Schema) -> pa.Table:
-    """Hand out ids block by block, as if the blocks had come one after another.
+    """Assign ids block by block, as if the blocks had arrived one after another.
 
     A value enters in the first block that has it in at least its field's `min_count` rows.
 
@@ -93,7 +93,7 @@ def build_vocabulary(counts: pa.Table, schema: Schema) -> pa.Table:
         A table of the schema `VOCABULARY`.
 
     Raises:
-        SchemaError: the id space would pass 2^31.
+        SchemaError: the id space would exceed 2^31.
     """
     least = pa.array([field.least_rows for field in schema.declared], pa.int64()).take(counts["field"].combine_chunks())
     frequent = counts.filter(pc.greater_equal(counts["rows"], least))

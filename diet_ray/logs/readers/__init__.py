@@ -1,4 +1,4 @@
-"""Readers of published logs: each joins the files as published into what the generic ingest takes, and brings its schema."""
+"""Readers of published logs. Each joins the published files into files for the generic ingest, and has a schema for them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from diet_ray.settings import load_yaml
 
 @dataclass(frozen=True)
 class Reader:
-    """A published log that diet_ray knows."""
+    """The reader of a published log."""
 
     prepare: Callable[[Path | None, Path], list[Path]]
-    """`prepare(source, out)` writes Parquet files into the folder `out` and returns them; source None means the log's own package."""
+    """`prepare(source, out)` writes Parquet files into the folder `out` and returns them; source None stands for the log's own package."""
     preset: str
     """File in `diet_ray/presets` with the schema of those files."""
     by: Literal["day", "week"]
-    """The natural block."""
+    """The default block length."""
 
     @property
     def schema(self) -> Schema:

@@ -1,6 +1,6 @@
 """Ali display ads ("Ad Display/Click Data on Taobao.com"): eight days of impressions of ads, clicked or not.
 
-Users without a profile keep their impressions, with the profile missing. The behaviour log of the same publication is not read.
+Impressions of users without a profile are kept, with missing values for the profile. The behaviour log of the same publication is not read.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _PROFILE = dict.fromkeys(
 
 
 def prepare(source: Path | None, out: Path) -> list[Path]:
-    """Write `out/ali_ads.parquet`; `nonclk` only says the label again and is left out.
+    """Write `out/ali_ads.parquet`; `nonclk` only repeats the label and is left out.
 
     Args:
         source: the folder with `raw_sample.csv`, `ad_feature.csv` and `user_profile.csv`.

@@ -1,8 +1,9 @@
 """Avazu's mobile-ad log of the Kaggle challenge (2014): ten days of impressions, clicked or not.
 
 Times are hours, `YYMMDDHH` in UTC, and the file is ordered by them. So that a block can be cut into shards, the rows of an hour follow one
-another at 200 a second, in the order of the file; minutes and seconds are made up and no feature. Four in five rows have the same
-`device_id`, which stands for none: their user is told by address and model of the device, as the challenge's winners did.
+another at 200 a second, in the order of the file; these minutes and seconds are made up and are not a feature. Four in five rows have the
+same `device_id`, which means "no device". The address and the model of the device then identify the user, as in the solution of the
+challenge's winners.
 """
 
 from __future__ import annotations

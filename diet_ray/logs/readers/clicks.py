@@ -1,7 +1,7 @@
-"""Logs of clicks only, made into clicks and negatives block by block: `diet_ray.logs.readers.negatives` over files of any size.
+"""Clicks and negatives, block by block, for logs that hold only clicks: `diet_ray.logs.readers.negatives` for files of any size.
 
-Memory holds the clicks of one of 16 parts of a block, of the whole block 8 bytes per click and item column, and as much per item of
-the catalogue.
+Memory holds the clicks of one of 16 parts of a block, 8 bytes per click and item column for the whole block, and the same per item of the
+catalogue.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from diet_ray.logs.readers.spill import Spill
 from diet_ray.seeds import uniform_by_id
 
 PARTS = 16
-"""Parts into which the users are dealt; more need less memory."""
+"""Parts into which the users are divided; more parts need less memory."""
 
 PER_CLICK = 1
 """Negatives per click, so that about half of the rows are positive."""
@@ -37,9 +37,9 @@ def with_negatives(
 
     Args:
         batches: clicks in the order of the file, with the int64 columns `block`, `row` (position in the file, unique), `user_id`,
-            `item_id`, the item's features, and any others, which a negative has from its click.
-        work: a file to write to and remove.
-        item_features: the columns that belong to the item. Their values, of clicks too, are those of the item's first click.
+            `item_id`, the item's features, and any others, which a negative copies from its click.
+        work: path of a temporary file.
+        item_features: the columns that belong to the item. For clicks too, their values are those of the item's first click.
         seed: of the negatives.
 
     Yields:
@@ -54,14 +54,14 @@ def with_negatives(
             clicks += len(batch)
         catalogue = Catalogue.empty(len(item_features))
         for block in sorted({key // PARTS for key in spill.keys}):
-            seen: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+            block_clicks: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
             for key in spill.keys:
                 if key // PARTS != block:
                     continue
                 rows = spill.read(key)
                 item, row = rows["item_id"].to_numpy(), rows["row"].to_numpy()
                 features = np.stack([pc.fill_null(rows[name], -1).to_numpy() for name in item_features], axis=1)
-                seen.append((item, features, row))
+                block_clicks.append((item, features, row))
                 position = catalogue.find(item)
                 kept = np.flatnonzero(position >= 0)
                 left_out += len(rows) - len(kept)
@@ -74,7 +74,7 @@ def with_negatives(
                 yield _labelled(rows, catalogue, item_features, kept, position[kept], 1)
                 if len(click):
                     yield _labelled(rows, catalogue, item_features, click, drawn, 0)
-            of_block = Catalogue.of(*(np.concatenate(parts) for parts in zip(*seen, strict=True)))
+            of_block = Catalogue.of(*(np.concatenate(parts) for parts in zip(*block_clicks, strict=True)))
             catalogue = Catalogue.merged([catalogue, of_block])
     _log.info(
         "%d clicks; %d left out, in the first block or on items new in their block; %d negatives given up",
@@ -87,7 +87,7 @@ def with_negatives(
 def _labelled(
     rows: pa.Table, catalogue: Catalogue, item_features: list[str], click: np.ndarray, position: np.ndarray, label: int
 ) -> pa.Table:
-    """The rows at `click` with the items at `position` of the catalogue in the place of their own."""
+    """The rows at the positions `click`, with their items replaced by those at `position` of the catalogue."""
     table = rows.drop_columns(["block", "row"]).take(pa.array(click))
     columns = {name: table[name] for name in table.column_names}
     columns["item_id"] = pa.array(catalogue.item[position])

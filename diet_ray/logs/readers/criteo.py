@@ -1,9 +1,9 @@
 """Criteo's display-ad logs: 13 counts and 26 hashed categories of an impression, clicked or not.
 
-Two logs: that of the Kaggle challenge (2014, seven days in one file, ordered by time) and the 1 TB one (24 days, a file each, likewise).
-No moment is published, only the order, and neither are the dates. So times are made up: days count from 1970-01-01, which can be taken
-for no real date; the one file is cut into seven days of equal rows, and the rows of a `day_N` follow one another at 3,000 a second.
-There is no user either: the column `user` is 0 throughout, which makes GAUC the AUC.
+There are two logs: the Kaggle challenge's (2014, seven days in one file, ordered by time) and the 1 TB log (24 days, one file each, ordered
+too). Only the order of the rows is published, neither times nor dates. So times are made up. Days count from 1970-01-01, which nobody will
+take for a real date. The single file is cut into seven days of equal rows, and the rows of a `day_N` follow one another at 3,000 a second.
+There is no user either: the column `user` is always 0, so GAUC equals AUC.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def prepare_kaggle(source: Path | None, out: Path) -> list[Path]:
 
 
 def prepare_terabyte(source: Path | None, out: Path) -> list[Path]:
-    """Write `out/day_NN.parquet` from each `day_N` or `day_N.gz`; any number of days will do.
+    """Write `out/day_NN.parquet` from each `day_N` or `day_N.gz`; the number of days is free.
 
     Args:
         source: the folder that holds them, or one of them.
@@ -58,7 +58,7 @@ def prepare_terabyte(source: Path | None, out: Path) -> list[Path]:
 
     Raises:
         ConfigError: no source given.
-        BadInputError: there is none, one is there twice, or one is malformed.
+        BadInputError: there is no such file, a day is there twice, or a file is malformed.
     """
     days: dict[int, Path] = {}
     for path in _day_files(source):
@@ -75,14 +75,14 @@ def prepare_terabyte(source: Path | None, out: Path) -> list[Path]:
 def _day_files(source: Path | None) -> list[Path]:
     folder = source is not None and source.is_dir()
     given = sorted(source.iterdir()) if source is not None and folder else [locate(source, ["day_0"], "criteo-1tb")]
-    found = [path for path in given if re.fullmatch(r"day_[0-9]{1,3}(\.gz)?", path.name)]
-    if not found:
+    paths = [path for path in given if re.fullmatch(r"day_[0-9]{1,3}(\.gz)?", path.name)]
+    if not paths:
         raise BadInputError(
             given[0] if not folder else str(source),
             "no day_N or day_N.gz",
-            remedy="keep the published names: they tell the day",
+            remedy="keep the published names: they give the day",
         )
-    return found
+    return paths
 
 
 def _moment(row: np.ndarray, day: int) -> np.ndarray:

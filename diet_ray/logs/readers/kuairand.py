@@ -1,7 +1,7 @@
 """KuaiRand: impressions of a short-video feed (Gao et al., KuaiRand, CIKM 2022, doi 10.1145/3511808.3557624; CC BY-SA 4.0).
 
-The three publications, Pure, 1K and 27K, have files of one layout. Every impression is a row. What the viewer did (play time, likes,
-comments, ...) is an outcome; only the two tasks `is_click` and `long_view` are passed on. The log's `date` disagrees with `time_ms`
+The three publications, Pure, 1K and 27K, have files of one layout. Every impression is a row. The viewer's actions (play time, likes,
+comments, ...) are outcomes; of these, only the two tasks `is_click` and `long_view` are kept. The log's `date` disagrees with `time_ms`
 near midnight, so blocks are cut on `time_ms`.
 """
 
@@ -26,7 +26,7 @@ ZONE = "Asia/Shanghai"
 """The zone of the log's dates and hours."""
 
 WINDOW_MS = 3 * 3_600_000
-"""Rows are sorted and freed of duplicates three hours at a time; 27K has about 1.3 million in so many on average."""
+"""Rows are sorted and freed of duplicates three hours at a time; 27K has about 1.3 million rows per three hours on average."""
 
 _LOG = {
     "user_id": pa.int64(),
@@ -65,8 +65,8 @@ _REMEDY = "is this a published KuaiRand file?"
 def prepare(source: Path | None, out: Path) -> list[Path]:
     """Write `out/kuairand.parquet`, sorted by time.
 
-    Rows whose `time_ms` lies on a day before the log's first `date` are left out (141 of 222,444 in the 14-day log): a sliver of
-    a day that is not part of the log would otherwise become its first block. Impressions that are there twice are kept once.
+    Rows whose `time_ms` is on a day before the log's first `date` are left out (141 of 222,444 in the 14-day log): otherwise these few
+    rows of a day that is not part of the log would become its first block. Impressions that are there twice are kept once.
     Memory holds the features of the users and videos, about 60 bytes per video (2 GB for 27K), and one window of three hours.
 
     Args:
@@ -95,7 +95,7 @@ def _logs(folder: Path) -> list[Path]:
 
 
 def _features(folder: Path) -> tuple[Lookup, Lookup]:
-    """The users' and the videos' features; all as text, videos with the columns `upload_dt` and `tag1` besides."""
+    """The features of the users and of the videos, as text. Videos also have the columns `upload_dt`, a date, and `tag1`."""
     path = _one(folder, "user_features*")
     users = Lookup(_whole(path, {"user_id": pa.int64(), **dict.fromkeys(_USER, pa.string())}), "user_id", path)
     path = _one(folder, "video_features_basic*")
@@ -155,7 +155,7 @@ def _whole(path: Path, types: dict[str, pa.DataType]) -> pa.Table:
 
 
 def _batches(path: Path, types: dict[str, pa.DataType]) -> Iterator[pa.Table]:
-    """The columns `types` of a CSV or Parquet file, batch by batch. Only an empty cell of a CSV is missing: "NA" is a value."""
+    """The columns `types` of a CSV or Parquet file, batch by batch. In a CSV only an empty cell is missing: "NA" is a value."""
     if path.suffix == ".csv":
         yield from read_rows(path, types, required=[name for name in types if name in _LOG])
         return

@@ -1,4 +1,4 @@
-"""Features of users and items, looked up by key for one batch after another."""
+"""Features of users and items, looked up by key, batch by batch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Lookup:
         """Index `table` by its column `key`; `path` is named in errors.
 
         Raises:
-            BadInputError: a key is missing or there twice.
+            BadInputError: a key is missing or occurs twice.
         """
         if table[key].null_count:
             raise BadInputError(path, "a key is missing", column=key, remedy="is this the published file?")

@@ -1,8 +1,8 @@
 """MovieLens: ratings of films (Harper & Konstan 2015, doi 10.1145/2827872). Was a film rated 4 or higher?
 
-The rating itself is the outcome and is not passed on; what a row knows of ratings is `liked_before`, the films that its user had liked at
-strictly earlier seconds, oldest first. Times are UTC, to the second; users rate many films within minutes, long after they
-saw them, so `hour` and `weekday` are those of the rating, in UTC.
+The rating itself is the outcome and is left out. The only feature made of ratings is `liked_before`: the films that the user had liked at
+strictly earlier seconds, oldest first. Times are UTC, to the second. Users rate many films within minutes, long after they saw them, so
+`hour` and `weekday` are those of the rating, in UTC.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def prepare_csv(source: Path | None, out: Path) -> list[Path]:
 
 
 def _people(path: Path, types: dict[str, pa.DataType], *, delimiter: str) -> Lookup:
-    """What is published of the users, in the order of the file, where a zip code comes last."""
+    """The published features of the users; `types` has the columns in the file's order, without the zip code, which comes last."""
     zipped = {**types, "zip_code": pa.string()}
     return Lookup(read_table(path, zipped, names=list(zipped), delimiter=delimiter), "user_id", path)
 
@@ -129,7 +129,7 @@ def _films(table: pa.Table, genres: pa.Array) -> pa.Table:
 
 
 def _joined(batches: Callable[[], Iterator[pa.Table]], features: list[Lookup]) -> Iterator[pa.Table]:
-    """The rows with their features; `batches()` reads them, twice, because a history may come from anywhere in the file."""
+    """The rows with their features. `batches()` reads them and is called twice: a user's history may be anywhere in the file."""
     histories = Histories(_liked(rows) for rows in batches())
     for rows in batches():
         columns = {"time": rows["time"], "user_id": rows["user_id"], "movie_id": rows["movie_id"]}

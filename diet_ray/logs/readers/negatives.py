@@ -1,9 +1,9 @@
 """Negatives for logs that hold only clicks: items drawn by their popularity in earlier blocks.
 
 An item is drawn in proportion to its clicks in all earlier blocks to the power 0.75 (Mikolov et al. 2013), so that popular items are
-not positive by their popularity alone. Nothing of the block itself or of later ones decides what is drawn, except that an item
-that the user clicks in the block is no negative of that user there. So the first block has no negatives and is left out, and so is a
-click on an item that no earlier block has: its newness alone would give the label away.
+not positive by their popularity alone. The draw uses neither the block itself nor later blocks, with one exception: an item that the user
+clicks in the block is not a negative of that user there. So the first block has no negatives and is left out. A click on an item that no
+earlier block has is left out too: the item's newness alone would reveal the label.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ POWER = 0.75
 """Exponent of the popularity."""
 
 TRIES = 16
-"""Draws before a negative is given up, because the user has clicked all that was drawn."""
+"""Draws before a negative is given up, because the user has clicked every item drawn."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Catalogue:
 
     @staticmethod
     def of(item: np.ndarray, features: np.ndarray, row: np.ndarray) -> Catalogue:
-        """The catalogue of N clicks of one block: `item [N]`, `features [N, K]`, and `row [N]`, by which the first one is told."""
+        """The catalogue of N clicks of one block: `item [N]`, `features [N, K]`, and `row [N]`, whose order gives the first click."""
         order = np.argsort(row, kind="stable")
         return Catalogue.merged([Catalogue(item[order], np.ones(len(item), np.int64), features[order])])
 
@@ -67,7 +67,7 @@ def draw_negatives(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw negatives for the clicks of one block on items of the catalogue.
 
-    Each depends on the seed, its click's row and the user's clicks in the block alone, so users may be treated in any grouping.
+    A negative depends only on the seed, its click's row and the user's clicks in the block, so users may be treated in any grouping.
 
     Args:
         catalogue: the items of all earlier blocks, V >= 1.
@@ -86,11 +86,11 @@ def draw_negatives(
     # A (user, item) pair as one number; items outside the catalogue cannot be drawn.
     _, person = np.unique(user, return_inverse=True)
     pair = person.astype(np.int64) * len(weight)
-    known = np.flatnonzero(position >= 0)
-    clicked = np.unique(pair[known] + position[known])
+    in_catalogue = np.flatnonzero(position >= 0)
+    clicked = np.unique(pair[in_catalogue] + position[in_catalogue])
     clicks, drawn = [], []
     for number in range(per_click):
-        open_ = known
+        open_ = in_catalogue
         for attempt in range(TRIES):
             u = uniform_by_id(row[open_], derive_seed(seed, "negative", number, attempt))
             pick = np.minimum(np.searchsorted(weight, u * weight[-1], side="right"), len(weight) - 1)

@@ -1,7 +1,7 @@
-"""Published text files in, Parquet out, a batch at a time: what the readers of large logs share.
+"""From published text files to Parquet, a batch at a time: functions that the readers of large logs share.
 
-A line with too many or too few values, or with a value of the wrong type, ends the reading: in these logs it means a broken download,
-and a guess about it would be learned. Blank lines are passed over; an empty value is missing.
+A line with too many or too few values, or with a value of the wrong type, ends the reading with an error: in these logs it means a broken
+download, and a guessed value would be learned from. Blank lines are skipped; an empty value is missing.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ def read_rows(
         path: the file.
         types: the columns wanted and their Arrow types.
         names: the file's columns where it has no header; a header's names lose the blanks around them.
-        delimiter: between values. Values may be quoted where it is a comma; one of several characters has the file read at once.
+        delimiter: between values. Where it is a comma, values may be quoted; where it has several characters, the file is read at once.
         encoding: of the text.
-        missing: values that mean none, besides the empty one.
+        missing: values that mean a missing value, besides the empty one.
         required: columns that must have a value on every line.
 
     Raises:
@@ -81,7 +81,7 @@ def read_rows(
         source: str | io.BytesIO = str(path)
         if len(delimiter) > 1:
             source, delimiter = io.BytesIO(path.read_bytes().replace(delimiter.encode(), b"\x1f")), "\x1f"
-        # One thread, or pyarrow does not know the line of what it refuses.
+        # One thread: with several, pyarrow's errors do not name the line.
         read = pa_csv.ReadOptions(
             use_threads=False,
             block_size=_BLOCK_BYTES,
@@ -156,7 +156,7 @@ def count_lines(path: Path) -> int:
 
 
 def damaged(path: Path, error: Exception) -> BadInputError:
-    """What to raise for a file that could not be read."""
+    """The error for a file that could not be read."""
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
     reason = re.sub(r"\bRow #(\d+)", r"line \1", reason)
     return BadInputError(path, f"cannot be read: {reason}", remedy=_REMEDY)

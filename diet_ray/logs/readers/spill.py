@@ -1,4 +1,4 @@
-"""Rows set aside on disk by a key, such as their day, and read back one key at a time: what a sort of a large log needs."""
+"""Rows stored on disk by a key, such as their day, and read back one key at a time, to sort a large log."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from diet_ray.errors import ConfigError
 
 
 class Spill:
-    """One temporary Arrow file whose batches each hold rows of one key; memory holds where each batch is.
+    """One temporary Arrow file whose batches each hold rows of one key; memory holds the positions of the batches.
 
-    A context manager: the file is gone afterwards.
+    A context manager, which removes the file at its end.
     """
 
     def __init__(self, path: Path) -> None:
-        """Write to `path`, whose folder is made if need be."""
+        """Write to `path`; its folder is created where it is missing."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._writer: pa.RecordBatchFileWriter | None = None
@@ -39,7 +39,7 @@ class Spill:
         self._path.unlink(missing_ok=True)
 
     def add(self, rows: pa.Table, key: np.ndarray) -> None:
-        """Set the rows aside, each under its key, `[N]` int64. All tables have one schema; nothing may have been read yet."""
+        """Store the rows, each under its key, `[N]` int64. All tables have one schema. No rows may be added after the first `read`."""
         order = np.argsort(key, kind="stable")
         kinds, first = np.unique(key[order], return_index=True)
         rows = rows.take(pa.array(order)).combine_chunks()
@@ -61,7 +61,7 @@ class Spill:
         """The rows of a key (at least one), in the order in which they were added."""
         if self._reader is None:
             if self._writer is None:
-                raise ConfigError("no row was set aside")
+                raise ConfigError("no row was stored")
             self._writer.close()
             self._writer = None
             self._reader = pa.ipc.open_file(pa.memory_map(str(self._path)))

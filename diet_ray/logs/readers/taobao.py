@@ -1,7 +1,7 @@
 """Taobao UserBehavior: nine days of page views, carts, favourites and purchases of a million users of a shop (Zhu et al. 2018, TDM).
 
-A page view is a click, and all that is published is positive: negatives are drawn as `diet_ray.logs.readers.negatives` says, with a day
-as block. The other behaviours are outcomes of the visit and are left out, as are the rows whose time lies outside the published days.
+A page view is a click, and all published rows are positive: negatives are drawn by `diet_ray.logs.readers.negatives`, with a day as block.
+The other behaviours are outcomes of the visit and are left out. Rows with a time outside the published days are left out too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FIRST_DAY, DAYS = "2017-11-25", 9
 """The published days."""
 
 BEHAVIOURS = ["pv", "buy", "cart", "fav"]
-"""What the fourth column may hold; the first one is a click."""
+"""The values of the fourth column; the first one is a click."""
 
 _TYPES = {
     "user_id": pa.int64(),

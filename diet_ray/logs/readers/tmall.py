@@ -1,8 +1,8 @@
 """Tmall, the log of the IJCAI-15 challenge on repeat buyers: half a year of clicks, carts, purchases and favourites before a sale.
 
-Clicks are the positives; negatives are drawn as `diet_ray.logs.readers.negatives` says, with an ISO week as block. The other actions are
-outcomes and are left out. Times are days without a year (that of the sale is 2014); the moment within the day is made up, from a hash of
-the row, because the file is ordered by user. Age 0 and gender 2 mean unknown and become missing, as empty ones are.
+Clicks are the positives; negatives are drawn by `diet_ray.logs.readers.negatives`, with an ISO week as block. The other actions are
+outcomes and are left out. Times are days without a year (the sale was in 2014). The time within the day is made up from a hash of the row,
+because the file is ordered by user. Age 0 and gender 2 mean unknown; they become missing values, like empty ones.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ZONE = "Asia/Shanghai"
 """The zone of the days."""
 
 YEAR = 2014
-"""The year of the log, which the file does not say."""
+"""The year of the log, which the file does not give."""
 
 CLICK = 0
 """The `action_type` of a click; 1 is a cart, 2 a purchase, 3 a favourite."""
@@ -70,9 +70,8 @@ def _clicks(path: Path) -> Iterator[pa.Table]:
         position += len(rows)
         midnight = _days(path, rows["time_stamp"].to_numpy(), row)
         time = midnight + (uniform_by_id(row, 0) * DAY_MS).astype(np.int64)
-        week = (
-            (midnight + 8 * 3_600_000) // DAY_MS + 3
-        ) // 7  # Shanghai is UTC+8 all year; day 0 of the epoch was a Thursday
+        # Shanghai is UTC+8 all year; day 0 of the epoch was a Thursday.
+        week = ((midnight + 8 * 3_600_000) // DAY_MS + 3) // 7
         kept = rows.drop_columns(["time_stamp", "action_type"]).append_column("time", pa.array(time))
         kept = kept.append_column("row", pa.array(row)).append_column("block", pa.array(week))
         yield kept.filter(pa.array(rows["action_type"].to_numpy() == CLICK))

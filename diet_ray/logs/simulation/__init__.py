@@ -1,1 +1,1 @@
-"""Simulated logs of any size, with the true probability of every label."""
+"""Simulated logs of any size, with known true probabilities of all labels."""

@@ -18,7 +18,7 @@ Share = Annotated[float, Key(ge=0, le=1)]
 
 
 class SimulatedField(Settings):
-    """One categorical field. Its values are numbered from 0, and a value's number is its hash bucket: nothing collides."""
+    """One categorical field. Its values are numbered from 0, and a value's number is its hash bucket: no two values collide."""
 
     name: str = Key(min_length=1)
     """Name of the field, unique in the config."""
@@ -27,15 +27,15 @@ class SimulatedField(Settings):
     zipf: float = Key(default=1.0, ge=0, le=4)
     """Exponent of the long tail: the r-th value has a share of about r^-zipf; 0 is uniform."""
     of: str | None = None
-    """An earlier field that determines this one, such as the item of a category; None where every row draws it anew."""
+    """An earlier field that determines this one, as an item determines its category; None where every row draws a value."""
     weight: Finite = 1.0
-    """Factor on the main effects and latent factors of its values; a field of weight 0 tells nothing."""
+    """Factor on the main effects and latent factors of its values; a field of weight 0 has no effect on labels."""
     start: float = Key(default=1.0, ge=0.01, le=1)
     """Share of the values that are present in the first block."""
     new: Share = 0.0
     """Share of all values that enters with each later block, until all are present: cold start."""
     churn: Share = 0.0
-    """Popularity that passes to other values per block: 0.1 has other hot values after ten blocks."""
+    """Share of the popularity that moves to other values per block: with 0.1, other values are popular after ten blocks."""
 
     @model_validator(mode="after")
     def _consistent(self) -> SimulatedField:
@@ -80,7 +80,7 @@ class SimulateConfig(Settings):
     user: str = "user"
     """The field that identifies the user."""
     tasks: dict[str, Annotated[float, Key(gt=0, lt=1)]] = Key(default={"click": 0.2}, min_length=1)
-    """The tasks, and the share of positives that each has in the world of the first block."""
+    """The tasks, each with its expected share of positives in the first block."""
     factors: int = Key(default=4, ge=1, le=64)
     """Latent factors per value."""
     main: Finite = 1.0

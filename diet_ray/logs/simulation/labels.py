@@ -1,10 +1,10 @@
-"""How the labels of a simulated log come about: the true probability of every row.
+"""Labels of a simulated log: the true probability of every row.
 
-What a value of a field is like is a function of the seed, the value and the block, so a row's probability can be computed again from its
-ids and its block. A value has one main effect and some latent factors, Gaussian by Box & Muller (1958) with a phase that turns by
-`omega * block`, `omega ~ N(0, drift^2)` per value: at every block the same Gaussian, with correlation `exp(-(drift k)^2 / 2)` between
-blocks k apart. A row's logit is the sum of its main effects, of the products of the factors of all pairs of fields (a factorisation
-machine, Rendle 2010) and of all triples (Blondel et al. 2016), each scaled to the standard deviation that the config asks for.
+The effects of a field's value are a function of the seed, the value and the block, so a row's probability can be computed again from its
+ids and its block. A value has one main effect and some latent factors. They are Gaussian by Box & Muller (1958), with a phase that turns by
+`omega * block`, `omega ~ N(0, drift^2)` per value: every block has the same distribution, and blocks k apart have the correlation
+`exp(-(drift k)^2 / 2)`. A row's logit is the sum of its main effects, of the products of the factors of all pairs of fields (a
+factorisation machine, Rendle 2010) and of all triples (Blondel et al. 2016), each scaled to the standard deviation in the config.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ FIRST_DAY = np.datetime64("2024-01-01", "D")
 """The day of the first block."""
 
 PILOT_ROWS = 20_000
-"""Rows of the first block's world, none of them in the log, on which the parts of the logit are scaled."""
+"""Rows drawn like those of the first block, but not in the log, on which the parts of the logit are scaled."""
 
 PILOT_FIRST = 1 << 62
-"""Place of the first of them in the stream, beyond that of any row of a log."""
+"""Position of the first pilot row in the stream, beyond that of any row of a log."""
 
 CHUNK = 4096
 """Rows whose logits are added up at a time: so many stay in a core's cache."""
 
 
 def draw(config: SimulateConfig, block: int, first: int, n: int) -> Rows:
-    """Draw rows `first` to `first + n` of a block; what they are does not depend on how the block is divided.
+    """Draw rows `first` to `first + n` of a block; they do not depend on how the block is divided.
 
     Returns:
         Rows as a log has them; `user` is the value of the user's field.
@@ -61,8 +61,8 @@ def draw(config: SimulateConfig, block: int, first: int, n: int) -> Rows:
 def true_probability(config: SimulateConfig, rows: Rows) -> np.ndarray:
     """`[N, T]` float64: the probability with which each label of `rows`, of a log of this config, was drawn as 1.
 
-    It is a function of the ids and the block (the upper half of the row id), so no model of the ids can do better. For the probability
-    that the same ids have in another block, put that block into the row ids.
+    It is a function of the ids and the block (the upper half of the row id), so no model of the ids can do better. For the probability of
+    the same ids in another block, put that block into the row ids.
     """
     probability = np.empty((len(rows), len(config.tasks)))
     values = rows.ids - config.log_schema.first_static_id[:-1]
@@ -75,7 +75,7 @@ def true_probability(config: SimulateConfig, rows: Rows) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Scales:
-    """What turns the raw parts of a logit into one of the strengths and base rates asked for. Q sources, T tasks."""
+    """The scales by which the raw parts of a logit get the strengths and base rates of the config. Q sources, T tasks."""
 
     mean: np.ndarray
     """`[Q, 3]` of the main, pairwise and higher part, over the pilot rows."""
@@ -114,7 +114,7 @@ def _logit(config: SimulateConfig, scales: _Scales, parts: np.ndarray) -> np.nda
 
 
 def _mixing(config: SimulateConfig) -> np.ndarray:
-    """`[Q, T]`: how much of each source of logits goes into each task: one that all share, and one of each task's own."""
+    """`[Q, T]`: the weight of each source of logits in each task. One source is shared by all tasks, and each task has one of its own."""
     n = len(config.tasks)
     if n == 1:
         return np.ones((1, 1))
@@ -122,9 +122,10 @@ def _mixing(config: SimulateConfig) -> np.ndarray:
 
 
 def _parts(config: SimulateConfig, block: int, values: list[np.ndarray]) -> np.ndarray:
-    """`[N, Q, 3]` float64: the main, pairwise and higher part of each source's logit, as they come.
+    """`[N, Q, 3]` float64: the main, pairwise and higher part of each source's logit, unscaled.
 
-    Sums of products over pairs and triples of fields are Newton's: of p_j, the sums over fields of the j-th powers, F terms each.
+    Sums of products over pairs and triples of fields are computed by Newton's identities from p_j, the sums over the F fields of the j-th
+    powers.
     """
     n, sources, width = len(values[0]), len(_mixing(config)), 1 + config.factors
     look_up = []
@@ -153,7 +154,7 @@ def _parts(config: SimulateConfig, block: int, values: list[np.ndarray]) -> np.n
 
 @lru_cache(maxsize=2)
 def _tables(config_json: str, block: int) -> list[np.ndarray | None]:
-    """Per field the latents of all its values in a block, for the shards of a block follow one another; None for a field too large."""
+    """Per field the latents of all its values in a block; None for a field that is too large. Cached for all shards of the block."""
     config = SimulateConfig.model_validate_json(config_json)
     return [
         _latents(config, f, np.arange(field.size), block) if field.size <= config.shard_rows else None
@@ -174,6 +175,6 @@ def _latents(config: SimulateConfig, f: int, ids: np.ndarray, block: int) -> np.
 
 
 def _gaussian(ids: np.ndarray, seed: int, turned: np.ndarray | float = 0.0) -> np.ndarray:
-    """`[n]` float64, standard normal: a function of each id and the seed. Turned by an angle it correlates with itself as its cosine."""
+    """`[n]` float64, standard normal, a function of id and seed. Its correlation with the unturned value is the cosine of `turned`."""
     radius = np.sqrt(-2 * np.log(uniform_by_id(ids, derive_seed(seed, "radius"))))
     return np.asarray(radius * np.cos(2 * np.pi * uniform_by_id(ids, derive_seed(seed, "angle")) - turned))

@@ -1,6 +1,6 @@
 """Simulated logs of any size: made-up users, items and contexts (`values.py`) whose labels have known probabilities (`labels.py`).
 
-One call of the mapper per shard, none of which needs another: what a shard holds depends on the config alone, whatever the number of
+The mapper is called once per shard, and no call needs another: the rows of a shard depend on the config alone, whatever the number of
 workers. A call holds one shard, and tables of the fields with no more values than a shard has rows.
 
     LOG/simulate.json       SimulateConfig; with it `true_probability` can be computed for every row of the log
@@ -25,14 +25,14 @@ from diet_ray.storage.whole_folder import appearing
 
 
 class ShardToDraw(Settings):
-    """What a task does for one shard."""
+    """The work of a task for one shard."""
 
     path: str
     """The file to write."""
     block: int
     """Index of the block."""
     first: int
-    """Place of the shard's first row in the block."""
+    """Position of the shard's first row in the block."""
     rows: int
     """Number of rows."""
 
@@ -45,10 +45,10 @@ def simulate(
     The same config gives the same bytes. A longer log, of the same config but for `blocks`, begins with the same blocks.
 
     Args:
-        config: what to simulate.
+        config: the config of the log.
         out: folder to make. It appears complete or not at all.
-        on_progress: told of each shard done.
-        each: who draws the shards: this process, or a cluster (`diet_ray.engine.fan_out`), every node of which must see the path.
+        on_progress: called after each shard.
+        each: calls the draw of each shard, in this process or on a cluster (`diet_ray.engine.fan_out`) whose nodes all see the path.
 
     Raises:
         ConfigError: `out` exists already, or cannot be made.

@@ -1,11 +1,12 @@
-"""Which values the rows of a simulated log have: who meets what, when.
+"""Values of the rows of a simulated log: users, items and contexts.
 
-A row is drawn by counters: each of its random numbers is a function of the seed, the row's place in its block and what the number is
-for. So any part of a block can be drawn without the rest. `labels.py` says how labels come about.
+A row is drawn by counters: each of its random numbers is a function of the seed, the row's position in its block and the purpose of the
+number. So any part of a block can be drawn without the rest. `labels.py` draws the labels.
 
-Popularity: a rank follows a Zipf law cut off at the values present in the block. A keyed permutation turns it into a value: an invertible
-hash on the next power of two, walked until it falls among those present (Black & Rogaway 2002), so that a value that enters takes over
-a rank and leaves almost all others alone. Two permutations are cross-faded: hot values give way to others over 1/`churn` blocks.
+Popularity: a rank follows a Zipf law cut off at the values present in the block. A keyed permutation turns the rank into a value. It is an
+invertible hash on the next power of two, repeated until its result is a present value (Black & Rogaway 2002). So a new value takes over a
+rank, and almost all other values keep theirs. Two permutations are mixed with a changing share: other values become popular over 1/`churn`
+blocks.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from diet_ray.seeds import derive_seed, uniform_by_id
 
 
 def draw_values(config: SimulateConfig, block: int, first: int, n: int) -> list[np.ndarray]:
-    """`F` arrays `[n]` int64: what each field holds in rows `first` to `first + n` of the stream, as the world is in a block."""
+    """`F` arrays `[n]` int64: the value of each field in rows `first` to `first + n` of the stream, with the popularity of a block."""
     values: dict[str, np.ndarray] = {}
     sizes = {field.name: field.size for field in config.fields}
     for field in config.fields:
@@ -34,7 +35,7 @@ def draw_values(config: SimulateConfig, block: int, first: int, n: int) -> list[
 
 def uniforms(seed: int, first: int, n: int) -> np.ndarray:
     """`[n]` float64 in [0, 1): numbers `first` to `first + n` of the seed's endless stream (Philox, Salmon et al. 2011)."""
-    bits = np.random.Philox(key=seed, counter=first // 4)  # a count is four numbers
+    bits = np.random.Philox(key=seed, counter=first // 4)  # one count gives four numbers
     return np.random.Generator(bits).random(first % 4 + n)[first % 4 :]
 
 
@@ -50,9 +51,9 @@ def permuted(ranks: np.ndarray, seed: int, size: int, present: int) -> np.ndarra
 
     Args:
         ranks: int64 within [0, present).
-        seed: which permutation.
-        size: ids that there will ever be. With one more present, one rank gets the new id, and its old one the new rank.
-        present: ids that there are.
+        seed: of the permutation.
+        size: number of ids that there will ever be. When one more is present, one rank gets the new id, and its old id gets the new rank.
+        present: number of ids that are present.
     """
     bits = (size - 1).bit_length()
     mask, shift = np.uint64((1 << bits) - 1), np.uint64(max(1, bits // 2))
@@ -74,7 +75,7 @@ def permuted(ranks: np.ndarray, seed: int, size: int, present: int) -> np.ndarra
 
 
 def _following(owners: np.ndarray, field: SimulatedField, seed: int) -> np.ndarray:
-    """`[n]` int64: the values of a field that others, `owners [n]`, determine."""
+    """`[n]` int64: the values of a field that another field's values, `owners [n]`, determine."""
     return zipf_ranks(uniform_by_id(owners, seed), field.size, field.zipf)
 
 

@@ -63,7 +63,7 @@ def test_equal_files_are_copies_unless_their_partitions_differ(tmp_path: Path) -
     for day in (1, 2):
         put(tmp_path / f"day={day}" / "a.parquet", a=[5])
     assert rows([tmp_path], ["a", "day"]) == [(5, "1"), (5, "2")]
-    with pytest.raises(BadInputError, match="has the very bytes of"):
+    with pytest.raises(BadInputError, match="has the same bytes as"):
         find_pieces([tmp_path], ["a"])
 
 

@@ -130,7 +130,7 @@ def test_one_row_too_many_is_an_error_that_names_it_and_leaves_nothing(tmp_path:
         file, row = (paths[0], place) if place < 200 else (paths[1], place - 200)
         assert (caught.value.file, caught.value.column) == (str(file), column)
         assert f"{reason} in row {row} (from 0)" in str(caught.value)
-        assert f"{allowed} rows before it are to be left out" in str(caught.value)
+        assert f"{allowed} rows before it are left out" in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
