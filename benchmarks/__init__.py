@@ -1,1 +1,1 @@
-"""Measurements against peers and against the build before, each one command: `python -m benchmarks.PART.NAME`."""
+"""Benchmarks against other implementations and against the previous build; each is one command: `python -m benchmarks.PART.NAME`."""

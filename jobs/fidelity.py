@@ -1,9 +1,9 @@
-"""Measure how well reduced sets stand for the full log, as a Ray job: `diet-ray fidelity` with the same options.
+"""Measure how well results on reduced sets predict those on the full log, as a Ray job: `diet-ray fidelity` with the same options.
 
     ray job submit --address http://127.0.0.1:8265 -- \\
       python /home/ray/diet_ray/jobs/fidelity.py --config /home/ray/diet_ray/jobs/configs/fidelity.yaml --out /mnt/diet-ray/fidelity
 
-Submitted again, it goes on where a killed one ended.
+If the job was killed, submit it again: it continues where it stopped.
 """
 
 import sys

@@ -4,7 +4,8 @@
       python /home/ray/diet_ray/jobs/ingest.py /mnt/diet-ray/configs/schema.yaml \\
       --from /mnt/diet-ray/events --out /mnt/diet-ray/logs/mine --by day [--append]
 
-Files, schema and log lie where every node sees them. `--append` adds the days that have ended since: run it every night.
+Files, schema and log must be in folders that every node can read. `--append` adds the days that have ended since the last time: submit
+the job every night.
 """
 
 import sys

@@ -3,10 +3,9 @@
     ray job submit --address http://127.0.0.1:8265 -- \\
       python /home/ray/diet_ray/jobs/sweep.py --memory /mnt/diet-ray/runs/kuairand --out /mnt/diet-ray/sweeps/kuairand
 
-`--candidates FILE` names another pool than the packaged one; jobs/configs/candidates.yaml is a start, and jobs/configs/search.yaml one
-with search spaces, resources and trackers.
-Architectures of your own come along with `--working-dir`: modules of that folder, named by the file's key `modules`. `--restore` goes on
-with a sweep that was interrupted.
+`--candidates FILE` replaces the packaged pool. jobs/configs/candidates.yaml is an example, and jobs/configs/search.yaml is one with search
+spaces, resources and trackers. Your own architectures are modules in a folder that `--working-dir` uploads; the file's key `modules` names
+them. `--restore` continues an interrupted sweep.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""What a benchmark says of the machine that it ran on, and how it watches the memory of its processes."""
+"""The description of the machine on which a benchmark ran, and the measurement of its processes' memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROC = Path("/proc")
 
 
 class Machine(Settings):
-    """Where figures were measured."""
+    """The machine on which figures were measured."""
 
     processor: str
     """Model name."""
@@ -26,13 +26,13 @@ class Machine(Settings):
     memory: int
     """Bytes of RAM."""
     load: float
-    """Processes that ran or waited in the minute before; on an idle machine near 0."""
+    """Mean number of running and waiting processes in the minute before; near 0 on an idle machine."""
     versions: dict[str, str]
-    """Of Python, torch, ray and pyarrow."""
+    """Versions of Python, torch, ray and pyarrow."""
 
     @staticmethod
     def here() -> Machine:
-        """This one."""
+        """This machine."""
         cpuinfo = (PROC / "cpuinfo").read_text(encoding="utf-8").splitlines()
         names = [line.partition(":")[2].strip() for line in cpuinfo if line.startswith("model name")]
         return Machine(
@@ -60,7 +60,7 @@ class MemoryWatch:
         """Seconds since the epoch, and bytes."""
 
     def sample(self) -> None:
-        """Take one."""
+        """Take a sample."""
         self.samples.append((time.time(), self.measure()))
 
     def peak(self, begin: float = 0.0, end: float = float("inf")) -> int:
@@ -69,14 +69,14 @@ class MemoryWatch:
 
 
 def used_memory() -> int:
-    """Bytes of this process and all that it started, Ray included (see `own_memory`)."""
+    """Bytes of this process and all its descendants, including Ray (see `own_memory`)."""
     return sum(own_memory(process) for process in family())
 
 
 def own_memory(process: int) -> int:
-    """Bytes of a process: its own, and its part of memory shared with others, such as Ray's object store; 0 where it has ended.
+    """Bytes of a process: its private memory and its part of shared memory, such as Ray's object store; 0 where it has ended.
 
-    Pages of files (libraries, checkpoints that are mapped) are left out: the system may drop them.
+    Pages of mapped files (libraries, checkpoints) are not counted, because the system may drop them.
     """
     try:
         lines = (PROC / str(process) / "smaps_rollup").read_text().splitlines()
@@ -88,7 +88,7 @@ def own_memory(process: int) -> int:
 
 @contextmanager
 def watched(seconds: float, measure: Callable[[], int] = used_memory) -> Iterator[MemoryWatch]:
-    """Sample at this interval for the length of the body, and once before and after it."""
+    """Sample every `seconds` seconds in the body of the `with` statement, and once before and after it."""
     watch = MemoryWatch(measure)
     watch.sample()
     with repeating(seconds, watch.sample, "memory"):
@@ -102,11 +102,11 @@ def family() -> list[int]:
     for folder in PROC.iterdir():
         if folder.name.isdecimal():
             try:
-                # The name, in brackets, may hold anything; behind it come the state and the parent.
+                # The name, in brackets, may contain any character; the state and the parent follow it.
                 parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
             except (OSError, ValueError):
                 continue  # it has just ended
-    found = [os.getpid()]
-    for process in found:
-        found += sorted(child for child, parent in parents.items() if parent == process)
-    return found
+    members = [os.getpid()]
+    for process in members:
+        members += sorted(child for child, parent in parents.items() if parent == process)
+    return members

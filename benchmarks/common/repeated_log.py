@@ -1,4 +1,4 @@
-"""A log of any size for benchmarks: a small one over and over, each time with ids of its own."""
+"""A log of any size for benchmarks: a small log, repeated with new ids each time."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from diet_ray.storage.whole_folder import appearing
 
 SHARD_ROWS = 31_250
 FEW = 64
-"""Rows per shard of the block that shows the start alone."""
+"""Rows per shard of the small block, whose time is that of starting."""
 
 
 def source_log(name: str, source: Path | None, work: Path) -> Log:
-    """The log that is repeated, ingested or simulated unless that is done."""
+    """The log to repeat; ingested or simulated if it does not exist yet."""
     from diet_ray.logs.readers import READERS
     from diet_ray.logs.simulation.config import SimulateConfig
     from diet_ray.logs.simulation.simulate import simulate
@@ -35,7 +35,7 @@ def source_log(name: str, source: Path | None, work: Path) -> Log:
 
 
 def repeated(log: Log, out: Path, rows: int, shard_rows: int = SHARD_ROWS) -> Log:
-    """A log of one block with the rows of `log` over and over, each time with vocabulary ids of its own; and one with a few rows."""
+    """A log of two blocks: `many` repeats the rows of `log` with new vocabulary ids each time; `few` has a few of its rows."""
     if not out.exists():
         whole = Rows.concat([log.read_block(block) for block in log.blocks])
         order = np.argsort(whole.time, kind="stable")
@@ -51,7 +51,7 @@ def repeated(log: Log, out: Path, rows: int, shard_rows: int = SHARD_ROWS) -> Lo
                 "many": write_block(folder / "blocks" / "many", 1, _again(whole, rows, shard_rows, static, new), n_ids),
             }
             write_json(folder / "log.json", LogManifest(log_schema=log.schema, blocks=list(blocks)))
-    # The few rows are the first of the many: not a log in the order of time, so it is not opened as one.
+    # The rows of `few` are the first of `many`, so the blocks are not in the order of time and `open_log` would refuse the log.
     manifests = [
         BlockManifest.model_validate_json((out / "blocks" / name / "manifest.json").read_bytes())
         for name in ("few", "many")
@@ -75,7 +75,7 @@ def _again(whole: Rows, rows: int, shard_rows: int, static: int, new: int) -> It
 
 
 def write_block(folder: Path, index: int, parts: Iterator[Rows], n_ids: int) -> BlockManifest:
-    """Write a block, a shard for each part, and its manifest."""
+    """Write a block, with one shard per part, and its manifest."""
     folder.mkdir(parents=True)
     shards, times = [], []
     for number, part in enumerate(parts):
@@ -96,6 +96,6 @@ def write_block(folder: Path, index: int, parts: Iterator[Rows], n_ids: int) -> 
 
 
 def part_of(block: BlockManifest, n_shards: int) -> BlockManifest:
-    """The block as if it had its first shards alone."""
+    """The block with only its first shards."""
     shards = block.shards[:n_shards]
     return block.model_copy(update={"shards": shards, "rows": sum(shard.rows for shard in shards)})

@@ -1,4 +1,4 @@
-"""How benchmarks show their tables: on the screen, and between marks in a page."""
+"""The tables of benchmarks: printed, or written between two marks in a page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from diet_ray.settings import Settings, parse_json
 S = TypeVar("S", bound=Settings)
 
 NOT_YET = "Not measured yet."
-"""What a page says in the place of figures that there are none of."""
+"""Text of a page in place of missing figures."""
 
 
 def show(columns: list[str], rows: list[list[str]], title: str) -> None:
@@ -31,19 +31,19 @@ def markdown(columns: list[str], rows: list[list[str]]) -> str:
 
 
 def parsed(kind: type[S], path: Path) -> S | None:
-    """The figures in a file, or None where it has not been made. Raises CorruptArtefactError where it is damaged."""
+    """The figures in a file, or None where the file does not exist. Raises CorruptArtefactError where it is damaged."""
     return parse_json(kind, path) if path.exists() else None
 
 
 def filled(text: str, name: str, command: str, part: str, *, gap: str = "\n\n") -> str:
-    """A page with a part between its two marks, of which the first names the command that writes it; `gap` is between mark and part.
+    """A page with `part` between its two marks. The first mark names the command that writes the part; `gap` separates mark and part.
 
     Raises:
         SystemExit: a mark is missing.
     """
     begin, end = f"<!-- {name}: {command} -->", f"<!-- end of {name} -->"
-    before, found, rest = text.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not (found and closed):
+    before, opening, rest = text.partition(begin)
+    _, closing, after = rest.partition(end)
+    if not (opening and closing):
         raise SystemExit(f"the marks of part {name!r} are missing: {begin} and {end}")
     return f"{before}{begin}{gap}{part}{gap}{end}{after}"

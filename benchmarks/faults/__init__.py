@@ -1,1 +1,1 @@
-"""What happens when processes die, and what grows."""
+"""Benchmarks of faults: processes that are killed, and resources that leak."""

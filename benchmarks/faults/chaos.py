@@ -1,11 +1,11 @@
-"""Random kills: runs of `diet-ray distill` on three nodes lose drivers, workers, scorers, owners, controllers and nodes at random moments.
+"""Random kills: drivers, workers, scorers, owners, controllers and nodes of `diet-ray distill` on three nodes are killed at random moments.
 
     python -m benchmarks.faults.chaos run --kills 100     # writes benchmarks/results/chaos.json
     python -m benchmarks.faults.chaos docs                # its tables into docs/faults.md
 
-The result is written after each run; run again, it goes on. A run ends by itself, or with exit code 2 and one line, and then goes on with
---resume. At its end all files of all stages must be those of the run that nobody disturbed, and nothing else may be left over; or the
-benchmark ends with an error.
+The result is written after each run; start the benchmark again to continue it. A driver either finishes its run, or ends with exit code 2
+and one line, and then the run continues with --resume. At the end of a run, all files of all stages must be those of the undisturbed run,
+and no other files may be left; otherwise the benchmark ends with an error.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 RESULT, PAGE = ROOT / "benchmarks" / "results" / "chaos.json", ROOT / "docs" / "faults.md"
 
 WEIGHTS = {"driver": 20, "worker": 20, "scorer": 20, "owner": 20, "node": 12, "controller": 8}
-"""How often each is killed, per cent."""
+"""Share of the kills of each target, per cent."""
 
 STEPS = ("reference", "score", "select", "align", "fuse", "refine", "commit")
 BLOCKS = 6
@@ -40,11 +40,11 @@ FAILURES = (0, 50)
 """`cluster.max_failures` of the runs, in turn."""
 
 RUN_FILES = {"events.jsonl", "run.json", "stages", "summary.json"}
-"""What a finished run folder holds."""
+"""The contents of the folder of a finished run."""
 
 
 class Chaos:
-    """The kills of one invocation, and what became of the runs that they hit."""
+    """The kills of one invocation, and the results of the runs that they hit."""
 
     def __init__(self, place: Place, kills: int, seed: int, out: Path) -> None:
         self.place, self.kills, self.out = place, kills, out
@@ -56,25 +56,25 @@ class Chaos:
                 self.result = before
 
     def all(self) -> None:
-        """Kill until there were as many as asked for, run after run."""
+        """Do runs, one after the other, until there were `kills` kills."""
         while (done := made(self.result)) < self.kills:
             number = len(self.result["runs"])
             self.result["runs"].append(self.run(number, self.kills - done))
             self.out.write_text(json.dumps(self.result, indent=1) + "\n", encoding="utf-8")
 
     def run(self, number: int, most: int) -> dict[str, Any]:
-        """One run, until it is whole in spite of all, hit at most so often.
+        """One run, repeated with --resume until it is complete, with at most `most` kills.
 
         Raises:
-            AssertionError, Stuck: it ends otherwise.
+            AssertionError, Stuck: the run does not end completely.
         """
-        # Each run has draws of its own, so that the benchmark can go on behind any.
+        # Each run has its own random numbers, so that the benchmark can continue after any run.
         rng, run, began = (
             random.Random(f"{self.result['seed']}-{number}"),
             self.place.folder / f"run-{number}",
             time.time(),
         )
-        # Ray Train restarts the workers, or it does not: a run must end well with both.
+        # Ray Train restarts the workers or does not, by this setting: a run must end well in both cases.
         cluster = {**CLUSTER, "max_failures": FAILURES[number % len(FAILURES)]}
         whole = undisturbed(self.place, self.log, **cluster)
         kills: list[dict[str, Any]] = []
@@ -96,20 +96,20 @@ class Chaos:
         return {"kills": kills, "exit_codes": codes, "seconds": round(time.time() - began, 1)}
 
     def compare(self, run: Path, whole: Path) -> None:
-        """See that a run has the files of the undisturbed one.
+        """Check that a run has the same files as the undisturbed run.
 
         Raises:
-            AssertionError: it has not; both runs are kept beside the result, for the cluster's folder goes.
+            AssertionError: the files differ; both runs are copied beside the result, because the folder of the cluster is removed.
         """
         names = sorted({name for name, _ in bytes_of(run).items() ^ bytes_of(whole).items()})
         if names:
             kept = self.out.with_suffix(".differs")
-            for one in (run, whole):
-                shutil.copytree(one, kept / one.name, dirs_exist_ok=True)
+            for folder in (run, whole):
+                shutil.copytree(folder, kept / folder.name, dirs_exist_ok=True)
             raise AssertionError(f"{run.name} differs from the undisturbed run in {names}; both are in {kept}")
 
     def kill(self, driver: Driver, kill: Kill, number: int, kills: list[dict[str, Any]]) -> None:
-        """Do a kill, if its point comes and somebody is there, and note it."""
+        """Do a kill, if its event comes and such a process exists, and record it."""
         landed = strike(self.place, driver, kill)
         if landed:
             kills.append({"target": kill.target, "during": landed, "time": time.time()})
@@ -118,7 +118,7 @@ class Chaos:
 
 
 def draw(rng: random.Random) -> Kill:
-    """Whom to kill next, and when."""
+    """The next process to kill, and the moment."""
     target = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
     delay = rng.choice([0.0, round(rng.uniform(0, 0.3), 3)])
     if target == "scorer":
@@ -142,41 +142,41 @@ def document(result: dict[str, Any]) -> str:
     landed = Counter((kill["target"], kill["during"].split()[1]) for kill in kills)
     rows = []
     for target in WEIGHTS:
-        mine = [kill for kill in kills if kill["target"] == target]
-        # None where the last stage was committed already.
-        times = sorted(kill["seconds"] for kill in mine if kill["seconds"] is not None)
+        of_target = [kill for kill in kills if kill["target"] == target]
+        # None where the last stage was already committed.
+        times = sorted(kill["seconds"] for kill in of_target if kill["seconds"] is not None)
         counts = [str(landed[target, name] or "") for name in names]
         took = f"{times[len(times) // 2]:.0f} ({times[-1]:.0f})" if times else ""
-        rows.append([target, *counts, str(len(mine)), took])
+        rows.append([target, *counts, str(len(of_target)), took])
     ends = Counter(code for run in runs for code in run["exit_codes"])
     columns = ["killed, while the run was at", *(f"`{name}`" for name in names), "all"]
     return (
         f"{len(kills)} kills in {len(runs)} runs of {result['blocks']} stages each, seed {result['seed']}, {result['cores']} cores. Of the "
-        f"drivers {ends[0]} came to the end, {ends[2]} stopped with one line and exit code 2, {ends[-9]} were killed themselves. "
-        f"All {len(runs)} runs ended with the bytes of the run that nobody disturbed.\n\n"
+        f"driver processes, {ends[0]} finished, {ends[2]} stopped with one line and exit code 2, and {ends[-9]} were killed themselves. "
+        f"All {len(runs)} runs ended with the same bytes as the undisturbed run.\n\n"
         + markdown([*columns, "seconds to the next commit, median (most)"], rows)
     )
 
 
 def page(text: str, path: Path = RESULT) -> str:
-    """docs/faults.md with the tables of a result, or word that there is none."""
+    """docs/faults.md with the tables of a result, or with a note that there is none."""
     part = document(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else NOT_YET
     return filled(text, "figures", "python -m benchmarks.faults.chaos docs", part)
 
 
 def main() -> None:
-    """See the module."""
+    """Run the benchmark, or write its tables into the docs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("do", choices=["run", "docs"])
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULT)
-    asked = parser.parse_args()
-    if asked.do == "run":
+    options = parser.parse_args()
+    if options.do == "run":
         with Place() as place:
-            Chaos(place, asked.kills, asked.seed, asked.out).all()
+            Chaos(place, options.kills, options.seed, options.out).all()
     else:
-        PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), asked.out), encoding="utf-8")
+        PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), options.out), encoding="utf-8")
 
 
 if __name__ == "__main__":

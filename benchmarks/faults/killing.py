@@ -1,6 +1,7 @@
-"""Killing the processes of a run at chosen points, which are read from its events.
+"""Killing the processes of a run at chosen events of the run.
 
-`benchmarks/faults/chaos.py` kills at random, `pytest -m faults` at every point of a stage in turn. Nothing in the package knows of either.
+`benchmarks/faults/chaos.py` kills at random events, `pytest -m faults` at every event of a stage in turn. The package has no code for
+either.
 """
 
 from __future__ import annotations
@@ -19,32 +20,33 @@ from diet_ray.storage.hashes import sha256
 
 @dataclass(frozen=True)
 class Kill:
-    """Who is to be killed, and when: `delay` seconds after an event of a run."""
+    """A process to kill, and the moment: `delay` seconds after an event of a run."""
 
     target: str
     """One of `TITLES`, `node` or `driver`."""
     kind: str
     """Kind of the event: `start` or `step` (the end of a step), `progress`, `committed`."""
     step: str
-    """The step that it is about; empty for `committed`."""
+    """The step of the event; empty for `committed`."""
     stage: int | None = None
-    """Its stage; None for whichever comes next."""
+    """The stage of the event; None for the next stage that has such an event."""
     delay: float = 0.0
 
     def meets(self, event: dict[str, Any]) -> bool:
-        """Whether this is the event."""
+        """Whether `event` is the event of this kill."""
         stage = self.stage is None or event.get("stage") == self.stage
         return stage and event["kind"] == self.kind and event.get("step", "") == self.step
 
 
 def strike(place: Place, driver: Driver, kill: Kill, seconds: float = PATIENCE) -> str | None:
-    """Wait for the point of a kill and do it.
+    """Wait for the event of a kill and kill the process.
 
     Returns:
-        What the run was doing when the signal was sent, such as `2 refine`; None where the driver ended before, or nobody was there.
+        The stage and step of the run when the signal was sent, such as `2 refine`; None where the driver ended before, or no such process
+        existed.
 
     Raises:
-        Stuck: the point has not come in time.
+        Stuck: the event has not come in time.
     """
     doing, until = "0 begin", time.monotonic() + seconds
     while True:
@@ -54,7 +56,7 @@ def strike(place: Place, driver: Driver, kill: Kill, seconds: float = PATIENCE) 
             if kill.meets(event):
                 if not _strike(place, driver, kill):
                     return None
-                # What came with it, in the delay, and until the process was gone.
+                # The last event that came with it, during the delay, or before the process was gone.
                 return next(filter(None, map(_doing, reversed([*news[at + 1 :], *driver.news()]))), doing)
         if driver.process.poll() is not None:
             return None
@@ -65,7 +67,7 @@ def strike(place: Place, driver: Driver, kill: Kill, seconds: float = PATIENCE) 
 
 def _strike(place: Place, driver: Driver, kill: Kill) -> bool:
     until = time.monotonic() + 60
-    if kill.target in ("scorer", "scoring"):  # they take their time to start, and are there for a part of a step alone
+    if kill.target in ("scorer", "scoring"):  # they start slowly, and exist only during a part of a step
         while not place.processes(kill.target):
             if driver.news() or time.monotonic() > until or driver.process.poll() is not None:
                 return False
@@ -76,12 +78,12 @@ def _strike(place: Place, driver: Driver, kill: Kill) -> bool:
     if kill.target == "driver":
         driver.end()
         return True
-    found = place.processes(kill.target)
-    return bool(found) and kill_process(found[-1])
+    processes = place.processes(kill.target)
+    return bool(processes) and kill_process(processes[-1])
 
 
 def _doing(event: dict[str, Any]) -> str | None:
-    """What a run does from an event on."""
+    """The stage and step of a run after an event, such as `2 refine`."""
     follows = {
         "reference": "score",
         "score": "select",
@@ -99,24 +101,24 @@ def _doing(event: dict[str, Any]) -> str | None:
 
 
 def ended(driver: Driver) -> int:
-    """Wait for a driver's end; returns its exit code.
+    """Wait for the end of a driver; returns its exit code.
 
     Raises:
-        AssertionError: it was not killed, and ended otherwise than well or with one line that says what to do.
+        AssertionError: it was not killed, and ended neither with exit code 0 nor with exit code 2 and a one-line error.
         Stuck: it does not end.
     """
-    code, said = driver.wait(), driver.errors()
+    code, errors = driver.wait(), driver.errors()
     if code not in (0, -signal.SIGKILL):
-        assert code == 2, f"{driver.run}: exit code {code}: {said[-4000:]}"
-        assert re.fullmatch("error: .*", said), f"{driver.run}: {said[-4000:]}"
+        assert code == 2, f"{driver.run}: exit code {code}: {errors[-4000:]}"
+        assert re.fullmatch("error: .*", errors), f"{driver.run}: {errors[-4000:]}"
     return code
 
 
 def finish(driver: Driver, again: Callable[[], Driver], tries: int = 4) -> list[int]:
-    """See a run to its end, resuming it where it has ended early; returns the exit codes of its drivers.
+    """Wait for the end of a run and resume it where it has ended early; returns the exit codes of its drivers.
 
     Raises:
-        AssertionError, Stuck: see `ended`, or it never comes to an end.
+        AssertionError, Stuck: see `ended`; or the run is not complete after `tries` drivers.
     """
     codes = [ended(driver)]
     while codes[-1]:
@@ -127,7 +129,7 @@ def finish(driver: Driver, again: Callable[[], Driver], tries: int = 4) -> list[
 
 
 def undisturbed(place: Place, log: Path, **cluster: Any) -> Path:
-    """A run that nobody disturbs, made when first asked for: one per config, for a stage's manifest tells that, `max_failures` with it."""
+    """An undisturbed run, made at the first call. There is one per config, because a stage's manifest contains the config."""
     run = place.folder / "-".join(["undisturbed", *(f"{key}-{value}" for key, value in sorted(cluster.items()))])
     if not run.exists():
         assert ended(place.distil(run, log, **cluster)) == 0
@@ -135,6 +137,6 @@ def undisturbed(place: Place, log: Path, **cluster: Any) -> Path:
 
 
 def bytes_of(run: Path) -> dict[str, str]:
-    """Checksum of each file of each stage of a run, and of what else lies beside them: there must be nothing."""
+    """Checksum of each file in the folder of the stages of a run, which includes files that do not belong there."""
     stages = run / "stages"
     return {path.relative_to(stages).as_posix(): sha256(path) for path in sorted(stages.rglob("*")) if path.is_file()}

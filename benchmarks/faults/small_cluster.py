@@ -1,6 +1,6 @@
-"""A small Ray cluster of several nodes on this machine, and runs of `diet-ray distill` on it whose processes may be killed.
+"""A small Ray cluster of several nodes on this machine, for runs of `diet-ray distill` whose processes may be killed.
 
-Nothing in the package knows of it: who does what is read from the titles that Ray gives its processes.
+The package has no code for it: the role of a process is read from the title that Ray gives it.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ TITLES = {
     "controller": "ray::TrainController",
     "trial": "ray::ImplicitFunc",
 }
-"""How Ray titles the processes that may be killed, by what they are to us. Beside these, a `node` and the `driver` may be."""
+"""Ray's titles of the processes that may be killed, by their role. A `node` and the `driver` may be killed too."""
 
 ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # A dead worker is noticed after 0.2 s and a dead node after about 2, not after 2 and 15: nothing else depends on it.
+    # Ray detects a dead worker after 0.2 s instead of 2 s and a dead node after about 2 s instead of 15 s; nothing else changes.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "500",
@@ -63,26 +63,26 @@ STREAM: dict[str, Any] = {
         "address_every": 2,
     },
 }
-"""A run whose stages take about as long as Ray needs to start a scorer."""
+"""The config of a run whose stages take about as long as Ray needs to start a scorer."""
 
 WORLD: dict[str, Any] = {
     "rows": 400,
     "shard_rows": 200,
     "fields": [{"name": "user", "size": 60}, {"name": "item", "size": 40}, {"name": "hour", "size": 8}],
 }
-"""The simulated log that it distils."""
+"""The simulated log of that run."""
 
 
 PATIENCE = 900.0
-"""Seconds after which a run that does not go on is taken for stuck: many, for other work may share the machine."""
+"""Seconds without progress after which a run counts as stuck; many, because other work may share the machine."""
 
 
 class Stuck(Exception):
-    """Something that had to happen did not happen in time."""
+    """An expected event did not happen in time."""
 
 
 class Place:
-    """A Ray cluster and a folder for runs, for the length of a `with`: a head without CPUs and `nodes` nodes, all on this machine."""
+    """A context manager with a Ray cluster (a head without CPUs and `nodes` nodes, all on this machine) and a folder for runs."""
 
     def __init__(self, nodes: int = 2, cpus: int = 2, object_store: int = 96 << 20) -> None:
         self.cpus, self.object_store, self.size = cpus, object_store, nodes
@@ -112,30 +112,30 @@ class Place:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def fill(self) -> None:
-        """Put new nodes in the place of those that were killed."""
+        """Replace the nodes that were killed by new ones."""
         while len(self.cluster.worker_nodes) < self.size:
             self.cluster.add_node(num_cpus=self.cpus, object_store_memory=self.object_store)
 
     def raylets(self) -> list[int]:
-        """The process of each node below which all that Ray starts there stands."""
+        """The raylet process of each node, which is the parent of all processes that Ray starts there."""
         return [self._raylet(node) for node in self.cluster.list_all_nodes()]
 
     def gcs(self) -> int:
-        """The process of the head that keeps the state of the cluster."""
+        """The process of the head that stores the state of the cluster."""
         head: Any = self.cluster.head_node
         return int(head.all_processes["gcs_server"][0].process.pid)
 
     def processes(self, target: str) -> list[int]:
-        """Those of our cluster that are such a target, oldest first."""
+        """The processes of this cluster with the role `target`, in ascending order of their ids."""
         raylets = set(self.raylets())
-        found = []
+        pids = []
         for name in os.listdir("/proc"):
             if name.isdecimal() and parent(int(name)) in raylets and title(int(name)).startswith(TITLES[target]):
-                found.append(int(name))
-        return sorted(found)
+                pids.append(int(name))
+        return sorted(pids)
 
     def kill_node(self) -> bool:
-        """Kill a node at once, with all that runs on it: one that has a worker, if any has. The head stays."""
+        """Kill a node immediately, with all its processes: one with a worker if there is one. The head is never killed."""
         workers = self.processes("worker")
         hosts = {parent(pid) for pid in workers}
         nodes = sorted(
@@ -151,23 +151,23 @@ class Place:
         return True
 
     def log(self, blocks: int) -> Path:
-        """A simulated log of `blocks` blocks to distil and one more."""
+        """A simulated log of `blocks` blocks to distil and one more block."""
         path = self.folder / f"log-{blocks}"
         if not path.exists():
-            # Without Ray, which would take longer over it than over all else until the first kill.
+            # Without Ray, which would take longer for this than for everything else until the first kill.
             simulate(SimulateConfig(**WORLD, blocks=blocks + 1), path)
         return path
 
     def distil(self, run: Path, log: Path, *, resume: bool = False, **cluster: Any) -> Driver:
-        """Start `diet-ray distill` with these keys of `cluster`."""
+        """Start `diet-ray distill` with these keys of the config's group `cluster`."""
         config = self.folder / "run.yaml"
         config.write_text(
             yaml.safe_dump({"log": str(log), **STREAM, "cluster": {"scorers": 1, **cluster}}), encoding="utf-8"
         )
-        words = ["distill", "--config", str(config), "--out", str(run), *(["--resume"] if resume else [])]
-        started = Driver(run, [str(COMMAND), "--quiet", "--address", self.cluster.address, *words], self.environment)
-        self.drivers.append(started)
-        return started
+        arguments = ["distill", "--config", str(config), "--out", str(run), *(["--resume"] if resume else [])]
+        driver = Driver(run, [str(COMMAND), "--quiet", "--address", self.cluster.address, *arguments], self.environment)
+        self.drivers.append(driver)
+        return driver
 
     @staticmethod
     def _raylet(node: Any) -> int:
@@ -179,24 +179,24 @@ class Driver:
     """A process of `diet-ray distill`."""
 
     def __init__(self, run: Path, command: list[str], environment: dict[str, str]) -> None:
-        self.run, self.said = run, run.with_name(f"{run.name}.stderr")
+        self.run, self.error_file = run, run.with_name(f"{run.name}.stderr")
         self.offset = (run / "events.jsonl").stat().st_size if (run / "events.jsonl").exists() else 0
-        with self.said.open("wb") as errors:
+        with self.error_file.open("wb") as errors:
             self.process = subprocess.Popen(command, env=environment, stderr=errors, start_new_session=True)
 
     def news(self) -> list[dict[str, Any]]:
         """The events since the last call."""
-        found, self.offset = read_events(self.run / "events.jsonl", self.offset)
-        return found
+        events, self.offset = read_events(self.run / "events.jsonl", self.offset)
+        return events
 
     def end(self) -> None:
-        """Kill it, if it is still there."""
+        """Kill the process, if it still runs."""
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
 
     def wait(self, seconds: float = PATIENCE) -> int:
-        """Wait for its end; returns the exit code. Raises Stuck where it does not end."""
+        """Wait for the end of the process; returns the exit code. Raises Stuck where it does not end."""
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -204,12 +204,12 @@ class Driver:
             raise Stuck(f"{self.run}: not done after {seconds:g} s; {self.errors()}") from None
 
     def errors(self) -> str:
-        """What it has said on standard error."""
-        return self.said.read_text(encoding="utf-8", errors="replace").strip()
+        """The standard error of the process."""
+        return self.error_file.read_text(encoding="utf-8", errors="replace").strip()
 
 
 def parent(pid: int) -> int:
-    """The process that started another; 0 where that has ended."""
+    """The parent of a process; 0 where the process has ended."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[1])
     except (OSError, IndexError):
@@ -225,7 +225,7 @@ def title(pid: int) -> str:
 
 
 def kill_process(pid: int) -> bool:
-    """Kill a process; returns whether it was there."""
+    """Kill a process; returns whether it existed."""
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:

@@ -1,1 +1,1 @@
-"""How far a memory is to be trusted."""
+"""Benchmarks of fidelity: how far to trust a memory."""

@@ -1,12 +1,12 @@
-"""What is each part of the method worth? One change at a time, measured by the fidelity bench.
+"""Ablations: the effect of each part of the method, one change at a time, measured by the fidelity bench.
 
     python -m benchmarks.fidelity.ablations kuairand --source FOLDER_OF_KUAIRAND --work WORK
     python -m benchmarks.fidelity.ablations complete-journey-later --work ANOTHER
     python -m benchmarks.fidelity.ablations docs
 
-WORK may be that of `published_logs.py`: the log and what is trained are shared. Run again, it goes on where it was interrupted. The figures
-go to benchmarks/results, from which the last command writes the tables of docs/ablations.md. Candidates are the anchors of `protocol.py`
-and a DNN without each of three fields, half of the bench's: there are many changes to try.
+WORK may be that of `published_logs.py`: the log and trained models are shared. Run a command again to continue after an interruption. The
+figures go to benchmarks/results; the last command writes the tables of docs/ablations.md from them. Because there are many changes, only
+half of the bench's candidates are used: the anchors of `protocol.py` and, for each of three fields, a DNN without it.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "old units: keep their labels": (METHOD, _stream("align", relabel=0.0)),
     "refined": ("refined/drawn/shared+adapter", {}),
 }
-"""Per change: the set that shows it, and what it changes in the bench's config."""
+"""Per change: the set to train on, and the changed keys of the bench's config."""
 
 Figures = dict[str, dict[str, dict[str, dict[str, Interval]]]]
 """`{change: {task: {group: {measure: interval}}}}`."""
@@ -96,7 +96,7 @@ def run(name: str, source: Path | None, work: Path) -> None:
     """Measure every change on a log."""
     from diet_ray.engine.bench_driver import fidelity
 
-    found: Figures = {}
+    by_change: Figures = {}
     with display(quiet=False) as shown, connect():
         count = Counted(shown)
         ingested(name, source, work, count)
@@ -104,45 +104,47 @@ def run(name: str, source: Path | None, work: Path) -> None:
             shown.line(change)
             result, _ = fidelity(ablated(name, work, method, changes), work / "ablations", count)
             by_name = {result_set.name: result_set.fidelity for result_set in result.sets}
-            found = {CEILING_TITLE: by_name[CEILING]} | found | {change: by_name[method]}
-            text = TypeAdapter(Figures).dump_json(found)  # each time: a page may be written before all is measured
+            by_change = {CEILING_TITLE: by_name[CEILING]} | by_change | {change: by_name[method]}
+            # Written after each change, so that the page can be made before the end.
+            text = TypeAdapter(Figures).dump_json(by_change)
             (RESULTS / f"ablations_{name}.json").write_text(text.decode() + "\n", encoding="utf-8")
-            for task, groups in found[change].items():
+            for task, groups in by_change[change].items():
                 shown.line(f"  {task}: " + told(groups["all"], KEY))
 
 
 def tables() -> str:
-    """A table of all changes for each log and task that has been run."""
+    """A table of all changes for each log that has been run and each of its tasks."""
     parts = []
     for name, about in LOGS.items():
         path = RESULTS / f"ablations_{name}.json"
         if not path.exists():
             continue
-        found = TypeAdapter(Figures).validate_json(path.read_bytes())
-        for task in next(iter(found.values())):
-            rows = [[change, *cells(measured[task]["all"], KEY, " ")] for change, measured in found.items()]
-            parts += [f"### {about.title}: {task}", markdown(["change", *(MEASURES[one].title for one in KEY)], rows)]
+        by_change = TypeAdapter(Figures).validate_json(path.read_bytes())
+        for task in next(iter(by_change.values())):
+            rows = [[change, *cells(measured[task]["all"], KEY, " ")] for change, measured in by_change.items()]
+            titles = [MEASURES[measure].title for measure in KEY]
+            parts += [f"### {about.title}: {task}", markdown(["change", *titles], rows)]
     return "\n\n".join(parts) or NOT_YET
 
 
 def document(text: str) -> str:
-    """The page with its tables between the marks as the figures have them."""
+    """The page with its tables, made from the figures, between the marks."""
     return filled(filled(text, "ablations", COMMAND, tables()), "protocol", COMMAND, chosen() or NOT_YET)
 
 
 def main() -> None:
     """Run the ablations on a log, or write the docs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=[*LOGS, "docs"])
+    parser.add_argument("task", choices=[*LOGS, "docs"])
     parser.add_argument("--source", type=Path, help="the published files; Complete Journey comes as a package")
     parser.add_argument("--work", type=Path)
     options = parser.parse_args()
-    if options.what == "docs":
+    if options.task == "docs":
         DOCS.write_text(document(DOCS.read_text(encoding="utf-8")), encoding="utf-8")
     elif options.work is None:
-        parser.error("--work: say where the log and all that is trained may lie")
+        parser.error("--work: missing; give a folder for the log and the trained models")
     else:
-        run(options.what, options.source, options.work)
+        run(options.task, options.source, options.work)
 
 
 if __name__ == "__main__":

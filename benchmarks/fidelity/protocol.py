@@ -1,12 +1,12 @@
-"""How should students learn, so that candidates rank as the full log ranks them? Chosen on earlier blocks with a few anchors.
+"""Choice of the students' learning rate, so that candidates rank as on the full log: on earlier blocks, with a few anchors.
 
     python -m benchmarks.fidelity.protocol kuairand --source FOLDER_OF_KUAIRAND --work WORK
     python -m benchmarks.fidelity.protocol complete-journey-later --work ANOTHER
 
-WORK may be that of `published_logs.py`. Anchors are candidates whose order on the full log is worth knowing once: they are trained on the
-earlier blocks' full log and on their memory under each of the students' settings. Their judges are the last blocks that the bench learns
-from, as many as it keeps for its verdict. What is chosen so is judged by the bench on later blocks, where candidates other than the
-anchors show whether the choice carries over. Figures go to benchmarks/results; `ablations.py docs` writes them out.
+WORK may be that of `published_logs.py`. Anchors are a few candidates whose order on the full log is measured once. They are trained on the
+full log of the earlier blocks, and on the memory of these blocks with each setting of the students. They are judged on the last blocks on
+which the bench trains, as many as the blocks on which the bench judges. The bench then judges the choice on later blocks, where candidates
+other than the anchors show whether it generalises. Figures go to benchmarks/results; `ablations.py docs` writes them to the docs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from diet_ray.report.progress import Counted, display
 ANCHORS = (
     "lr", "fm", "dnn", "dlrm", "deepfm", "dcnv2", "wukong", "autoint", "dnn-large", "dnn-dropout", "dnn-lr-low", "dnn-lr-high",
 )  # fmt: skip
-"""Of the default pool: what it varies, at its extremes."""
+"""The candidates of the default pool at the extremes of what it varies."""
 
 LR = (2.5e-3, 5e-3, 1e-2, 2e-2, 4e-2)
 """The students' learning rates to choose from."""
@@ -43,7 +43,7 @@ Chosen = dict[str, dict[str, dict[str, Interval]]]
 
 
 def of_anchors(name: str, work: Path, method: str) -> dict[str, Any]:
-    """The bench's config with the anchors for candidates and one set, to be changed and validated."""
+    """The bench's config with the anchors as candidates and one set, not validated yet, so that the caller can change it."""
     anchors = work / "anchors.yaml"
     pool = [spec.model_dump(mode="json") for spec in default_pool().candidates if spec.name in ANCHORS]
     anchors.write_text(yaml.safe_dump({"candidates": pool}), encoding="utf-8")
@@ -69,54 +69,54 @@ def run(name: str, source: Path | None, work: Path) -> None:
     """Measure every learning rate on a log's earlier blocks."""
     from diet_ray.engine.bench_driver import fidelity
 
-    found: Chosen = {}
+    by_rate: Chosen = {}
     with display(quiet=False) as shown, connect():
         count = Counted(shown)
         ingested(name, source, work, count)
         for lr in LR:
             shown.line(f"lr {lr:g}")
             result, _ = fidelity(earlier(name, work, lr), work / "protocol", count)
-            (one,) = [result_set for result_set in result.sets if result_set.name == str(DIET)]
-            found[f"lr {lr:g}"] = {task: groups["all"] for task, groups in one.fidelity.items()}
-            for task, measured in found[f"lr {lr:g}"].items():
+            (memory_set,) = [result_set for result_set in result.sets if result_set.name == str(DIET)]
+            by_rate[f"lr {lr:g}"] = {task: groups["all"] for task, groups in memory_set.fidelity.items()}
+            for task, measured in by_rate[f"lr {lr:g}"].items():
                 shown.line(f"  {task}: " + told(measured, SHOWN))
-    text = TypeAdapter(Chosen).dump_json(found)
+    text = TypeAdapter(Chosen).dump_json(by_rate)
     (RESULTS / f"protocol_{name}.json").write_text(text.decode() + "\n", encoding="utf-8")
 
 
 def told(measured: dict[str, Interval], keys: tuple[str, ...]) -> str:
-    """Some measures in a line, for who watches."""
+    """Some measures as one line of progress."""
     return ", ".join(f"{key} {measured[key].value:.4f}" for key in keys)
 
 
 def chosen() -> str:
     """A table of all learning rates for each measure, from the figures; empty where there are none."""
-    found = {
+    by_log = {
         name: TypeAdapter(Chosen).validate_json((RESULTS / f"protocol_{name}.json").read_bytes())
         for name in LOGS
         if (RESULTS / f"protocol_{name}.json").exists()
     }
-    columns = [(name, task) for name, settings in found.items() for task in next(iter(settings.values()))]
+    columns = [(name, task) for name, settings in by_log.items() for task in next(iter(settings.values()))]
     titles = [f"{LOGS[name].title}: {task}" for name, task in columns]
     parts = []
-    for key in SHOWN if found else ():
+    for key in SHOWN if by_log else ():
         rows = []
-        for one in next(iter(found.values())):
-            measured = [found[name][one][task][key] for name, task in columns]
+        for rate in next(iter(by_log.values())):
+            measured = [by_log[name][rate][task][key] for name, task in columns]
             mean = float(np.mean([interval.value for interval in measured]))
-            rows.append([one, *(cell(key, interval, " ") for interval in measured), f"{mean:.4f}"])
+            rows.append([rate, *(cell(key, interval, " ") for interval in measured), f"{mean:.4f}"])
         parts += [f"### {MEASURES[key].title}", markdown(["students", *titles, "mean"], rows)]
     return "\n\n".join(parts)
 
 
 def main() -> None:
-    """Run the settings on a log."""
+    """Measure all learning rates on a log."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=LOGS)
+    parser.add_argument("log", choices=LOGS)
     parser.add_argument("--source", type=Path, help="the published files; Complete Journey comes as a package")
     parser.add_argument("--work", type=Path, required=True)
     options = parser.parse_args()
-    run(options.what, options.source, options.work)
+    run(options.log, options.source, options.work)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Can the memory be trusted? The fidelity bench on a published log, from its files to the figures of docs/fidelity.md.
+"""The fidelity bench on a published log, from its files to the figures of docs/fidelity.md.
 
     python -m benchmarks.fidelity.published_logs kuairand --source FOLDER_OF_KUAIRAND --work WORK
     python -m benchmarks.fidelity.published_logs complete-journey --work WORK
     python -m benchmarks.fidelity.published_logs complete-journey-later --work ANOTHER
     python -m benchmarks.fidelity.published_logs docs
 
-WORK keeps the log and all that is trained; run again, the bench goes on where it was interrupted. The figures go to benchmarks/results,
-from which the last command writes docs/fidelity.md.
+The log and the trained models are kept in WORK; run a command again to continue after an interruption. The figures go to
+benchmarks/results; the last command writes docs/fidelity.md from them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ KEY = (
 """The measures of the tables."""
 
 SHORT = ("auc_gap_mean", "spearman", "pairs_right", "top1_regret")
-"""Those of the README's."""
+"""The measures of the README's table."""
 
 COMMAND = "python -m benchmarks.fidelity.published_logs docs"
 
@@ -58,7 +58,7 @@ README = HERE.parent / "README.md"
 
 @dataclass(frozen=True)
 class Published:
-    """A published log as the bench uses it."""
+    """The settings of the bench for a published log."""
 
     title: str
     reader: str
@@ -66,17 +66,17 @@ class Published:
     blocks: int
     """Blocks used, the first of the log."""
     learned: int
-    """Blocks learned from; the others judge."""
+    """Blocks to train on; the others are for judging."""
     drop: tuple[str, ...]
-    """Fields without which a DNN is tried."""
+    """Fields: for each, one candidate is a DNN without it."""
     caveat: str
-    """What a reader must know before believing the figures."""
+    """What a reader must know to judge the figures."""
     methods: tuple[str, ...] = ()
-    """Sets to compare, at the stream's own ratio alone; empty for all of the bench's own, at all its ratios."""
+    """Sets to compare, only at the ratio of the stream; empty for all sets of the bench, at all its ratios."""
 
 
 LOGS = {
-    # Two days judge: one has too few rows to tell candidates apart.
+    # Candidates are judged on two days: one day has too few rows to distinguish them.
     "kuairand": Published(
         "KuaiRand-Pure, by day",
         "kuairand",
@@ -84,8 +84,8 @@ LOGS = {
         14,
         12,
         ("user_id", "video_id", "author_id", "tab", "hour", "duration"),
-        "The reference's committee, the share of labels that is drawn and the students' learning rate were chosen on this log with an eye "
-        "on these very days. Another log is the fairer test.",
+        "The reference's committee, the share of labels that is drawn and the students' learning rate were chosen on this log, and on the "
+        "same days on which candidates are judged here. Another log is the fairer test.",
     ),
     "complete-journey": Published(
         "Complete Journey, by week",
@@ -103,7 +103,7 @@ LOGS = {
         21,
         13,
         ("household_id", "product_id", "manufacturer_id", "department", "product_category", "store_id"),
-        "The same thirteen weeks to learn from, and eight later ones to judge on in place of one.",
+        "The training weeks are the same thirteen; candidates are judged on eight later weeks instead of one.",
         (
             "random/hard/own",
             "random/hard/shared+adapter",
@@ -140,7 +140,7 @@ def config(name: str, work: Path, seeds: int) -> FidelityConfig:
 
 
 def ingested(name: str, source: Path | None, work: Path, count: Counted) -> None:
-    """Ingest the log, unless that is done."""
+    """Ingest the log, unless it exists already."""
     from diet_ray.logs.ingestion.ingest import ingest
 
     about = LOGS[name]
@@ -160,14 +160,14 @@ def run(name: str, source: Path | None, work: Path, seeds: int) -> None:
         ingested(name, source, work, count)
         result, cost = fidelity(config(name, work, seeds), work / "report", count)
     RESULTS.mkdir(exist_ok=True)
-    for kind, found in (("fidelity", result), ("cost", cost)):
-        (RESULTS / f"{kind}_{name}.json").write_text(found.model_dump_json() + "\n", encoding="utf-8")
+    for kind, values in (("fidelity", result), ("cost", cost)):
+        (RESULTS / f"{kind}_{name}.json").write_text(values.model_dump_json() + "\n", encoding="utf-8")
     for table in tables_to_print(result, cost):
         Console(width=160).print(table)
 
 
 def figures() -> dict[str, tuple[FidelityResult, CostResult]]:
-    """What was found on the logs that have been run."""
+    """The results on the logs that have been run."""
     return {
         name: (
             parse_json(FidelityResult, RESULTS / f"fidelity_{name}.json"),
@@ -179,33 +179,34 @@ def figures() -> dict[str, tuple[FidelityResult, CostResult]]:
 
 
 def readme(text: str) -> str:
-    """The README with its short table as the figures have it, between the two marks."""
+    """The README with its short table, made from the figures, between the two marks."""
     rows = []
     for name, (result, cost) in figures().items():
         shown = {CEILING, "random/hard/own", "random/soft/shared", str(DIET), cost.memory_set}
         for task in result.tasks:
-            for one in at_own_ratio(result):
-                if one.name in shown:
+            for result_set in at_own_ratio(result):
+                if result_set.name in shown:
                     where = f"{LOGS[name].title.partition(',')[0]}, {task}"
-                    rows.append([where, one.name, f"{one.units:,}", *cells(one.fidelity[task]["all"], SHORT, " ")])
+                    measured = cells(result_set.fidelity[task]["all"], SHORT, " ")
+                    rows.append([where, result_set.name, f"{result_set.units:,}", *measured])
     table = markdown(["log, task", "trained on", "units", *(MEASURES[name].title for name in SHORT)], rows)
     return filled(text, "figures", COMMAND, table, gap="\n")
 
 
 def document() -> str:
     """docs/fidelity.md, from the figures."""
-    found = figures()
+    by_log = figures()
     parts = [
         "# Can the memory be trusted?",
-        "Written by `python -m benchmarks.fidelity.published_logs docs` from the figures in `benchmarks/results`, which the same script "
-        "makes, one command per log (see its first lines). `diet-ray fidelity` does the same for a log of yours. Intervals are 95 %, from "
-        "resampling candidates and seeds; with three seeds they are too narrow rather than too wide.",
+        "`python -m benchmarks.fidelity.published_logs docs` writes this page from the figures in `benchmarks/results`. The same script "
+        "measures the figures, with one command per log (see its first lines). `diet-ray fidelity` does the same for your own log. "
+        "Intervals are 95 % intervals from resampling candidates and seeds; with only three seeds they are probably too narrow.",
         "## What the measures mean",
         markdown(["measure", "in plain words"], [list(pair) for pair in MEANINGS]),
     ]
-    for name, (result, cost) in found.items():
+    for name, (result, cost) in by_log.items():
         parts += _log(LOGS[name], name, result, cost)
-    return "\n\n".join([*parts, *_pooled({name: result for name, (result, _) in found.items()})]) + "\n"
+    return "\n\n".join([*parts, *_pooled({name: result for name, (result, _) in by_log.items()})]) + "\n"
 
 
 def _log(about: Published, name: str, result: FidelityResult, cost: CostResult) -> list[str]:
@@ -219,10 +220,13 @@ def _log(about: Published, name: str, result: FidelityResult, cost: CostResult) 
     parts.append(markdown(["", "this run"], protocol(result, cost)))
     for task in result.tasks:
         for group, title in zip(GROUPS, ("all candidates", "architectures alone"), strict=True):
-            rows = [_line(one.name, one, task, group) for one in at_own_ratio(result)]
+            rows = [_line(result_set.name, result_set, task, group) for result_set in at_own_ratio(result)]
             parts += [f"### {task}, {title}", markdown(["trained on", "units", *_titles()], rows)]
         curve = [result_set for result_set in result.sets if result_set.ratio and result_set.method in _curve(result)]
-        rows = [_line(f"{one.method} at {one.ratio:.2%}", one, task, "all") for one in sorted(curve, key=_by_method)]
+        rows = [
+            _line(f"{result_set.method} at {result_set.ratio:.2%}", result_set, task, "all")
+            for result_set in sorted(curve, key=_by_method)
+        ]
         parts += [f"### {task}, by size", markdown(["trained on", "units", *_titles()], rows)]
     rows = [
         [
@@ -250,25 +254,25 @@ def _log(about: Published, name: str, result: FidelityResult, cost: CostResult) 
     return parts
 
 
-def _pooled(found: dict[str, FidelityResult]) -> list[str]:
-    """Pearson over the candidates of all logs and tasks, raw beside centred."""
+def _pooled(results: dict[str, FidelityResult]) -> list[str]:
+    """Pearson correlation over the candidates of all logs and tasks, raw and centred."""
     common = [
         result_set.name
-        for result_set in next(iter(found.values())).sets
-        if all(result_set.name in _names(other) for other in found.values())
+        for result_set in next(iter(results.values())).sets
+        if all(result_set.name in _names(result) for result in results.values())
     ]
     rows = []
     for name in common:
         points = [
             (_means(result.full, task), _means([score for score in result.scores if score.set == name], task))
-            for result in found.values()
+            for result in results.values()
             for task in result.tasks
         ]
-        rows.append([name, *(f"{one:.2f}" for one in pooled_pearson(points))])
+        rows.append([name, *(f"{correlation:.2f}" for correlation in pooled_pearson(points))])
     return [
         "## All logs and tasks together",
-        "One Pearson correlation over all (log, task, candidate) points. The raw one is inflated by what lies between the logs: it is near "
-        "1 whatever the candidates do. The centred one takes each log's and task's mean off first.",
+        "One Pearson correlation over all (log, task, candidate) points. The differences between logs inflate the raw correlation: it is "
+        "near 1 for any candidates. The centred correlation first subtracts the mean of each log and task.",
         markdown(["trained on", "raw", "centred"], rows),
     ]
 
@@ -282,7 +286,7 @@ def _names(result: FidelityResult) -> set[str]:
 
 
 def _curve(result: FidelityResult) -> set[Method | None]:
-    """The methods that were tried at several sizes."""
+    """The methods that were measured at several sizes."""
     return {
         result_set.method
         for result_set in result.sets
@@ -305,18 +309,18 @@ def _titles() -> list[str]:
 def main() -> None:
     """Run the bench on a log, or write the docs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=[*LOGS, "docs"])
+    parser.add_argument("task", choices=[*LOGS, "docs"])
     parser.add_argument("--source", type=Path, help="the published files; Complete Journey comes as a package")
     parser.add_argument("--work", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
-    if options.what == "docs":
+    if options.task == "docs":
         DOCS.write_text(document(), encoding="utf-8")
         README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")
     elif options.work is None:
-        parser.error("--work: say where the log and all that is trained may lie")
+        parser.error("--work: missing; give a folder for the log and the trained models")
     else:
-        run(options.what, options.source, options.work, options.seeds)
+        run(options.task, options.source, options.work, options.seeds)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""How fast, in ratios."""
+"""Benchmarks of speed, with ratios to other implementations as results."""

@@ -1,11 +1,11 @@
-"""How fast is a bi-level step, beside the same maths written with `higher` and with plain autograd?
+"""Speed of a bi-level step, compared with the same maths in `higher` and in plain autograd.
 
     pip install higher==0.2.1
     python -m benchmarks.speed.bilevel
 
-A round is what refinement does with one proxy: untracked steps up to a window, the window, the loss on the hard targets, and its gradient
-by the units that the window used. Each contender runs in a process of its own, for its peak memory; a table is printed, and the figures go
-to benchmarks/results/bilevel.json.
+A round is the work of refinement with one proxy: untracked steps up to a window, the window, the loss on the hard targets, and its gradient
+with respect to the units that the window used. Each contender runs in its own process, so that its peak memory can be measured. A table
+is printed, and the figures go to benchmarks/results/bilevel.json.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ class Figures(Settings):
     seconds: float
     """Median wall seconds of a round."""
     window_seconds: float
-    """Of a round without untracked steps."""
+    """Median wall seconds of a round without untracked steps."""
     peak: int
-    """Bytes by which the process grew at most during the rounds without untracked steps."""
+    """Largest growth of the process in bytes, in a round without untracked steps."""
     apart: float
-    """Largest difference of its gradients from those of this package, over the largest gradient."""
+    """Largest difference of its gradients from those of this package, divided by the largest gradient."""
 
 
 class Result(Settings):
@@ -83,11 +83,11 @@ class Problem:
         self.order = batch_order(UNITS, steps, batch_size, rng)
 
     def examples(self) -> Examples:
-        """The units as a student sees them."""
+        """The units as examples for a student."""
         return Examples(self.x, self.logit, self.weight)
 
     def to(self, device: torch.device) -> Problem:
-        """Put all of it on a device, apart from the order; returns itself."""
+        """Move everything except the order to a device; returns itself."""
         self.module.to(device)
         units = self.examples().to(device)
         self.x, self.logit, self.weight, self.hard = units.x, units.logit, units.weight, self.hard.to(device)
@@ -103,14 +103,14 @@ def ours(problem: Problem, start: int, window: int) -> Gradient:
     net = FlatNet(problem.module)
     examples = problem.examples()
     how: dict[str, Any] = {"rate": lambda step: LR, "draw": 0.0, "rng": torch.Generator()}
-    found = meta_gradient(net, net.initial(), examples, problem.order, problem.hard, start=start, window=window, **how)
+    meta = meta_gradient(net, net.initial(), examples, problem.order, problem.hard, start=start, window=window, **how)
     by_x, by_logit = torch.zeros_like(problem.x), torch.zeros_like(problem.logit)
-    by_x[found.rows], by_logit[found.rows] = found.delta, found.logit
+    by_x[meta.rows], by_logit[meta.rows] = meta.delta, meta.logit
     return by_x, by_logit
 
 
 def autograd(problem: Problem, start: int, window: int) -> Gradient:
-    """The window as one graph, Adam's arithmetic in it, differentiated at one go."""
+    """The window as one graph that includes Adam's arithmetic, differentiated in one call."""
     net = FlatNet(problem.module)
     examples = problem.examples()
     state = AdamState.start(net.initial())
@@ -127,7 +127,7 @@ def autograd(problem: Problem, start: int, window: int) -> Gradient:
 
 
 def with_higher(problem: Problem, start: int, window: int) -> Gradient:
-    """`higher`: an optimizer of torch's up to the window, its differentiable counterpart in it."""
+    """`higher`: a torch optimizer before the window, and its differentiable counterpart in the window."""
     import higher
 
     from benchmarks.speed.smooth_adam import SmoothAdam
@@ -159,20 +159,20 @@ CONTENDERS: dict[str, Callable[[Problem, int, int], Gradient]] = {
 
 
 def alone(net: str, window: int, by: str, batch_size: int, steps: int, rounds: int) -> Figures:
-    """One contender, in this process: call it in a fresh one."""
+    """Measure one contender in this process, which must be a fresh one."""
     problem, contender = Problem(net, batch_size, steps), CONTENDERS[by]
-    ours(problem, 0, 1)  # what torch sets up at the first use counts for nobody
+    ours(problem, 0, 1)  # the initialisation of torch at its first use is not measured
     before = _resident()
-    found = contender(problem, 0, window)
+    gradient = contender(problem, 0, window)
     peak = _resident() - before
-    # A window may stand anywhere in the horizon; in the mean, half of what is left of it lies before.
+    # A window may be anywhere in the horizon; on average, half of the remaining steps are before it.
     starts = {"window_seconds": 0, "seconds": (steps - window) // 2}
     times = {
         name: median(_seconds(contender, problem, start, window) for _ in range(rounds))
         for name, start in starts.items()
     }
     true = ours(problem, 0, window)
-    apart = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(found, true, strict=True))
+    apart = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(gradient, true, strict=True))
     return Figures(net=net, window=window, by=by, peak=peak, apart=apart, **times)
 
 
@@ -183,7 +183,7 @@ def _seconds(contender: Callable[[Problem, int, int], Gradient], problem: Proble
 
 
 def _resident() -> int:
-    """The largest size that this process has had, in bytes."""
+    """The largest resident size of this process so far, in bytes."""
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
@@ -191,9 +191,9 @@ def run(nets: list[str], windows: list[int], batch_size: int, steps: int, rounds
     """Every contender on every net and window."""
     machine, figures = Machine.here(), []
     for net, window, by in product(nets, windows, CONTENDERS):
-        what = [net, str(window), by, str(batch_size), str(steps), str(rounds)]
+        arguments = [net, str(window), by, str(batch_size), str(steps), str(rounds)]
         out = subprocess.run(
-            [sys.executable, "-m", "benchmarks.speed.bilevel", "--alone", *what],
+            [sys.executable, "-m", "benchmarks.speed.bilevel", "--alone", *arguments],
             check=True,
             capture_output=True,
             text=True,
@@ -204,7 +204,7 @@ def run(nets: list[str], windows: list[int], batch_size: int, steps: int, rounds
 
 
 def table(result: Result) -> tuple[list[str], list[list[str]]]:
-    """The figures, and how many times those of this package the others' are: columns and rows."""
+    """The figures, and their ratios to those of this package: columns and rows."""
     rows = []
     for figure in result.figures:
         (base,) = [b for b in result.figures if (b.net, b.window, b.by) == (figure.net, figure.window, "diet_ray")]
@@ -220,7 +220,7 @@ def table(result: Result) -> tuple[list[str], list[list[str]]]:
 
 
 def title(result: Result) -> str:
-    """What a round is."""
+    """The description of a round and of the machine."""
     return f"A round: F={FIELDS}, d={WIDTH}, batch {result.batch_size}, T={result.steps}. {result.machine}"
 
 

@@ -1,11 +1,11 @@
-"""How often does a stage read and hash its block?
+"""How often a stage reads and hashes its block.
 
     python -m benchmarks.speed.block_reads --work FOLDER
 
-Distils a simulated log without refinement in this process and counts, stage by stage, the bytes that the process reads (`rchar` of
-/proc/self/io) and the bytes that it hashes, both as multiples of the block's bytes. All else that a stage reads is small here: few ids, few
-units. The figures "before" are those of commit 0678e55, by the same count, where a stage went through its block for the rows held out, for
-the pass of the reference and for the scores.
+The script distils a simulated log without refinement in this process. For each stage it counts the bytes that the process reads (`rchar` of
+/proc/self/io) and the bytes that it hashes, both as multiples of the block's bytes. Other reads of a stage are small here, because there
+are few ids and few units. The figures "before" are the same counts at commit 0678e55, where a stage read its block three times: for the
+held-out rows, for the pass of the reference and for the scores.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ STREAM: dict[str, Any] = {
 
 
 class Counted:
-    """Counts what this process hashes for the length of the body."""
+    """Counts the bytes that this process hashes in the body of the `with` statement."""
 
     def __enter__(self) -> Counted:
         self.bytes = 0
@@ -57,36 +57,36 @@ class Counted:
 
 
 def bytes_read() -> int:
-    """What this process has read so far."""
+    """Bytes that this process has read so far."""
     return int(Path("/proc/self/io").read_text().split("rchar: ")[1].split()[0])
 
 
 def measure(work: Path) -> dict[str, float]:
-    """Bytes read and bytes hashed by a stage, as multiples of its block's; the mean of all stages but the first."""
+    """Bytes read and bytes hashed by a stage, as multiples of the bytes of its block; the mean of all stages but the first."""
     log = work / "log"
     if not log.exists():
         simulate(SimulateConfig.model_validate(WORLD), log)
     sizes = [sum(shard.bytes for shard in block.shards) for block in open_log(log).blocks]
-    seen: list[tuple[int, int]] = []
+    counts: list[tuple[int, int]] = []
     real = pipeline.run_stage
     with Counted() as hashed:
 
         def watched(stream: Any, block: Any) -> None:
             before = bytes_read(), hashed.bytes
             real(stream, block)
-            seen.append((bytes_read() - before[0], hashed.bytes - before[1]))
+            counts.append((bytes_read() - before[0], hashed.bytes - before[1]))
 
         pipeline.run_stage = watched
         try:
             distil_locally(work / "run", StreamConfig.model_validate({"log": log, **STREAM}))
         finally:
             pipeline.run_stage = real
-    read, digested = (sum(one[which] for one in seen[1:]) / sum(sizes[1 : len(seen)]) for which in (0, 1))
+    read, digested = (sum(count[which] for count in counts[1:]) / sum(sizes[1 : len(counts)]) for which in (0, 1))
     return {"read": round(read, 3), "hashed": round(digested, 3)}
 
 
 def main() -> None:
-    """Measure, keep beside what was before, print."""
+    """Measure, store the figures beside the earlier ones, and print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="an empty folder for the log and the run")
     options = parser.parse_args()
@@ -95,10 +95,10 @@ def main() -> None:
     kept["now"] = measure(options.work)
     RESULT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     rows = []
-    for what in ("read", "hashed"):
-        before, now = kept["before"][what], kept["now"][what]
+    for action in ("read", "hashed"):
+        before, now = kept["before"][action], kept["now"][action]
         rows.append(
-            [f"bytes {what} by a stage, in blocks", f"{before:.2f}", f"{now:.2f}", f"{now / before:.2f}", f"<= {AIM}"]
+            [f"bytes {action} by a stage, in blocks", f"{before:.2f}", f"{now:.2f}", f"{now / before:.2f}", f"<= {AIM}"]
         )
     show(["what", "at 0678e55", "now", "ratio", "aim"], rows, "How often a stage goes through its block")
 

@@ -1,12 +1,12 @@
-"""What does a GPU bring? Scoring, a pass of the reference, a bi-level round and a candidate, each beside the same on the CPU.
+"""Speed of a GPU: scoring, a pass of the reference, a bi-level round and a candidate, each compared with the CPU.
 
     python -m benchmarks.speed.gpu
     python -m benchmarks.speed.gpu --cpu-only
 
-Rows are simulated, F = 8; a round is that of `bilevel.py`, F = 20. Everything is done in float32 and, where it multiplies, in bfloat16 too,
-and its numbers are held against those of the CPU in float32. Figures go to benchmarks/results/gpu.json. It takes some minutes with a GPU;
-where torch can use none it says so and ends with exit code 2. `--cpu-only` runs the CPU's side at a small size, and keeps nothing unless
-`--out` says where.
+Rows are simulated, F = 8; a round is that of `bilevel.py`, F = 20. Everything is measured in float32, and most work in bfloat16 too; the
+resulting numbers are compared with those of the CPU in float32. Figures go to benchmarks/results/gpu.json. The benchmark takes some minutes
+with a GPU; where torch can use none, it prints the reason and ends with exit code 2. `--cpu-only` runs only the CPU part, at a small size,
+and writes its figures only if `--out` is given.
 """
 
 from __future__ import annotations
@@ -56,37 +56,37 @@ class Part(Settings):
     """`cpu` or `cuda`."""
     precision: Precision
     seconds: float
-    """Wall time, median over the rounds; the first, in which libraries set themselves up, does not count."""
+    """Wall time, median over the rounds; an earlier round, in which libraries initialise themselves, does not count."""
     rows: int | None
-    """Rows that it went through, where that is its size."""
+    """Rows processed; None where the work is not measured in rows."""
     apart: float
-    """How far its numbers are from those of the CPU in float32; see `measure`."""
+    """Difference of its numbers from those of the CPU in float32; see `measure`."""
     measure: str
-    """What `apart` is."""
+    """The definition of `apart`."""
 
 
 class GpuResult(Settings):
-    """All pieces."""
+    """All pieces of work."""
 
     machine: Machine
     gpu: str | None
-    """Its name; None where the CPU's side alone was run."""
+    """Name of the GPU; None where only the CPU part was run."""
     threads: int
     """torch threads on the CPU."""
     parts: list[Part]
 
 
 class Sizes(NamedTuple):
-    """How much is done."""
+    """Sizes of the work."""
 
     scored: int = 500_000
-    """Rows that are scored."""
+    """Rows to score."""
     learned: int = 100_000
     """Rows of a pass of the reference."""
     batches: tuple[int, ...] = (256, 8192)
-    """Rows per step of it; the first is the default."""
+    """Rows per step of the pass; the first is the default."""
     nets: tuple[str, ...] = tuple(NETS)
-    """Of the bi-level round."""
+    """Nets of the bi-level round."""
     batch: int = 256
     """Units per step of the round and of the candidate."""
     steps: int = 200
@@ -94,7 +94,7 @@ class Sizes(NamedTuple):
     window: int = 20
     """W."""
     rounds: int = 3
-    """How often each is timed."""
+    """Number of timings of each piece."""
 
 
 SMALL = Sizes(scored=2000, learned=1000, batches=(256,), nets=("wukong",), batch=64, steps=10, window=4, rounds=1)
@@ -105,14 +105,14 @@ class Work(NamedTuple):
 
     what: str
     measure: str
-    """What `Part.apart` is."""
+    """The definition of `Part.apart`."""
     rows: int | None
     ready: Ready
-    """Puts what it needs on a device, and returns what is timed: it gives its numbers, on the CPU."""
+    """Moves its data to a device and returns the function to time, which returns its numbers on the CPU."""
     apart: Callable[[Tensor, Tensor], float]
-    """Of its numbers and the true ones."""
+    """Difference between its numbers and the true ones."""
     bfloat16: bool = True
-    """Whether it is tried in that, too."""
+    """Whether it is measured in bfloat16 too."""
 
 
 def largest(tensor: Tensor, true: Tensor) -> float:
@@ -121,12 +121,12 @@ def largest(tensor: Tensor, true: Tensor) -> float:
 
 
 def relative(tensor: Tensor, true: Tensor) -> float:
-    """The length of the difference over that of the true one."""
+    """The norm of the difference divided by the norm of the true values."""
     return float((tensor - true).double().norm() / true.double().norm())
 
 
 def scoring(rows: Rows, n_ids: int) -> Ready:
-    """EL2N of all rows under three references that have learned nothing: what they say costs as much."""
+    """EL2N of all rows under three untrained references, whose predictions cost the same as those of trained ones."""
     schema, config = SimulateConfig().log_schema, ReferenceConfig(nets=[DNN])
     kept = [Reference(schema, [DNN], config, n_ids=n_ids, seed=k).checkpoint() for k in range(CHECKPOINTS)]
 
@@ -134,8 +134,8 @@ def scoring(rows: Rows, n_ids: int) -> Ready:
         predictors = [Predictor(schema, [DNN], weights, device=device) for weights in kept]
 
         def score() -> Tensor:
-            found = torch.stack([torch.sigmoid(predictor(rows.ids)) for predictor in predictors]).float().cpu()
-            return el2n(found, torch.tensor(rows.labels))
+            probabilities = torch.stack([torch.sigmoid(predictor(rows.ids)) for predictor in predictors]).float().cpu()
+            return el2n(probabilities, torch.tensor(rows.labels))
 
         return score
 
@@ -143,7 +143,7 @@ def scoring(rows: Rows, n_ids: int) -> Ready:
 
 
 def learning(rows: Rows, n_ids: int, batch: int) -> Ready:
-    """A pass of a reference of one DNN from its beginning; its number is the running loss."""
+    """The first pass of a reference of one DNN; its number is the loss that the pass returns."""
     schema, config = SimulateConfig().log_schema, ReferenceConfig(nets=[DNN], batch_size=batch)
 
     def ready(device: torch.device) -> Callable[[], Tensor]:
@@ -157,7 +157,7 @@ def learning(rows: Rows, n_ids: int, batch: int) -> Ready:
 
 
 def bilevel_round(net: str, size: Sizes) -> Ready:
-    """The round of `bilevel.py`; its numbers are the gradient by all inputs and logits."""
+    """The round of `bilevel.py`; its numbers are the gradient with respect to all inputs and logits."""
 
     def ready(device: torch.device) -> Callable[[], Tensor]:
         problem = Problem(net, size.batch, size.steps).to(device)
@@ -168,7 +168,7 @@ def bilevel_round(net: str, size: Sizes) -> Ready:
 
 
 def candidate(size: Sizes) -> Ready:
-    """A student on the round's units, with labels as they are; its numbers are its probabilities on the hard targets."""
+    """A student on the units of the round, without drawn labels; its numbers are its probabilities on the hard targets."""
     student = StudentConfig(steps=size.steps, batch_size=size.batch, draw=0.0)
 
     def ready(device: torch.device) -> Callable[[], Tensor]:
@@ -186,14 +186,14 @@ def candidate(size: Sizes) -> Ready:
 
 
 def works(size: Sizes) -> Iterator[Work]:
-    """All that is measured."""
+    """All pieces of work to measure."""
     config = SimulateConfig(rows=size.scored, blocks=1)
     rows, n_ids = draw(config, 0, 0, size.scored), int(config.log_schema.first_static_id[-1])
     yield Work(f"score, K={CHECKPOINTS}, DNN 400x3", "largest, of EL2N", len(rows), scoring(rows, n_ids), largest)
-    some = rows.take(np.arange(size.learned))
+    training_rows = rows.take(np.arange(size.learned))
     for batch in size.batches:
-        what = f"a pass of the reference, {batch} rows a step"
-        yield Work(what, "of the running loss", len(some), learning(some, n_ids, batch), largest, bfloat16=False)
+        what, work = f"a pass of the reference, {batch} rows a step", learning(training_rows, n_ids, batch)
+        yield Work(what, "of the running loss", len(training_rows), work, largest, bfloat16=False)
     for net in size.nets:
         what = f"a bi-level round, {net}, B={size.batch}, T={size.steps}, W={size.window}"
         yield Work(what, "of the gradient, over its length", None, bilevel_round(net, size), relative)
@@ -202,7 +202,7 @@ def works(size: Sizes) -> Iterator[Work]:
 
 
 def run(device: torch.device, size: Sizes) -> list[Part]:
-    """Every piece on the CPU and, unless that is the device, on the device."""
+    """Measure every piece on the CPU and, if it is another one, on the device."""
     parts = []
     for work in works(size):
         places: list[tuple[torch.device, Precision]] = [(CPU, "float32")]
@@ -214,16 +214,16 @@ def run(device: torch.device, size: Sizes) -> list[Part]:
         for where, precision in places:
             do = work.ready(where)
             with autocast(where, precision):
-                found = do()
+                numbers = do()
                 seconds = median(_seconds(do, where) for _ in range(size.rounds))
-            true = found if true is None else true
+            true = numbers if true is None else true
             part = Part(
                 what=work.what,
                 device=where.type,
                 precision=precision,
                 seconds=seconds,
                 rows=work.rows,
-                apart=work.apart(found, true),
+                apart=work.apart(numbers, true),
                 measure=work.measure,
             )
             print(part, file=sys.stderr, flush=True)
@@ -240,31 +240,31 @@ def _seconds(do: Callable[[], Tensor], device: torch.device) -> float:
 
 
 def table(result: GpuResult) -> tuple[list[str], list[list[str]]]:
-    """Every piece, and how many times as fast as on the CPU it is: columns and rows."""
+    """Every piece, and its speed relative to the CPU: columns and rows."""
     rows = []
-    for one in result.parts:
-        (base,) = [b for b in result.parts if (b.what, b.device, b.precision) == (one.what, "cpu", "float32")]
-        rate = f"{one.rows / one.seconds:,.0f}" if one.rows else ""
-        times = [f"{one.seconds:.3f}", rate, f"{base.seconds / one.seconds:.1f}x"]
-        apart = "" if one is base else f"{one.apart:.0e} {one.measure}"
-        rows.append([one.what, one.device, one.precision, *times, apart])
+    for part in result.parts:
+        (base,) = [b for b in result.parts if (b.what, b.device, b.precision) == (part.what, "cpu", "float32")]
+        rate = f"{part.rows / part.seconds:,.0f}" if part.rows else ""
+        times = [f"{part.seconds:.3f}", rate, f"{base.seconds / part.seconds:.1f}x"]
+        apart = "" if part is base else f"{part.apart:.0e} {part.measure}"
+        rows.append([part.what, part.device, part.precision, *times, apart])
     return ["what", "on", "precision", "seconds", "rows/s", "as fast as the CPU", "numbers apart"], rows
 
 
 def title(result: GpuResult) -> str:
-    """Where it was."""
+    """The GPU and the machine."""
     return f"{result.gpu or 'no GPU'}; CPU with {result.threads} threads: {result.machine}"
 
 
 def main() -> None:
-    """Measure, print, keep."""
+    """Measure, print and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cpu-only", action="store_true", help="the CPU's side at a small size")
-    parser.add_argument("--out", type=Path, help=f"by default {RESULT.name} in benchmarks/results, with a GPU")
+    parser.add_argument("--cpu-only", action="store_true", help="only the CPU part, at a small size")
+    parser.add_argument("--out", type=Path, help=f"by default {RESULT.name} in benchmarks/results, only with a GPU")
     options = parser.parse_args()
     fault = None if options.cpu_only else gpu_fault("bfloat16")
     if fault:
-        print(f"{fault}; or see the CPU's side alone with --cpu-only", file=sys.stderr)
+        print(f"{fault}; or run only the CPU part with --cpu-only", file=sys.stderr)
         raise SystemExit(2)
     machine, device = Machine.here(), CPU if options.cpu_only else torch.device("cuda")
     parts = run(device, SMALL if options.cpu_only else Sizes())

@@ -1,13 +1,13 @@
-"""What does Ray cost, and what does a candidate? Both measured in one run, on a published log.
+"""The cost of Ray, and the cost of a candidate, each measured in one run on a published log.
 
     python -m benchmarks.speed.plain kuairand --source FOLDER_OF_KUAIRAND --work WORK
     python -m benchmarks.speed.plain complete-journey --work WORK
 
-The first distils with one process that never imports Ray: the same mathematics, torch on two threads. Then `diet-ray distill` does the
-same with two CPUs and the same config. Both begin as a command does, with Python and its imports, and must leave the same memory. It is
-done with the default config and once more without refinement. The whole log takes about 17 minutes on two idle cores; `--blocks 4`, in
-which starting weighs more, takes 8. The second trains candidates on the full log and on a memory of 1 %, for several
-horizons, in about 5 minutes. Figures go to benchmarks/results/plain.json.
+The first command distils with one process that never imports Ray, with the same mathematics and two torch threads. Then it runs
+`diet-ray distill` with two CPUs and the same config. Both times include the start of Python and its imports, and both must write the same
+memory. It measures the default config and a config without refinement. The whole log takes about 17 minutes on two idle cores;
+`--blocks 4`, where the start has more weight, takes 8. The second command trains candidates on the full log and on a memory of 1 %, for
+several horizons, in about 5 minutes. Figures go to benchmarks/results/plain.json.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from diet_ray.settings import Settings, parse_json, write_json
 RESULT = RESULTS / "plain.json"
 
 TARGET = 1.5
-"""Times the plain script's time that `diet-ray distill` may take."""
+"""Target for the time of `diet-ray distill` divided by that of the plain script."""
 
 STEPS = ("reference", "score", "select", "align", "fuse", "refine", "commit")
 
@@ -52,7 +52,7 @@ WAYS: dict[str, dict[str, int]] = {
     "plain": {"threads_per_worker": 2},
     "with Ray": {"workers": 1, "threads_per_worker": 2},
 }
-"""The ways of distilling, with the keys of `cluster` that differ."""
+"""The ways to distil, with the keys of `cluster` that differ."""
 
 CASES: dict[str, dict[str, object]] = {"default": {}, "without refinement": {"refine": {"rounds": 0}}}
 
@@ -63,7 +63,7 @@ CANDIDATES = [CandidateSpec(name=arch, arch=arch) for arch in ("fm", "dnn", "dee
 
 
 class Timing(Settings):
-    """One way of distilling a log."""
+    """The times of one way to distil a log."""
 
     way: str
     wall: float
@@ -71,15 +71,15 @@ class Timing(Settings):
     steps: dict[str, float]
     """Seconds of each step, over all stages."""
     stages: float
-    """Seconds of all stages; the rest of `wall` is starting and ending."""
+    """Seconds of all stages; the rest of `wall` is the start and the end of the command."""
     same_bytes: bool
-    """Whether the memory's files are those of the plain script, byte for byte."""
+    """Whether the files of the memory have the same bytes as those of the plain script."""
     difference: float
-    """Largest difference between a number of its units and one of the plain script's; inf where they are other units."""
+    """Largest difference between the numbers of its units and those of the plain script; inf where the units differ."""
 
 
 class Case(Settings):
-    """One config, distilled in each way, the plain one first."""
+    """One config, distilled in each way, first by the plain script."""
 
     case: str
     rows: int
@@ -87,12 +87,12 @@ class Case(Settings):
     timings: list[Timing]
 
     def ratio(self, timing: Timing) -> float:
-        """Times the plain script's time, with all starts."""
+        """Wall time divided by that of the plain script, both with the start of the command."""
         return timing.wall / self.timings[0].wall
 
 
 class Cost(Settings):
-    """A candidate trained for one horizon on the memory, beside a pass over the full log; means over seeds."""
+    """The cost of a candidate trained for one horizon on the memory, and of a pass over the full log; means over seeds."""
 
     candidate: str
     steps: int
@@ -101,41 +101,42 @@ class Cost(Settings):
     memory_cpu: float
     """CPU seconds on the memory."""
     full_auc: float
-    """On the block behind those that were distilled."""
+    """AUC on the block after the distilled ones, trained on the full log."""
     memory_auc: float
+    """AUC on the same block, trained on the memory."""
 
     def ratio(self) -> float:
-        """Times as many CPU seconds on the full log."""
+        """CPU seconds on the full log divided by those on the memory."""
         return self.full_cpu / max(self.memory_cpu, 1e-9)
 
 
 class PlainResult(Settings):
-    """All that this benchmark has found."""
+    """The results of this benchmark."""
 
     machines: dict[str, Machine]
-    """Where each of the two parts below was measured."""
+    """The machine on which each of the two parts below was measured."""
     cases: list[Case]
     costs: list[Cost]
 
 
 def prepare(name: str, source: Path | None, log: Path) -> None:
-    """Ingest a published log unless that is done."""
+    """Ingest a published log unless it exists already."""
     if log.exists():
         return
-    given = ["--from", str(source)] if source else []
-    cli("ingest", name, *given, "--out", str(log), "--blocks", str(LOGS[name].blocks))
+    files = ["--from", str(source)] if source else []
+    cli("ingest", name, *files, "--out", str(log), "--blocks", str(LOGS[name].blocks))
 
 
 def cli(*arguments: str) -> None:
     """Run `diet-ray` on two CPUs."""
-    # By default Ray makes its workers give way to other processes; the plain script does not.
+    # By default Ray gives its workers a lower priority than other processes; the plain script has normal priority.
     environment = {"RAY_worker_niceness": "0", **os.environ}
     call = [sys.executable, "-c", "from diet_ray.cli import main; main()", "--quiet", "--cpus", "2", *arguments]
     subprocess.run(call, check=True, stdout=subprocess.DEVNULL, env=environment)
 
 
 def distil_plainly(config: Path, run: Path) -> None:
-    """The whole stream in this process; what this imports must not be Ray."""
+    """Distil the whole stream in this process, which must not import Ray."""
     run, stream, _ = read_launch(config, run)
     committed = open_run(run, stream, resume=False)
     run_stream(run, open_log(stream.log), stream, LocalEngine(stream), Events(run / "events.jsonl"), committed)
@@ -144,7 +145,7 @@ def distil_plainly(config: Path, run: Path) -> None:
 
 
 def measure(case: str, more: dict[str, object], blocks: int, work: Path) -> Case:
-    """Distil the log in each way, one after the other."""
+    """Distil the log in both ways, one after the other."""
     timings: list[Timing] = []
     folder = work / f"{case.replace(' ', '-')}-{time.strftime('%Y%m%dT%H%M%S')}"
     folder.mkdir()
@@ -170,34 +171,35 @@ def measure(case: str, more: dict[str, object], blocks: int, work: Path) -> Case
 
 
 def timing(way: str, wall: float, run: Path, plain: Path) -> Timing:
-    """A run's figures, and its memory beside that of the plain one."""
+    """The times of a run, and its memory compared with that of the plain script."""
     summary = summarise(run)
-    mine, its = load_memory(run), load_memory(plain)
+    memory, plain_memory = load_memory(run), load_memory(plain)
+    hashes, plain_hashes = ([entry.sha256 for entry in each.stage.memory] for each in (memory, plain_memory))
     return Timing(
         way=way,
         wall=round(wall, 2),
         steps={name: round(sum(stage.steps.get(name, 0.0) for stage in summary.stages), 4) for name in STEPS},
         stages=summary.seconds,
-        same_bytes=[entry.sha256 for entry in mine.stage.memory] == [entry.sha256 for entry in its.stage.memory],
-        difference=difference(mine.units, its.units),
+        same_bytes=hashes == plain_hashes,
+        difference=difference(memory.units, plain_memory.units),
     )
 
 
-def difference(units: Units, its: Units) -> float:
-    """The largest difference of two memories' deltas, logits and influences; inf where they are other units."""
-    if not (np.array_equal(units.unit_id, its.unit_id) and np.array_equal(units.ids, its.ids)):
+def difference(units: Units, plain_units: Units) -> float:
+    """The largest difference between the float columns of two memories' units; inf where the units differ."""
+    if not (np.array_equal(units.unit_id, plain_units.unit_id) and np.array_equal(units.ids, plain_units.ids)):
         return float("inf")
-    numbers = [field.name for field in fields(Units) if getattr(units, field.name).dtype.kind == "f"]
-    return max(float(np.abs(getattr(units, name) - getattr(its, name)).max()) for name in numbers)
+    columns = [field.name for field in fields(Units) if getattr(units, field.name).dtype.kind == "f"]
+    return max(float(np.abs(getattr(units, name) - getattr(plain_units, name)).max()) for name in columns)
 
 
 def costs(log: Log, run: Path, horizons: tuple[int, ...], seeds: int) -> list[Cost]:
-    """Candidates on the full log and on the memory of a run over the same blocks, judged on the next block."""
+    """Train candidates on the full log and on the memory of a run over the same blocks; judge them on the next block."""
     torch.set_num_threads(1)
     memory = load_memory(run)
     blocks, judging = log.blocks[: memory.stage.index + 1], log.blocks[memory.stage.index + 1]
     rows, stream = log.read_block(judging), memory.stage.config
-    found = []
+    results = []
     for spec in CANDIDATES:
         full = [full_log(spec, log, blocks, rows, stream.reference, seed=seed) for seed in range(seeds)]
         for steps in horizons:
@@ -206,7 +208,7 @@ def costs(log: Log, run: Path, horizons: tuple[int, ...], seeds: int) -> list[Co
                 judge(spec, memory.examples(), memory.table, rows, log.schema, student, seed=seed, trained_on="memory")
                 for seed in range(seeds)
             ]
-            found.append(
+            results.append(
                 Cost(
                     candidate=spec.name,
                     steps=steps,
@@ -216,7 +218,7 @@ def costs(log: Log, run: Path, horizons: tuple[int, ...], seeds: int) -> list[Co
                     memory_auc=_auc(small),
                 )
             )
-    return found
+    return results
 
 
 def _cpu(verdicts: list[Verdict]) -> float:
@@ -228,28 +230,28 @@ def _auc(verdicts: list[Verdict]) -> float:
 
 
 def case_table(case: Case) -> tuple[list[str], list[list[str]]]:
-    """Seconds of each step, beside each other: columns and rows."""
+    """Seconds of each step for each way: columns and rows."""
     rows = []
-    for one in case.timings:
-        same = "bytes" if one.same_bytes else f"to {one.difference:.0e}"
-        between = one.stages - sum(one.steps.values())
-        seconds = [*(one.steps[name] for name in STEPS), between, one.wall - one.stages, one.wall]
-        ratios = [f"{case.ratio(one):.2f}", f"{one.stages / case.timings[0].stages:.2f}"]
-        rows.append([one.way, *(f"{value:.1f}" for value in seconds), *ratios, same])
+    for timed in case.timings:
+        same = "bytes" if timed.same_bytes else f"to {timed.difference:.0e}"
+        between = timed.stages - sum(timed.steps.values())
+        seconds = [*(timed.steps[name] for name in STEPS), between, timed.wall - timed.stages, timed.wall]
+        ratios = [f"{case.ratio(timed):.2f}", f"{timed.stages / case.timings[0].stages:.2f}"]
+        rows.append([timed.way, *(f"{value:.1f}" for value in seconds), *ratios, same])
     return ["seconds", *STEPS, "between", "start, end", "all", "ratio", "ratio of stages", "same memory"], rows
 
 
-def cost_table(found: list[Cost]) -> tuple[list[str], list[list[str]]]:
+def cost_table(results: list[Cost]) -> tuple[list[str], list[list[str]]]:
     """CPU seconds and AUC by horizon: columns and rows."""
     rows = []
-    for one in found:
-        times = [f"{one.full_cpu:.2f}", f"{one.memory_cpu:.3f}", f"{one.ratio():.1f}x"]
-        rows.append([one.candidate, str(one.steps), *times, f"{one.full_auc:.4f}", f"{one.memory_auc:.4f}"])
+    for cost in results:
+        times = [f"{cost.full_cpu:.2f}", f"{cost.memory_cpu:.3f}", f"{cost.ratio():.1f}x"]
+        rows.append([cost.candidate, str(cost.steps), *times, f"{cost.full_auc:.4f}", f"{cost.memory_auc:.4f}"])
     return ["candidate", "steps", "full CPU s", "memory CPU s", "ratio", "full AUC", "memory AUC"], rows
 
 
 def keep(result: Path, machine: Machine, **parts: object) -> None:
-    """Write what was found; the other part stays as it was."""
+    """Write the results of one part; the other part of the file does not change."""
     before = parse_json(PlainResult, result) if result.exists() else PlainResult(machines={}, cases=[], costs=[])
     machines = before.machines | dict.fromkeys(parts, machine)
     write_json(result, before.model_copy(update={"machines": machines, **parts}))
@@ -258,39 +260,39 @@ def keep(result: Path, machine: Machine, **parts: object) -> None:
 def main() -> None:
     """Measure one of the two parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["kuairand", "complete-journey", "one"])
+    parser.add_argument("log", choices=["kuairand", "complete-journey", "one"])
     parser.add_argument(
         "--source", type=Path, help="the published files of KuaiRand; Complete Journey comes as a package"
     )
-    parser.add_argument("--work", type=Path, required=True, help="for the log and the runs")
-    parser.add_argument("--blocks", type=int, help="blocks to distil: all of KuaiRand, 13 of Complete Journey")
-    parser.add_argument("--seeds", type=int, default=2, help="of candidates")
+    parser.add_argument("--work", type=Path, required=True, help="folder for the log and the runs")
+    parser.add_argument("--blocks", type=int, help="blocks to distil; default: all of KuaiRand, 13 of Complete Journey")
+    parser.add_argument("--seeds", type=int, default=2, help="seeds per candidate")
     parser.add_argument("--out", type=Path, default=RESULT)
     parser.add_argument("--config", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.what == "one":
+    if options.log == "one":  # the plain script itself, in its own process
         distil_plainly(options.config, options.work)
         return
     options.work.mkdir(parents=True, exist_ok=True)
     work, machine = options.work, Machine.here()
     log = work / "log"
-    prepare(options.what, options.source, log)
-    if options.what == "kuairand":
-        cases = [measure(name, more, options.blocks or LOGS[options.what].blocks, work) for name, more in CASES.items()]
+    prepare(options.log, options.source, log)
+    if options.log == "kuairand":
+        cases = [measure(name, more, options.blocks or LOGS[options.log].blocks, work) for name, more in CASES.items()]
         keep(options.out, machine, cases=cases)
         for case in cases:
             show(*case_table(case), f"{case.rows:,} rows to {case.units:,} units, config: {case.case}")
         ratios = ", ".join(f"{case.ratio(case.timings[-1]):.2f}x ({case.case})" for case in cases)
-        print(f"wanted: at most {TARGET}x; found: {ratios}; {machine}")
+        print(f"target: at most {TARGET}x; measured: {ratios}; {machine}")
     else:
         run = work / f"memory-{time.strftime('%Y%m%dT%H%M%S')}"
         stream = {"log": str(log.resolve()), "blocks": options.blocks or 13, "refine": {"rounds": 0}}
         config = work / "memory.yaml"
         config.write_text(yaml.safe_dump(stream))
         distil_plainly(config, run)
-        found = costs(open_log(log), run, HORIZONS, options.seeds)
-        keep(options.out, machine, costs=found)
-        show(*cost_table(found), f"One training of a candidate, full log against memory: {machine}")
+        results = costs(open_log(log), run, HORIZONS, options.seeds)
+        keep(options.out, machine, costs=results)
+        show(*cost_table(results), f"One training of a candidate, full log against memory: {machine}")
 
 
 if __name__ == "__main__":

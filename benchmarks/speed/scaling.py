@@ -1,8 +1,8 @@
-"""The cost model of docs/scaling.md, held against what `scoring.py` and `stream.py` measured, and the page's tables.
+"""The cost model of docs/scaling.md, compared with the measurements of `scoring.py` and `stream.py`, and the tables of the page.
 
     python -m benchmarks.speed.scaling
 
-It writes the tables into docs/scaling.md from benchmarks/results alone.
+It writes the tables into docs/scaling.md; their only source is benchmarks/results.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
 COMMAND = "python -m benchmarks.speed.scaling"
 
 WITH_UNITS = ("align", "fuse", "refine", "commit")
-"""Steps that touch all units; the others do not know them."""
+"""Steps that work on all units; the other steps do not depend on their number."""
 
 FITTED = slice(5, 50)
-"""Stages of the growing run on which the model is fitted, from 0; it must foretell the last."""
+"""Stages of the growing run on which the model is fitted, from 0; it must predict the last stages."""
 
 
 def unit_bytes(fields: int, dim: int, tasks: int) -> int:
-    """Bytes of a unit as refinement fetches it: input, logits and weight, float32, and the position by which it is asked for."""
+    """Bytes to fetch a unit for refinement: input, logits and weight, float32, and the position in the request."""
     return 4 * (fields * dim + tasks + 1) + 8
 
 
 def fetched(result: StreamResult, units: int) -> float:
-    """Bytes per stage and worker that refinement fetches from the shards: what the orders of its students name, if no unit twice."""
+    """Bytes per stage and worker that refinement fetches from the shards: the units in its students' batch orders, if none repeats."""
     student, refine = result.config.student, result.config.refine
     start = (student.steps - refine.window) / 2
     rounds = refine.rounds * min(units, (start + refine.window) * student.batch_size)
@@ -44,10 +44,10 @@ def fetched(result: StreamResult, units: int) -> float:
 
 
 def moved(result: StreamResult, units: int) -> float:
-    """Bytes per stage that the leader sends the shards as gradients: the active units that a window names, if no unit twice."""
+    """Bytes per stage that the leader sends to the shards as gradients: the active units in the windows, if none repeats in a window."""
     student, refine = result.config.student, result.config.refine
     active, size = min(refine.active, units), student.batch_size
-    # Where some units are not active, at least half of each batch is.
+    # Where some units are not active, at least half of each batch is drawn from the active ones.
     chosen = size if active == units else max(round(size * active / units), (size + 1) // 2)
     named = min(active, refine.window * (chosen + (size - chosen) * active / units))
     # A gradient has no weight.
@@ -55,49 +55,49 @@ def moved(result: StreamResult, units: int) -> float:
 
 
 def measured_influence(result: StreamResult) -> float:
-    """Bytes per stage of addressing: a student and a gradient to each shard, its strongest units back."""
+    """Bytes per stage of addressing: a student and a gradient to each shard, and its units of largest absolute influence back."""
     refine, shards = result.config.refine, result.config.cluster.memory_shards
     addressings = -(-refine.rounds // refine.address_every)
     return addressings * shards * (2 * 4 * result.proxy_parameters + 12 * min(refine.active, result.grown[-1].units))
 
 
 def network_rows(result: StreamResult) -> list[list[str]]:
-    """Bytes per stage between a worker and the shards, by the model and counted."""
+    """Bytes per stage between a worker and the shards, by the model and as counted."""
     rows = []
     for name, stages in (("cap", result.cap), ("ratio", result.grown)):
         late = among(stages, LATE)
         units = late[-1].units
-        for asked, model in (
+        for method, model in (
             ("take", fetched(result, units)),
             ("move", moved(result, units)),
             ("measure", measured_influence(result)),
         ):
-            counted = fmean(one.moved.get(asked, 0) for one in late)
+            counted = fmean(stage.moved.get(method, 0) for stage in late)
             rows.append(
-                [name, f"{units:,}", asked, f"{model / 1e6:.2f}", f"{counted / 1e6:.2f}", f"{counted / model:.2f}"]
+                [name, f"{units:,}", method, f"{model / 1e6:.2f}", f"{counted / 1e6:.2f}", f"{counted / model:.2f}"]
             )
     return rows
 
 
 def foretold(result: StreamResult, fitted: slice = FITTED) -> list[list[str]]:
-    """Seconds of each step in the last stages of both runs, by lines fitted on earlier stages of the growing one, and measured."""
+    """Seconds of each step in the last stages of both runs, measured and predicted by lines fitted on earlier stages of the growing run."""
     rows, sums = [], [0.0] * 4
     early = result.grown[fitted] or result.grown
     for step in STEPS:
-        flat = median(one.steps[step] for one in early), 0.0
+        flat = median(stage.steps[step] for stage in early), 0.0
         a, b = stream.line(early, step) if step in WITH_UNITS else flat
         values = []
         for stages in (result.cap, result.grown):
             late = among(stages, LATE)
-            values += [a + b * median(one.units for one in late), median(one.steps[step] for one in late)]
+            values += [a + b * median(stage.units for stage in late), median(stage.steps[step] for stage in late)]
         sums = [total + value for total, value in zip(sums, values, strict=True)]
         rows.append(_against(step, values))
     return [*rows, _against("all", sums)]
 
 
 def _against(name: str, values: list[float]) -> list[str]:
-    def ratio(model: float, found: float) -> str:
-        return f"{found / model:.2f}" if model >= 0.01 else ""
+    def ratio(model: float, measured: float) -> str:
+        return f"{measured / model:.2f}" if model >= 0.01 else ""
 
     return [
         name,
@@ -109,7 +109,7 @@ def _against(name: str, values: list[float]) -> list[str]:
 
 
 class Cluster(NamedTuple):
-    """What is assumed of the extrapolation."""
+    """The assumptions of the extrapolation."""
 
     rows: float = 1e10
     """Per day."""
@@ -118,27 +118,27 @@ class Cluster(NamedTuple):
     gpus: int = 64
     """One Ray Train worker each."""
     cores: int = 1024
-    """As many scorers, of the kind that was measured."""
+    """One scorer each; the cores are like those measured."""
     shards: int = 64
-    """Of the memory."""
+    """Shards of the memory."""
     units: float = 1e8
-    """|M|, a cap."""
+    """|M|, the cap of the memory."""
     ids: float = 1e8
     """Rows of the table."""
     batch: int = 65_536
     """Rows per step of the reference, over all workers."""
     flops: float = 1e13
-    """Per GPU and second, that training gets."""
+    """FLOP per second that training achieves on a GPU."""
     network: float = 1e9
     """Bytes per second into and out of a worker."""
     latency: float = 1e-3
-    """Seconds that a collective takes, however little it carries."""
+    """Minimum seconds of a collective operation, for any size."""
     disk: float = 1e9
-    """Bytes per second that one process writes and checks."""
+    """Bytes per second that one process writes and hashes."""
 
 
 def extrapolated(scores: ScoringResult, result: StreamResult, on: Cluster) -> list[list[str]]:
-    """Per day: what each step takes on a cluster that nobody has tried."""
+    """Bytes and time of each step per day, on a cluster on which nobody has measured."""
     parts, dim, width = scores.parts, scores.dim, unit_bytes(scores.fields, scores.dim, 1)
     steps = on.rows / on.batch
     gradient = on.batch * scores.fields * (4 * dim + 8) + 2 * 4 * scores.parameters
@@ -154,7 +154,7 @@ def extrapolated(scores: ScoringResult, result: StreamResult, on: Cluster) -> li
     sketches = scores.sketch_bytes / scores.shard_rows * on.rows
     exchanged = refine.rounds * per_round
     owned = on.blocks * on.units * width / on.shards
-    found: list[tuple[str, str, float]] = [
+    costs: list[tuple[str, str, float]] = [
         (
             "reference: every worker reads and decodes all rows",
             f"{row * on.rows * on.gpus / 1e12:.0f} TB",
@@ -181,15 +181,15 @@ def extrapolated(scores: ScoringResult, result: StreamResult, on: Cluster) -> li
         ),
         ("commit: each shard's owner", f"{owned / 1e9:.0f} GB per owner", owned / on.disk),
     ]
-    return [[what, moved, f"{seconds / 3600:.2f}", f"{seconds / 86400:.1%}"] for what, moved, seconds in found]
+    return [[step, moved, f"{seconds / 3600:.2f}", f"{seconds / 86400:.1%}"] for step, moved, seconds in costs]
 
 
 def assumptions(on: Cluster, scores: ScoringResult) -> str:
-    """In words."""
+    """The assumptions as text."""
     return (
-        f"Assumed: {on.rows:.0e} rows a day in {on.blocks} blocks; {on.gpus} GPUs with a worker each, {on.flops / 1e12:.0f} TFLOP/s that "
-        f"training gets of each; {on.cores:,} cores like those measured, a scorer each; {on.network / 1e9:.0f} GB/s into and out of "
-        f"each worker and {1e3 * on.latency:.0f} ms per collective; {on.disk / 1e9:.0f} GB/s at which one process writes and hashes; a "
+        f"Assumptions: {on.rows:.0e} rows a day in {on.blocks} blocks; {on.gpus} GPUs with one worker each, on which training achieves "
+        f"{on.flops / 1e12:.0f} TFLOP/s; {on.cores:,} cores like those measured, with one scorer each; {on.network / 1e9:.0f} GB/s into "
+        f"and out of each worker and {1e3 * on.latency:.0f} ms per collective; one process writes and hashes {on.disk / 1e9:.0f} GB/s; a "
         f"memory of {on.units:.0e} units in {on.shards} shards; a table of {on.ids:.0e} ids; {on.batch:,} rows per step of "
         f"the reference. Rows, net and fields are those of the scoring benchmark (F = {scores.fields}, d = {scores.dim}, "
         f"{scores.parameters:,} parameters, K = {scores.checkpoints}); students and rounds are the defaults."
@@ -197,34 +197,34 @@ def assumptions(on: Cluster, scores: ScoringResult) -> str:
 
 
 def stream_part(result: StreamResult) -> str:
-    """What the stream of stages came to."""
+    """The results of `stream.py`."""
     stages, config = len(result.cap), result.config
     lead = (
         f"{stages} blocks of {result.rows:,} rows, F = {result.fields}, d = {config.reference.dim}, {result.n_ids:,} ids, N = "
         f"{config.cluster.memory_shards}; T = {config.student.steps} steps of B = {config.student.batch_size}, "
-        f"{config.refine.rounds} rounds with a window of {config.refine.window}. Once under a cap of "
-        f"{config.budget.cap:,} units, once under a ratio of {result.ratio:g}. {result.machine}."
+        f"{config.refine.rounds} rounds with a window of {config.refine.window}. The first run has a cap of "
+        f"{config.budget.cap:,} units, the second a ratio of {result.ratio:g}. {result.machine}."
     )
     ratios = markdown(["ratio", "found", "aim"], stream.ratios(result))
     return "\n\n".join([lead, ratios, markdown(*stream.steps_table(result))])
 
 
 def model_part(result: StreamResult) -> str:
-    """The model against the measurements: bytes, then seconds."""
+    """The model compared with the measurements: bytes, then seconds."""
     network = ["run", "units", "asked", "model, MB per stage", "counted", "counted / model"]
     seconds = ["step", "cap: model, s", "measured", "ratio", "ratio: model, s", "measured", "ratio"]
     return f"{markdown(network, network_rows(result))}\n\n{markdown(seconds, foretold(result))}"
 
 
 def extrapolation_part(scores: ScoringResult, result: StreamResult) -> str:
-    """A day on a cluster that nobody has tried."""
+    """The extrapolation to a day on a large cluster."""
     on = Cluster()
     table = markdown(["what", "bytes per day", "hours per day", "of the day"], extrapolated(scores, result, on))
     return f"{assumptions(on, scores)}\n\n{table}"
 
 
 def document(text: str, results: Path = RESULTS) -> str:
-    """The page with its parts between the marks as the figures have them, or the word that there are none."""
+    """The page with its parts, made from the figures, between the marks; without figures, a part says that."""
     scores = parsed(ScoringResult, results / "scoring.json")
     result = parsed(StreamResult, results / "stream.json")
     parts = {

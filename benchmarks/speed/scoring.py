@@ -1,14 +1,14 @@
-"""What does Ray Data cost when a block is scored? Against a plain loop of pyarrow and torch in as many processes.
+"""The cost of Ray Data in scoring a block, compared with a plain loop of pyarrow and torch in as many processes.
 
     python -m benchmarks.speed.scoring kuairand --source FOLDER_OF_KUAIRAND --work WORK
     python -m benchmarks.speed.scoring complete-journey --work WORK
     python -m benchmarks.speed.scoring simulated --work WORK
 
-A log is repeated with ids of its own each time until it has `--rows` rows, and scored under three checkpoints of a DNN 400x400x400. The
-plain loop reads Parquet and computes the scores of all rows, nothing else; the path of `diet-ray distill` also checks every file against
-its manifest and selects. Both are timed with their start, and on a block of a few rows, which is the start alone. Figures go to
-benchmarks/results/scoring.json; `scaling.py` writes them into docs/scaling.md. With the default of 3 million rows and two rounds it
-takes about 10 minutes on two cores; `--rows 20000000 --rounds 1` about 35.
+A log is repeated, with new ids each time, until it has `--rows` rows, and is scored under three checkpoints of a DNN 400x400x400. The
+plain loop reads Parquet and computes the scores of all rows, nothing else; `diet-ray distill` also checks every file against its manifest
+and selects rows. Both times include the start of the processes; both are also timed on a block of a few rows, which gives the time of the
+start. Figures go to benchmarks/results/scoring.json; `scaling.py` writes them into docs/scaling.md. With the default of 3 million rows and
+two rounds it takes about 10 minutes on two cores; `--rows 20000000 --rounds 1` about 35.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ from diet_ray.training.workers import Solo
 
 CHECKPOINTS = 3
 SHARE = 0.01
-"""Units that the block gives, of its rows."""
+"""Share of the block's rows that are selected as units."""
 
 
 def the_config(log: Path, workers: int) -> StreamConfig:
-    """A config of which only what scoring needs matters."""
+    """A config for scoring; keys that scoring does not use have their defaults."""
     net = CandidateSpec(name="dnn", arch="dnn", params={"hidden": HIDDEN}, adapter=False)
     return StreamConfig(
         log=log,
@@ -60,7 +60,7 @@ def the_config(log: Path, workers: int) -> StreamConfig:
 
 
 def write_checkpoints(log: Log, work: Path) -> list[Path]:
-    """Three untrained references: what they say costs as much."""
+    """Checkpoints of three untrained references, whose predictions cost the same as those of trained ones."""
     paths = [work / f"checkpoint-{k}.safetensors" for k in range(CHECKPOINTS)]
     config = the_config(log.path, 1).reference
     for seed, path in enumerate(paths):
@@ -70,7 +70,7 @@ def write_checkpoints(log: Log, work: Path) -> list[Path]:
 
 
 def score_by_ray(log: Log, block: BlockManifest, checkpoints: list[Path], workers: int, units: int) -> Sketch:
-    """The path of `diet-ray distill`. Ray must be initialised."""
+    """Score as `diet-ray distill` does. Ray must be initialised."""
     from diet_ray.engine.train import RayEngine
 
     engine = RayEngine(Solo(), cast(Any, LocalShards(1)))
@@ -81,20 +81,20 @@ def score_by_ray(log: Log, block: BlockManifest, checkpoints: list[Path], worker
 def timed(
     path: Contender, log: Log, block: BlockManifest, checkpoints: list[Path], workers: int, units: int
 ) -> tuple[Run, Any]:
-    """Score a block; also returns what came out."""
+    """Score a block; returns the measurements and the result of the scoring."""
     with watched(0.25) as watch:
         began = time.perf_counter()
         if path == "ray":
-            found: Any = score_by_ray(log, block, checkpoints, workers, units)
+            output: Any = score_by_ray(log, block, checkpoints, workers, units)
         else:
             shards = [log.shard_path(block, shard) for shard in block.shards]
-            found = score_plainly(shards, checkpoints, workers)
+            output = score_plainly(shards, checkpoints, workers)
         seconds = time.perf_counter() - began
-    return Run(path=path, workers=workers, rows=block.rows, seconds=round(seconds, 3), peak=watch.peak()), found
+    return Run(path=path, workers=workers, rows=block.rows, seconds=round(seconds, 3), peak=watch.peak()), output
 
 
 def measure_parts(log: Log, block: BlockManifest, checkpoints: list[Path], units: int) -> tuple[Parts, int]:
-    """What each part costs on its own, and the bytes of a sketch. The leader is measured at its fullest."""
+    """The cost of each part on its own, and the bytes of a sketch. Merging is measured with a sketch that is already full."""
     torch.set_num_threads(1)
     shard: LogShard = block.shards[0]
     scorer = Scorer(ScoreJob.of(log, block, checkpoints, the_config(log.path, 1), keep=units, seed=0))
@@ -102,8 +102,8 @@ def measure_parts(log: Log, block: BlockManifest, checkpoints: list[Path], units
     score, _ = _seconds(lambda: scorer.score(rows))
     both, sketch = _seconds(lambda: scorer.sketch_shard(shard))
     send, data = _seconds(lambda: sketch.to_ipc())
-    others = (scorer.sketch_shard(other) for other in block.shards[1:3])
-    whole = merge_as_they_come([sketch, *others], keep=units)
+    more_sketches = (scorer.sketch_shard(other) for other in block.shards[1:3])
+    whole = merge_as_they_come([sketch, *more_sketches], keep=units)
     merging, _ = _seconds(lambda: merge([whole, Sketch.from_ipc(data)], keep=units))
     parts = {"read": read, "score": score, "sketch": max(0.0, both - read - score), "send": send, "merge": merging}
     return Parts(**{name: seconds / shard.rows for name, seconds in parts.items()}), len(data)
@@ -113,9 +113,9 @@ def _seconds(do: Callable[[], Any]) -> tuple[float, Any]:
     times = []
     for _ in range(3):
         began = time.perf_counter()
-        found = do()
+        output = do()
         times.append(time.perf_counter() - began)
-    return median(times), found
+    return median(times), output
 
 
 def run(name: str, source: Path | None, work: Path, rows: int, rounds: int, workers: int) -> ScoringResult:
@@ -123,7 +123,7 @@ def run(name: str, source: Path | None, work: Path, rows: int, rounds: int, work
     machine = Machine.here()
     log = repeated(source_log(name, source, work), work / f"{name}-{rows}", rows)
     if log.schema.n_slots != log.schema.n_fields:
-        raise SystemExit(f"{name}: has a field of several values, which the plain loop does not know")
+        raise SystemExit(f"{name}: has a field of several values, which the plain loop does not support")
     few, many = log.blocks
     checkpoints, units = write_checkpoints(log, work), max(1, round(rows * SHARE))
     blocks = [
@@ -135,17 +135,18 @@ def run(name: str, source: Path | None, work: Path, rows: int, rounds: int, work
     runs = []
     for _ in range(rounds):
         for block, n in blocks:
-            found: dict[Contender, Any] = {}
-            # One right after the other, so that a busy minute of the machine hits both.
+            outputs: dict[Contender, Any] = {}
+            # One directly after the other, so that other work on the machine affects both.
             for path in ("plain", "ray"):
-                one, found[path] = timed(path, log, block, checkpoints, n, units)
-                runs.append(one)
+                timing, outputs[path] = timed(path, log, block, checkpoints, n, units)
+                runs.append(timing)
                 print(
-                    f"{path:5} {n} workers {block.rows:>10,} rows {one.seconds:8.1f} s {one.peak / 2**20:6.0f} MiB",
+                    f"{path:5} {n} workers {block.rows:>10,} rows {timing.seconds:8.1f} s "
+                    f"{timing.peak / 2**20:6.0f} MiB",
                     flush=True,
                 )
             if block.rows <= units:
-                check(found["ray"], found["plain"])
+                check(outputs["ray"], outputs["plain"])
     parts, sketch_bytes = measure_parts(log, many, checkpoints, units)
     weights = load_file(checkpoints[0])
     return ScoringResult(
@@ -168,24 +169,24 @@ def run(name: str, source: Path | None, work: Path, rows: int, rounds: int, work
 
 
 def check(sketch: Sketch, plain: float) -> None:
-    """Both paths must have computed the same; `sketch` holds all rows."""
+    """Check that both paths have computed the same scores; `sketch` holds all rows."""
     _, first = np.unique(sketch.scored.rows.row_id, return_index=True)
     ours = float(sketch.scored.score[first].astype(np.float64).sum())
     assert abs(ours - plain) <= 1e-4 * abs(plain), f"the scores differ: {ours} against {plain}"
 
 
 def main() -> None:
-    """Measure, print, keep."""
+    """Measure, print and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("log", choices=["kuairand", "complete-journey", "simulated"])
     parser.add_argument("--source", type=Path, help="the published files; Complete Journey comes as a package")
-    parser.add_argument("--work", type=Path, required=True, help="where logs and checkpoints may lie")
+    parser.add_argument("--work", type=Path, required=True, help="folder for logs and checkpoints")
     parser.add_argument("--rows", type=int, default=3_000_000)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RESULTS / "scoring.json")
     options = parser.parse_args()
-    # By default Ray makes its workers give way to other processes; the plain loop does not.
+    # By default Ray gives its workers a lower priority than other processes; the plain loop has normal priority.
     os.environ.setdefault("RAY_worker_niceness", "0")
     with connect(cpus=options.workers):
         result = run(options.log, options.source, options.work, options.rows, options.rounds, options.workers)

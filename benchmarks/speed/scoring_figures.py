@@ -1,4 +1,4 @@
-"""What the benchmark of scoring has found, and the tables that it comes to."""
+"""The results of the benchmark of scoring, and their tables."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ class Run(Settings):
     path: Contender
     """Ray Data, or the plain loop."""
     workers: int
-    """Processes that score, a core each."""
+    """Processes that score, with one core each."""
     rows: int
-    """Of the block."""
+    """Rows of the block."""
     seconds: float
     """Wall time, with the start of the workers."""
     peak: int
-    """Bytes of all processes at most, without mapped files (`machine.used_memory`)."""
+    """Largest memory of all processes together in bytes, without mapped files (`machine.used_memory`)."""
 
 
 class Parts(Settings):
-    """Seconds per row of what one scorer and the leader do, in one process."""
+    """Seconds per row of the work of one scorer and of the leader, measured in one process."""
 
     read: float
-    """Read a shard, check it and validate it."""
+    """Reading, checking and validating a shard."""
     score: float
-    """The nets, all checkpoints."""
+    """The nets of all checkpoints."""
     sketch: float
     """Selection within the shard."""
     send: float
-    """To Arrow and back."""
+    """Conversion of the sketch to Arrow."""
     merge: float
-    """What the leader does with it."""
+    """Conversion back and merging, by the leader."""
 
 
 class ScoringResult(Settings):
@@ -47,9 +47,9 @@ class ScoringResult(Settings):
 
     machine: Machine
     log: str
-    """Which one was repeated."""
+    """Name of the repeated log."""
     rows: int
-    """Of the whole block."""
+    """Rows of the whole block."""
     shard_rows: int
     shards: int
     shard_bytes: int
@@ -58,18 +58,18 @@ class ScoringResult(Settings):
     dim: int
     n_ids: int
     parameters: int
-    """Of the net, without the table."""
+    """Parameters of the net, without the table."""
     checkpoints: int
     units: int
-    """What is selected."""
+    """Rows to select."""
     sketch_bytes: int
-    """Bytes of a shard's sketch on its way to the leader, the first shard's."""
+    """Bytes of the first shard's sketch as it is sent to the leader."""
     parts: Parts
     runs: list[Run]
 
 
 class Figures:
-    """What the runs come to."""
+    """Figures computed from the runs."""
 
     def __init__(self, result: ScoringResult) -> None:
         self.result = result
@@ -81,40 +81,40 @@ class Figures:
         return median(run.seconds for run in self._runs(path, workers, rows))
 
     def start(self, path: Contender, workers: int) -> float:
-        """Seconds that a block of a few rows takes."""
+        """Seconds for a block of a few rows."""
         return self.seconds(path, workers, min(run.rows for run in self.result.runs if run.workers == workers))
 
     def rate(self, path: Contender, workers: int, rows: int, *, started: bool) -> float:
-        """Rows per second, with the start or from then on."""
+        """Rows per second; the time includes the start unless `started`."""
         return rows / (self.seconds(path, workers, rows) - (self.start(path, workers) if started else 0.0))
 
     def against_plain(self, *, started: bool) -> float:
-        """Rows per second of Ray Data over those of the plain loop, on the whole block."""
+        """Rows per second of Ray Data divided by those of the plain loop, on the whole block."""
         rows = self.result.rows
         return self.rate("ray", self.most, rows, started=started) / self.rate("plain", self.most, rows, started=started)
 
     def speedup(self, path: Contender) -> float:
-        """Rows per second of all workers over those of one, without the start."""
+        """Rows per second of all workers divided by those of one, without the start."""
         return self.rate(path, self.most, self.small, started=True) / self.rate(path, 1, self.small, started=True)
 
     def peak(self, path: Contender, workers: int, rows: int) -> float:
-        """Bytes, median over the rounds."""
+        """Peak memory in bytes, median over the rounds."""
         return median(run.peak for run in self._runs(path, workers, rows))
 
     def growth(self) -> float:
-        """Peak memory on the whole block over that on a quarter of it."""
+        """Peak memory on the whole block divided by that on a quarter of it."""
         return self.peak("ray", self.most, self.result.rows) / self.peak("ray", self.most, self.small)
 
     def columns(self) -> list[str]:
-        """Of the table."""
+        """Columns of the table."""
         return ["path", "workers", "rows", "seconds", "rows/s", "rows/s without the start", "peak MiB"]
 
     def rows(self) -> list[list[str]]:
-        """Of the table."""
-        found = []
+        """Rows of the table."""
+        table = []
         for path, workers, rows in dict.fromkeys((run.path, run.workers, run.rows) for run in self.result.runs):
             whole = rows >= self.small
-            found.append(
+            table.append(
                 [
                     "Ray Data" if path == "ray" else "plain loop",
                     str(workers),
@@ -125,10 +125,10 @@ class Figures:
                     f"{self.peak(path, workers, rows) / 2**20:,.0f}",
                 ]
             )
-        return found
+        return table
 
     def ratios(self) -> list[list[str]]:
-        """What is asked, what was found, what was aimed at."""
+        """Name, result and target of each ratio."""
         quarter = f"{self.result.rows:,} rows over {self.small:,}"
         return [
             [
@@ -152,7 +152,7 @@ def document(result: ScoringResult) -> str:
     lead = (
         f"{result.log}, repeated to {result.rows:,} rows in {result.shards} shards ({result.shard_bytes / result.rows:.0f} bytes per row), "
         f"F = {result.fields}, d = {result.dim}, a table of {result.n_ids:,} ids, K = {result.checkpoints} checkpoints of a net with "
-        f"{result.parameters:,} parameters, {result.units:,} units wanted. {result.machine}."
+        f"{result.parameters:,} parameters, {result.units:,} units to select. {result.machine}."
     )
     whole = parts.read + parts.score + parts.sketch
     rows = [

@@ -1,6 +1,6 @@
-"""Adam as this package has it, epsilon inside the root, as an optimizer of torch's and as one of `higher`'s.
+"""The Adam of this package, with epsilon inside the root, as an optimizer for torch and as one for `higher`.
 
-The derivative of `higher`'s own Adam, whose epsilon stands outside, is masked where a second moment is 0; the maths would not be the same.
+The Adam of `higher` has epsilon outside the root and masks its derivative where a second moment is 0, which is different maths.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from diet_ray.training.adam import BETA1, BETA2, EPSILON
 
 
 class SmoothAdam(torch.optim.Optimizer):
-    """For the steps before the window."""
+    """The torch optimizer, for the steps before the window."""
 
     def __init__(self, parameters: Any, lr: float) -> None:
         super().__init__(parameters, {"lr": lr})
@@ -29,7 +29,7 @@ class SmoothAdam(torch.optim.Optimizer):
 
 
 class Unrolled(higher.optim.DifferentiableOptimizer):  # type: ignore[misc]
-    """For the steps of the window."""
+    """The differentiable optimizer of `higher`, for the steps of the window."""
 
     def _update(self, grouped_grads: Any, **unused: Any) -> None:
         for number, (group, grads) in enumerate(zip(self.param_groups, grouped_grads, strict=True)):

@@ -1,9 +1,9 @@
-"""The figures of speed in README.md and docs/results.md, from benchmarks/results alone.
+"""The figures of speed in README.md and docs/results.md; their only source is benchmarks/results.
 
     python -m benchmarks.speed.speed_table
 
-One row per claim: what was asked, what was found, what was aimed at, and where. The page also has the figures behind a claim. A benchmark
-that has not been run has no rows.
+Each row is one claim: the measure, the result, the target and the machine. The page also has the detailed figures of the claims. A
+benchmark that has not been run has no rows.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ COMMAND = "python -m benchmarks.speed.speed_table"
 COLUMNS = ["what", "found", "aim", "on"]
 
 WINDOW = 20
-"""The round that is shown first: the default window."""
+"""The window of the round that the README shows: the default."""
 
 
 class Claim(NamedTuple):
-    """One row."""
+    """One row of the table."""
 
     what: str
     found: str
@@ -37,32 +37,32 @@ class Claim(NamedTuple):
     machine: Machine
     gpu: str = ""
     first: bool = False
-    """Whether it is in the README, too."""
+    """Whether the row is in the README too."""
 
     def row(self) -> list[str]:
-        """Of the table."""
+        """The cells of the row."""
         where = f"{self.machine.cores} cores of {self.machine.processor}, load {self.machine.load:.1f} before"
         return [self.what, self.found, self.aim, f"{self.gpu}; {where}" if self.gpu else where]
 
 
 def claims(results: Path) -> list[Claim]:
-    """All that there are figures of."""
-    found: list[Claim] = []
+    """All claims for which there are figures."""
+    rows: list[Claim] = []
     if rounds := parsed(bilevel.Result, results / "bilevel.json"):
-        found += of_rounds(rounds)
+        rows += of_rounds(rounds)
     if scores := parsed(ScoringResult, results / "scoring.json"):
-        found += of_scoring(scores)
+        rows += of_scoring(scores)
     if stages := parsed(StreamResult, results / "stream.json"):
-        found += of_stages(stages)
+        rows += of_stages(stages)
     if ways := parsed(PlainResult, results / "plain.json"):
-        found += of_ways(ways)
+        rows += of_ways(ways)
     if devices := parsed(gpu.GpuResult, results / "gpu.json"):
-        found += of_devices(devices)
-    return found
+        rows += of_devices(devices)
+    return rows
 
 
 def of_rounds(result: bilevel.Result) -> Iterator[Claim]:
-    """A bi-level round, beside `higher`."""
+    """A bi-level round, compared with `higher`."""
     by = {(figure.net, figure.window, figure.by): figure for figure in result.figures}
     for net, window in dict.fromkeys((figure.net, figure.window) for figure in result.figures):
         ours, theirs = by[net, window, "diet_ray"], by[net, window, "higher"]
@@ -72,21 +72,21 @@ def of_rounds(result: bilevel.Result) -> Iterator[Claim]:
 
 
 def of_scoring(result: ScoringResult) -> Iterator[Claim]:
-    """Scoring, beside a plain loop."""
-    for number, (what, found, aim) in enumerate(Figures(result).ratios()):
-        yield Claim(f"scoring: {what}", found, aim, result.machine, first=number == 0)
+    """Scoring, compared with a plain loop."""
+    for number, (what, ratio, aim) in enumerate(Figures(result).ratios()):
+        yield Claim(f"scoring: {what}", ratio, aim, result.machine, first=number == 0)
 
 
 def of_stages(result: StreamResult) -> Iterator[Claim]:
-    """Late stages, beside early ones."""
-    for what, title in (("cpu", "CPU seconds"), ("seconds", "seconds"), ("peak", "peak memory")):
-        ratio = at(result.cap, LATE, what) / at(result.cap, EARLY, what)
-        asked = f"under a cap, stages {LATE.start}-{LATE.stop - 1} over stages {EARLY.start}-{EARLY.stop - 1}: {title}"
-        yield Claim(asked, f"{ratio:.2f}", "0.9 to 1.1", result.machine, first=what == "cpu")
+    """Late stages, compared with early ones."""
+    for figure, title in (("cpu", "CPU seconds"), ("seconds", "seconds"), ("peak", "peak memory")):
+        ratio = at(result.cap, LATE, figure) / at(result.cap, EARLY, figure)
+        what = f"under a cap, stages {LATE.start}-{LATE.stop - 1} over stages {EARLY.start}-{EARLY.stop - 1}: {title}"
+        yield Claim(what, f"{ratio:.2f}", "0.9 to 1.1", result.machine, first=figure == "cpu")
 
 
 def of_ways(result: PlainResult) -> Iterator[Claim]:
-    """`diet-ray distill`, beside the plain script, and a candidate, beside a pass over the full log."""
+    """`diet-ray distill`, compared with the plain script, and a candidate on a memory, compared with a pass over the full log."""
     for number, case in enumerate(result.cases):
         what = f"`diet-ray distill` on {case.rows:,} rows of KuaiRand ({case.case}), over a script without Ray: seconds"
         yield Claim(
@@ -94,28 +94,28 @@ def of_ways(result: PlainResult) -> Iterator[Claim]:
         )
     if result.costs:
         horizons = sorted({cost.steps for cost in result.costs}, reverse=True)
-        found = "; ".join(_cost(result, steps) for steps in dict.fromkeys(horizons[:1] + horizons[-1:]))
+        ratios = "; ".join(_cost(result, steps) for steps in dict.fromkeys(horizons[:1] + horizons[-1:]))
         what = "a candidate on all of Complete Journey over one on a memory of 1 %: CPU seconds (AUC won)"
-        yield Claim(what, found, ">= 60", result.machines["costs"], first=True)
+        yield Claim(what, ratios, ">= 60", result.machines["costs"], first=True)
 
 
 def _cost(result: PlainResult, steps: int) -> str:
-    some = [cost for cost in result.costs if cost.steps == steps]
-    ratios, won = [one.ratio() for one in some], [one.memory_auc - one.full_auc for one in some]
-    return f"{min(ratios):.0f} to {max(ratios):.0f} ({min(won):+.4f} to {max(won):+.4f}) at {steps} steps"
+    costs = [cost for cost in result.costs if cost.steps == steps]
+    ratios, gains = [cost.ratio() for cost in costs], [cost.memory_auc - cost.full_auc for cost in costs]
+    return f"{min(ratios):.0f} to {max(ratios):.0f} ({min(gains):+.4f} to {max(gains):+.4f}) at {steps} steps"
 
 
 def of_devices(result: gpu.GpuResult) -> Iterator[Claim]:
-    """A GPU, beside the CPU."""
+    """A GPU, compared with the CPU."""
     base = {part.what: part.seconds for part in result.parts if (part.device, part.precision) == ("cpu", "float32")}
-    for number, one in enumerate(part for part in result.parts if part.device != "cpu"):
-        what = f"{one.what}: seconds of {result.threads} threads of the CPU over those of the GPU in {one.precision}"
-        found = f"{base[one.what] / one.seconds:.1f}"
-        yield Claim(what, found, "", result.machine, result.gpu or "", first=number == 0)
+    for number, part in enumerate(part for part in result.parts if part.device != "cpu"):
+        what = f"{part.what}: seconds of {result.threads} threads of the CPU over those of the GPU in {part.precision}"
+        ratio = f"{base[part.what] / part.seconds:.1f}"
+        yield Claim(what, ratio, "", result.machine, result.gpu or "", first=number == 0)
 
 
 def behind(results: Path) -> Iterator[str]:
-    """The tables behind the claims, where no other page has them."""
+    """The detailed tables of the claims, where no other page has them."""
     if rounds := parsed(bilevel.Result, results / "bilevel.json"):
         yield f"### A bi-level round\n\n{bilevel.title(rounds)}.\n\n{markdown(*bilevel.table(rounds))}"
     if ways := parsed(PlainResult, results / "plain.json"):
@@ -137,7 +137,7 @@ def readme(text: str, results: Path = RESULTS) -> str:
 
 
 def page(text: str, results: Path = RESULTS) -> str:
-    """docs/results.md with all of them, and what is behind them."""
+    """docs/results.md with all claims and their detailed tables."""
     rows = [claim.row() for claim in claims(results)]
     parts = [markdown(COLUMNS, rows), *behind(results)] if rows else [NOT_YET]
     return filled(text, "speed", COMMAND, "\n\n".join(parts))

@@ -1,10 +1,10 @@
-"""Do stages stay as cheap as they were? A hundred blocks of a drifting log, with a memory of fixed size and with one that grows.
+"""The cost of late stages compared with early ones: a hundred blocks of a drifting log, with a fixed and with a growing memory.
 
     python -m benchmarks.speed.stream --work WORK
 
-The log is drawn as `diet-ray simulate` would, and distilled twice by the engine without Ray, in this process and one thread: under
-`budget.cap`, where time and memory of a stage must not grow, and under `budget.ratio`, where what grows must grow in proportion to the
-units. Every byte that would travel between a worker and the shards of the memory is counted. Figures go to
+The log is simulated as by `diet-ray simulate`, and distilled twice by the engine without Ray, in this process and one thread: with
+`budget.cap`, where time and memory of a stage must not grow, and with `budget.ratio`, where they may grow only in proportion to the number
+of units. All bytes that a cluster would send between a worker and the shards of the memory are counted. Figures go to
 benchmarks/results/stream.json; `scaling.py` writes them into docs/scaling.md. The default takes about 8 minutes on two cores.
 """
 
@@ -44,25 +44,25 @@ from diet_ray.settings import Settings, write_json
 from diet_ray.storage.whole_folder import appearing
 
 EARLY, LATE = range(8, 13), range(96, 101)
-"""Stages that are compared, counted from 1: one alone is noisy."""
+"""Stages that are compared, counted from 1; several, because a single stage is noisy."""
 STEPS = ("reference", "score", "select", "align", "fuse", "refine", "commit")
 
 
 class StageFigures(Settings):
-    """One stage."""
+    """The figures of one stage."""
 
     units: int
-    """In the memory afterwards."""
+    """Units of the memory after the stage."""
     seconds: float
     """Wall time."""
     cpu: float
-    """CPU seconds of the process, which other work on the machine disturbs less."""
+    """CPU seconds of the process; other work on the machine affects them less than wall time."""
     peak: int
-    """Bytes of the process at most, without mapped files."""
+    """Largest memory of the process in bytes, without mapped files."""
     steps: dict[str, float]
     """Seconds of each step."""
     moved: dict[str, int]
-    """Bytes that went to the shards of the memory and came back, by what they were asked."""
+    """Bytes sent to and received from the shards of the memory, by the called method."""
     written: int
     """Bytes of the stage's folder."""
 
@@ -74,19 +74,19 @@ class StreamResult(Settings):
     rows: int
     """Per block."""
     config: StreamConfig
-    """Of the run with a cap; the other differs in its budget alone."""
+    """Config of the run with a cap; the other run differs only in its budget."""
     ratio: float
-    """Its budget."""
+    """The budget of the other run."""
     fields: int
     """F."""
     tasks: int
     """T."""
     n_ids: int
-    """Of the table."""
+    """Rows of the table."""
     parameters: int
-    """Of the committee."""
+    """Parameters of the committee."""
     proxy_parameters: int
-    """Of the first proxy."""
+    """Parameters of the first proxy."""
     cap: list[StageFigures]
     """The run with a memory of fixed size."""
     grown: list[StageFigures]
@@ -94,7 +94,7 @@ class StreamResult(Settings):
 
 
 class CountingShards(LocalShards):
-    """Shards in this process that count what would travel if they were elsewhere."""
+    """Shards in this process that count the bytes that a cluster would send."""
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
@@ -102,10 +102,10 @@ class CountingShards(LocalShards):
 
     def call(self, method: str, *arguments: Any, each: list[tuple[Any, ...]] | None = None) -> list[Any]:
         """See `Shards.call`."""
-        answers = super().call(method, *arguments, each=each)
-        asked = each if each is not None else [arguments] * self.size
-        self.moved[method] += n_bytes(asked) + n_bytes(answers)
-        return answers
+        results = super().call(method, *arguments, each=each)
+        per_shard = each if each is not None else [arguments] * self.size
+        self.moved[method] += n_bytes(per_shard) + n_bytes(results)
+        return results
 
 
 def n_bytes(value: Any) -> int:
@@ -118,7 +118,7 @@ def n_bytes(value: Any) -> int:
 
 
 def drifting_log(out: Path, rows: int, blocks: int) -> Log:
-    """What `diet-ray simulate` writes by its defaults, a shard per block; drawn here unless that is done."""
+    """The log that `diet-ray simulate` writes by default, but with one shard per block; made if it does not exist yet."""
     if not out.exists():
         config = SimulateConfig(rows=rows, blocks=blocks)
         schema, names = config.log_schema, [str(FIRST_DAY + block) for block in range(blocks)]
@@ -149,13 +149,13 @@ def the_config(log: Path, budget: BudgetConfig, blocks: int) -> StreamConfig:
 
 
 def distil(run: Path, log: Log, config: StreamConfig) -> list[StageFigures]:
-    """Distil the blocks stage by stage, and measure each."""
+    """Distil the blocks and measure each stage."""
     shutil.rmtree(run, ignore_errors=True)
     engine, shards = LocalEngine(config), CountingShards(config.cluster.memory_shards)
     engine.memory = ShardedMemory(shards)
     torch.set_num_threads(config.cluster.threads_per_worker)
     stream = begin(run, log, config, engine, Events(run / "events.jsonl"), open_run(run, config, resume=False))
-    found, offset = [], 0
+    figures, offset = [], 0
     with watched(0.05, lambda: own_memory(os.getpid())) as watch:
         for block in log.blocks[: config.blocks]:
             shards.moved.clear()
@@ -164,7 +164,7 @@ def distil(run: Path, log: Log, config: StreamConfig) -> list[StageFigures]:
             ended, cpu = time.time(), time.process_time() - cpu
             events, offset = read_events(run / "events.jsonl", offset)
             folder = run / "stages" / f"{block.index:04d}"
-            found.append(
+            figures.append(
                 StageFigures(
                     units=len(engine.memory),
                     seconds=round(ended - began, 4),
@@ -175,10 +175,10 @@ def distil(run: Path, log: Log, config: StreamConfig) -> list[StageFigures]:
                     written=sum(path.stat().st_size for path in folder.iterdir()),
                 )
             )
-            # The files of a stage are needed by the next one alone.
+            # Only the next stage needs the files of a stage.
             if block.index:
                 shutil.rmtree(run / "stages" / f"{block.index - 1:04d}")
-    return found
+    return figures
 
 
 def run(work: Path, rows: int, blocks: int, cap: int, ratio: float) -> StreamResult:
@@ -186,11 +186,11 @@ def run(work: Path, rows: int, blocks: int, cap: int, ratio: float) -> StreamRes
     machine = Machine.here()
     log = drifting_log(work / f"log-{rows}-{blocks}", rows, blocks)
     capped = the_config(log.path, BudgetConfig(cap=cap), blocks)
-    found = {}
+    runs = {}
     for name, config in (("cap", capped), ("grown", the_config(log.path, BudgetConfig(ratio=ratio), blocks))):
-        found[name] = distil(work / name, log, config)
-        last = found[name][-1]
-        print(f"{name}: {sum(one.seconds for one in found[name]):.0f} s, {last.units:,} units in the end", flush=True)
+        runs[name] = distil(work / name, log, config)
+        last, seconds = runs[name][-1], sum(stage.seconds for stage in runs[name])
+        print(f"{name}: {seconds:.0f} s, {last.units:,} units at the end", flush=True)
     schema, nets, dim = log.schema, capped.reference.nets, capped.reference.dim
 
     def size(specs: list[CandidateSpec]) -> int:
@@ -200,7 +200,7 @@ def run(work: Path, rows: int, blocks: int, cap: int, ratio: float) -> StreamRes
     return StreamResult(
         machine=machine,
         rows=rows,
-        # Where it lay says nothing.
+        # The path of the log does not matter.
         config=capped.model_copy(update={"log": Path("log")}),
         ratio=ratio,
         fields=schema.n_fields,
@@ -208,51 +208,52 @@ def run(work: Path, rows: int, blocks: int, cap: int, ratio: float) -> StreamRes
         n_ids=log.blocks[-1].n_ids,
         parameters=size(nets),
         proxy_parameters=size(capped.refine.proxies[:1]),
-        cap=found["cap"],
-        grown=found["grown"],
+        cap=runs["cap"],
+        grown=runs["grown"],
     )
 
 
 def among(stages: list[StageFigures], which: range) -> list[StageFigures]:
-    """Some stages; of a shorter run, those that it has, or else its last."""
+    """The stages with the numbers `which`; of a shorter run, those of them that it has, or its last stage if it has none."""
     return [stages[number - 1] for number in which if number <= len(stages)] or stages[-1:]
 
 
-def at(stages: list[StageFigures], which: range, what: str) -> float:
-    """Median of some stages' seconds of a step, or of their `seconds`, `cpu`, `peak` or `units`."""
-    return median(one.steps[what] if what in STEPS else getattr(one, what) for one in among(stages, which))
+def at(stages: list[StageFigures], which: range, figure: str) -> float:
+    """Median over some stages of the seconds of a step, or of `seconds`, `cpu`, `peak` or `units`."""
+    chosen = among(stages, which)
+    return median(stage.steps[figure] if figure in STEPS else getattr(stage, figure) for stage in chosen)
 
 
 def line(stages: list[StageFigures], step: str) -> tuple[float, float]:
-    """Seconds of a step as `a + b * units`: the line of the median slope between two stages (Theil 1950, Sen 1968), which a disturbed
-    stage does not move."""
+    """Seconds of a step as `a + b * units`: the line with the median slope between two stages (Theil 1950, Sen 1968), which is robust to
+    single disturbed stages."""
     seconds, units = [stage.steps[step] for stage in stages], [stage.units for stage in stages]
-    found = cast(Any, theilslopes(seconds, units, method="joint"))
-    return float(found.intercept), float(found.slope)
+    fitted = cast(Any, theilslopes(seconds, units, method="joint"))
+    return float(fitted.intercept), float(fitted.slope)
 
 
 def ratios(result: StreamResult) -> list[list[str]]:
-    """What is asked, what was found, what was aimed at."""
+    """Name, result and target of each ratio."""
     rows = []
     for name, stages in (("cap", result.cap), ("ratio", result.grown)):
         single = range(min(10, len(stages)), min(10, len(stages)) + 1), range(len(stages), len(stages) + 1)
-        for what, title in (("seconds", "seconds"), ("cpu", "CPU seconds"), ("peak", "peak memory")):
+        for figure, title in (("seconds", "seconds"), ("cpu", "CPU seconds"), ("peak", "peak memory")):
             for (early, late), which in (((EARLY, LATE), "stages 96-100 over 8-12"), (single, "stage 100 over 10")):
-                found = at(stages, late, what) / at(stages, early, what)
-                rows.append([f"{name}: {title}, {which}", f"{found:.2f}", "0.9 to 1.1" if name == "cap" else ""])
+                ratio = at(stages, late, figure) / at(stages, early, figure)
+                rows.append([f"{name}: {title}, {which}", f"{ratio:.2f}", "0.9 to 1.1" if name == "cap" else ""])
     return rows
 
 
 def steps_table(result: StreamResult) -> tuple[list[str], list[list[str]]]:
-    """Seconds of each step early and late, and what a unit adds."""
+    """Seconds of each step in early and late stages, and the additional time per unit."""
     stages = "stages 8-12", "96-100"
     columns = ["seconds", f"cap: {stages[0]}", stages[1], f"ratio: {stages[0]}", stages[1], "microseconds per unit"]
     runs = [(run, which) for run in (result.cap, result.grown) for which in (EARLY, LATE)]
     slopes = {step: f"{1e6 * line(result.grown, step)[1]:.2f}" for step in STEPS}
     titles = {"seconds": "whole stage", "cpu": "whole stage, CPU"}
     rows = [
-        [titles.get(what, what), *(f"{at(run, which, what):.3f}" for run, which in runs), slopes.get(what, "")]
-        for what in (*STEPS, "seconds", "cpu")
+        [titles.get(figure, figure), *(f"{at(run, which, figure):.3f}" for run, which in runs), slopes.get(figure, "")]
+        for figure in (*STEPS, "seconds", "cpu")
     ]
     rows.append(["peak, MiB", *(f"{at(run, which, 'peak') / 2**20:,.0f}" for run, which in runs), ""])
     rows.append(["units", *(f"{at(run, which, 'units'):,.0f}" for run, which in runs), ""])
@@ -260,9 +261,9 @@ def steps_table(result: StreamResult) -> tuple[list[str], list[list[str]]]:
 
 
 def main() -> None:
-    """Measure, print, keep."""
+    """Measure, print and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="where the log and the runs may lie")
+    parser.add_argument("--work", type=Path, required=True, help="folder for the log and the runs")
     parser.add_argument("--rows", type=int, default=10_000, help="per block")
     parser.add_argument("--blocks", type=int, default=100)
     parser.add_argument("--cap", type=int, default=5_000)

@@ -1,7 +1,7 @@
-"""Candidates: the architectures to be judged. Each is one file of this package that calls `@register("arch")`.
+"""Candidates: the architectures to compare. Each is one file of this package that calls `@register("arch")`.
 
-A candidate sees `x: [B, F, d]` float32, the embedded fields of B rows, and gives `[B, T]` logits, one per task. It
-never sees ids: the embedding table is shared (`diet_ray.training.embedding`). All nets allow `torch.func` transforms, `vmap`
+A candidate gets `x: [B, F, d]` float32, the embedded fields of B rows, and returns `[B, T]` logits, one per task. It
+never gets ids: the embedding table is shared (`diet_ray.training.embedding`). All nets support `torch.func` transforms, `vmap`
 over stacked parameters and double backward: no in-place operation, no batch statistics, no control flow that depends
 on data.
 """

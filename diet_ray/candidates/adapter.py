@@ -1,4 +1,4 @@
-"""The adapter: what lets a candidate bend the reference model's embeddings before it reads them."""
+"""The adapter: a linear map per field with which a candidate transforms the reference model's embeddings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Adapter(TensorModule):
     """Bias-free linear map per field, `x_f -> x_f A_f`, `[B, F, d] -> [B, F, d]`; every `A_f` starts as the identity.
 
     Students on frozen reference embeddings and soft labels all imitate the reference; the adapter lets them differ from it.
-    Whether that helps the ranking is for a benchmark to say.
+    A benchmark must show whether that improves the ranking.
     """
 
     def __init__(self, n_fields: int, dim: int) -> None:

@@ -25,7 +25,7 @@ class AutoIntParams(DeepParams):
 class Interacting(TensorModule):
     """One interacting layer (Song et al. 2019, eq. 5-8), `[B, F, d] -> [B, F, heads * head_dim]`.
 
-    Per head, `a = softmax_k <Q x_m, K x_k>` (unscaled, as in the paper) and `z_m = sum_k a_mk V x_k`; out comes
+    Per head, `a = softmax_k <Q x_m, K x_k>` (unscaled, as in the paper) and `z_m = sum_k a_mk V x_k`; the output is
     `relu(concat_heads z_m + R x_m)`.
     """
 
@@ -40,7 +40,7 @@ class Interacting(TensorModule):
         """`[B, F, d] -> [B, F, heads * head_dim]`."""
         split = (*x.shape[:2], self.heads, self.head_dim)
         q, k, v = (part(x).reshape(split).transpose(1, 2) for part in (self.query, self.key, self.value))
-        # Written out, because the fused attention kernels have no double backward.
+        # Not a fused attention kernel: those have no double backward.
         z = torch.softmax(q @ k.transpose(-1, -2), dim=-1) @ v
         return F.relu(z.transpose(1, 2).flatten(2) + self.residual(x))
 

@@ -1,4 +1,4 @@
-"""DIN: a deep net over what a row's target finds in the user's recent history."""
+"""DIN: a deep net with attention of the target item over the user's recent history."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class DINParams(DeepParams):
     """Hyper-parameters of DIN."""
 
     target: str = Key(min_length=1)
-    """The field whose value asks, such as the item that is shown."""
+    """The field whose value is the query of the attention, such as the item that is shown."""
     sequence: str = Key(min_length=1)
-    """The sequence field that is asked, unpooled; best made of the target's field, so that both share embeddings."""
+    """The unpooled sequence field with the keys; best a history of the target's field, so that both share embeddings."""
     attention_hidden: Hidden = (36,)
     """Widths of the hidden layers of the attention unit."""
     activation: Activation = "silu"
@@ -28,10 +28,10 @@ class DINParams(DeepParams):
 
 
 class Attention(TensorModule):
-    """Weighted sum of a history's vectors, the weights by an MLP of target and history (Zhou et al. 2018, eq. 3), `-> [B, d]`.
+    """Sum of a history's vectors, weighted by an MLP of target and history (Zhou et al. 2018, eq. 3), `-> [B, d]`.
 
-    `v = sum_j a(q, k_j) k_j` with `a(q, k) = MLP([q, k, q - k, q * k])`. As in the paper the weights are not normalised by a softmax, so
-    that the strength of an interest survives. An empty place is the zero vector: it adds nothing, whatever its weight, and needs no mask.
+    `v = sum_j a(q, k_j) k_j` with `a(q, k) = MLP([q, k, q - k, q * k])`. As in the paper, the weights are not normalised by a softmax, to
+    preserve the strength of an interest. An empty place is the zero vector: it adds nothing at any weight and needs no mask.
     """
 
     def __init__(self, dim: int, hidden: tuple[int, ...], activation: Activation, generator: torch.Generator) -> None:
@@ -47,13 +47,13 @@ class Attention(TensorModule):
 
 @register("din")
 class DIN(Net):
-    """Deep Interest Network (Zhou et al. 2018): an MLP over all fields, with the history's places replaced by their `Attention`.
+    """Deep Interest Network (Zhou et al. 2018): an MLP over all fields, with the places of the history replaced by their `Attention`.
 
-    The paper's activation Dice normalises by batch statistics, which nets here do not have. With mean 0, variance 1 and no leak it is
+    The paper's activation Dice normalises by batch statistics, which nets here must not use. With mean 0, variance 1 and no leak, Dice is
     SiLU, the default.
 
-    On a unit of a memory the history is that of its row, moved by delta like every other field. A place that was empty in the row
-    is a zero vector as long as refinement leaves it alone; what delta puts there counts like a value seen.
+    In a unit of a memory, the history is that of its row, moved by delta like every other field. An empty place is a zero vector until
+    refinement moves it; a delta at an empty place has the effect of a value.
     """
 
     Params = DINParams
@@ -68,10 +68,10 @@ class DIN(Net):
 
     @classmethod
     def check_fields(cls, params: Mapping[str, Any], fields: Sequence[str]) -> None:
-        """Raise ValueError where target or sequence is missing among the fields, or is not of its kind."""
+        """Raise ValueError where target or sequence is not among the fields, or is of the wrong kind."""
         for key, wanted in (("target", "a field with one vector"), ("sequence", "an unpooled sequence field")):
             name = params.get(key)
-            if not isinstance(name, str):  # a search space: known when it is drawn
+            if not isinstance(name, str):  # a search space: its value is not drawn yet
                 continue
             if not places_of(name, fields):
                 raise ValueError(f"params of 'din': {key} {name!r} is not among its fields")

@@ -13,14 +13,14 @@ from diet_ray.candidates.registry import Net, Shape, register
 class DLRM(Net):
     """Top MLP over `<x_i, x_j>` of all pairs i < j of the F fields and the dense vector (Naumov et al. 2019).
 
-    A log has no dense features here: numbers are bucketised fields. What the paper's bottom MLP gives without input is
-    its bias, so the dense vector is a learned d-vector, zero at the start. It takes part in the dot products, by which
-    fields also count on their own; as an input of the top MLP it would only double that one's bias, and is left out.
+    A log has no dense features here: numbers are bucketised fields. Without input, the paper's bottom MLP is only its
+    bias, so the dense vector is a learned d-vector, zero at the start. Its dot products with the fields let each field
+    contribute on its own. As an input of the top MLP it would only add to that MLP's bias, so it is left out there.
     """
 
     Params = DeepParams
     pairs: Tensor
-    """`[(F + 1) F / 2]` int64: places of the pairs i < j in a flattened (F + 1) x (F + 1) matrix. No part of the state."""
+    """`[(F + 1) F / 2]` int64: places of the pairs i < j in a flattened (F + 1) x (F + 1) matrix. Not saved with the state."""
 
     def __init__(self, shape: Shape, params: DeepParams, generator: torch.Generator) -> None:
         super().__init__(shape, params, generator)

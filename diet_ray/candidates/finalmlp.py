@@ -1,4 +1,4 @@
-"""FinalMLP: two deep nets with gates of their own, joined by a bilinear form."""
+"""FinalMLP: two deep nets, each with its own gate, joined by a bilinear form."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class FinalMLPParams(DeepParams):
     """Hyper-parameters of FinalMLP."""
 
     second_hidden: Hidden = (128, 128)
-    """Widths of the second stream's hidden layers; `hidden` are the first's."""
+    """Widths of the second stream's hidden layers; `hidden` are those of the first."""
     gate_hidden: Hidden = (64,)
     """Widths of the hidden layers of each stream's gate."""
     heads: int = Key(default=4, ge=1, le=64)
-    """k, parts into which the outputs of the streams are cut; divides the last width of both."""
+    """k, number of equal parts into which the output of each stream is split; it must divide the last width of both."""
 
     @model_validator(mode="after")
     def _divisible(self) -> FinalMLPParams:
@@ -32,15 +32,15 @@ class FinalMLPParams(DeepParams):
 class Stream(TensorModule):
     """One gated stream, `[B, F*d] -> [B, hidden[-1]]`: `MLP(2 sigmoid(g) * x)` (Mao et al. 2023).
 
-    The gate `g [F*d]` is an MLP of a context. In the paper that is a few chosen fields, or a learned vector; here it
-    is the latter, which fits any log, so a stream weighs its inputs in the same way for every row.
+    The gate `g [F*d]` is an MLP of a context. In the paper the context is a few chosen fields or a learned vector. Here
+    it is a learned vector, which fits any log, so a stream weights its inputs in the same way for every row.
     """
 
     def __init__(
         self, shape: Shape, hidden: tuple[int, ...], params: FinalMLPParams, generator: torch.Generator
     ) -> None:
         super().__init__()
-        # Not zero: through rectifiers without bias no gradient would ever reach it.
+        # Not zero: a zero context would get no gradient through rectifiers whose biases are zero.
         self.context = nn.Parameter(torch.randn(shape.dim, generator=generator))
         self.gate = MLP(shape.dim, params.gate_hidden, shape.width, "relu", generator)
         self.deep = HiddenLayers(shape.width, hidden, params.activation, generator, dropout=params.dropout)

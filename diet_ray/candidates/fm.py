@@ -18,9 +18,9 @@ class FMParams(Settings):
 class FM(Net):
     """Factorisation machine (Rendle 2010): `logit_t = b_t + sum_f <w_tf, x_f> + <v_t, sum_{i<j} x_i * x_j>`.
 
-    It sees embeddings, not ids, so its first-order part is a linear map of the flattened input (as `lr`). `v_t` is a
-    learned d-vector per task, all ones at the start: there the second-order part is the sum of all pairwise dot
-    products, the plain FM.
+    The net gets embeddings, not ids, so its first-order part is a linear map of the flattened input (as `lr`). `v_t` is
+    a learned d-vector per task, all ones at the start: then the second-order part is the sum of all pairwise dot
+    products, as in the plain FM.
     """
 
     Params = FMParams
@@ -33,6 +33,6 @@ class FM(Net):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, F, d] -> [B, T]`."""
-        # sum_{i<j} x_i x_j = ((sum x)^2 - sum x^2) / 2: linear in the number of fields.
+        # sum_{i<j} x_i x_j = ((sum x)^2 - sum x^2) / 2 costs O(F).
         pairs = 0.5 * (x.sum(1).square() - x.square().sum(1))
         return self.first(x.flatten(1)) + self.second(pairs)

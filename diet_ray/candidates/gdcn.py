@@ -1,4 +1,4 @@
-"""GDCN: feature crosses, each let through by a learned gate, with a deep net."""
+"""GDCN: feature crosses, each with a learned gate, and a deep net."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class GDCNParams(DeepParams):
     """Hyper-parameters of GDCN."""
 
     cross_layers: int = Key(default=3, ge=1, le=8)
-    """Number of gated cross layers: the highest degree of the crosses, gates apart, is one more."""
+    """Number of gated cross layers: the highest degree of the crosses, not counting gates, is one more."""
     structure: Literal["parallel", "stacked"] = "parallel"
     """`parallel`: crosses and MLP side by side (GDCN-P); `stacked`: the MLP reads the crosses (GDCN-S)."""
 
@@ -39,7 +39,7 @@ class GDCN(Net):
     """Gated cross network and deep net, parallel or stacked, under one linear head (Wang et al. 2023).
 
     The paper is "Towards Deeper, Lighter and Interpretable Cross Network for CTR Prediction". Its crosses have full
-    F*d x F*d matrices; `dcnv2` is the one with low rank and without gates.
+    F*d x F*d matrices; `dcnv2` has low-rank matrices and no gates.
     """
 
     Params = GDCNParams

@@ -1,4 +1,4 @@
-"""What several nets are made of: explicitly initialised linear layers, hidden layers and the multi-layer perceptron."""
+"""Layers that several nets share: explicitly initialised linear layers, hidden layers and the multi-layer perceptron."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Hidden = Annotated[tuple[Annotated[int, Key(ge=1, le=8192)], ...], Key(min_lengt
 """Widths of the hidden layers, first to last."""
 
 Dropout = Annotated[float, Key(ge=0, lt=1)]
-"""Probability with which a number is set to 0; the others are divided by one minus it, so that the mean stays."""
+"""Probability p with which a value is set to 0; the others are divided by 1 - p, which preserves the mean."""
 
 
 class DeepParams(Settings):
@@ -34,11 +34,11 @@ class DeepParams(Settings):
     """Probability with which each output of a hidden layer is set to 0, in training only (Srivastava et al. 2014)."""
 
     def mlp(self, n_in: int, n_out: int, generator: torch.Generator) -> MLP:
-        """The deep part itself, `[B, n_in] -> [B, n_out]`."""
+        """The deep part, `[B, n_in] -> [B, n_out]`."""
         return MLP(n_in, self.hidden, n_out, self.activation, generator, dropout=self.dropout)
 
 
-if TYPE_CHECKING:  # torch says of no module what it returns
+if TYPE_CHECKING:  # torch does not annotate what a module returns
 
     class TensorModule(nn.Module):
         """A module of tensors."""
@@ -60,7 +60,7 @@ else:
 def linear(n_in: int, n_out: int, generator: torch.Generator, *, bias: bool = True, gain: float = 1.0) -> Linear:
     """A linear layer `[..., n_in] -> [..., n_out]`: Xavier-uniform weights (Glorot & Bengio 2010) times `gain`, bias 0.
 
-    All randomness comes from `generator`: the global state of torch is neither read nor moved.
+    All randomness comes from `generator`: torch's global random state is neither read nor changed.
     """
     layer: Linear = nn.utils.skip_init(nn.Linear, n_in, n_out, bias=bias)
     nn.init.xavier_uniform_(layer.weight, gain=gain, generator=generator)
@@ -72,7 +72,7 @@ def linear(n_in: int, n_out: int, generator: torch.Generator, *, bias: bool = Tr
 class HiddenLayers(TensorModule):
     """Hidden layers with their non-linearity, `[B, n_in] -> [B, hidden[-1]]`, each followed by dropout in training mode.
 
-    Dropout draws from torch's global generator, which whoever trains must seed. Without dropout nothing is drawn.
+    Dropout draws from torch's global generator, which the training code must seed. Without dropout nothing is drawn.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class HiddenLayers(TensorModule):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        # The gain sqrt(2) keeps the variance of a signal through rectifiers (He et al. 2015).
+        # The gain sqrt(2) preserves the variance of a signal through rectifiers (He et al. 2015).
         self.hidden = nn.ModuleList(linear(a, b, generator, gain=2**0.5) for a, b in pairwise((n_in, *hidden)))
         self.activation = ACTIVATIONS[activation]
         self.dropout = nn.Dropout(dropout)

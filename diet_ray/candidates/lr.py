@@ -18,7 +18,7 @@ class LRParams(Settings):
 class LR(Net):
     """Linear map of the flattened input: `logit_t = b_t + sum_f <w_tf, x_f>`.
 
-    It sees embeddings, not ids: there is one weight per field and dimension, where LR over ids would have one per id.
+    The net gets embeddings, not ids: it has one weight per field and dimension, while LR over ids would have one per id.
     """
 
     Params = LRParams

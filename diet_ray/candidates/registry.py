@@ -1,4 +1,4 @@
-"""The registry of architectures: what a net must offer, and how it gets its name."""
+"""The registry of architectures: the interface of a net, and its registration under a name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Shape(NamedTuple):
     n_tasks: int
     """T, the number of logits per row."""
     fields: tuple[str, ...] = ()
-    """`[F]`: names of the fields, for the nets that need to know one; `NAME[0]`, `NAME[1]`, ... are an unpooled sequence's."""
+    """`[F]`: names of the fields, for nets that use a certain field; `NAME[0]`, `NAME[1]`, ... are those of an unpooled sequence."""
 
     @property
     def width(self) -> int:
@@ -46,10 +46,10 @@ class Net(TensorModule):
 
     @classmethod
     def check_fields(cls, params: Mapping[str, Any], fields: Sequence[str]) -> None:
-        """Raise ValueError where no net with these hyper-parameters can be built over these fields; by default one always can.
+        """Raise ValueError where a net with these hyper-parameters cannot be built for these fields; by default it always can.
 
         Args:
-            params: as a file of candidates has them: without defaults, and a value may be a search space.
+            params: as in a file of candidates: without defaults, and a value may be a search space.
             fields: names of the fields that reach the net, in order.
         """
 
@@ -60,19 +60,19 @@ _REGISTRY: dict[str, type[Net]] = {}
 
 
 def register(arch: str) -> Callable[[N], N]:
-    """Class decorator that makes a net known under the name `arch`; `diet_ray.register_candidate` for user code.
+    """Class decorator that registers a net under the name `arch`; user code calls it `diet_ray.register_candidate`.
 
-    A class that is defined again, as when a module is reloaded, takes the place of its former self.
+    A class that is defined again, for example when its module is reloaded, replaces its earlier version.
 
     Raises:
-        TypeError: it is no `Net` with `Params` that are `Settings`.
-        ValueError: two classes claim the same name.
+        TypeError: the class is no `Net`, or its `Params` are no `Settings`.
+        ValueError: another class has the same name.
     """
 
     def enter(net: N) -> N:
-        there = _REGISTRY.get(arch)
-        if there and (there.__module__, there.__qualname__) != (net.__module__, net.__qualname__):
-            raise ValueError(f"architecture {arch!r} is registered twice: by {there.__name__} and {net.__name__}")
+        registered = _REGISTRY.get(arch)
+        if registered and (registered.__module__, registered.__qualname__) != (net.__module__, net.__qualname__):
+            raise ValueError(f"architecture {arch!r} is registered twice: by {registered.__name__} and {net.__name__}")
         if not (isinstance(net, type) and issubclass(net, Net)):
             raise TypeError(f"architecture {arch!r}: {net!r} is no subclass of diet_ray.Net")
         if not issubclass(getattr(net, "Params", object), Settings):
@@ -89,22 +89,22 @@ def architectures() -> dict[str, type[Net]]:
 
 
 def import_modules(names: Sequence[str], folder: Path) -> None:
-    """Import user code that registers architectures, looked for in `folder` first.
+    """Import user code that registers architectures; `folder` is searched first.
 
     Raises:
-        ValueError: a module cannot be found, or fails while it is imported; the message says which and why.
+        ValueError: a module cannot be found, or its import fails; the message names the module and the reason.
     """
     if names and str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     for name in names:
         try:
             importlib.import_module(name)
-        except Exception as error:  # it is the user's code: whatever it raises is for them to put right
+        except Exception as error:  # user code may raise anything, and its author must repair it
             why = f"{type(error).__name__}: {error}"
             raise ValueError(f"module {name!r} cannot be imported, looked for in {folder} ({why})") from error
 
 
 def sources(names: Sequence[str]) -> list[Path]:
-    """The files of imported modules, in order; of a package its `__init__.py`."""
+    """The files of imported modules, in order; for a package its `__init__.py`."""
     specs = [importlib.util.find_spec(name) for name in names]
     return [Path(spec.origin) for spec in specs if spec and spec.origin and Path(spec.origin).is_file()]

@@ -1,4 +1,4 @@
-"""What a candidate is (name, architecture, hyper-parameters, fields left out), and how one is built from a seed."""
+"""The specification of a candidate (name, architecture, hyper-parameters, dropped fields), and its construction from a seed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from diet_ray.settings import Settings, load_yaml, parse
 
 
 class CandidateSpec(Settings):
-    """One architecture with its hyper-parameters, to be judged."""
+    """One architecture with its hyper-parameters, as a candidate to judge."""
 
     name: str = Key(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=64)
     """Name on the leaderboard; also the name of its files."""
@@ -29,11 +29,11 @@ class CandidateSpec(Settings):
     params: dict[str, Any] = Key(default_factory=dict)
     """Hyper-parameters of the architecture; those left out keep their defaults."""
     adapter: bool = True
-    """Whether a per-field d x d map, the identity at the start, stands in front of the net."""
+    """Whether a d x d linear map per field, initially the identity, is applied in front of the net."""
     drop_fields: list[str] = Key(default_factory=list)
-    """Fields that the net does not see; of an unpooled sequence all places by its name, or some by theirs."""
+    """Fields that the net does not get. The name of an unpooled sequence drops all its places, `NAME[0]` only one."""
     lr_scale: float = Key(default=1.0, gt=0, allow_inf_nan=False)
-    """Factor on the net's learning rate: `student.lr` on a memory, `reference.lr` on the full log. Not on the embeddings'."""
+    """Factor on the net's learning rate: `student.lr` on a memory, `reference.lr` on the full log. It does not apply to embeddings."""
 
     @model_validator(mode="after")
     def _known(self) -> CandidateSpec:
@@ -41,19 +41,19 @@ class CandidateSpec(Settings):
         try:
             self.hyper_parameters()
         except ConfigError as error:
-            # As a ValueError it is gathered with the file's other errors, each with its place in the file.
+            # pydantic collects a ValueError with the other errors of the file, each with its place.
             raise ValueError(str(error)) from error
         return self
 
     def check_arch(self) -> None:
         """Raise ValueError where no such architecture is registered."""
-        known = architectures()
-        if self.arch not in known:
-            hint = f"{_suggest(self.arch, list(known))}; known: {', '.join(known)}"
+        registered = architectures()
+        if self.arch not in registered:
+            hint = f"{_suggest(self.arch, list(registered))}; known: {', '.join(registered)}"
             raise ValueError(f"candidate {self.name!r}: unknown arch {self.arch!r}{hint}")
 
     def hyper_parameters(self) -> Settings:
-        """`params`, validated and with defaults filled in, as the architecture's own `Params`.
+        """`params`, validated and with defaults filled in, as the `Params` of the architecture.
 
         Raises:
             ConfigError: an unknown or out-of-range hyper-parameter; the message names the candidate and the key.
@@ -62,10 +62,10 @@ class CandidateSpec(Settings):
         return parse(architectures()[self.arch].Params, self.params, where=where)
 
     def kept_fields(self, field_names: list[str]) -> list[int]:
-        """Positions in `field_names` of the fields that the net sees, in order.
+        """Positions in `field_names` of the fields that the net gets, in order.
 
         Raises:
-            ConfigError: a dropped field is not in `field_names`, none is left, or the architecture needs one that is not.
+            ConfigError: a dropped field is not in `field_names`, no field is left, or a field that the architecture needs is missing.
         """
         where, dropped = f"candidate {self.name!r}, key 'drop_fields'", set()
         for name in self.drop_fields:
@@ -85,10 +85,10 @@ class CandidateSpec(Settings):
 
 
 class CandidateFile(Settings):
-    """A pool of candidates, as a YAML file holds it."""
+    """A pool of candidates, in the format of a YAML file."""
 
     candidates: list[CandidateSpec] = Key(min_length=1)
-    """The candidates, in the order in which they are run."""
+    """The candidates, in the order in which they are trained."""
 
     @model_validator(mode="after")
     def _unique(self) -> CandidateFile:
@@ -105,10 +105,10 @@ def default_pool() -> CandidateFile:
 
 
 class Candidate(TensorModule):
-    """A net behind its dropped fields and its adapter: `x [B, F, d]`, all fields of the log -> `[B, T]` logits."""
+    """A net with the selection of its fields and its adapter in front: `x [B, F, d]`, all fields of the log -> `[B, T]` logits."""
 
     kept: Tensor | None
-    """`[F']` int64: fields that the net sees; None for all. No part of the state that is saved."""
+    """`[F']` int64: fields that the net gets; None for all. Not saved with the state."""
 
     def __init__(self, net: Net, kept: Tensor | None, adapter: Adapter | None) -> None:
         super().__init__()
@@ -128,11 +128,11 @@ class Candidate(TensorModule):
 def build(spec: CandidateSpec, field_names: list[str], dim: int, n_tasks: int, seed: int) -> Candidate:
     """Build a candidate for a log with these fields, on the CPU, with float32 parameters.
 
-    The parameters depend on the arguments alone: torch's global random state is neither read nor moved. Fields are
-    dropped in front of adapter and net, which therefore have F' = F - dropped fields.
+    The parameters depend only on the arguments: torch's global random state is neither read nor changed. Fields are
+    dropped in front of adapter and net, which therefore have F' = F minus the number of dropped fields.
 
     Raises:
-        ConfigError: a dropped field is unknown, no field is left, or the architecture needs one that is not there.
+        ConfigError: a dropped field is unknown, no field is left, or a field that the architecture needs is missing.
     """
     kept = spec.kept_fields(field_names)
     shape = Shape(len(kept), dim, n_tasks, tuple(field_names[i] for i in kept))
@@ -142,6 +142,6 @@ def build(spec: CandidateSpec, field_names: list[str], dim: int, n_tasks: int, s
     return Candidate(net, torch.tensor(kept) if dropped else None, Adapter(len(kept), dim) if spec.adapter else None)
 
 
-def _suggest(word: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+def _suggest(word: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     return f" (did you mean {near[0]!r}?)" if near else ""

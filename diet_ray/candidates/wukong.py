@@ -16,9 +16,9 @@ class WukongParams(DeepParams):
     layers: int = Key(default=2, ge=1, le=8)
     """Number of WuKong layers."""
     fmb: int = Key(default=8, ge=1, le=512)
-    """n_F, embeddings that a layer's factorisation-machine block puts out."""
+    """n_F, number of output embeddings of a layer's factorisation-machine block."""
     lcb: int = Key(default=8, ge=1, le=512)
-    """n_L, embeddings that a layer's linear-compression block puts out."""
+    """n_L, number of output embeddings of a layer's linear-compression block."""
     rank: int = Key(default=8, ge=0, le=512)
     """k of the projected interactions `X X^T Y`, `Y: n x k`; 0 for the full `X X^T`."""
     fmb_hidden: Hidden = (128,)
@@ -32,8 +32,8 @@ class WukongParams(DeepParams):
 class WukongLayer(TensorModule):
     """`[B, n, d] -> [B, n_F + n_L, d]`: `LN(concat(FMB(X), LCB(X)) + R X)` (Zhang et al. 2024, section 3).
 
-    `FMB(X) = MLP(LN(flatten(X X^T Y)))`, `LCB(X) = W_L X`; `R` is the identity where the number of embeddings stays and
-    a learned `(n_F + n_L) x n` map otherwise.
+    `FMB(X) = MLP(LN(flatten(X X^T Y)))`, `LCB(X) = W_L X`; `R` is the identity where n = n_F + n_L, and otherwise a
+    learned `(n_F + n_L) x n` map.
     """
 
     def __init__(self, n: int, dim: int, params: WukongParams, generator: torch.Generator) -> None:

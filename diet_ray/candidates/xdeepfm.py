@@ -11,7 +11,7 @@ from diet_ray.candidates.layers import DeepParams, Hidden, TensorModule, linear
 from diet_ray.candidates.registry import Net, Shape, register
 
 ROWS = 1024
-"""Rows whose products are held at a time: without a graph, the memory of a large batch is that of so many rows."""
+"""Rows whose products are in memory at a time; without a graph, this bounds the memory that a large batch needs."""
 
 
 class XDeepFMParams(DeepParams):
@@ -24,9 +24,9 @@ class XDeepFMParams(DeepParams):
 class CIN(TensorModule):
     """Compressed interaction network, `[B, F, d] -> [B, H_1 + ... + H_K]` (Lian et al. 2018, eq. 6-7).
 
-    `X^k_h = sum_ij W^k_hij X^{k-1}_i * X^0_j`, entry by entry of the d-vectors and without a non-linearity, as in the
-    paper; out comes the sum over d of every map of every layer. Of the last layer nothing else is needed, so it is computed
-    from the d-fold fewer dot products: `sum_ij W^K_hij <X^{K-1}_i, X^0_j>`.
+    `X^k_h = sum_ij W^k_hij X^{k-1}_i * X^0_j`, elementwise on the d-vectors and without a non-linearity, as in the
+    paper. The output is the sum over d of every map of every layer. The last layer needs only this sum, so it is computed
+    from dot products, which are d times fewer: `sum_ij W^K_hij <X^{K-1}_i, X^0_j>`.
     """
 
     def __init__(self, n_fields: int, maps: tuple[int, ...], generator: torch.Generator) -> None:
@@ -54,7 +54,7 @@ class CIN(TensorModule):
 class XDeepFM(Net):
     """Sum of the logits of a linear map, a compressed interaction network and an MLP (Lian et al. 2018).
 
-    It sees embeddings, not ids, so its linear part is a map of the flattened input (as `lr`).
+    The net gets embeddings, not ids, so its linear part is a map of the flattened input (as `lr`).
     """
 
     Params = XDeepFMParams

@@ -1,8 +1,8 @@
-"""The command line `diet-ray`, one file per command. Commands import what they need when they run, so that `--help` is instant."""
+"""The command line `diet-ray`, one file per command. A command imports other packages only when it runs, so that `--help` is fast."""
 
 from diet_ray.cli.group import app
 
-# Importing a command registers it; `--help` lists them in this order, which is that of the work.
+# Importing a command registers it; `--help` lists the commands in this order, in which a user needs them.
 from diet_ray.cli import ingest, simulate, distill, status, inspect, sweep, fidelity, export, demo  # noqa: F401  # isort: skip
 from diet_ray.cli import verify, gc, completion, version  # noqa: F401  # isort: skip
 

@@ -1,4 +1,4 @@
-"""`diet-ray completion`: commands and options completed by the shell."""
+"""`diet-ray completion`: shell completion of commands and options."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typer.completion import completion_init, get_completion_script
 
 from diet_ray.cli.group import Options, app
 
-# From now on the process answers the shell's questions, which come in the variable _DIET_RAY_COMPLETE.
+# From here on the process answers completion requests of the shell, which are in the variable _DIET_RAY_COMPLETE.
 completion_init()
 
 
@@ -26,7 +26,7 @@ class Shell(StrEnum):
 def completion(
     ctx: typer.Context, shell: Annotated[Shell, typer.Argument(metavar="bash|zsh|fish", help="Your shell.")]
 ) -> None:
-    """Print the script by which a shell completes commands and options; no file is changed.
+    """Print the completion script of a shell, for commands and options; no file is changed.
 
     Example: diet-ray completion bash >> ~/.bashrc
     """

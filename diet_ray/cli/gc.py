@@ -1,4 +1,4 @@
-"""`diet-ray gc`: a run folder, or an archive, without what interrupted runs left in it."""
+"""`diet-ray gc`: remove leftovers of interrupted runs from a run folder or an archive."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from diet_ray.cli.group import Options, app
 def gc(
     ctx: typer.Context,
     run: Annotated[str, typer.Argument(metavar="RUN|URI", help="A run folder, or the URI of a run's archive.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Remove what is listed.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove the listed leftovers.")] = False,
 ) -> None:
-    """List, and with --yes remove, what interrupted runs left in a run folder. Committed stages are never touched.
+    """List, and with --yes remove, the leftovers of interrupted runs in a run folder. Committed stages are never touched.
 
-    Of an archive: what no manifest names.
+    In an archive, leftovers are the files that no manifest names.
 
     Example: diet-ray gc runs/kuairand --yes
     """
@@ -34,28 +34,30 @@ def gc(
         archive = Archive(run)
         leftovers = collect_archive(archive) if yes else archive_garbage(archive)
         place = archive.remote.uri
-        listed = [(one, one.path.as_posix()) for one in leftovers]
+        listed = [(leftover, leftover.path.as_posix()) for leftover in leftovers]
     else:
         leftovers = collect(Path(run)) if yes else garbage(Path(run))
         place = run
-        listed = [(one, one.path.relative_to(run).as_posix()) for one in leftovers]
-    total = sum(one.bytes for one in leftovers)
+        listed = [(leftover, leftover.path.relative_to(run).as_posix()) for leftover in leftovers]
+    total = sum(leftover.bytes for leftover in leftovers)
     table = Table("what", "where", title=f"{place}: {len(leftovers)} left over, {size(total)}")
     table.add_column("bytes", justify="right")
-    for one, name in listed:
-        table.add_row(one.what, name, f"{one.bytes:,}")
+    for leftover, name in listed:
+        table.add_row(leftover.what, name, f"{leftover.bytes:,}")
     if not leftovers:
         closing = f"{place}: nothing is left over."
     elif yes:
         closing = f"Removed: {size(total)}."
     else:
-        closing = "Nothing was removed; --yes does it."
+        closing = "Nothing was removed; repeat the command with --yes to remove them."
     options.result(
         {
             "run": place,
             "removed": yes,
             "bytes": total,
-            "leftovers": [{"path": f"{place}/{name}", "what": one.what, "bytes": one.bytes} for one, name in listed],
+            "leftovers": [
+                {"path": f"{place}/{name}", "what": leftover.what, "bytes": leftover.bytes} for leftover, name in listed
+            ],
         },
         *([table] if leftovers else []),
         closing,

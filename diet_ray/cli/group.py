@@ -1,4 +1,4 @@
-"""The command line as a whole: its global options, and the one place where an error becomes a message and an exit code."""
+"""The group of all commands: the global options, and the only place that turns an error into a message and an exit code."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 
 TERMINATED = 143
-"""Exit code after SIGTERM, by which schedulers, systemd and `ray job stop` end a process."""
+"""Exit code after SIGTERM, with which schedulers, systemd and `ray job stop` end a process."""
 
 
 class Commands(TyperGroup):
-    """The group of commands, with the one place where an error becomes a message and an exit code."""
+    """The group of commands; it turns an error into a message and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command. A user's error ends as one line on standard error; any other keeps its traceback."""
+        """Run a command. A user's error is printed as one line on standard error; any other error keeps its traceback."""
         with _terminable() as terminated:
             try:
                 return super().invoke(ctx)
@@ -47,26 +47,27 @@ class Commands(TyperGroup):
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
-                where = error.filename or "what was to be written"
-                typer.echo(f"error: {where}: no space left on the disk; free some and go on", err=True)
+                where = error.filename or "a file"
+                typer.echo(f"error: {where}: no space left on the disk; free some space and continue", err=True)
                 raise typer.Exit(DietError.exit_code) from None
             except (KeyboardInterrupt, SystemExit):
-                # No command of ours calls sys.exit: Ray Train does, when Ctrl-C has ended its workers.
+                # SystemExit comes only from Ray Train, when Ctrl-C has ended its workers; no command of diet_ray calls sys.exit.
                 raise typer.Exit(TERMINATED if terminated else INTERRUPTED) from None
 
 
 @contextmanager
 def _terminable() -> Iterator[list[int]]:
-    """Let SIGTERM do what Ctrl-C does for the length of the body, so that whoever can end well on one does on the other, Ray Train too.
+    """In the body of the `with` statement, SIGTERM has the effect of Ctrl-C, so that code that handles Ctrl-C, such as Ray Train, also
+    handles SIGTERM.
 
-    Yields the signals received so far.
+    Yields the list of signals received so far.
     """
     received: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         received.append(number)
         handler = signal.getsignal(signal.SIGINT)
-        if not callable(handler):  # a shell lets what it starts in the background ignore Ctrl-C
+        if not callable(handler):  # a process that a shell starts in the background ignores Ctrl-C
             raise KeyboardInterrupt
         handler(number, frame)
 
@@ -86,7 +87,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Keep, beside an endless click log, a synthetic memory of 1-2 % of its size on which candidate models are judged.",
+    help="Distil a growing click log into a synthetic memory of 1-2 % of its size, and judge candidate models on that memory.",
 )
 
 
@@ -102,7 +103,7 @@ class Options:
 
     @contextmanager
     def working(self) -> Iterator[tuple[Display, Workplace]]:
-        """A display, and where the work is done, for the length of the body: in this process, or on Ray."""
+        """A display, and the place where the work is done (this process or Ray), for the body of the `with` statement."""
         from diet_ray.judge.workplace import Here
         from diet_ray.report.progress import display
 
@@ -110,7 +111,7 @@ class Options:
             for option, value in (("--address", self.address), ("--cpus", self.cpus)):
                 if value is not None:
                     raise ConfigError(
-                        f"{option}: is for Ray, and --local (or the variable DIET_RAY_LOCAL) does without it; leave one of the two out"
+                        f"{option}: is for Ray, and --local (or the variable DIET_RAY_LOCAL) does not use Ray; leave out one of the two"
                     )
             with display(quiet=self.quiet, doing="starting") as shown:
                 yield shown, Here()
@@ -122,20 +123,20 @@ class Options:
             yield shown, OnCluster()
 
     def result(self, data: Settings | dict[str, Any], *readable: str | Table) -> None:
-        """Print a result: as JSON on standard output (nan as null), or for a person unless they asked for quiet."""
+        """Print a result: with --json as JSON on standard output (nan as null), otherwise as text unless --quiet is given."""
         if self.json:
-            # Not json.dumps, which writes NaN: no JSON that another program reads.
+            # Not json.dumps: it writes NaN, which is not valid JSON.
             typer.echo(to_json(data, indent=2, inf_nan_mode="null").decode())
         elif not self.quiet:
             from rich.console import Console
 
-            # In a pipe or a file there is no width to keep to, and a broken table is hard to read.
+            # A pipe or a file has no width; a fixed wide one avoids broken lines in tables.
             console = Console() if sys.stdout.isatty() else Console(width=140)
             for part in readable:
                 console.print(part, markup=False, highlight=False, soft_wrap=isinstance(part, str))
 
     def log_made(self, out: Path) -> None:
-        """Print what a new log holds."""
+        """Print the contents of a new log."""
         from diet_ray.logs.blocks import open_log
         from diet_ray.logs.ingestion import quarantine
 
@@ -166,20 +167,22 @@ class Options:
 def _options(
     ctx: typer.Context,
     quiet: Annotated[
-        bool, typer.Option("--quiet", help="Show no progress and no tables; errors still appear.")
+        bool, typer.Option("--quiet", help="Show no progress and no tables; errors are still shown.")
     ] = False,
     as_json: Annotated[
         bool,
-        typer.Option("--json", help="Print the result as JSON on standard output; all else goes to standard error."),
+        typer.Option(
+            "--json", help="Print the result as JSON on standard output; other output goes to standard error."
+        ),
     ] = False,
     address: Annotated[
         str | None,
         typer.Option(
-            help="HOST:PORT of a running Ray cluster, or 'auto'. Default: $RAY_ADDRESS, else a private Ray here."
+            help="HOST:PORT of a running Ray cluster, or 'auto'. Default: $RAY_ADDRESS, else a private Ray on this machine."
         ),
     ] = None,
     cpus: Annotated[
-        int | None, typer.Option(help="Logical CPUs of the private Ray. Default: all of this machine.")
+        int | None, typer.Option(help="Logical CPUs of the private Ray. Default: all CPUs of this machine.")
     ] = None,
     local: Annotated[
         bool,

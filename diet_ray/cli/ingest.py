@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @app.command()
 def ingest(
     ctx: typer.Context,
-    what: Annotated[
+    name_or_schema: Annotated[
         str,
         typer.Argument(metavar="NAME|SCHEMA.yaml", help="A published log (docs/logs.md), or a schema file."),
     ],
@@ -32,23 +32,27 @@ def ingest(
         list[Path] | None,
         typer.Option(
             "--from",
-            help="Parquet or CSV file, a folder of them, or a Delta table; may be given again. A published log may not need it.",
+            help="Parquet or CSV file, a folder of them, or a Delta table; repeatable. Some published logs do not need it.",
         ),
     ] = None,
     by: Annotated[
-        str | None, typer.Option(help="Length of a block: day, week, or a number of rows. A published log has its own.")
+        str | None,
+        typer.Option(help="Length of a block: day, week, or a number of rows. A published log has its own default."),
     ] = None,
     blocks: Annotated[
-        int | None, typer.Option(help="Keep only the first N blocks; with --append, of the new ones.")
+        int | None, typer.Option(help="Keep only the first N blocks; with --append, the first N new blocks.")
     ] = None,
     append: Annotated[
-        bool, typer.Option("--append", help="Add the blocks after the last one of a log, as far as they are over.")
+        bool,
+        typer.Option(
+            "--append", help="Add new blocks after the last one of the log, but only blocks whose time is over."
+        ),
     ] = False,
     max_quarantined_rows: Annotated[
         int,
         typer.Option(
-            help="Leave out up to N rows that must not be learned from, and name them in quarantine.parquet of the log.",
-            show_default="the first is an error",
+            help="Leave out up to N invalid rows, and list them in quarantine.parquet of the log.",
+            show_default="0: the first invalid row is an error",
         ),
     ] = 0,
 ) -> None:
@@ -61,18 +65,18 @@ def ingest(
 
     if out.exists() and not append:
         raise ConfigError(
-            f"{out}: exists already; add to it with --append, remove it or choose another place for the log"
+            f"{out}: exists already; add to it with --append, remove it or choose another folder for the log"
         )
     if append and max_quarantined_rows:
-        raise ConfigError("--max-quarantined-rows: not with --append; mend the rows, or ingest all files together")
-    natural, schema = _schema(what)
-    length = _block_length(by or natural)
-    with options.working() as (shown, place), _sources(what, source or [], out, shown) as sources:
+        raise ConfigError("--max-quarantined-rows: not with --append; correct the rows, or ingest all files together")
+    default_length, schema = _schema(name_or_schema)
+    length = _block_length(by or default_length)
+    with options.working() as (shown, place), _sources(name_or_schema, source or [], out, shown) as sources:
         from diet_ray.logs.ingestion.append import append as run_append
         from diet_ray.logs.ingestion.ingest import ingest as run_ingest
 
         if append:
-            made = run_append(
+            appended = run_append(
                 schema,
                 sources,
                 out,
@@ -82,7 +86,7 @@ def ingest(
                 on_progress=Counted(shown),
                 each=place.each,
             )
-            options.result(made, str(made))
+            options.result(appended, str(appended))
             return
         run_ingest(
             schema,
@@ -97,22 +101,25 @@ def ingest(
     options.log_made(out)
 
 
-def _schema(what: str) -> tuple[str | None, Schema]:
-    """The natural block length, if any, and the schema of a published log or of a schema file."""
+def _schema(name_or_schema: str) -> tuple[str | None, Schema]:
+    """The default block length, if any, and the schema of a published log or of a schema file."""
     from diet_ray.logs.readers import READERS
     from diet_ray.schema import Schema
     from diet_ray.settings import load_yaml
 
-    if what in READERS:
-        return READERS[what].by, READERS[what].schema
-    if not Path(what).suffix:
-        raise ConfigError(f"{what!r} is no published log that diet_ray knows ({', '.join(READERS)}) and no schema file")
-    return None, load_yaml(Schema, what)
+    if name_or_schema in READERS:
+        return READERS[name_or_schema].by, READERS[name_or_schema].schema
+    if not Path(name_or_schema).suffix:
+        raise ConfigError(
+            f"{name_or_schema!r} is neither a published log with a reader ({', '.join(READERS)}) nor a schema file; "
+            "give one of these names or a .yaml file"
+        )
+    return None, load_yaml(Schema, name_or_schema)
 
 
 def _block_length(by: str | None) -> Any:
     if by is None:
-        raise ConfigError("--by: missing; say day, week or a number of rows")
+        raise ConfigError("--by: missing; give day, week or a number of rows")
     if by.isdecimal():
         return int(by)
     if by not in ("day", "week"):
@@ -121,20 +128,20 @@ def _block_length(by: str | None) -> Any:
 
 
 @contextmanager
-def _sources(what: str, given: list[Path], out: Path, shown: Display) -> Iterator[list[Path]]:
-    """The files to ingest; those of a published log are prepared beside `out`, where all nodes see them, and removed afterwards."""
+def _sources(name_or_schema: str, given: list[Path], out: Path, shown: Display) -> Iterator[list[Path]]:
+    """The files to ingest; those of a published log are prepared beside `out`, where all nodes can read them, and removed afterwards."""
     from diet_ray.logs.readers import READERS
 
-    if what not in READERS:
+    if name_or_schema not in READERS:
         if not given:
             raise ConfigError("--from: missing; name the Parquet or CSV files, or folders of them")
         yield given
         return
     if len(given) > 1:
-        raise ConfigError(f"--from: {what} takes one folder or file, not {len(given)}")
+        raise ConfigError(f"--from: {name_or_schema} takes one folder or file, not {len(given)}")
     work = out.absolute().with_name(f".{out.name}.{secrets.token_hex(4)}.prepared")
     try:
-        shown.status(f"reading the files of {what}")
-        yield READERS[what].prepare(given[0] if given else None, work)
+        shown.status(f"reading the files of {name_or_schema}")
+        yield READERS[name_or_schema].prepare(given[0] if given else None, work)
     finally:
         shutil.rmtree(work, ignore_errors=True)

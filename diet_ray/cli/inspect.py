@@ -1,4 +1,4 @@
-"""`diet-ray inspect`: what is in a memory."""
+"""`diet-ray inspect`: the contents of a memory."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ def inspect(
         typer.Argument(metavar="MEMORY", help="A run folder or one of its stages, or the URI of either in an archive."),
     ],
     out: Annotated[
-        Path | None, typer.Option(metavar="PAGE.html", help="Write a page with plots too; its pictures lie beside it.")
+        Path | None,
+        typer.Option(metavar="PAGE.html", help="Also write a page with plots, and the plots as PNG beside it."),
     ] = None,
 ) -> None:
-    """Show what a memory is made of, how far its units were moved, and which of them matter most.
+    """Show the composition of a memory, how far its units were moved, and the most influential units.
 
     Example: diet-ray inspect runs/kuairand --out kuairand.html
     """
@@ -36,8 +37,8 @@ def inspect(
     if out is not None and out.is_dir():
         raise ConfigError(f"--out: {out} is a folder; name the page itself, such as {out / 'memory.html'}")
     with display(quiet=options.quiet or not is_uri(memory)) as shown:
-        found = inspect_memory(memory, on_fetch=shown.status)
-    readable = tables_to_print(found)
+        inspection = inspect_memory(memory, on_fetch=shown.status)
+    readable = tables_to_print(inspection)
     if out is not None:
-        readable.append(f"\nPage of plots: {write_inspection(out, found)[0]}")
-    options.result(found, *readable)
+        readable.append(f"\nPage of plots: {write_inspection(out, inspection)[0]}")
+    options.result(inspection, *readable)

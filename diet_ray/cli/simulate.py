@@ -16,13 +16,14 @@ def simulate(
     ctx: typer.Context,
     out: Annotated[Path, typer.Option(metavar="LOG", help="Folder to make for the log.")],
     config: Annotated[
-        Path | None, typer.Option(help="What to simulate, YAML. Default: a small log of eight fields and one task.")
+        Path | None,
+        typer.Option(help="Config of the simulation, YAML. Default: a small log of eight fields and one task."),
     ] = None,
     rows: Annotated[int | None, typer.Option(help="Rows per block, instead of the config's.")] = None,
     blocks: Annotated[int | None, typer.Option(help="Number of blocks, instead of the config's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed, instead of the config's.")] = None,
 ) -> None:
-    """Make up a log with long tails, drift, cold start and known true probabilities.
+    """Generate a log with long tails, drift, cold start and known true probabilities.
 
     Example: diet-ray simulate --out logs/simulated --rows 1000000 --blocks 30
     """
@@ -32,12 +33,14 @@ def simulate(
     from diet_ray.settings import load_yaml, parse
 
     if out.exists():
-        raise ConfigError(f"{out}: exists already; remove it or choose another place for the log")
-    given = {"rows": rows, "blocks": blocks, "seed": seed}
-    changes = {key: value for key, value in given.items() if value is not None}
-    asked = load_yaml(SimulateConfig, config, **changes) if config else parse(SimulateConfig, changes, where="simulate")
+        raise ConfigError(f"{out}: exists already; remove it or choose another folder for the log")
+    overrides = {"rows": rows, "blocks": blocks, "seed": seed}
+    changes = {key: value for key, value in overrides.items() if value is not None}
+    settings = (
+        load_yaml(SimulateConfig, config, **changes) if config else parse(SimulateConfig, changes, where="simulate")
+    )
     with options.working() as (shown, place):
         from diet_ray.logs.simulation.simulate import simulate as run_simulate
 
-        run_simulate(asked, out, on_progress=Counted(shown), each=place.each)
+        run_simulate(settings, out, on_progress=Counted(shown), each=place.each)
     options.log_made(out)

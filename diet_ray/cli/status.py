@@ -1,4 +1,4 @@
-"""`diet-ray status`: how far a run is."""
+"""`diet-ray status`: the progress of a run."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ def status(
     ctx: typer.Context,
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or the URI of a run's archive.")],
     out: Annotated[
-        Path | None, typer.Option(metavar="PAGE.html", help="Write a page too: the time of each step of each stage.")
+        Path | None,
+        typer.Option(metavar="PAGE.html", help="Also write a page with the time of each step of each stage."),
     ] = None,
 ) -> None:
-    """Say how far a run is, from its manifests and events alone; the run is not disturbed.
+    """Show the progress of a run. Only its manifests and events are read, so the run is not disturbed.
 
     Example: diet-ray status runs/kuairand
     """
@@ -30,7 +31,7 @@ def status(
     if out is not None and out.is_dir():
         raise ConfigError(f"--out: {out} is a folder; name the page itself, such as {out / 'status.html'}")
     if out is not None and is_uri(run):
-        raise ConfigError("--out: an archive has no times of steps; draw the page where the run folder is")
+        raise ConfigError("--out: an archive has no times of steps; write the page from the run folder instead")
     progress = status_of(run)
     readable = ["\n".join(progress.lines())]
     if out is not None:

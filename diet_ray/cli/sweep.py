@@ -1,4 +1,4 @@
-"""`diet-ray sweep`: candidates judged on a memory."""
+"""`diet-ray sweep`: train and rank candidates on a memory."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ def sweep(
     ],
     out: Annotated[Path, typer.Option(help="Folder for the leaderboard, as JSON, CSV and Parquet.")],
     candidates: Annotated[
-        Path | None, typer.Option(help="The candidates and how to search, YAML. Default: the packaged pool of 24.")
+        Path | None,
+        typer.Option(help="The candidates and the search settings, YAML. Default: the packaged pool of 24 candidates."),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds per candidate.")] = 2,
     log: Annotated[Path | None, typer.Option(help="The ingested log. Default: the one that was distilled.")] = None,
     block: Annotated[
-        str | None, typer.Option(help="Block to judge on. Default: the one after the memory's last.")
+        str | None, typer.Option(help="Block to judge on. Default: the one after the memory's last block.")
     ] = None,
     restore: Annotated[
-        bool, typer.Option("--restore", help="Go on with the sweep in OUT: what it has found is not found again.")
+        bool, typer.Option("--restore", help="Continue the sweep in OUT: finished trials are not repeated.")
     ] = False,
 ) -> None:
-    """Train candidates on a memory and rank them on a block that it has not seen.
+    """Train candidates on a memory and rank them on a later block of the log.
 
     Example: diet-ray sweep --memory runs/kuairand --candidates my_candidates.yaml --out sweeps/first
     """

@@ -1,4 +1,4 @@
-"""`diet-ray verify`: all that is wrong with a run, its archive or a log."""
+"""`diet-ray verify`: find all faults of a run, its archive or a log."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def verify(
         typer.Option(help="The log to compare a run with. Default: the one that was distilled, if it is there."),
     ] = None,
 ) -> None:
-    """Check every file, number and checksum of a run or a log, and name all faults. Exit code 2 where there is one.
+    """Check every file, number and checksum of a run or a log, and list all faults. The exit code is 2 if there is a fault.
 
-    An archive is downloaded for it to a temporary folder, below $TMPDIR.
+    An archive is downloaded to a temporary folder below $TMPDIR for the check.
 
     Example: diet-ray verify runs/kuairand
     """
@@ -42,12 +42,12 @@ def verify(
     shown = Remote(path).uri if kind == "archive" else path
     compared = (log or log_of(path)) if kind != "log" else None
     against = f", compared with the log {compared}" if compared else ", without its log" if kind != "log" else ""
-    said: list[str | Table] = [f"{shown}: {kind}{against}: {len(faults) or 'no'} fault{'s' * (len(faults) != 1)}"]
+    readable: list[str | Table] = [f"{shown}: {kind}{against}: {len(faults) or 'no'} fault{'s' * (len(faults) != 1)}"]
     if faults:
         table = Table("where", "what", "remedy")
         for fault in faults:
             table.add_row(fault.where, fault.what, fault.remedy)
-        said.append(table)
+        readable.append(table)
     options.result(
         {
             "path": shown,
@@ -55,7 +55,7 @@ def verify(
             "log": str(compared) if compared else None,
             "faults": [asdict(fault) for fault in faults],
         },
-        *said,
+        *readable,
     )
     if faults:
         first = faults[0]

@@ -1,19 +1,19 @@
 """One stage of the stream, a file per step.
 
-pipeline        the stage as the README draws it
-el2n            the score of a row
+pipeline        the stages and their order of steps
+el2n            EL2N, the score of a row
 score           step 2
 select          step 3
 convert         step 4
 align           step 5
 fuse            step 6
 refine          step 7
-bilevel         its gradient
-address         whom it moves and what it aims at
+bilevel         meta-gradient of refinement
+address         choice of the units and hard targets of refinement
 sharded_memory  M_t in shards
-unit_shard      one of them
-local           all in this process
-follow          a log that grows
+unit_shard      one shard of M_t
+local           engine in this process, without Ray
+follow          follow mode, for a log that grows
 """
 
 from __future__ import annotations

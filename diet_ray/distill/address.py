@@ -18,7 +18,7 @@ def example_losses(logits: Tensor, targets: Tensor) -> Tensor:
 def reducible_loss(student: Tensor, reference: Tensor, labels: Tensor) -> Tensor:
     """`[N]`: by how much the student's loss on a row exceeds the reference's, at least 0 (Mindermann et al. 2022).
 
-    Where a loss is not finite, because the student diverged, it says nothing about the row and counts as 0.
+    A difference that is not finite, because the student diverged, carries no information about the row and counts as 0.
 
     Args:
         student: `[N, T]` logits of a student of the memory.
@@ -33,32 +33,33 @@ def draw_hard(reducible: Tensor, n: int, uniform_share: float, rng: torch.Genera
     n = min(n, len(reducible))
     n_uniform = round(n * uniform_share)
     shuffled = torch.randperm(len(reducible), generator=rng)
-    uniform, others = shuffled[:n_uniform], shuffled[n_uniform:]
-    # A tiny floor keeps the draw possible where fewer rows than asked for have reducible loss.
-    weights = reducible[others].double() + 1e-9
-    u = torch.rand(len(others), generator=rng, dtype=torch.float64)
+    uniform, rest = shuffled[:n_uniform], shuffled[n_uniform:]
+    # A small floor makes the draw possible where fewer than n rows have reducible loss.
+    weights = reducible[rest].double() + 1e-9
+    u = torch.rand(len(rest), generator=rng, dtype=torch.float64)
     keys = torch.log(u) / weights
-    return torch.cat([uniform, others[torch.argsort(keys, descending=True)[: n - n_uniform]]])
+    return torch.cat([uniform, rest[torch.argsort(keys, descending=True)[: n - n_uniform]]])
 
 
 def direction(net: FlatNet, theta: Tensor, hard: HardTargets) -> Tensor:
     """`[P]`: gradient of the hard targets' mean loss at `theta`, along which influence is measured."""
     at = theta.detach().requires_grad_()
-    (found,) = torch.autograd.grad(example_losses(net(at, hard.x), hard.labels).mean(), at)
-    return found
+    (gradient,) = torch.autograd.grad(example_losses(net(at, hard.x), hard.labels).mean(), at)
+    return gradient
 
 
 def influence(net: FlatNet, theta: Tensor, along: Tensor, examples: Examples) -> Tensor:
-    """`[M]`: gradient influence of each unit on the hard targets, the dot product of its loss gradient at `theta` with theirs.
+    """`[M]`: influence of each unit on the hard targets: the dot product of its loss gradient with theirs, at `theta`.
 
-    Positive means that a step on the unit lowers the hard loss. The M dot products are one directional derivative of the units' losses
-    along the hard targets' gradient (forward mode), so no gradient of a single unit is ever formed. One that is not finite, because the
-    student diverged, counts as 0, like that of a unit that was never measured: it must not outlive a measured one under a cap.
+    A positive influence means that a step on the unit lowers the loss on the hard targets. The M dot products are one directional
+    derivative of the units' losses along the hard targets' gradient (forward mode), so no gradient of a single unit is computed. An
+    influence that is not finite, because the student diverged, counts as 0, like that of a unit that was never measured: under a cap, a
+    unit without a valid measurement must not be preferred to a measured one.
 
     Args:
         net: a proxy.
         theta: `[P]`, a student's parameters.
-        along: `[P]`, see `direction`.
+        along: `[P]`, the gradient of the hard targets (see `direction`).
         examples: the units.
     """
     target = torch.sigmoid(examples.logit)
@@ -71,7 +72,7 @@ def influence(net: FlatNet, theta: Tensor, along: Tensor, examples: Examples) ->
 
 
 def choose_active(influence: Tensor, n: int) -> Tensor:
-    """`[min(n, M)]` int64, rising: the units of the largest absolute influence, those with leverage on B_hard either way."""
+    """`[min(n, M)]` int64, ascending: the units of the largest absolute influence on B_hard, positive or negative."""
     order = torch.argsort(influence.abs(), descending=True, stable=True)
     return order[:n].sort().values
 

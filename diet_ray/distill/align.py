@@ -1,4 +1,4 @@
-"""Stage step 5: old units follow the reference from phi_{t-1} to phi_t."""
+"""Stage step 5: move old units from the embedding space of phi_{t-1} to that of phi_t."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RIDGE = 1e-3
 
 @dataclass(frozen=True)
 class Moments:
-    """What a map per field is fitted on, summed over units; those of several shards add up."""
+    """The sums over units on which the maps of the fields are fitted; the moments of several shards can be added."""
 
     cross: Tensor
     """`[F, d, d]` float64, old^T new."""
@@ -28,7 +28,7 @@ class Moments:
 
 
 def moments(old: Tensor, new: Tensor) -> Moments:
-    """The moments of M units' own embeddings, `old` and `new` `[M, F, d]` float32."""
+    """The moments of M units' embeddings, `old` and `new` `[M, F, d]` float32."""
     a, b = old.double().transpose(0, 1), new.double().transpose(0, 1)
     return Moments(a.transpose(1, 2) @ b, a.transpose(1, 2) @ a)
 
@@ -43,8 +43,8 @@ def align(
 ) -> Units:
     """Move units of M_{t-1} to the space of phi_t and relabel them (module A of the paper, figure 2).
 
-    Without maps, delta stays and the ids are looked up in the new table, so that `x = E_t[ids] + delta` (`reembed`). With maps, the old
-    input `x = E_{t-1}[ids] + delta` itself moves through them, and delta takes up the difference to `E_t[ids]`.
+    Without maps, delta does not change and the ids are looked up in the new table, so that `x = E_t[ids] + delta` (`reembed`). With maps,
+    the old input `x = E_{t-1}[ids] + delta` is mapped to the new space, and delta becomes its difference to `E_t[ids]`.
 
     Args:
         units: M units.

@@ -1,8 +1,8 @@
-"""The bi-level step (RaT-BPTT, Feng et al. 2023): how would the hard targets' loss change if the units changed?
+"""The bi-level step (RaT-BPTT, Feng et al. 2023): the gradient of the hard targets' loss with respect to the units.
 
-A proxy is trained on the units from `theta_0`: `start` steps without a graph, then W steps of which each keeps the graph of its own
-gradient. The loss of the result on the hard targets is then walked back through the W steps, one after the other, to the units that they
-used. Only the interaction net is unrolled, never the embeddings.
+A proxy is trained on the units from `theta_0`: `start` steps without a graph, then W steps, each of which keeps the graph of its own
+gradient. The loss of the trained proxy on the hard targets is then backpropagated through the W steps, one after the other, to the units
+that they used. Only the interaction net is unrolled, never the embeddings.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class HardTargets:
         return len(self.x)
 
     def to(self, device: torch.device) -> HardTargets:
-        """The same on a device."""
+        """A copy on a device."""
         return HardTargets(put(self.x, device), put(self.labels, device))
 
 
@@ -40,9 +40,9 @@ class MetaGradient:
     """Gradient of the meta-loss with respect to the units that the window used."""
 
     loss: float
-    """Meta-loss: binary cross entropy on B_hard after the window, in nats; the rank's share where B_hard is split."""
+    """Meta-loss: binary cross entropy on B_hard after the window, in nats; this rank's part of the mean where B_hard is split."""
     rows: Tensor
-    """`[R]` int64 positions of those units, rising."""
+    """`[R]` int64 positions of those units, ascending."""
     delta: Tensor
     """`[R, F, d]` float32."""
     logit: Tensor
@@ -63,7 +63,7 @@ def meta_gradient(
     rng: torch.Generator,
     of: int | None = None,
 ) -> MetaGradient:
-    """One truncated backpropagation through the proxy's training, on the examples' device, where all but `order` must be.
+    """One truncated backpropagation through the proxy's training, on the device of `examples`; all tensors but `order` must be there.
 
     Args:
         net: the proxy.
@@ -74,9 +74,9 @@ def meta_gradient(
         start: untracked steps.
         window: W, tracked steps.
         rate: inner Adam's learning rate.
-        draw: share of the labels that is drawn anew at each visit, as for a student; the derivative is the soft label's.
+        draw: share of the labels that is drawn anew at each visit, as for a student; the derivative is that of the soft label.
         rng: of those draws.
-        of: size of the whole of B_hard where `hard` is a share of it; summed over the shares, losses and gradients are the whole's.
+        of: size of the whole B_hard where `hard` is a share of it; losses and gradients summed over the shares are those of the whole.
     """
     order = put(order, examples.x.device)
     state = run_steps(net, AdamState.start(theta), examples, order[:start], rate, draw=draw, rng=rng)
@@ -94,36 +94,36 @@ def meta_gradient(
     by_state = AdamState(by_theta, torch.zeros_like(by_theta), torch.zeros_like(by_theta), state.step)
     by_x, by_soft = torch.zeros_like(x), torch.zeros_like(soft)
     for batch in position.flip(0):
-        # Popped, so that a step's graph is gone as soon as it has been walked.
+        # Popped, so that the graph of a step is freed directly after its backward pass.
         by_state, by_inputs, by_target = steps.pop().back(by_state)
         by_x.index_add_(0, batch, by_inputs)
         by_soft.index_add_(0, batch, by_target)
-    # What is drawn moves the label, but not with it: E[y] is the soft label, whose derivative by the logit is this.
+    # The expectation of the drawn label is the soft label; soft * (1 - soft) is the soft label's derivative with respect to the logit.
     return MetaGradient(float(meta_loss.detach()), rows, by_x, by_soft * soft * (1 - soft))
 
 
 @dataclass(frozen=True)
 class _Step:
-    """One tracked step: the graph of its gradient alone. Adam's arithmetic is differentiated by hand, which spares a graph over `[P]`."""
+    """One tracked step. It holds only the graph of its gradient; `adam_vjp` differentiates Adam by hand, without a graph over `[P]`."""
 
     state: AdamState
-    """Before the step; its theta is a leaf of the graph, like the two below."""
+    """The state before the step; its theta, `x` and `target` are leaves of the graph."""
     x: Tensor
     target: Tensor
     gradient: Tensor
-    """`[P]`, of the step's loss by theta, with its graph."""
+    """`[P]`, gradient of the step's loss with respect to theta, with its graph."""
     lr: float
 
     @staticmethod
     def forth(net: FlatNet, state: AdamState, x: Tensor, target: Tensor, weight: Tensor, lr: float) -> _Step:
         """The gradient of a batch, `x [B, F, d]`, `target [B, T]` and `weight [B]`."""
-        theta, x, target = (one.detach().requires_grad_() for one in (state.theta, x, target))
+        theta, x, target = (leaf.detach().requires_grad_() for leaf in (state.theta, x, target))
         value = loss(net, theta, x, target, weight)
         (gradient,) = torch.autograd.grad(value, theta, create_graph=True)
         return _Step(AdamState(theta, state.m, state.v, state.step), x, target, gradient, lr)
 
     def back(self, by_after: AdamState) -> tuple[AdamState, Tensor, Tensor]:
-        """From the derivative by the state after the step to those by the state before it, by `x` and by `target`."""
+        """The derivatives with respect to the state before the step, `x` and `target`, from that with respect to the state after it."""
         by_state, by_gradient = adam_vjp(self.state, self.gradient.detach(), self.lr, by_after)
         by_theta, by_x, by_target = torch.autograd.grad(
             self.gradient, (self.state.theta, self.x, self.target), by_gradient
@@ -132,7 +132,7 @@ class _Step:
 
 
 class MetaClip:
-    """Clips a meta-gradient's norm at twice its running mean, and tells the non-finite ones apart (Feng et al. 2023)."""
+    """Clips the norm of a meta-gradient at twice its running mean, and rejects non-finite ones (Feng et al. 2023)."""
 
     DECAY = 0.9
 
@@ -140,11 +140,11 @@ class MetaClip:
         self.mean: float | None = None
 
     def factor(self, norm: float) -> float | None:
-        """What to multiply the gradient with, or None where the step is to be skipped because its norm is not finite."""
+        """The factor for the gradient, or None where the step must be skipped because the norm is not finite."""
         if not norm < float("inf"):
             return None
         if norm == 0:
-            return 1.0  # and no part of the mean: a mean of 0 would clip everything that follows to nothing
+            return 1.0  # not counted in the mean: a mean of 0 would clip all later gradients to zero
         limit = norm if self.mean is None else 2 * self.mean
         clipped = min(norm, limit)
         self.mean = clipped if self.mean is None else self.DECAY * self.mean + (1 - self.DECAY) * clipped

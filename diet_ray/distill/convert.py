@@ -11,7 +11,7 @@ from diet_ray.memory.units import Units
 
 
 def convert(selected: Scored, *, block: int, n_fields: int, dim: int) -> Units:
-    """Stage step 4: selected rows become units that equal them: `delta = 0`, `logit = logit(pbar)`, weight 1.
+    """Stage step 4: make units with the inputs of the selected rows: `delta = 0`, `logit = logit(pbar)`, weight 1.
 
     Args:
         selected: the rows chosen from the block.

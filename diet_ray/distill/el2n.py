@@ -1,4 +1,4 @@
-"""Stage step 2: how hard each row of the block is for the reference."""
+"""Stage step 2: EL2N, how hard each row of the block is for the reference."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def el2n(probabilities: Tensor, labels: Tensor) -> Tensor:
 
 
 def mean_probability(probabilities: Tensor) -> Tensor:
-    """`[N, T]`: the mean over checkpoints of `[K, N, T]` probabilities; the soft label of a row that becomes a unit."""
+    """`[N, T]`: the mean over checkpoints of `[K, N, T]` probabilities; the soft label of a unit made from the row."""
     return probabilities.mean(dim=0)
 
 
 def to_logit(probabilities: Tensor) -> Tensor:
-    """Logit of probabilities, kept finite by staying one float32 step inside (0, 1)."""
+    """Logit of probabilities clamped to [2^-20, 1 - 2^-20], so that it is finite."""
     return torch.logit(probabilities, eps=2.0**-20)

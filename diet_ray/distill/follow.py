@@ -1,7 +1,7 @@
-"""Follow mode: a log that grows is distilled block by block, day after day. Who distils is handed in.
+"""Follow mode: distil a growing log block by block, as blocks are added. The function that distils is an argument.
 
-The newest block is never distilled: candidates are judged on it. When the next one is there, it becomes the one that judges, and the
-stage of the block before it runs. The result is that of one run over the whole log, byte for byte.
+The newest block is never distilled, because candidates are judged on it. When a new block is added, candidates are judged on that one, and
+the block before it is distilled. The result has the same bytes as one run over the whole log.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from diet_ray.settings import parse_json
 from diet_ray.storage.lock import locked
 
 POLL_SECONDS = 5.0
-"""Seconds between two looks at the log."""
+"""Seconds between two reads of the log's manifest."""
 
 
 def follow_log(
@@ -31,16 +31,16 @@ def follow_log(
     on_wait: Callable[[str], None],
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Distil whatever the log holds and wait for more, until an exception (Ctrl-C, SIGTERM) ends it.
+    """Distil all blocks but the newest and wait for more, until an exception (Ctrl-C, SIGTERM) ends it.
 
-    Nothing is kept between two stages but the run folder, so that a follower can be ended and started again at any time. While it waits
-    it holds a lock in `RUN/follow`, by which `diet-ray status` tells a run that waits from one that is finished.
+    The run folder holds the whole state between two stages, so a follower can be stopped and started again at any time. While it waits,
+    it holds a lock in `RUN/follow`, by which `diet-ray status` distinguishes a waiting run from a finished one.
 
     Args:
         run: the run folder.
         config: the run's config.
-        distil: distils all blocks but the newest behind the last committed stage; told whether there is a run to resume.
-        on_wait: told, once before each wait, what is waited for.
+        distil: distils all blocks after the last committed stage but the newest; its argument is whether there is a run to resume.
+        on_wait: called with a message before each wait.
         sleep: waits for so many seconds.
 
     Raises:
@@ -50,7 +50,7 @@ def follow_log(
     """
     if config.blocks is not None:
         raise ConfigError(
-            "key 'blocks': a log that is followed has no fixed number of blocks; leave the key out, or do not follow"
+            "key 'blocks': --follow needs a run without a fixed number of blocks; remove the key, or do not use --follow"
         )
     while True:
         names = _blocks(config)
@@ -71,7 +71,7 @@ def _blocks(config: StreamConfig) -> list[str]:
 
 @contextmanager
 def _waiting(run: Path) -> Iterator[None]:
-    """Hold the lock of a follower that waits; before the run has begun there is nothing to hold it for."""
+    """Hold the lock of a waiting follower; before the run has begun there is no folder for it and no lock is held."""
     if not run_manifest(run).exists():
         yield
         return
@@ -79,5 +79,5 @@ def _waiting(run: Path) -> Iterator[None]:
         with locked(waiting_folder(run)):
             yield
     finally:
-        with suppress(OSError):  # another one waits
+        with suppress(OSError):  # not empty: another follower waits
             waiting_folder(run).rmdir()

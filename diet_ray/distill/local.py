@@ -1,4 +1,4 @@
-"""The engine without Ray: everything in this process. The distributed engine with one worker gives the same bytes; a test compares them."""
+"""The engine without Ray, in this process. The Ray engine with one worker gives the same bytes; a test compares them."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ def distil_locally(run: Path, config: StreamConfig, *, resume: bool = False) -> 
 
     Args:
         run: the run folder.
-        config: the run's config. Scorers, and how many CPUs anything may have, change nothing here; the bytes are those of the cluster.
-        resume: continue behind the last committed stage of `run`.
+        config: the run's config. The number of scorers and the numbers of CPUs have no effect here; the bytes are those of a cluster.
+        resume: continue after the last committed stage of `run`.
 
     Raises:
         DietError: the log, the config or the run folder is at fault, or another driver works in the run folder.
     """
     if config.cluster.workers > 1:
         raise ConfigError(
-            f"key 'cluster.workers': {config.cluster.workers} workers, whose sums differ from one's in the last bits, need Ray; leave out "
-            "--local, or set it to 1"
+            f"key 'cluster.workers': {config.cluster.workers} workers need Ray, because their sums differ from those of one worker in the "
+            "last bits; leave out --local, or set the key to 1"
         )
     run = run.resolve()
     config, log, n_blocks = open_for(config)

@@ -1,4 +1,4 @@
-"""The stream: one stage per block, each as DIET describes it. What is distributed stands behind `Engine`."""
+"""The stream: one stage of DIET per block. `Engine` is the interface to everything that is distributed."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ from diet_ray.training.workers import Crew
 
 
 class Engine(Protocol):
-    """Where the work of a stage is done: in this process (`LocalEngine`) or on a Ray cluster (`RayEngine`)."""
+    """Executes the work of a stage: in this process (`LocalEngine`) or on a Ray cluster (`RayEngine`)."""
 
     crew: Crew
     memory: ShardedMemory
 
     def score(self, job: ScoreJob, rows: BlockRows) -> Sketch:
-        """Score every row of the job's block and sketch the result for selection; called by the leader, who has the `rows` at hand."""
+        """Score every row of the job's block and sketch the result for selection; only the leader calls it, with the block's `rows`."""
         ...
 
 
 @dataclass
 class Stream:
-    """A run in progress, as each worker holds it."""
+    """The state of a run in progress; each worker has one."""
 
     run: Path
     log: Log
@@ -63,29 +63,29 @@ class Stream:
     last: StageManifest | None = None
     """The last committed stage."""
     held: Rows | None = None
-    """The rows that it held out, which the reference learns from next."""
+    """The rows that the last stage held out; the reference trains on them next."""
 
     @property
     def leads(self) -> bool:
-        """Whether this worker does what is done once."""
+        """Whether this worker is the leader, who does the work that is done only once."""
         return self.engine.crew.rank == 0
 
 
 def blocks_to_distil(log: Log, config: StreamConfig) -> list[BlockManifest]:
-    """The blocks of a run. Raises ConfigError where the log has fewer than asked for, or none to spare."""
+    """The blocks to distil. Raises ConfigError where the log has fewer than the config requests, or only one and no number is requested."""
     n = len(log.blocks) - 1 if config.blocks is None else config.blocks
     if not 1 <= n <= len(log.blocks):
         raise ConfigError(
-            f"key 'blocks': {n} of {len(log.blocks)} blocks of {log.path} cannot be distilled; ingest more or ask for fewer"
+            f"key 'blocks': {n} of {len(log.blocks)} blocks of {log.path} cannot be distilled; ingest more blocks or ask for fewer"
         )
     return log.blocks[:n]
 
 
 def open_for(config: StreamConfig) -> tuple[StreamConfig, Log, int]:
-    """What there is to distil by a config, looked at before anything is written.
+    """Check the config of a run against its log, before anything is written.
 
     Returns:
-        The config with the whole path of its log, that log, and how many of its blocks are to be distilled.
+        The config with the absolute path of its log, the log, and the number of blocks to distil.
 
     Raises:
         ConfigError: log and config do not fit.
@@ -98,7 +98,7 @@ def open_for(config: StreamConfig) -> tuple[StreamConfig, Log, int]:
 
 
 def check_nets(schema: Schema, config: StreamConfig) -> None:
-    """Raise ConfigError where a net of the reference or of the proxies cannot see what it needs among a log's fields."""
+    """Raise ConfigError where a log lacks a field that a net of the reference or a proxy needs."""
     for key, nets in (("reference.nets", config.reference.nets), ("refine.proxies", config.refine.proxies)):
         for net in nets:
             try:
@@ -110,7 +110,7 @@ def check_nets(schema: Schema, config: StreamConfig) -> None:
 def run_stream(
     run: Path, log: Log, config: StreamConfig, engine: Engine, events: Events, committed: list[StageManifest]
 ) -> None:
-    """Distil block after block, from behind the last committed stage on. Raises ConfigError where log and config do not fit."""
+    """Distil the blocks after the last committed stage, one after the other. Raises ConfigError where log and config do not fit."""
     check_nets(log.schema, config)
     with torch_threads(config.cluster.threads_per_worker):
         stream = begin(run, log, config, engine, events, committed)
@@ -121,10 +121,10 @@ def run_stream(
 def begin(
     run: Path, log: Log, config: StreamConfig, engine: Engine, events: Events, committed: list[StageManifest]
 ) -> Stream:
-    """The state before the next stage: new, or exactly as the last committed stage left it.
+    """The state before the next stage: new, or restored exactly from the last committed stage.
 
     Raises:
-        ConfigError: the log is not the one whose blocks the committed stages took in.
+        ConfigError: the log is not the one from which the committed stages were made.
         CorruptArtefactError: a file of the last stage is damaged.
     """
     check_blocks(log, committed)
@@ -152,7 +152,7 @@ def begin(
 
 
 def check_blocks(log: Log, committed: list[StageManifest]) -> None:
-    """Raise ConfigError where a committed stage did not come from the block of `log` in its place."""
+    """Raise ConfigError where a committed stage was not made from the block of `log` with its index."""
     for stage in committed:
         block = log.blocks[stage.index] if stage.index < len(log.blocks) else None
         if block is None or block.name != stage.block or block_sha256(log, block) != stage.block_sha256:
@@ -163,7 +163,7 @@ def check_blocks(log: Log, committed: list[StageManifest]) -> None:
 
 
 def run_stage(stream: Stream, block: BlockManifest) -> None:
-    """One stage: take in a block, leave M_t and phi_t committed. The README draws it."""
+    """One stage: distil a block and commit M_t and phi_t. The README has a diagram of it."""
     stage = Stage(stream, block)
     stage.reference()
     if stream.leads:
@@ -177,7 +177,7 @@ def run_stage(stream: Stream, block: BlockManifest) -> None:
 
 
 class Stage:
-    """A stage that is under way, as each worker holds it: a method per step, and what one step leaves to another."""
+    """The state of a stage in progress; each worker has one. It has a method per step and the results that steps share."""
 
     def __init__(self, stream: Stream, block: BlockManifest) -> None:
         self.stream, self.block, self.index = stream, block, block.index
@@ -192,24 +192,24 @@ class Stage:
         )
         n_checkpoints = stream.config.reference.checkpoints
         self.paths = [checkpoint(self.draft.folder, k) for k in range(n_checkpoints)]
-        """Where the leader saves the K checkpoints."""
+        """Files of the K checkpoints, saved by the leader."""
         self.checkpoints: list[Predictor] = []
         self.held: Rows | None = None
-        """The rows that the reference did not learn from."""
+        """The held-out rows, on which the reference did not train."""
         stream.events.emit("stage", stage=self.index, block=block.name, rows=block.rows)
         if stream.leads:
             self.draft.begin()
         stream.engine.crew.barrier()
 
     def reference(self) -> None:
-        """Step 1: phi_t from phi_{t-1}, by one pass over the rows that the last stage held out and then the block's but for those held out.
+        """Step 1: train phi_{t-1} to phi_t by one pass over the rows that the last stage held out, then the block's rows not held out.
 
-        Raises ConfigError where so small a block is held out whole.
+        Raises ConfigError where all rows of a small block are held out.
         """
         with self._step("reference", rows=self.block.rows):
             self.logloss = self._train()
         if not self.stream.leads:
-            self.rows.release()  # only the leader goes on to score them
+            self.rows.release()  # only the leader scores them
         self.stream.engine.crew.barrier()
 
     def score(self) -> Sketch:
@@ -229,27 +229,27 @@ class Stage:
         return sketch
 
     def select(self, sketch: Sketch) -> Scored:
-        """Step 3: the block's rows that become units, per (task, label) cell."""
+        """Step 3: select the block's rows that become units, per (task, label) cell."""
         with self._step("select"):
             return choose(sketch, self.stream.config.select, n=self.n_fresh)
 
     def convert(self, selected: Scored) -> Units:
-        """Step 4: those rows as units."""
+        """Step 4: make units of those rows."""
         schema, dim = self.stream.log.schema, self.stream.config.reference.dim
         return convert(selected, block=self.index, n_fields=schema.n_fields, dim=dim)
 
     def align(self) -> None:
-        """Step 5: the memory from the space of phi_{t-1} to that of phi_t."""
+        """Step 5: move the memory from the space of phi_{t-1} to that of phi_t."""
         with self._step("align"):
             self.stream.engine.memory.align(last_checkpoint(self.stream), self.paths[-1], self.stream.config.align)
 
     def fuse(self, fresh: Units) -> None:
-        """Step 6: the fresh units into the memory, within the budget."""
+        """Step 6: add the fresh units to the memory, within the budget."""
         with self._step("fuse"):
             self.stream.engine.memory.fuse(fresh, self.stream.config.budget)
 
     def refine(self) -> RefineReport | None:
-        """Step 7: bi-level rounds on the rows held out; what they did, None where there were none."""
+        """Step 7: bi-level rounds on the held-out rows; returns their report, None where there were no rounds."""
         stream, rounds = self.stream, self.stream.config.refine.rounds
         assert self.held is not None, "the reference comes first"
         with self._step("refine", rounds=rounds):
@@ -266,20 +266,20 @@ class Stage:
             )
 
     def commit(self, report: RefineReport | None) -> None:
-        """Step 8: the leader writes what is left to write and makes the stage visible; all go on from it."""
+        """Step 8: the leader writes the last files and makes the stage visible; all workers continue from it."""
         stream = self.stream
         if stream.leads:
             with self._step("commit"):
                 manifest = self._manifest(report)
                 self.draft.commit(manifest)
-            units, seen = manifest.units, manifest.rows_seen
-            stream.events.emit("committed", stage=self.index, block=self.block.name, units=units, rows_seen=seen)
+            units, rows_seen = manifest.units, manifest.rows_seen
+            stream.events.emit("committed", stage=self.index, block=self.block.name, units=units, rows_seen=rows_seen)
         stream.engine.crew.barrier()
         stream.last = read_stage(stream.run, self.index)
         stream.held = self.held
 
     def _train(self) -> float:
-        """The pass of step 1; returns its loss on the way."""
+        """The pass of step 1; returns the mean loss of the rows before the reference trained on them."""
         stream, reference = self.stream, self.stream.config.reference
         share, seed = reference.holdout, stream.config.seed
         before = [stream.held] if stream.held is not None and len(stream.held) else []
@@ -287,12 +287,12 @@ class Stage:
         n_rows = sum(len(rows) for rows in before) + self.block.rows - n_held
         if not n_rows:
             raise ConfigError(
-                f"key 'reference.holdout': {share} leaves no row of block {self.block.name!r} ({self.block.rows} rows) to learn "
-                "from; lower it or ingest larger blocks"
+                f"key 'reference.holdout': {share} leaves no row of block {self.block.name!r} ({self.block.rows} rows) to train on; "
+                "lower the key or ingest larger blocks"
             )
         held: list[Rows] = []
 
-        def learned_from() -> Iterator[Rows]:
+        def training_rows() -> Iterator[Rows]:
             for rows in self.rows:
                 out = held_out(rows.row_id, share, seed)
                 held.append(rows.take(out))
@@ -305,13 +305,13 @@ class Stage:
 
         stream.reference.grow(self.block.n_ids)
         logloss = train_pass(
-            stream.reference, chain(before, learned_from()), stream.engine.crew, rows=n_rows, on_checkpoint=keep
+            stream.reference, chain(before, training_rows()), stream.engine.crew, rows=n_rows, on_checkpoint=keep
         )
         self.held = Rows.concat(held)
         return logloss
 
     def _manifest(self, report: RefineReport | None) -> StageManifest:
-        """Write the last files of the stage; the record of it."""
+        """Write the last files of the stage; returns its manifest."""
         stream, block = self.stream, self.block
         moments = optimiser(self.draft.folder)
         save_tensors(moments, stream.reference.optimiser_state())
@@ -337,6 +337,6 @@ class Stage:
 
 
 def last_checkpoint(stream: Stream) -> Path | None:
-    """The file of phi_{t-1}, in whose space the memory is; None before the first stage."""
+    """The file of phi_{t-1}, to whose space the memory belongs; None before the first stage."""
     last = stream.last
     return stage_folder(stream.run, last.index) / last.checkpoints[-1].path if last else None

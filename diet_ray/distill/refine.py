@@ -1,4 +1,4 @@
-"""Stage step 7: rounds of the bi-level step on the memory, and the judgement whether they helped."""
+"""Stage step 7: rounds of the bi-level step on the memory, and the decision whether to keep their result."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ def refine(
     seed: int,
     on_round: Callable[[int], None] | None = None,
 ) -> RefineReport | None:
-    """Refine the memory on real rows that the reference has not learned from.
+    """Refine the memory on real rows on which the reference has not trained.
 
-    The units keep the influence that was measured along the way; their deltas and logits are the old ones where refinement did not help.
+    The units keep the influence measured in the rounds; their deltas and logits are the old ones where refinement did not help.
 
     Args:
         memory: M_t, open; changed in its shards.
         checkpoints: the K checkpoints of phi_t, oldest first.
         held: the held-out rows of the block, in time order.
-        schema: the log's.
-        config: the run's.
+        schema: of the log.
+        config: of the run.
         crew: the workers; B_hard is split over them, and all of them unroll the same proxy on the same units.
-        seed: the stage's.
+        seed: of the stage.
         on_round: called with the number of rounds done.
 
     Returns:
-        A report; None where there is nothing to do: no rounds, or too few held-out rows to judge by.
+        A report; None where refinement is skipped: no rounds, or too few held-out rows to judge the result.
     """
     n_guard = count_guard(len(held))
     if config.refine.rounds == 0 or n_guard == 0:
@@ -75,7 +75,7 @@ def refine(
         guard_after=guard_after,
         kept=guard_after <= guard_before,
     )
-    crew.barrier()  # nobody reads the unrefined units any more
+    crew.barrier()  # from here on no worker reads the unrefined units
     if crew.rank == 0:
         memory.settle(kept=report.kept)
     return report
@@ -83,7 +83,7 @@ def refine(
 
 @dataclass(frozen=True)
 class Proxy:
-    """A net of the pool and the reference's parameters for it."""
+    """A proxy net and the reference's parameters for it."""
 
     spec: CandidateSpec
     net: FlatNet
@@ -92,10 +92,10 @@ class Proxy:
 
 
 class Refiner:
-    """The rounds of one stage. Every worker runs the same ones and fetches the units that a round needs; the leader moves them.
+    """The rounds of one stage. Every worker runs the same rounds and fetches the units that a round needs; only the leader moves units.
 
-    Proxies, hard targets and fetched units are on the worker's device. What is drawn of units and rows is drawn on the CPU, and what
-    workers sum and shards are told leaves from there.
+    Proxies, hard targets and fetched units are on the worker's device. Units and rows are drawn on the CPU; tensors that workers sum or
+    send to shards are on the CPU too.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Refiner:
         if number % config.refine.address_every == 0:
             self.address(proxy, random, rng)
         chosen = draw_hard(self.reducible, config.refine.hard_batch, config.refine.uniform_share, rng)
-        mine = put(chosen[self.crew.rank :: self.crew.size], self.device)
+        share = put(chosen[self.crew.rank :: self.crew.size], self.device)
         start = int(torch.randint(config.student.steps - config.refine.window + 1, (), generator=rng))
         theta = _initial(proxy, random, rng)
         rows, order = self._rows(round_order(len(self.memory), self.active, config, start=start, rng=rng))
@@ -137,7 +137,7 @@ class Refiner:
             theta,
             self.memory.take(rows).to(self.device),
             order,
-            HardTargets(self.pool.x[mine], self.pool.labels[mine]),
+            HardTargets(self.pool.x[share], self.pool.labels[share]),
             start=start,
             window=config.refine.window,
             rate=cosine(config.student, proxy.spec.lr_scale),
@@ -159,7 +159,7 @@ class Refiner:
         self.crew.barrier()
 
     def address(self, proxy: Proxy, random: Tensor, rng: torch.Generator) -> None:
-        """Measure with a fresh student where the memory fails (reducible loss) and which units have leverage on it (influence)."""
+        """Train a fresh student; measure on which rows the memory fails (reducible loss) and which units affect them (influence)."""
         student, n = self.config.student, min(self.config.refine.active, len(self.memory))
         rows, order = self._rows(batch_order(len(self.memory), student.steps, student.batch_size, rng))
         rate, start, units = cosine(student, proxy.spec.lr_scale), AdamState.start(random), self.memory.take(rows)
@@ -171,10 +171,10 @@ class Refiner:
         if self.crew.rank == 0:
             along = direction(proxy.net, theta, self.pool)
             self.active = self.memory.measure(proxy.spec, theta.cpu(), along.cpu(), n)
-        self.active = self.crew.sum(self.active)  # the leader's
+        self.active = self.crew.sum(self.active)  # the leader's positions, since all other workers add zeros
 
     def guard_loss(self, guard: HardTargets, *, refined: bool) -> float:
-        """Mean logloss on the guard rows of one student per proxy, trained for the whole horizon from the same start and order."""
+        """Mean logloss on the guard rows of one student per proxy, trained for the whole horizon with a fixed start and batch order."""
         losses = []
         for number, spec in enumerate(self.config.refine.proxies):
             module = self.fresh_proxy(spec, derive_seed(self.seed, "guard", spec.name)).to(self.device)
@@ -187,23 +187,23 @@ class Refiner:
 
     @staticmethod
     def _rows(order: Tensor) -> tuple[Tensor, Tensor]:
-        """The units that an order names, rising, and the same order in positions among them."""
+        """The distinct units of a batch order, ascending, and the order in positions among them."""
         rows, position = torch.unique(order, return_inverse=True)
         return rows, position
 
     def fresh_proxy(self, spec: CandidateSpec, seed: int) -> Candidate:
-        """A net of the pool with random parameters."""
+        """A proxy net with random parameters."""
         return build(spec, self.schema.field_names, self.config.reference.dim, self.schema.n_tasks, seed)
 
     def _proxy(self, spec: CandidateSpec, checkpoints: list[Predictor]) -> Proxy:
-        # Evaluation mode: a unit's gradient shall not hang on one draw of masks, nor workers that split B_hard on each their own.
+        # Evaluation mode: with dropout, a unit's gradient would depend on one draw of masks, and on other masks at each worker.
         net, own = FlatNet(self.fresh_proxy(spec, seed=0).eval()), spec.hyper_parameters()
         alike = [
             number
             for number, member in enumerate(self.config.reference.nets)
             if spec.arch == member.arch and own == member.hyper_parameters() and not spec.drop_fields
         ]
-        # The reference has no adapter: its parameters stand behind the proxy's, which is the identity at the start.
+        # The reference has no adapter: the proxy's adapter keeps its initial parameters, the identity.
         start = dict(net.module.named_parameters())
         references = [
             put(net.flatten({**start, **dict(part.members[number].named_parameters())}), self.device)
@@ -215,10 +215,10 @@ class Refiner:
 
 
 def round_order(n: int, active: Tensor, config: StreamConfig, *, start: int, rng: torch.Generator) -> Tensor:
-    """`[start + W, B]` int64: the batches of a round, in which the window sees enough of the active units.
+    """`[start + W, B]` int64: the batches of a round, with enough active units in the window.
 
-    Where they are all units, the order is a student's. Otherwise each batch of the window holds active units in proportion to their
-    number, at least a half, and units drawn from all for the rest.
+    Where all units are active, the order is that of a student. Otherwise each batch of the window holds active units in proportion to
+    their number, but at least half of the batch; the rest is drawn from all units.
     """
     batch_size, window = config.student.batch_size, config.refine.window
     order = batch_order(n, start + window, batch_size, rng)
@@ -229,7 +229,7 @@ def round_order(n: int, active: Tensor, config: StreamConfig, *, start: int, rng
 
 
 def _initial(proxy: Proxy, random: Tensor, rng: torch.Generator) -> Tensor:
-    """`theta_0`: the reference's parameters at a random checkpoint mixed with random ones, or random ones alone."""
+    """`theta_0`: the reference's parameters at a random checkpoint mixed with random ones, or only random ones."""
     if not proxy.references:
         return random
     k = int(torch.randint(len(proxy.references), (), generator=rng))

@@ -19,7 +19,7 @@ from diet_ray.training.predictor import Predictor
 
 
 class ScoreJob(Settings):
-    """What there is to score, and how; it travels as JSON."""
+    """The block to score, and the settings of the scoring; sent to scorers as JSON."""
 
     log: Path
     """Folder of the log."""
@@ -29,11 +29,11 @@ class ScoreJob(Settings):
     checkpoints: list[Path]
     """Files of the K checkpoints, oldest first."""
     config: StreamConfig
-    """The run's."""
+    """The config of the run."""
     keep: int
-    """Rows of each cell and stratum that a sketch keeps: as many as the block may give to the memory."""
+    """Rows that a sketch keeps per cell and stratum: the number of units to make from the block."""
     seed: int
-    """The stage's; selection draws by it."""
+    """The seed of the stage, for the draws of selection."""
 
     @staticmethod
     def of(
@@ -69,17 +69,17 @@ class Scorer:
         return Scored(rows, score.numpy(), mean_probability(probabilities).numpy())
 
     def sketch(self, rows: Rows) -> Sketch:
-        """What selection needs to know of some rows."""
+        """The sketch of some rows, for selection."""
         return sketch(self.score(rows), self.job.config.select, keep=self.job.keep, seed=self.job.seed)
 
     def sketch_shard(self, shard: LogShard) -> Sketch:
-        """The sketch of a shard, which is read for it. Raises CorruptArtefactError where its file is damaged."""
+        """Read a shard and sketch it. Raises CorruptArtefactError where its file is damaged."""
         job = self.job
         log = Log(job.log, job.log_schema, [job.block])
         return self.sketch(read_shard(log.shard_path(job.block, shard), shard, job.log_schema))
 
 
 def score_rows(job: ScoreJob, parts: Iterable[Rows], *, device: torch.device = CPU) -> Sketch:
-    """The sketch of the job's block in this process and on its device, from its rows part by part; two sketches are held at most."""
+    """The sketch of the job's block, made in this process on `device` from its rows part by part; at most two sketches are in memory."""
     scorer = Scorer(job, device=device)
     return merge_as_they_come((scorer.sketch(rows) for rows in parts), keep=job.keep)

@@ -1,7 +1,7 @@
-"""Stage step 3: label-conditioned selection of the block's most telling rows, mergeable over shards.
+"""Stage step 3: label-conditioned selection of the block's most informative rows, mergeable over shards.
 
 Every (task, label) cell has a quota proportional to its size. A shard's `Sketch` keeps, per cell and stratum, the best rows by a key
-that depends on the row alone, so that merging sketches in any grouping gives what one pass over the whole block would give:
+that depends only on the row, so that merging sketches in any grouping gives the result of one pass over the whole block:
 
 * `top`: the key is the score (the paper's caption: influential samples);
 * `proportional`: log(u)/score, whose largest values are a weighted sample without replacement (Efraimidis & Spirakis 2006);
@@ -55,7 +55,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Sketch:
-    """What selection needs to know of some shards of a block: C = 2T cells (task * 2 + label), G strata."""
+    """The summary of some shards of a block that selection needs: C = 2T cells (task * 2 + label), G strata."""
 
     counts: np.ndarray
     """`[C, G]` int64, rows seen."""
@@ -69,7 +69,7 @@ class Sketch:
     """The kept rows."""
 
     def to_ipc(self) -> bytes:
-        """The sketch as an Arrow IPC stream, to travel from a scorer to the leader."""
+        """The sketch as an Arrow IPC stream, to send it from a scorer to the leader."""
         rows = self.scored.rows
         columns = {
             "cell": self.cell,
@@ -104,7 +104,7 @@ def sketch(scored: Scored, config: SelectConfig, *, keep: int, seed: int) -> Ske
     Args:
         scored: the shard's rows with their scores.
         config: strategy.
-        keep: rows to keep per cell and stratum: the number of units that the whole block may give.
+        keep: rows to keep per cell and stratum: the number of units to make from the whole block.
         seed: seed of the block's draw.
 
     Raises:
@@ -128,7 +128,7 @@ def sketch(scored: Scored, config: SelectConfig, *, keep: int, seed: int) -> Ske
 
 
 def merge(sketches: list[Sketch], *, keep: int) -> Sketch:
-    """The sketch of all rows that `sketches` have seen; associative and commutative up to the order of the kept rows."""
+    """The sketch of the rows of all `sketches`; associative and commutative up to the order of the kept rows."""
     counts = np.sum([part.counts for part in sketches], axis=0)
     cell, stratum, key = (
         np.concatenate([getattr(part, name) for part in sketches]) for name in ("cell", "stratum", "key")
@@ -139,14 +139,14 @@ def merge(sketches: list[Sketch], *, keep: int) -> Sketch:
 
 
 def merge_as_they_come(sketches: Iterable[Sketch], *, keep: int) -> Sketch:
-    """`merge` of at least one sketch, of which two are held at a time."""
+    """`merge` of at least one sketch, with at most two sketches in memory at a time."""
     return reduce(lambda whole, part: merge([whole, part], keep=keep), sketches)
 
 
 def choose(whole: Sketch, config: SelectConfig, *, n: int) -> Scored:
     """The block's selected rows S_t, ordered by row id: `n` of them, fewer only where a cell runs out of rows.
 
-    Cells are served in order; a row already chosen for one task is passed over by the next, which takes its next best row instead.
+    Cells choose in order; a row already chosen for one task is skipped by the next one, which chooses its next best row instead.
     """
     row_ids = whole.scored.rows.row_id
     chosen = np.zeros(0, dtype=np.int64)
@@ -160,7 +160,7 @@ def choose(whole: Sketch, config: SelectConfig, *, n: int) -> Scored:
 
 
 def cell_quotas(cell_sizes: np.ndarray, n: int) -> np.ndarray:
-    """`[C]` int64: `n` split over the cells in proportion to their sizes, by largest remainder, never above a cell's size.
+    """`[C]` int64: `n` split over the cells in proportion to their sizes, by largest remainder, never more than the size of a cell.
 
     A row counts once per task, so the T tasks share `n` equally.
     """
@@ -193,7 +193,7 @@ def _key(score: np.ndarray, row_id: np.ndarray, config: SelectConfig, seed: int)
 
 
 def _best(group: np.ndarray, key: np.ndarray, row_id: np.ndarray, keep: int) -> np.ndarray:
-    """Positions of the `keep` largest keys of each group, ordered by group, key (falling) and row id."""
+    """Positions of the `keep` largest keys of each group, ordered by group, key (descending) and row id."""
     order = np.lexsort((row_id, -key, group))
     ordered = group[order]
     first = np.searchsorted(ordered, ordered, side="left")
@@ -203,11 +203,12 @@ def _best(group: np.ndarray, key: np.ndarray, row_id: np.ndarray, keep: int) -> 
 def _stratum_quotas(counts: np.ndarray, free: np.ndarray, quota: int, config: SelectConfig) -> np.ndarray:
     """Split a cell's quota over its strata: as evenly as the `free` rows allow, the rarest first (Zheng et al. 2023, algorithm 1).
 
-    `counts` is what a stratum holds, `free` what of it can still be had, up to the rows that a sketch keeps; those are at least `quota`.
+    `counts` are the rows of each stratum. `free` are those of its rows in the sketch that are not chosen yet; a sketch keeps at least
+    `quota` rows per stratum, if there are so many.
     """
     if config.strategy != "ccs":
         return np.array([quota])
-    # A stratum is set aside where everything from it upward makes up at most the share to cut, unless the quota needs it.
+    # A stratum is set aside if it and all harder strata hold at most the share to cut, unless the quota needs their rows.
     harder = np.cumsum(counts[::-1])[::-1]
     open_rows = np.where(harder <= config.ccs_cut * counts.sum(), 0, free)
     if open_rows.sum() < quota:

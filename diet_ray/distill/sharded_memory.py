@@ -1,7 +1,7 @@
 """The synthetic memory M_t in N shards, as the stream works on it.
 
-What is done to units is done where they live (`unit_shard.py`); here is what has to be decided over all shards. Only fresh units, the
-units of a round and one number per unit pass through a worker, never the whole memory.
+Operations on units run in the shard that holds them (`unit_shard.py`); this module makes the decisions that need all shards. Only fresh
+units, the units of a round and one number per unit pass through a worker, never the whole memory.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from diet_ray.training.student import Examples
 
 
 class Shards(Protocol):
-    """Where the shards are."""
+    """Access to the shards."""
 
     size: int
-    """N."""
+    """N, the number of shards."""
 
     def call(self, method: str, *arguments: Any, each: list[tuple[Any, ...]] | None = None) -> list[Any]:
-        """Call a method of every shard with the same arguments, or with `each` one's own; returns their answers in order."""
+        """Call a method of every shard, with the same arguments or with those in `each` per shard; returns the results in order."""
         ...
 
 
@@ -52,7 +52,7 @@ class LocalShards:
 
 
 class ShardedMemory:
-    """M_t as one worker sees it. What changes it is called by the leader alone; what reads it, by all."""
+    """M_t for one worker. Only the leader calls methods that change it; all workers call methods that read it."""
 
     def __init__(self, shards: Shards) -> None:
         self.shards = shards
@@ -60,11 +60,11 @@ class ShardedMemory:
         self.places: list[np.ndarray] = []
 
     def begin(self, schema: Schema, config: StreamConfig) -> None:
-        """Serve a run, empty."""
+        """Empty all shards for a run."""
         self.shards.call("begin", schema, config)
 
     def load(self, folder: Path, entries: list[FileEntry]) -> None:
-        """Take in a committed memory, a file at a time. Raises CorruptArtefactError where one is damaged."""
+        """Load a committed memory, one file at a time. Raises CorruptArtefactError where a file is damaged."""
         for entry in entries:
             self.add(read_units(check_file(folder, entry)))
 
@@ -73,7 +73,7 @@ class ShardedMemory:
         self.shards.call("add", each=[(part,) for part in split(units, self.shards.size)])
 
     def align(self, previous: Path | None, checkpoint: Path, config: AlignConfig) -> None:
-        """Step 5: bring M_{t-1} from the space of the checkpoint `previous` to that of phi_t; before the first stage there is no memory."""
+        """Step 5: move M_{t-1} from the space of the checkpoint `previous` to that of phi_t; before the first stage there is no memory."""
         mapped = previous is not None and config.method != "reembed"
         self.shards.call("serve", checkpoint, previous if mapped else None)
         if previous is None:
@@ -85,9 +85,9 @@ class ShardedMemory:
         self.shards.call("align", maps)
 
     def fuse(self, fresh: Units, config: BudgetConfig) -> None:
-        """Step 6: take in the fresh units; under a cap, those of lowest influence leave (see `leaving`).
+        """Step 6: add the fresh units; under a cap, the old units of lowest influence leave (see `leaving`).
 
-        Fresh units stay: their influence is not known until they have been trained on.
+        Fresh units stay: their influence is measured only in refinement.
         """
         over = self.count() + len(fresh) - config.cap if config.cap is not None else 0
         if over > 0:
@@ -102,7 +102,7 @@ class ShardedMemory:
         return sum(self.shards.call("count"))
 
     def open(self) -> None:
-        """Learn which units there are: from here on a unit's position is its rank by unit id over all shards."""
+        """Read the unit ids of all shards: from here on a unit's position is its rank by unit id over all shards."""
         self.unit_id = np.sort(np.concatenate(self.shards.call("unit_ids")))
         shard = shard_of(self.unit_id, self.shards.size)
         self.places = [np.flatnonzero(shard == number) for number in range(self.shards.size)]
@@ -111,19 +111,19 @@ class ShardedMemory:
         return len(self.unit_id)
 
     def take(self, rows: Tensor, *, refined: bool = True) -> Examples:
-        """The units at the positions `rows [R]` (int64, rising), as refinement has left them or as they were before."""
-        asked = self._split(rows.numpy())
-        parts = self.shards.call("take", each=[(local, refined) for _, local in asked])
+        """The units at the positions `rows [R]` (int64, ascending), as they are after refinement or as they were before it."""
+        by_shard = self._split(rows.numpy())
+        parts = self.shards.call("take", each=[(local, refined) for _, local in by_shard])
         columns = []
         for pieces in zip(*parts, strict=True):
             column = np.empty((len(rows), *pieces[0].shape[1:]), pieces[0].dtype)
-            for (where, _), values in zip(asked, pieces, strict=True):
+            for (where, _), values in zip(by_shard, pieces, strict=True):
                 column[where] = values
             columns.append(torch.from_numpy(column))
         return Examples(*columns)
 
     def measure(self, spec: CandidateSpec, theta: Tensor, direction: Tensor, n: int) -> Tensor:
-        """Let every shard measure the influence of its units; returns the positions of the `n` with most leverage, rising."""
+        """Measure the influence of all units; returns the positions of the `n` of largest absolute influence, ascending."""
         parts = self.shards.call("measure", spec, theta.numpy(), direction.numpy(), n)
         rows = np.concatenate([place[local] for place, (local, _) in zip(self.places, parts, strict=True)])
         values = np.concatenate([influence for _, influence in parts])
@@ -132,28 +132,28 @@ class ShardedMemory:
         return chosen
 
     def move(self, rows: Tensor, by_delta: Tensor, by_logit: Tensor) -> None:
-        """Move the units at the positions `rows [R]` (rising) against `by_delta [R, F, d]` and `by_logit [R, T]`."""
+        """Move the units at the positions `rows [R]` (ascending) against `by_delta [R, F, d]` and `by_logit [R, T]`."""
         delta, logit = by_delta.numpy(), by_logit.numpy()
-        asked = self._split(rows.numpy())
-        self.shards.call("move", each=[(local, delta[where], logit[where]) for where, local in asked])
+        by_shard = self._split(rows.numpy())
+        self.shards.call("move", each=[(local, delta[where], logit[where]) for where, local in by_shard])
 
     def settle(self, *, kept: bool) -> None:
-        """End refinement, with what it made of the units or without."""
+        """End refinement and keep the refined units, or the old ones where not `kept`."""
         self.shards.call("settle", kept)
 
     def write(self, folder: Path) -> list[FileEntry]:
-        """Let every shard write its file into the folder of a stage; returns the manifest entries."""
+        """Write one file per shard into the folder of a stage; returns the manifest entries."""
         entries: list[FileEntry] = self.shards.call(
             "write", each=[(memory_shard(folder, number),) for number in range(self.shards.size)]
         )
         return entries
 
     def _split(self, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Per shard, which of `rows` it holds (positions within `rows`) and where it has them."""
+        """Per shard, which of `rows` it holds (positions within `rows`) and their positions within the shard."""
         local = [np.searchsorted(place, rows) for place in self.places]
         split = []
         for place, at in zip(self.places, local, strict=True):
-            mine = at < len(place)
-            mine[mine] = place[at[mine]] == rows[mine]
-            split.append((np.flatnonzero(mine), at[mine]))
+            in_shard = at < len(place)
+            in_shard[in_shard] = place[at[in_shard]] == rows[in_shard]
+            split.append((np.flatnonzero(in_shard), at[in_shard]))
         return split

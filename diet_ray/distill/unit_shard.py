@@ -1,4 +1,4 @@
-"""One shard of the memory, and what a stage does to units where they live; `diet_ray.engine.owners` puts shards into actors."""
+"""One shard of the memory and the operations of a stage on its units; `diet_ray.engine.owners` puts shards into actors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from diet_ray.training.student import Examples, FlatNet
 
 
 class Leaving(NamedTuple):
-    """What decides which units leave a full memory; each `[M]`."""
+    """The columns that decide which units leave a full memory; each `[M]`."""
 
     influence: np.ndarray
     block: np.ndarray
@@ -36,37 +36,37 @@ class Leaving(NamedTuple):
 class UnitShard:
     """Some of the units of M_t, ordered by unit id, in the space of phi_t.
 
-    Refinement changes a working copy of deltas and logits, made when the first of them moves: a shard that no round touches is not copied.
+    Refinement changes a working copy of deltas and logits, which is made at the first move: a shard that no round changes is not copied.
     """
 
     def begin(self, schema: Schema, config: StreamConfig) -> None:
-        """Forget everything and serve a run."""
+        """Empty the shard for a run."""
         torch.set_num_threads(config.cluster.threads_per_worker)
         self.schema, self.config = schema, config
         self.hold(Units.empty(schema.n_slots, schema.n_fields, config.reference.dim, schema.n_tasks))
 
     def hold(self, units: Units) -> None:
-        """Make `units` the shard's new version."""
+        """Replace the units of the shard by `units`."""
         self.units = units
         self.influence = units.influence
         self.working: tuple[RowAdam, RowAdam] | None = None
 
     def add(self, units: Units) -> None:
-        """Take in more units."""
+        """Add units."""
         self.hold(Units.concat([self.units, units]))
 
     def serve(self, checkpoint: Path, previous: Path | None) -> None:
-        """Serve the space of the checkpoint's phi from here on, and remember the old embeddings of the units where a map needs them."""
+        """Load phi from the checkpoint, and with `previous` keep the units' old embeddings, which a map needs."""
         self.phi = self._predictor(checkpoint)
         self.old = None if previous is None else self._predictor(previous).embed(self.units.ids)
 
     def moments(self) -> Moments:
-        """What the units contribute to the maps from the old space to that of phi."""
+        """The units' part of the moments for the maps from the old space to that of phi."""
         assert self.old is not None
         return moments(self.old, self.phi.embed(self.units.ids))
 
     def align(self, maps: Tensor | None) -> None:
-        """Step 5: bring the units from the old space to that of phi (see `align`)."""
+        """Step 5: move the units from the old space to that of phi (see `align`)."""
         new = self.phi.embed(self.units.ids)
         self.hold(align(self.units, self.old, new, maps, self.phi.logits, self.config.align.relabel))
         self.old = None
@@ -78,7 +78,7 @@ class UnitShard:
         return Leaving(units.influence[first], units.block[first], units.unit_id[first])
 
     def drop(self, unit_id: np.ndarray) -> None:
-        """Let units go."""
+        """Remove units."""
         self.hold(self.units.take(~np.isin(self.units.unit_id, unit_id)))
 
     def count(self) -> int:
@@ -86,34 +86,34 @@ class UnitShard:
         return len(self.units)
 
     def unit_ids(self) -> np.ndarray:
-        """`[M]` int64, rising."""
+        """`[M]` int64, ascending."""
         return self.units.unit_id
 
     def take(self, rows: np.ndarray, refined: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Inputs `[R, F, d]`, logits `[R, T]` and weights `[R]` at the positions `rows`, as refinement has left them or as they were."""
+        """Inputs `[R, F, d]`, logits `[R, T]` and weights `[R]` at the positions `rows`, after refinement or as they were before it."""
         examples = self._examples(torch.tensor(rows), refined=refined)
         return examples.x.numpy(), examples.logit.numpy(), examples.weight.numpy()
 
     def measure(self, spec: CandidateSpec, theta: np.ndarray, direction: np.ndarray, n: int) -> tuple[np.ndarray, ...]:
-        """Influence of every unit at a student's parameters along a gradient (see `influence`); kept with the units.
+        """Measure the influence of every unit at a student's parameters along a gradient (see `influence`); stored with the units.
 
         Returns:
-            The positions of the `n` units with most leverage, rising, and their influences.
+            The positions of the `n` units of largest absolute influence, ascending, and their influences.
         """
         dim, n_tasks = self.units.delta.shape[2], self.units.logit.shape[1]
         net = FlatNet(build(spec, self.schema.field_names, dim, n_tasks, seed=0).eval())
         everything = torch.arange(len(self.units))
-        found = [
+        parts = [
             influence(net, torch.tensor(theta), torch.tensor(direction), self._examples(rows, refined=True))
             for rows in torch.split(everything, 8192)
         ]
-        values = torch.cat(found) if found else torch.zeros(0)
+        values = torch.cat(parts) if parts else torch.zeros(0)
         self.influence = values.numpy()
         active = choose_active(values, n)
         return active.numpy(), values[active].numpy()
 
     def move(self, rows: np.ndarray, by_delta: np.ndarray, by_logit: np.ndarray) -> None:
-        """Move the units at the positions `rows` against a meta-gradient, each by a step of its own Adam."""
+        """Move the units at the positions `rows` against a meta-gradient, by one Adam step with moments per unit."""
         if not len(rows):
             return
         if self.working is None:
@@ -123,7 +123,7 @@ class UnitShard:
         self.working[1].step(at, torch.tensor(by_logit), refine.logit_lr)
 
     def settle(self, kept: bool) -> None:
-        """End refinement: keep what it made of the units, or what they were; their measured influence stays either way."""
+        """End refinement: keep the refined units, or the old ones where not `kept`; the measured influence stays in both cases."""
         units = self.units.updated(influence=self.influence)
         if kept and self.working is not None:
             delta, logit = self.working

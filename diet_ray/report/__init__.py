@@ -1,15 +1,15 @@
-"""What a run shows to people, and what it hands out.
+"""Reports on a run, and the export of its memory.
 
-page             one HTML file
-progress         while it works
-status           how far it is
+page             one HTML file with plots
+progress         display while a command works
+status           progress of a run
 summary          a run in figures
-timeline         where the time goes
-inspection       what is in a memory
-inspection_page  the same as a page
-export           a memory for others
-export_manifest  what an export says of itself
-card             its card
+timeline         time of each step of each stage
+inspection       contents of a memory
+inspection_page  an inspection as tables and as a page
+export           a memory for use without diet_ray
+export_manifest  manifest of an export
+card             data card of an export
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A memory for others: Parquet, safetensors, a card and a manifest, for which nobody needs diet_ray.
+"""Export of a memory as Parquet and safetensors with a card and a manifest. Reading it does not need diet_ray.
 
     OUT/units-00000.parquet       the units (columns: `ExportManifest.columns`)
-    OUT/embeddings.safetensors    `table [n_ids, d]` float32, by which real rows are embedded; not where ids are left out
+    OUT/embeddings.safetensors    `table [n_ids, d]` float32, which embeds real rows; absent where ids are left out
     OUT/README.md                 the card; it may be edited, so the manifest has no checksum of it
     OUT/manifest.json             ExportManifest, written last
 
@@ -54,10 +54,10 @@ def export_memory(
         path: the run folder or the stage's, or the URI of an archive or of one of its stages.
         out: folder to make. It appears complete or not at all.
         units: how many units to keep (see `prune`); by default all.
-        ids: whether ids, unit ids and the table go along. Without them the units are shuffled, since their order tells of time.
-        trust: says in Markdown how far to trust the export, for the card; see `diet_ray.judge.fidelity.words.trust_in`.
+        ids: whether to export ids, unit ids and the table. Without them the units are shuffled, since their order reveals time.
+        trust: returns the card's section on how far to trust the export, Markdown; see `diet_ray.judge.fidelity.words.trust_in`.
         licence: of the source log, for the card.
-        on_fetch: told how far an archive is fetched.
+        on_fetch: called with the progress of the download of an archive.
 
     Raises:
         ConfigError: `out` exists, `units` is out of range, or the archive cannot be reached.
@@ -82,7 +82,7 @@ def export_memory(
             log=schema.name,
             stage=stage.index,
             stage_sha256=sha256(lineage.folder / MANIFEST),
-            blocks={one.index: one.block for one in lineage.stages},
+            blocks={entry.index: entry.block for entry in lineage.stages},
             rows_seen=stage.rows_seen,
             memory_units=len(memory),
             units=len(kept),
@@ -102,11 +102,11 @@ def export_memory(
 
 
 def prune(units: Units, n: int) -> np.ndarray:
-    """`[n]` int64, ascending: the units that stay of a smaller memory.
+    """`[n]` int64, ascending: positions of the units that stay in a smaller memory.
 
-    Every combination of labels keeps its share, to within half a unit where there are two of them and (G - 1) / 2 where there are G: the
-    method of Sainte-Lague, under which fewer units are always some of more. Of one combination those leave first that would leave under a
-    cap (`diet_ray.distill.fuse`): the lowest influence, then the older block, then the smaller id.
+    Every combination of labels keeps its share, to within half a unit for two combinations and (G - 1) / 2 units for G. This is the
+    method of Sainte-Lague: a smaller result is always a subset of a larger one. Within a combination, units leave in the same order as
+    under a cap (`diet_ray.distill.fuse`): first the lowest influence, then the older block, then the smaller id.
     """
     best_first = np.lexsort((units.unit_id, units.block, units.influence))[::-1]
     _, group = np.unique(units.label[best_first], axis=0, return_inverse=True)
@@ -137,14 +137,14 @@ def _columns(memory: Memory, ids: bool) -> dict[str, str]:
     schema, (n_fields, dim) = memory.stage.log_schema, memory.x.shape[1:]
     columns = {}
     if ids:
-        columns["unit_id"] = "int64: id of the row of the log from which the unit came; unique"
+        columns["unit_id"] = "int64: id of the log row from which the unit was made; unique"
         columns["ids"] = (
             f"list of {schema.n_slots} int32: the row's ids, in the order of the manifest's `slots`; 0 is padding"
         )
-    columns["block"] = "int32: index of the block from which the unit came"
-    columns["x"] = f"list of {n_fields * dim} float32: {n_fields} fields of {dim}, field by field; what a net sees"
+    columns["block"] = "int32: index of the block from which the unit was made"
+    columns["x"] = f"list of {n_fields * dim} float32: {n_fields} fields of {dim}, field by field; the input of a net"
     for task in schema.tasks:
         columns[f"soft_label_{task}"] = "float32, 0 to 1: the target"
-        columns[f"label_{task}"] = "uint8: the row's own label, 0 or 1"
+        columns[f"label_{task}"] = "uint8: the label of the row, 0 or 1"
     columns["weight"] = "float32: weight of the unit's loss"
     return columns

@@ -1,4 +1,4 @@
-"""The manifest of an export: what it holds, and where it came from."""
+"""The manifest of an export: its contents and their origin."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Optimiser(Settings):
     beta2: float = BETA2
     epsilon: float = EPSILON
     epsilon_inside_root: bool = True
-    """Where it is outside, `sqrt(epsilon)` comes close."""
+    """An optimiser with epsilon outside the root comes close with `sqrt(epsilon)`."""
 
 
 class ExportManifest(Settings):
-    """What an export holds, and where it came from."""
+    """The contents of an export and their origin."""
 
     export_format: Literal[1] = FORMAT
     """Version of the layout."""
@@ -40,7 +40,7 @@ class ExportManifest(Settings):
     stage_sha256: str
     """Checksum of that stage's manifest."""
     blocks: dict[int, str]
-    """Index and name of the log's blocks that went in, as far as they are known."""
+    """Index and name of the log's blocks that were distilled, as far as they are known."""
     rows_seen: int
     """Rows of those blocks."""
     memory_units: int
@@ -62,7 +62,7 @@ class ExportManifest(Settings):
     optimiser: Optimiser = Optimiser()
     """The optimiser of the students."""
     licence: str | None
-    """Licence of the source log, as whoever exported it put it."""
+    """Licence of the source log, as given at the export."""
     columns: dict[str, str]
     """Name and meaning of the Parquet columns."""
     files: list[FileEntry] = Key(min_length=1)

@@ -1,6 +1,6 @@
-"""What is in a memory: its composition, how far refinement and the reference's drift moved it, its most influential units.
+"""Inspection of a memory: its composition, how far refinement and the reference's drift moved it, its most influential units.
 
-Everything is a pure function of a committed stage and the one before it.
+The result depends only on a committed stage and the stage before it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BINS = 20
 
 
 class Spread(Settings):
-    """How N values lie; all undefined where N is 0."""
+    """The distribution of N values; all figures are nan where N is 0."""
 
     mean: Metric
     low: Metric
@@ -43,11 +43,11 @@ class BlockPart(Settings):
     block: int
     """Index of the block."""
     name: str | None
-    """Its name; None where its stage does not lie beside the memory."""
+    """Its name; None where its stage is not in the folder."""
     rows: int | None
-    """Its rows; None likewise."""
+    """Its rows; None in the same case."""
     units: int
-    """Units that came from it."""
+    """Units made from it."""
     share: float
     """Of all units."""
     positives: dict[str, int]
@@ -66,7 +66,7 @@ class LabelPart(Settings):
     share: float
     """Of all units."""
     soft_label: Spread
-    """The probability that students learn."""
+    """The probability on which students train."""
     histogram: list[int]
     """Units per bin of the soft label, from 0 to 1."""
 
@@ -76,19 +76,19 @@ class FieldPart(Settings):
 
     field: str
     ids: int
-    """Different ids among the units, padding apart."""
+    """Number of distinct ids among the units, without padding."""
     embedding_norm: Metric
-    """Mean length of a unit's embedding of the field, in the units of the table."""
+    """Mean norm of the units' embeddings of the field."""
     delta_norm: Spread
-    """Length of what refinement and alignment added to it."""
+    """Norm of the delta that refinement and alignment added to them."""
     moved: float
     """Share of units whose delta is not zero."""
     drift_ids: int
-    """Ids that the table of the stage before had, too."""
+    """Number of those ids that the table of the stage before also had."""
     cosine: Metric
-    """Mean over them of the cosine between the id's row in that table and in this one; nan without a stage before."""
+    """Mean over these ids of the cosine between the id's row in that table and in this one; nan without a stage before."""
     drift: Metric
-    """Root mean square of the change of their rows, as a share of that of the rows now; nan likewise."""
+    """Root mean square of the change of their rows, divided by the root mean square of the rows now; nan in the same case."""
 
 
 class UnitLine(Settings):
@@ -104,19 +104,19 @@ class UnitLine(Settings):
     soft_labels: dict[str, float]
     """Per task."""
     ids: dict[str, list[int]]
-    """Per field, padding apart."""
+    """Per field, without padding."""
 
 
 class Inspection(Settings):
-    """What is in the memory of one stage."""
+    """The contents of the memory of one stage."""
 
     memory: str
-    """Where it lies."""
+    """Its path or URI."""
     log: str
     """Name of the log's schema."""
     stage: int
     block: str
-    """The last block that it took in."""
+    """The last block distilled into it."""
     rows_seen: int
     """Rows of all blocks so far."""
     units: int
@@ -141,15 +141,15 @@ class Inspection(Settings):
     helping: float
     """Share of units whose last measured influence is positive."""
     harming: float
-    """Share of those where it is negative; the rest was not measured or has none."""
+    """Share of units whose last measured influence is negative; the influence of the rest is zero or was not measured."""
     top: list[UnitLine]
-    """The units of the largest absolute influence, which is what refinement goes by; ties by the smaller id."""
+    """The units of the largest absolute influence, by which refinement chooses units; ties by the smaller id."""
 
 
 def inspect(path: str | Path, *, on_fetch: OnFetch | None = None) -> Inspection:
-    """Look into the memory of a run (its last committed stage) or of one of its stages, given as a folder or by its archive's URI.
+    """Inspect the memory of a run (its last committed stage) or of one of its stages, given as a folder or by its archive's URI.
 
-    `on_fetch` is told how far the archive is fetched. Raises what `load_memory` raises.
+    `on_fetch` is called with the progress of the download of an archive. Raises the errors of `load_memory`.
     """
     lineage = trace(fetch(path, table_before=True, on_fetch=on_fetch))
     memory, units, stage = lineage.memory, lineage.memory.units, lineage.memory.stage
@@ -191,7 +191,7 @@ def spread(values: np.ndarray) -> Spread:
 
 
 def drift(before: Tensor, now: Tensor) -> tuple[float, float]:
-    """How far rows of a table moved: mean cosine, and rms of the change over the rms now; nan where there are no rows.
+    """How far rows of a table moved: mean cosine, and rms of the change divided by the rms now; nan where there are no rows.
 
     Args:
         before: `[N, d]` float32.
@@ -245,9 +245,9 @@ def _fields(lineage: Lineage) -> list[FieldPart]:
     parts = []
     for f, name in enumerate(schema.field_names):
         ids = np.setdiff1d(units.ids[:, slots == f], [0])  # 0 is padding
-        known = torch.tensor(ids[ids < len(previous)] if previous is not None else ids[:0], dtype=torch.int64)
-        before = memory.table[known] if previous is None else previous[known]
-        cosine, moved = drift(before, memory.table[known])
+        shared_ids = torch.tensor(ids[ids < len(previous)] if previous is not None else ids[:0], dtype=torch.int64)
+        before = memory.table[shared_ids] if previous is None else previous[shared_ids]
+        cosine, moved = drift(before, memory.table[shared_ids])
         parts.append(
             FieldPart(
                 field=name,
@@ -255,7 +255,7 @@ def _fields(lineage: Lineage) -> list[FieldPart]:
                 embedding_norm=float(lengths[f]),
                 delta_norm=spread(deltas[:, f]),
                 moved=float((deltas[:, f] > 0).mean()),
-                drift_ids=len(known),
+                drift_ids=len(shared_ids),
                 cosine=cosine,
                 drift=moved,
             )

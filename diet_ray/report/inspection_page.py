@@ -1,4 +1,4 @@
-"""How an inspection is shown: tables for a terminal, and one HTML page with plots."""
+"""An inspection as tables for a terminal and as one HTML page with plots."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COLOURS = ("#7f8fa6", "#d1603d")
 
 
 def sections(inspection: Inspection) -> list[Section]:
-    """The tables, each with what it means."""
+    """The tables, each with a note that explains it."""
     names = {part.block: part.name or str(part.block) for part in inspection.blocks}
     influence, weight = inspection.influence, inspection.weight
     return [
@@ -54,7 +54,7 @@ def sections(inspection: Inspection) -> list[Section]:
                 [f"{part.task} = {part.label}", f"{part.units:,}", f"{part.share:.1%}", *_middle(part.soft_label)]
                 for part in inspection.labels
             ],
-            note="The label is that of the row from which the unit came; mean and quantiles are of its soft label, which students learn.",
+            note="The label is that of the row from which the unit was made. Mean and quantiles are of the soft label, the target.",
         ),
         Section(
             "Fields",
@@ -83,9 +83,9 @@ def sections(inspection: Inspection) -> list[Section]:
                 ]
                 for part in inspection.fields
             ],
-            note="|E| is the mean length of the units' embeddings, |delta| that of what was added to them; moved is the share of units "
-            "where it is not zero. Cosine and drift compare the table's rows with those of the stage before, for the ids that it had "
-            "too: the mean cosine, and the rms of the change over the rms now.",
+            note="|E| is the mean norm of the units' embeddings and |delta| the norm of the delta added to them; moved is the share of "
+            "units whose delta is not zero. Cosine and drift compare the table's rows with those of the stage before, for the ids that "
+            "both have: the mean cosine, and the rms of the change divided by the rms now.",
         ),
         Section(
             "Weight and influence",
@@ -93,12 +93,16 @@ def sections(inspection: Inspection) -> list[Section]:
             rows=[
                 [
                     name,
-                    *(formatted(value, form) for value in (one.mean, one.low, one.q05, one.median, one.q95, one.high)),
+                    *(
+                        formatted(value, form)
+                        for value in (values.mean, values.low, values.q05, values.median, values.q95, values.high)
+                    ),
                 ]
-                for name, one, form in (("weight", weight, ".4f"), ("influence", influence, ".2e"))
+                for name, values, form in (("weight", weight, ".4f"), ("influence", influence, ".2e"))
             ],
-            note="Influence is the last measured effect of a step on the unit on the loss of held-out rows; positive helps. It is positive "
-            f"for {inspection.helping:.1%} of the units, negative for {inspection.harming:.1%}, and zero where it was not measured.",
+            note="Influence measures how much a training step on the unit lowers the loss on held-out rows, when last measured; positive "
+            f"helps. It is positive for {inspection.helping:.1%} of the units, negative for {inspection.harming:.1%}, and zero where it "
+            "was not measured.",
         ),
         Section(
             "Most influential units",
@@ -113,13 +117,13 @@ def sections(inspection: Inspection) -> list[Section]:
                 ]
                 for line in inspection.top
             ],
-            note="By absolute influence. Ids are those of the log's one id space.",
+            note="By absolute influence. All fields of the log share one id space.",
         ),
     ]
 
 
 def lead(inspection: Inspection) -> str:
-    """The memory in one paragraph."""
+    """The summary of the memory in one paragraph."""
     guard = ""
     if inspection.refined is not None:
         verdict = "was kept" if inspection.refined else "was not kept"
@@ -137,9 +141,9 @@ def tables_to_print(inspection: Inspection) -> list[str | Table]:
     printed: list[str | Table] = [lead(inspection)]
     for section in sections(inspection):
         n = len(section.columns) - (section.columns[-1] == "ids")
-        first, *others = section.columns[:n]
+        first, *figures = section.columns[:n]
         table = Table(
-            Column(first, no_wrap=True), *(Column(text, justify="right") for text in others), title=section.heading
+            Column(first, no_wrap=True), *(Column(text, justify="right") for text in figures), title=section.heading
         )
         for row in section.rows:
             table.add_row(*row[:n])
@@ -148,7 +152,7 @@ def tables_to_print(inspection: Inspection) -> list[str | Table]:
 
 
 def write_inspection(path: Path, inspection: Inspection) -> list[Path]:
-    """Write the page, which needs nothing else and no network, and its pictures as PNG beside it.
+    """Write the page, which needs no other file and no network, and its plots as PNG beside it.
 
     Args:
         path: the page to write; its folder is made.
@@ -162,9 +166,9 @@ def write_inspection(path: Path, inspection: Inspection) -> list[Path]:
 
     def drawn(figure: Figure, name: str, alt: str) -> Panel:
         written.append(path.with_name(f"{path.stem}-{name}.png"))
-        made = panel(figure, written[-1], alt)
+        drawing = panel(figure, written[-1], alt)
         plt.close(figure)
-        return made
+        return drawing
 
     by_block, labels, fields, weights, top = sections(inspection)
     by_block.panels = [
@@ -183,7 +187,7 @@ def write_inspection(path: Path, inspection: Inspection) -> list[Path]:
 
 
 def plot_blocks(inspection: Inspection, task: str) -> Figure:
-    """Units of each block, those with label 0 below, those with label 1 above."""
+    """Units of each block: a bar of those with label 0, stacked with those of label 1."""
     figure, axis = plt.subplots(figsize=(5.5, 3.2), layout="constrained")
     names = [part.name or str(part.block) for part in inspection.blocks]
     ones = np.array([part.positives[task] for part in inspection.blocks])
@@ -217,7 +221,7 @@ def plot_soft_labels(inspection: Inspection, task: str) -> Figure:
 
 
 def plot_fields(inspection: Inspection) -> Figure:
-    """Length of delta beside that of the embedding, and drift of the table, by field."""
+    """Norm of delta relative to that of the embedding, and drift of the table, by field."""
     names = [part.field for part in inspection.fields]
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 1.2 + 0.3 * len(names)), sharey=True, layout="constrained")
     relative = [

@@ -1,4 +1,4 @@
-"""The page of plots: one HTML file that needs nothing else, and its pictures as PNG beside it."""
+"""A page of plots: one HTML file that needs no other file, and its plots as PNG beside it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Panel:
-    """A small picture of several that stand side by side where there is room."""
+    """A small plot; several panels stand side by side where there is room."""
 
     source: str
     """Data URI."""
     alt: str
-    """What it shows, for those who do not see it."""
+    """Alternative text that describes the plot."""
     width: int
     """CSS pixels."""
     height: int
@@ -32,21 +32,21 @@ class Panel:
 
 @dataclass
 class Section:
-    """A heading with pictures, a table or a note under it; the note comes last, the introduction first."""
+    """A heading with an introduction, plots, a table and a note under it; the introduction comes first, the note last."""
 
     heading: str
     image: str = ""
     """PNG, base64."""
     columns: list[str] = field(default_factory=list)
     rows: list[list[str]] = field(default_factory=list)
-    """Cells; what follows a line break in one is set small under it. A table of two columns is taken for text and may wrap."""
+    """Cells; text after a line break in a cell is set small on a second line. Cells of a table of two columns may wrap, as text."""
     note: str = ""
     intro: str = ""
     panels: list[Panel] = field(default_factory=list)
     level: int = 2
     """Level of the heading, 2 or 3."""
     link: str = ""
-    """Name of another page in the same folder, which `link_text` leads to."""
+    """Name of another page in the same folder, the target of `link_text`."""
     link_text: str = ""
 
 
@@ -81,9 +81,9 @@ def picture(figure: Figure, path: Path) -> str:
 def panel(figure: Figure, path: Path, alt: str) -> Panel:
     """Save a figure as PNG and return it as SVG, which stays sharp on a phone and in print."""
     figure.savefig(path, format="png", dpi=150)
-    figure.set_layout_engine("none")  # it has its layout now; to compute it again takes longer than to draw
+    figure.set_layout_engine("none")  # the layout is done; computing it again takes longer than drawing
     buffer = BytesIO()
-    # A fixed salt and no date: the same figure gives the same bytes. Text stays text, which is half the size and can be searched.
+    # With a fixed salt and no date, the same figure gives the same bytes. Text is stored as text: half the size, and searchable.
     with rc_context({"svg.hashsalt": "diet_ray", "svg.fonttype": "none"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     source = "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()

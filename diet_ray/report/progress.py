@@ -1,7 +1,7 @@
-"""What a person sees while diet_ray works.
+"""The display of progress while diet_ray works.
 
-A run is followed by its events file alone (`diet_ray.memory.events`), so that the display cannot disturb it and works wherever the file is
-seen. What is known of a run, `StreamState`, is a pure function of its events; a `Display` only shows lines.
+The display reads only the events file of a run (`diet_ray.memory.events`), so it cannot disturb the run and works wherever that file is
+readable. `StreamState` is a pure function of the events; a `Display` only shows lines.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from diet_ray.memory.layout import count_committed, events_file
 from diet_ray.storage.background import repeating
 
 POLL_SECONDS = 0.25
-"""Seconds between two looks at the events file."""
+"""Seconds between two reads of the events file."""
 
 LINE_SECONDS = 5.0
-"""Where lines cannot be replaced: least seconds between two lines that only say how far things are."""
+"""Minimum seconds between two status lines where a line cannot be replaced."""
 
 
 class Display(Protocol):
     """Where progress is shown."""
 
     def line(self, text: str) -> None:
-        """Say that something is done; stays."""
+        """Report something that is done; the line stays."""
         ...
 
     def status(self, text: str) -> None:
-        """Say how far things are; the next one replaces it."""
+        """Report the progress; the next status replaces it."""
         ...
 
 
@@ -66,35 +66,35 @@ class Lines:
         print(time.strftime("%Y-%m-%d %H:%M:%S"), text, file=self.stream, flush=True)
 
     def status(self, text: str) -> None:
-        """Write the line unless another one was written just before."""
+        """Write the line unless another line was written less than `LINE_SECONDS` ago."""
         if self.clock() - self._last >= LINE_SECONDS:
             self.line(text)
 
 
 class Terminal:
-    """Lines that stay, above one line that changes."""
+    """Permanent lines above one status line that changes."""
 
     def __init__(self, live: Live, doing: str) -> None:
         self.live, self._spinner = live, Spinner("dots", text=doing)
         live.update(self._spinner)
 
     def line(self, text: str) -> None:
-        """Print above the changing line."""
+        """Print above the status line."""
         self.live.console.print(text, markup=False, highlight=False)
 
     def status(self, text: str) -> None:
-        """Change the changing line."""
+        """Replace the status line."""
         self._spinner.update(text=text)
 
 
 @contextmanager
 def display(*, quiet: bool, doing: str = "starting Ray") -> Iterator[Display]:
-    """The display that fits standard error: live on a terminal, lines elsewhere, nothing where `quiet`; `doing` is its first status."""
+    """The display for standard error: live on a terminal, lines elsewhere, nothing where `quiet`; `doing` is its first status."""
     console = Console(stderr=True)
     if quiet:
         yield Silent()
     elif console.is_terminal:
-        # Its redirection would also catch standard output, which belongs to the result.
+        # Redirection by `Live` would also capture standard output, which is reserved for the result.
         with Live(console=console, transient=True, refresh_per_second=8, redirect_stdout=False) as live:
             yield Terminal(live, doing)
     else:
@@ -103,18 +103,18 @@ def display(*, quiet: bool, doing: str = "starting Ray") -> Iterator[Display]:
 
 @dataclass
 class StreamState:
-    """What the events of a run have said so far."""
+    """The state of a run after the events read so far."""
 
     blocks: list[tuple[str, int]]
     """Name and rows of each block to distil."""
     began: float
     """When this attempt began, seconds since the epoch."""
     before: int = 0
-    """Stages that were committed before it."""
+    """Stages that were committed before this attempt."""
     committed: int = 0
-    """Stages committed now."""
+    """All stages committed so far."""
     units: int = 0
-    """Units of the memory as last committed."""
+    """Units of the last committed memory."""
     memory_bytes: int = 0
     """Bytes of its shards."""
     now: float = 0.0
@@ -131,7 +131,7 @@ class StreamState:
 
     @property
     def eta(self) -> float | None:
-        """Seconds until the last block is done, at that rate, seen from the last event."""
+        """Seconds from the last event until the last block is done, at the current rate."""
         rate = self.rate
         if rate is None:
             return None
@@ -139,7 +139,7 @@ class StreamState:
         return max(left / rate - (self.now - self._until), 0.0)
 
     def apply(self, event: dict[str, Any], memory_bytes: Callable[[int], int] = lambda stage: 0) -> str | None:
-        """Take in an event; returns the line that it is worth, if any. `memory_bytes(t)` are the bytes of the memory of stage t."""
+        """Update the state by an event; returns the line to show, if any. `memory_bytes(t)` is the size of stage t's memory in bytes."""
         kind, self.now = event["kind"], event["time"]
         if kind in ("start", "progress"):
             self._step = event["step"]
@@ -156,7 +156,7 @@ class StreamState:
         return None
 
     def status(self) -> str:
-        """How far the run is, in one line."""
+        """The progress of the run, in one line."""
         if self.committed == len(self.blocks):
             return f"all {len(self.blocks)} blocks done, {self._memory()}"
         parts = [f"{self._where(self.committed)}: {self._step}{self._share}"]
@@ -172,18 +172,18 @@ class StreamState:
 
 
 Hear = Callable[[list[dict[str, Any]], StreamState], None]
-"""Called as `hear(events, state)` after each look at a run, with the new events, which may be none, and what is known by them."""
+"""Called as `hear(events, state)` after each read of the events file, with the list of new events (may be empty) and the new state."""
 
 
 @contextmanager
 def show_progress(run: Path, blocks: list[tuple[str, int]], shown: Display, hear: Hear | None = None) -> Iterator[None]:
-    """Show what happens in a run while the body makes it happen.
+    """Show the progress of a run while the body of the `with` statement executes it.
 
     Args:
-        run: the run folder; it need not exist yet. Events that it holds already are not shown again.
+        run: the run folder; it need not exist yet. Events that it already holds are not shown again.
         blocks: name and rows of each block to distil.
-        shown: where to.
-        hear: who else is to know, such as `diet_ray.engine.telemetry`.
+        shown: the display.
+        hear: another receiver of the events, such as `diet_ray.engine.telemetry`.
     """
     path, committed = events_file(run), count_committed(run)
     state = StreamState(blocks, time.time(), before=committed, committed=committed)
@@ -208,17 +208,17 @@ def show_progress(run: Path, blocks: list[tuple[str, int]], shown: Display, hear
 
 
 class Counted:
-    """Progress that is counted: `ingest` and `sweep` call it. Its rate is that of the current stage."""
+    """Progress as a count, for commands such as `ingest` and `sweep`. The rate is that of the current stage."""
 
     def __init__(self, shown: Display, clock: Callable[[], float] = time.monotonic) -> None:
         self.shown, self.clock = shown, clock
         self._stage, self._began, self._last = "", clock(), clock()
 
     def __call__(self, stage: str, done: int, total: int, rows: int | None = None) -> None:
-        """`done` of `total` pieces of a stage are done, with `rows` rows in them."""
+        """Report that `done` of `total` pieces of a stage are done, with `rows` rows in them."""
         now = self.clock()
         if stage != self._stage:
-            # A stage begins where the one before ended: its first call comes when something of it is done already.
+            # A stage begins at the end of the one before, because its first call comes after its first piece is done.
             self._stage, self._began = stage, self._last
         seconds, self._last = now - self._began, now
         text = f"{stage} {done}/{total}"

@@ -1,4 +1,4 @@
-"""How far a run is: what its manifests and its events say, at once."""
+"""The progress of a run at one moment, from its manifests and its events."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from diet_ray.storage.lock import live_lock
 from diet_ray.storage.places import is_uri
 
 State = Literal["finished", "running", "waiting", "stopped"]
-"""`finished`: all blocks are committed; `running`: a process that lives holds the lock; `waiting`: a follower that lives waits for the
-log's next block; `stopped`: none of these."""
+"""`finished`: all blocks are committed; `running`: a live process holds the lock; `waiting`: a live follower waits for the log's next
+block; `stopped`: none of these."""
 
 
 class RunStatus(Settings):
@@ -38,17 +38,17 @@ class RunStatus(Settings):
     run: str
     """The run folder, or the URI of an archive."""
     state: State
-    """What it does."""
+    """Its state."""
     owner: str | None
-    """The process that holds the lock, in words."""
+    """Description of the process that holds the lock."""
     blocks_done: int
     """Stages committed."""
     blocks: int | None
-    """Blocks to distil; None where that is not known without the log, and the log is not where it was."""
+    """Blocks to distil; None where only the log gives their number and the log is no longer in its place."""
     rows_seen: int
     """Rows of the committed blocks."""
     rows_left: int | None
-    """Rows of the others; None where the log is not where it was."""
+    """Rows of the other blocks; None where the log is no longer in its place."""
     units: int
     """Units of the last committed memory."""
     memory_bytes: int
@@ -56,11 +56,11 @@ class RunStatus(Settings):
     table_bytes: int
     """Bytes of its reference checkpoint: the embedding table and the net."""
     block: str | None
-    """Block whose stage has begun and is not committed."""
+    """Block whose stage has begun but is not committed."""
     step: str | None
-    """Step of that stage that began last."""
+    """The step of that stage that began last."""
     done: int | None
-    """Pieces of the step that are done, of `total`; None where it does not count."""
+    """Pieces of the step that are done, of `total`; None where the step does not count pieces."""
     total: int | None
     """Pieces of the step."""
     silence: float
@@ -68,12 +68,12 @@ class RunStatus(Settings):
     rows_per_second: float | None
     """Rows per wall second over the committed stages; None before the first."""
     eta: float | None
-    """Seconds until the last block is done, at that rate; None where it does not run or the rows left are not known."""
+    """Seconds until the last block is done, at that rate; None where the run is not running or the rows left are not known."""
     archive: ArchiveNote | None = None
-    """The run's archive when its driver looked last; None where it has none."""
+    """The state of the run's archive when the driver last checked it; None where the run has no archive."""
 
     def lines(self) -> list[str]:
-        """The status as a person reads it."""
+        """The status as text for a terminal."""
         of = f" of {self.blocks}" if self.blocks is not None else ""
         lines = [f"{self.run}: {self.state}, {self.blocks_done}{of} blocks committed"]
         if self.state != "finished":
@@ -105,11 +105,11 @@ class RunStatus(Settings):
 
 
 def run_status(place: str | Path, *, now: float | None = None) -> RunStatus:
-    """Look at a run, whoever made it and whether or not it is at work.
+    """The status of a run, whether or not a process works on it.
 
     Args:
-        place: the run folder, or the URI of a run's archive, which knows nothing of what has not been sent yet, nor of times.
-        now: seconds since the epoch; by default the clock's.
+        place: the run folder, or the URI of a run's archive. An archive has only the stages sent so far, and no times of steps.
+        now: seconds since the epoch; by default the current time.
 
     Raises:
         CorruptArtefactError: the folder holds no run, or a manifest is damaged.
@@ -169,7 +169,7 @@ def run_status(place: str | Path, *, now: float | None = None) -> RunStatus:
 
 
 def _of_archive(uri: str, now: float) -> RunStatus:
-    # Here and not above: pyarrow takes longer to import than a run folder to be looked at.
+    # Imported here: importing pyarrow takes longer than reading the status of a run folder.
     from diet_ray.memory.archive import Archive, manifest_name
     from diet_ray.storage.remote_lock import live_archive_lock
 
@@ -218,4 +218,4 @@ def _to_distil(config: ConfigFacts, done: int) -> tuple[int | None, int | None]:
         manifests = [block_manifest_file(config.log, name) for name in names[done:total]]
         return total, sum(json.loads(path.read_bytes())["rows"] for path in manifests)
     except (OSError, ValueError, KeyError, TypeError):
-        return total, None  # the log may lie on another machine, and a status must not depend on it
+        return total, None  # the log may be on another machine; the status must not depend on it

@@ -25,7 +25,7 @@ class StageSummary(Settings):
     stage: int
     """Its index."""
     block: str
-    """The block that it took in."""
+    """The block that it distilled."""
     rows: int
     """Rows of the block."""
     rows_seen: int
@@ -43,21 +43,21 @@ class StageSummary(Settings):
     refined: bool | None
     """Whether the refined memory was kept."""
     steps: dict[str, float]
-    """Wall time of each step, seconds; empty where the events file does not tell."""
+    """Wall time of each step, seconds; empty where the events file does not have it."""
     seconds: float | None
-    """Wall time from the stage's begin to its commit."""
+    """Wall time from the begin of the stage to its commit."""
     new_ids: int = 0
-    """Ids that the block brought; for the first, all that are there after it."""
+    """Ids that are new in the block; for the first stage, all ids after it."""
     rounds: int | None = None
     """Rounds of refinement; None where nothing was refined."""
     skipped: int | None = None
-    """Rounds without effect because their meta-gradient was not finite."""
+    """Rounds skipped because their meta-gradient was not finite."""
     warnings: list[str] = Key(default_factory=list)
-    """What went wrong with numbers in the stage, or could not be measured, in words."""
+    """Numerical problems of the stage, and figures that could not be measured."""
 
 
 class RunSummary(Settings):
-    """A run in figures. Wall times are kept here and not in the stages, whose bytes must not depend on them."""
+    """A run in figures. Wall times are stored here and not in the stages, because the bytes of a stage must not depend on them."""
 
     run: str
     """The run folder."""
@@ -70,12 +70,12 @@ class RunSummary(Settings):
     memory_bytes: int
     """Bytes of its shards."""
     table_bytes: int
-    """Bytes of the last reference checkpoint: the embedding table and the net, which the memory needs beside it."""
+    """Bytes of the last reference checkpoint: the embedding table and the net, both of which the memory needs."""
     seconds: float
     """Wall time of all stages."""
 
     def table(self) -> Table:
-        """The summary as a person reads it."""
+        """The summary as a table for a terminal."""
         names = list(dict.fromkeys(name for stage in self.stages for name in stage.steps))
         table = Table(title=f"{self.run}: {self.rows:,} rows -> {self.units:,} units, {size(self.memory_bytes)}")
         table.add_column("block")
@@ -114,15 +114,15 @@ class RunSummary(Settings):
         return table
 
     def warnings(self) -> list[str]:
-        """What the stages warn of, a line each."""
-        return [f"warning: {stage.block}: {what}" for stage in self.stages for what in stage.warnings]
+        """The warnings of all stages, one line each."""
+        return [f"warning: {stage.block}: {warning}" for stage in self.stages for warning in stage.warnings]
 
 
 def summarise(run: Path) -> RunSummary:
-    """Sum up a run from its committed stages and its events, and write that to `run/summary.json`."""
+    """Summarise a run from its committed stages and its events, and write the summary to `run/summary.json`."""
     timing = timings(read_events(events_file(run))[0])
     stages: list[StageSummary] = []
-    table_bytes, seen, n_ids = 0, 0, 0
+    table_bytes, rows_seen, n_ids = 0, 0, 0
     for index in range(count_committed(run)):
         facts = stage_facts(run, index)
         steps, seconds = timing.get(index, ({}, None))
@@ -131,7 +131,7 @@ def summarise(run: Path) -> RunSummary:
             StageSummary(
                 stage=index,
                 block=facts.block,
-                rows=facts.rows_seen - seen,
+                rows=facts.rows_seen - rows_seen,
                 rows_seen=facts.rows_seen,
                 units=facts.units,
                 memory_bytes=facts.memory_bytes,
@@ -147,11 +147,11 @@ def summarise(run: Path) -> RunSummary:
                 warnings=[*_labels(facts), *(_refinement(report) if report else [])],
             )
         )
-        table_bytes, seen, n_ids = facts.table_bytes, facts.rows_seen, facts.n_ids
+        table_bytes, rows_seen, n_ids = facts.table_bytes, facts.rows_seen, facts.n_ids
     summary = RunSummary(
         run=str(run),
         stages=stages,
-        rows=seen,
+        rows=rows_seen,
         units=stages[-1].units if stages else 0,
         memory_bytes=stages[-1].memory_bytes if stages else 0,
         table_bytes=table_bytes,
@@ -162,7 +162,7 @@ def summarise(run: Path) -> RunSummary:
 
 
 def _labels(stage: StageFacts) -> list[str]:
-    """The tasks of which a stage's block has one label alone; nothing where its log is not where it was."""
+    """A warning per task for which all labels of the stage's block are equal; none where the log is no longer in its place."""
     warnings: list[str] = []
     with suppress(OSError, ValueError, KeyError, TypeError):
         block = json.loads(block_manifest_file(Path(stage.config["log"]), stage.block).read_bytes())
@@ -196,7 +196,7 @@ def _figure(value: float | None) -> str:
 
 
 def timings(events: list[dict[str, Any]]) -> dict[int, tuple[dict[str, float], float | None]]:
-    """Seconds of each step and of the whole, per committed stage: those of the attempt that was committed."""
+    """Per committed stage: seconds of each step and of the whole stage, of the attempt that was committed."""
     begun: dict[int, tuple[float, dict[str, float]]] = {}
     done: dict[int, tuple[dict[str, float], float | None]] = {}
     for event in events:

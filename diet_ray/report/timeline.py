@@ -1,4 +1,4 @@
-"""Where the time of a run goes: each step of each stage along its own clock, as a picture and a page."""
+"""The timeline of a run: a plot and a page of the time of each step, counted from the begin of its stage."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from diet_ray.report.status import RunStatus
 from diet_ray.report.summary import RunSummary
 
 LATEST = 40
-"""Stages that a picture has room for."""
+"""The plot shows at most this many attempts."""
 
 
 @dataclass
 class Attempt:
-    """A stage from its begin to its commit, or to where it was interrupted."""
+    """A stage from its begin to its commit, or to its interruption."""
 
     stage: int
     """Its index."""
     block: str
-    """The block that it took in."""
+    """The block that it distils."""
     steps: list[tuple[str, float, float]] = field(default_factory=list)
-    """Name, begin in seconds after the stage's and length in seconds of each step; the last may have been interrupted."""
+    """Per step: name, begin (seconds since the begin of the stage) and length (seconds); the last step may be incomplete."""
     committed: bool = False
     """Whether it was committed."""
 
@@ -41,9 +41,9 @@ class Attempt:
 
 
 def attempts(events: list[dict[str, Any]]) -> list[Attempt]:
-    """The attempts at stages that a run's events tell of, in order; a stage that was interrupted and done again has several.
+    """The attempts at stages in the events of a run, in order; a stage that was interrupted and repeated has several.
 
-    A step that was interrupted lasts until the last event of its attempt; where nothing more was heard of it, it has no length.
+    An interrupted step lasts until its last event; it has length 0 where its start is its only event.
     """
     attempts: list[Attempt] = []
     began, open_step = 0.0, ""
@@ -66,17 +66,18 @@ def attempts(events: list[dict[str, Any]]) -> list[Attempt]:
     return attempts
 
 
-def plot_timeline(tried: list[Attempt]) -> Figure:
-    """One bar per attempt, the first on top, its steps in their colours; attempts that were not committed are pale."""
-    tried = tried[-LATEST:]
-    names = list(dict.fromkeys(name for attempt in tried for name, _, _ in attempt.steps))
+def plot_timeline(all_attempts: list[Attempt]) -> Figure:
+    """One bar per attempt, the first on top, with one colour per step; attempts that were not committed are pale."""
+    latest = all_attempts[-LATEST:]
+    names = list(dict.fromkeys(name for attempt in latest for name, _, _ in attempt.steps))
     colour = {name: f"C{number % 10}" for number, name in enumerate(names)}
-    figure, axis = plt.subplots(figsize=(9.5, 1.3 + 0.28 * max(len(tried), 1)), layout="constrained")
-    for row, attempt in enumerate(tried):
+    figure, axis = plt.subplots(figsize=(9.5, 1.3 + 0.28 * max(len(latest), 1)), layout="constrained")
+    for row, attempt in enumerate(latest):
         for name, begin, length in attempt.steps:
             axis.barh(row, length, left=begin, height=0.7, color=colour[name], alpha=1.0 if attempt.committed else 0.35)
     axis.set_yticks(
-        range(len(tried)), [one.block if one.committed else f"{one.block} (not committed)" for one in tried]
+        range(len(latest)),
+        [attempt.block if attempt.committed else f"{attempt.block} (not committed)" for attempt in latest],
     )
     axis.invert_yaxis()
     axis.set_xlabel("seconds since the stage began")
@@ -88,27 +89,27 @@ def plot_timeline(tried: list[Attempt]) -> Figure:
 
 
 def write_timeline(path: Path, run: Path, run_status: RunStatus) -> None:
-    """Write the page of a run: its status, where its time went, and a table of its stages; the picture lies beside it as PNG."""
+    """Write the page of a run: its status, the timeline, and a table of its stages; the plot is also written beside it as PNG."""
     matplotlib.use("agg")
-    tried = attempts(read_events(events_file(run))[0])
+    all_attempts = attempts(read_events(events_file(run))[0])
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = [
         [
-            one.block,
-            str(one.stage),
-            "yes" if one.committed else "no",
-            f"{one.seconds:.1f}",
-            ", ".join(f"{name} {length:.1f}" for name, _, length in one.steps),
+            attempt.block,
+            str(attempt.stage),
+            "yes" if attempt.committed else "no",
+            f"{attempt.seconds:.1f}",
+            ", ".join(f"{name} {length:.1f}" for name, _, length in attempt.steps),
         ]
-        for one in tried
+        for attempt in all_attempts
     ]
-    lost = sum(one.seconds for one in tried if not one.committed)
-    note = f"Pale: attempts that were interrupted or are under way, {lost:.0f} s in all. " if lost else ""
-    if len(tried) > LATEST:
-        note += f"The picture shows the latest {LATEST} of {len(tried)}."
-    alt = f"Bars of the steps of {min(len(tried), LATEST)} stages, in seconds since each began"
-    timeline = panel(plot_timeline(tried), path.with_suffix(".png"), alt)
-    columns = ["block", "stage", "committed", "seconds", "of which"]
+    lost = sum(attempt.seconds for attempt in all_attempts if not attempt.committed)
+    note = f"Pale: attempts that were interrupted or still run, {lost:.0f} s in all. " if lost else ""
+    if len(all_attempts) > LATEST:
+        note += f"The plot shows the latest {LATEST} of {len(all_attempts)}."
+    alt = f"Bars of the steps of {min(len(all_attempts), LATEST)} stages, in seconds since each began"
+    timeline = panel(plot_timeline(all_attempts), path.with_suffix(".png"), alt)
+    columns = ["block", "stage", "committed", "seconds", "seconds of each step"]
     write_page(
         path,
         f"diet_ray run {run.resolve().name}",
@@ -121,9 +122,9 @@ def write_timeline(path: Path, run: Path, run_status: RunStatus) -> None:
 
 
 def plot_stages(summary: RunSummary) -> Figure:
-    """Along the stream: the reference's loss on each block before it learned it, and the time that each step took.
+    """Per stage: the reference's loss on the block before it trained on it, and the time of each step.
 
-    Stages that have something to warn of are marked; a summary's table says what it is.
+    Stages with warnings are marked; the table of the summary lists the warnings.
     """
     names = [stage.block for stage in summary.stages]
     figure, (above, below) = plt.subplots(2, 1, figsize=(10, 6), sharex=True, layout="constrained")

@@ -1,13 +1,13 @@
-"""How nets learn: the reference from the log, students from examples.
+"""Training of nets: the reference on the log, students on examples.
 
-embedding  the table of all fields
+embedding  the embedding table of all fields
 device     CPU or GPU, threads, random numbers
 workers    the processes that train together
-holdout    rows that are not learned from yet
+holdout    held-out rows
 adam       the optimiser
-reference  phi_t, a pass per block
-predictor  a checkpoint that predicts
-student    a candidate on examples
+reference  phi_t, trained by one pass per block
+predictor  predictions by a checkpoint
+student    training of a candidate on examples
 """
 
 from __future__ import annotations

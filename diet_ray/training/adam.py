@@ -36,11 +36,14 @@ def adam_step(state: AdamState, gradient: Tensor, lr: float) -> AdamState:
 
 
 def adam_vjp(state: AdamState, gradient: Tensor, lr: float, by_after: AdamState) -> tuple[AdamState, Tensor]:
-    """The derivative of `adam_step`, by hand: from that by the state after the step to those by the state before it and by the gradient.
+    """The backward pass of `adam_step`, written by hand.
 
     Args:
-        state, gradient, lr: what the step was called with.
-        by_after: a scalar's derivative by theta, m and v after the step.
+        state, gradient, lr: the arguments of the step.
+        by_after: a scalar's derivative with respect to theta, m and v after the step.
+
+    Returns:
+        The scalar's derivatives with respect to the state before the step and to the gradient.
     """
     step = state.step + 1
     c1, c2 = 1 - BETA1**step, 1 - BETA2**step
@@ -55,9 +58,9 @@ def adam_vjp(state: AdamState, gradient: Tensor, lr: float, by_after: AdamState)
 
 
 class RowAdam:
-    """The outer optimiser: Adam whose moments and step counts are each row's own, so an untouched row stays as it is.
+    """The outer optimiser: Adam with moments and a step count per row, so that a row without a gradient does not change.
 
-    Nothing differentiates this one, so its epsilon stands outside the root, as usual.
+    It is never differentiated, so its epsilon is outside the root, as usual.
     """
 
     def __init__(self, values: Tensor) -> None:

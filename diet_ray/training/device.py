@@ -1,4 +1,4 @@
-"""Where the numbers of a process are: on the CPU, or on the GPU that Ray has given to it; and how exactly it multiplies."""
+"""The device of a process, which is the CPU or the GPU that Ray has assigned to it, and the precision of its matrix products."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def gpu_fault(precision: Precision) -> str | None:
 
 
 def device_of(gpus: float, precision: Precision) -> torch.device:
-    """The device of a process to which Ray has given so many GPUs: the first of those that it sees, or the CPU.
+    """The device of a process to which Ray has assigned `gpus` GPUs: the first visible one, or the CPU if `gpus` is 0.
 
     Raises:
-        ResourceError: it has been given one and cannot use it.
+        ResourceError: the process has a GPU but cannot use it.
     """
     if not gpus:
         return CPU
@@ -42,42 +42,43 @@ def device_of(gpus: float, precision: Precision) -> torch.device:
 
 
 def put(values: Tensor, device: torch.device) -> Tensor:
-    """`values` on a device. A GPU fetches them from pinned memory by itself, while the CPU goes on to the next batch."""
+    """`values` on a device. The copy from pinned memory to a GPU is asynchronous, so the CPU can prepare the next batch."""
     if device.type != "cuda" or values.is_cuda:
         return values.to(device)
     return values.pin_memory().to(device, non_blocking=True)
 
 
 def draws_on(device: torch.device, rng: torch.Generator) -> torch.Generator:
-    """A generator of draws on a device, which must be of its own kind: on the CPU `rng` itself, on a GPU one that `rng` seeds."""
+    """A generator for draws on a device, which must be on that device: `rng` itself on the CPU, one seeded by `rng` on a GPU."""
     if device.type != "cuda":
         return rng
     return torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=rng)))
 
 
 def forked(device: torch.device) -> list[torch.device]:
-    """The GPUs whose random numbers `torch.random.fork_rng` must put aside beside the CPU's, for work on a device."""
+    """The GPUs whose random state `torch.random.fork_rng` must save in addition to the CPU's, for work on a device."""
     return [device] if device.type == "cuda" else []
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """Within it, matrix products on the device are of that precision.
+    """A context in which matrix products on the device have that precision.
 
-    Made for scoring: `bfloat16`, with its 8 significant bits, moves a probability by 0.004 in the mean and, of 99 in 100 rows, by at most
-    0.02 (tested for all architectures). It is not for the inner loop of refinement, where rounding adds up along the window: over 20
-    steps of 256 units WuKong's meta-gradient was off by 0.74 of its length and a DNN's by 0.17; 0.05 is what would be allowed (tested).
+    It is meant for scoring: `bfloat16` has 8 significant bits and changes a probability by 0.004 on average, and by at most 0.02 in 99 of
+    100 rows (tested for all architectures). It is not meant for the inner loop of refinement, where rounding errors add up along the
+    window: over 20 steps of 256 units, the error of the meta-gradient was 0.74 of its length for WuKong and 0.17 for a DNN; 0.05 would be
+    acceptable (tested).
     """
     return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
 def generator(seed: int, *purpose: str | int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A torch generator for one purpose, of draws on a device: a GPU draws other numbers than the CPU."""
+    """A torch generator for one purpose, for draws on a device; a GPU draws other numbers than the CPU."""
     return torch.Generator(device).manual_seed(derive_seed(seed, *purpose))
 
 
 @contextmanager
 def torch_threads(number: int) -> Iterator[None]:
-    """Let torch work with so many threads for the length of the body: they are part of what determines the bytes of a result."""
+    """Let torch use `number` threads in the body of the `with` statement: the bytes of a result depend on the number of threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

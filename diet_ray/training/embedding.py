@@ -1,4 +1,4 @@
-"""The shared embedding layer: one fused table for all fields, and the lookup that makes a candidate's input of ids."""
+"""The shared embedding layer: one fused table for all fields, and the lookup that turns ids into the input of a candidate."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ PAGE = 1024
 class Embedding(nn.Embedding):
     """The fused table `[n_ids, d]` float32 of all fields; ids `[B, S]` -> `x [B, F, d]` (see `lookup`).
 
-    With `sparse`, gradients are sparse: only rows that a batch touches are sent and updated, so the optimiser must be
-    `torch.optim.SparseAdam` or plain SGD. It is an `nn.Embedding` because DDP looks for that class to learn which
-    gradients are sparse; any other module's sparse gradient it cannot reduce.
+    With `sparse`, gradients are sparse: only rows that a batch uses are sent and updated, so the optimiser must be
+    `torch.optim.SparseAdam` or plain SGD. The class derives from `nn.Embedding` because DDP finds sparse gradients by
+    that class; it cannot reduce the sparse gradient of any other module.
     """
 
     field_of_slot: Tensor
@@ -34,7 +34,7 @@ class Embedding(nn.Embedding):
 
     @property
     def n_ids(self) -> int:
-        """Rows of the table; ids from here on are unknown to it."""
+        """Rows of the table; ids from this number on are unknown."""
         return self.num_embeddings
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -42,9 +42,9 @@ class Embedding(nn.Embedding):
         return lookup(self.weight, ids, self.field_of_slot, sparse=self.sparse)
 
     def grow(self, n_ids: int, seed: int) -> None:
-        """Append rows for ids up to `n_ids`; with one seed, several steps give the same table as one.
+        """Append rows, so that the table has `n_ids`; with the same seed, growing in several steps gives the same table as in one.
 
-        `weight` becomes a new parameter: an optimiser or DDP wrapper made before must be made anew.
+        `weight` becomes a new parameter: create a new optimiser and a new DDP wrapper afterwards.
 
         Raises:
             ValueError: `n_ids` is below the present size; tables never shrink.
@@ -57,11 +57,11 @@ class Embedding(nn.Embedding):
 
 
 def lookup(table: Tensor, ids: Tensor, field_of_slot: Tensor, *, sparse: bool = False) -> Tensor:
-    """Embed rows by a bare table.
+    """Embed rows with a table.
 
-    A single-valued field is a plain gather; the values of a multi-valued one are averaged over its non-padding slots,
-    zero where it has none. Padding (id 0) gives zeros and gets no gradient. An id that the table does not have yet,
-    because it entered the vocabulary after the table was trained, is read as its field's `unknown` (id f + 1).
+    A single-valued field is a plain gather; a multi-valued field is averaged over its non-padding slots, and is zero
+    where it has none. Padding (id 0) gives zeros and gets no gradient. An id that entered the vocabulary after the
+    table was trained is not in the table and is read as its field's `unknown` (id f + 1).
 
     Args:
         table: `[n_ids, d]` float32.
@@ -77,7 +77,7 @@ def lookup(table: Tensor, ids: Tensor, field_of_slot: Tensor, *, sparse: bool = 
     ids = torch.where(ids < table.shape[0], ids, unknown)
     n_fields = int(field_of_slot[-1]) + 1
     if n_fields == n_slots:
-        # The padding row is zero in every table that diet_ray makes; `padding_idx` only keeps gradients from it.
+        # The padding row is zero in every table of diet_ray; `padding_idx` only prevents gradients for it.
         return F.embedding(ids, table, padding_idx=0, sparse=sparse)
     first = torch.searchsorted(field_of_slot, torch.arange(n_fields, device=ids.device))
     offsets = (torch.arange(n_rows, device=ids.device)[:, None] * n_slots + first).flatten().to(ids.dtype)
@@ -88,7 +88,7 @@ def lookup(table: Tensor, ids: Tensor, field_of_slot: Tensor, *, sparse: bool = 
 def new_rows(start: int, stop: int, dim: int, seed: int) -> Tensor:
     """Initial values of the rows `start..stop`, `[stop - start, d]` float32: N(0, STD^2), and zero for row 0 (padding).
 
-    A row depends on its id, `dim` and the seed only: the ids are cut into pages, each drawn whole by its own generator.
+    A row depends only on its id, `dim` and the seed: ids are divided into pages, and each page is drawn by its own generator.
     """
     first, last = start // PAGE, -(-stop // PAGE)
     pages = [

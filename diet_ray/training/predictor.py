@@ -1,4 +1,4 @@
-"""A checkpoint of the reference, ready to predict."""
+"""Predictions by a checkpoint of the reference."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diet_ray.training.reference import Committee, Mean
 
 
 class Predictor:
-    """A checkpoint ready to predict: `[N, S]` ids to `[N, T]` logits, both on the device."""
+    """Predicts with a checkpoint: `[N, S]` ids to `[N, T]` logits on the device."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """Stage step 1: the reference model phi_t, trained continually, one pass per block.
 
-The same pass trains a candidate on the full log with embeddings of its own (`diet_ray.judge.baselines`), so that both see the log alike.
+The same function trains a candidate with its own embeddings on the full log (`diet_ray.judge.baselines`), so that both train alike.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from diet_ray.training.workers import Crew
 
 
 class Committee(nn.Module):
-    """Nets that read one embedding: `[B, F, d] -> [H, B, T]`, the logits of each member.
+    """Nets with a shared embedding: `[B, F, d] -> [H, B, T]`, the logits of each member.
 
-    Each member learns by a loss of its own, so the table must serve all of them and is none's alone. Together they predict the mean of
-    their logits.
+    Each member has its own loss, so the shared table must fit all of them. The prediction of the committee is the mean of the members'
+    logits.
     """
 
     def __init__(self, nets: list[CandidateSpec], schema: Schema, dim: int, seed: int) -> None:
@@ -55,7 +55,7 @@ class Mean(nn.Module):
 
 
 class Reference(nn.Module):
-    """Embedding table and committee of nets, with their optimisers: all that the next block's pass starts from."""
+    """Embedding table and committee of nets, with their optimisers: the whole state from which the pass of the next block starts."""
 
     def __init__(
         self, schema: Schema, nets: list[CandidateSpec], config: ReferenceConfig, *, n_ids: int, seed: int
@@ -77,7 +77,7 @@ class Reference(nn.Module):
         return logits
 
     def grow(self, n_ids: int) -> None:
-        """Give the ids that a new block brings rows of their own; the moments of the old ones stay."""
+        """Add rows for the new ids of a block; the optimiser moments of the old rows stay."""
         if n_ids == self.embedding.n_ids:
             return
         state = self.table_optimiser.state[self.embedding.weight]
@@ -89,7 +89,7 @@ class Reference(nn.Module):
             self.table_optimiser.state[self.embedding.weight] = {"step": state["step"], **grown}
 
     def checkpoint(self) -> dict[str, Tensor]:
-        """Copies of `table` and `net.*`: what scoring, relabelling and candidates need."""
+        """Copies of `table` and `net.*`, for scoring, relabelling and candidates."""
         weights = {"table": self.embedding.weight, **{f"net.{name}": p for name, p in self.net.named_parameters()}}
         return {name: value.detach().cpu().clone().contiguous() for name, value in weights.items()}
 
@@ -98,7 +98,7 @@ class Reference(nn.Module):
         self.to(device)
         for _, parameter, optimiser in self._optimised():
             state = optimiser.state[parameter]
-            # Step counts stay where the optimisers want them, on the CPU.
+            # Step counts stay on the CPU, where the optimisers need them.
             state.update({name: state[name].to(device) for name in ("exp_avg", "exp_avg_sq") if name in state})
 
     def optimiser_state(self) -> dict[str, Tensor]:
@@ -110,7 +110,7 @@ class Reference(nn.Module):
         return tensors
 
     def load(self, checkpoint: dict[str, Tensor], optimiser: dict[str, Tensor]) -> None:
-        """Take over a state saved from `checkpoint` and `optimiser_state`."""
+        """Load a state saved from `checkpoint` and `optimiser_state`."""
         self.grow(checkpoint["table"].shape[0])
         with torch.no_grad():
             self.embedding.weight.copy_(checkpoint["table"])
@@ -137,7 +137,7 @@ class Reference(nn.Module):
 
 
 def batches(parts: Iterable[Rows], batch_size: int) -> Iterator[Rows]:
-    """Cut a stream of rows into batches, across the borders of its parts; only the last may be smaller."""
+    """Cut a stream of rows into batches, across the borders of its parts; only the last batch may be smaller."""
     rest: Rows | None = None
     for part in parts:
         rows = part if rest is None else Rows.concat([rest, part])
@@ -157,26 +157,26 @@ def train_pass(
     rows: int,
     on_checkpoint: Callable[[int, dict[str, Tensor]], None] | None = None,
 ) -> float:
-    """One pass over a stream of rows, in order; every batch is split over the workers and weighs as one.
+    """One pass over a stream of rows, in order. Every batch is split over the workers; its gradient is that of the whole batch.
 
-    Dropout, where the net has it, draws from torch's global generator. That is seeded for the pass by the model's seed, the steps that
-    it has done and the rank, and put back afterwards.
+    Dropout, where the net has it, draws from torch's global generator. The pass seeds that generator with the model's seed, its number of
+    steps done and the rank, and restores it afterwards.
 
     Args:
         reference: changed in place; its table must already have grown to the ids of the stream.
         parts: the rows.
-        crew: the workers; all must be given the same rows.
-        rows: how many rows `parts` holds, to place the K checkpoints.
-        on_checkpoint: called with k and the weights after each k-th part of the pass, on every worker.
+        crew: the workers; all must get the same rows.
+        rows: number of rows in `parts`, to place the K checkpoints.
+        on_checkpoint: called on every worker after each k-th of the K parts of the pass, with k (from 0) and the weights.
 
     Returns:
-        The mean loss of the rows just before they were learned from (nats per task, mean over the members), the honest running estimate of
-        logloss.
+        The progressive validation logloss: the mean loss of each row just before the training step on it (nats per task, mean over the
+        members).
     """
     reference.train()
     reference.move(crew.device)
     model = crew.parallel(reference)
-    k, n_checkpoints, seen = 0, reference.config.checkpoints, 0
+    k, n_checkpoints, rows_seen = 0, reference.config.checkpoints, 0
     total = torch.zeros(2, dtype=torch.float64)
     with torch.random.fork_rng(devices=forked(crew.device)):
         torch.manual_seed(derive_seed(reference.seed, "dropout", reference.steps(), crew.rank))
@@ -188,13 +188,13 @@ def train_pass(
             summed = whole / (len(logits) * reference.schema.n_tasks)
             reference.net_optimiser.zero_grad()
             reference.table_optimiser.zero_grad()
-            # DDP averages over the workers; times W this is the mean over the whole batch however unevenly it was split.
+            # DDP averages over the W workers; times W this gives the mean over the whole batch, even where the split is uneven.
             torch.autograd.backward(summed * (crew.size / len(batch)))
             reference.net_optimiser.step()
             reference.table_optimiser.step()
             total += torch.tensor([float(summed.detach()), len(labels)], dtype=torch.float64)
-            seen += len(batch)
-            while on_checkpoint and k < n_checkpoints and seen * n_checkpoints >= (k + 1) * rows:
+            rows_seen += len(batch)
+            while on_checkpoint and k < n_checkpoints and rows_seen * n_checkpoints >= (k + 1) * rows:
                 on_checkpoint(k, reference.checkpoint())
                 k += 1
     total = crew.sum(total)

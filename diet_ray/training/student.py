@@ -1,7 +1,7 @@
-"""How every student learns from a set of examples: a fixed number of Adam steps on one flat parameter vector.
+"""Training of a student on a set of examples: a fixed number of Adam steps on one flat parameter vector.
 
-The same functions train the students that are judged, the proxies that refinement unrolls and the baselines, so the horizon for
-which a memory is refined is the one that its students run.
+The same functions train the students that are judged, the proxies that refinement unrolls and the baselines. A memory is therefore
+refined for the horizon that its students train.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from diet_ray.training.adam import AdamState, adam_step
 from diet_ray.training.device import forked, generator, put
 
 Rate = Callable[[int], float]
-"""A learning rate by the number of steps done."""
+"""Learning rate as a function of the number of steps done."""
 
 
 def cosine(config: StudentConfig, lr_scale: float = 1.0) -> Rate:
-    """A student's learning rate: `lr * lr_scale` at first, down to 0 at the horizon along half a cosine (Loshchilov & Hutter 2017)."""
+    """A student's learning rate: from `lr * lr_scale` down to 0 at the horizon along half a cosine (Loshchilov & Hutter 2017)."""
     return lambda step: config.lr * lr_scale * (1 + math.cos(math.pi * step / config.steps)) / 2
 
 
 @dataclass(frozen=True)
 class Examples:
-    """What a student learns from: M examples over F fields of width d and T tasks."""
+    """The training set of a student: M examples over F fields of width d and T tasks."""
 
     x: Tensor
     """`[M, F, d]` float32 inputs."""
@@ -43,12 +43,12 @@ class Examples:
         return len(self.x)
 
     def to(self, device: torch.device) -> Examples:
-        """The same on a device."""
+        """A copy on a device."""
         return Examples(put(self.x, device), put(self.logit, device), put(self.weight, device))
 
 
 class FlatNet:
-    """A module as a function of one flat parameter vector `theta [P]`, so that a step of Adam is a handful of kernels."""
+    """A module as a function of one flat parameter vector `theta [P]`, so that a step of Adam needs only a few kernels."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
@@ -60,7 +60,7 @@ class FlatNet:
         return self.flatten(dict(self.module.named_parameters()))
 
     def flatten(self, parameters: dict[str, Tensor]) -> Tensor:
-        """`[P]` from named parameters, which may hold more names than the module has."""
+        """`[P]` from named parameters; names that the module does not have are ignored."""
         return torch.cat([parameters[name].detach().reshape(-1) for name in self.shapes])
 
     def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
@@ -75,14 +75,14 @@ class FlatNet:
 
 
 def batch_order(n: int, steps: int, batch_size: int, rng: torch.Generator) -> Tensor:
-    """`[steps, batch_size]` int64: which examples each step sees; epochs of fresh permutations, strung together without gaps."""
+    """`[steps, batch_size]` int64: the examples of each step, from epochs of fresh permutations, concatenated without gaps."""
     total = steps * batch_size
     epochs = [torch.randperm(n, generator=rng) for _ in range(-(-total // n))]
     return torch.cat(epochs)[:total].view(steps, batch_size)
 
 
 def loss(net: FlatNet, theta: Tensor, x: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Weighted mean over the batch of the binary cross entropy, itself the mean over tasks; scalar."""
+    """Scalar: the binary cross entropy, mean over tasks and weighted mean over the batch (weights are not normalised)."""
     per_example = binary_cross_entropy_with_logits(net(theta, x), target, reduction="none").mean(dim=1)
     return (weight * per_example).mean()
 
@@ -90,9 +90,9 @@ def loss(net: FlatNet, theta: Tensor, x: Tensor, target: Tensor, weight: Tensor)
 def drawn(soft_label: Tensor, share: float, rng: torch.Generator) -> Tensor:
     """`[..., T]`: `(1 - share) * soft_label + share * y`, `y` drawn as 0 or 1 with the soft label's probability.
 
-    A pass over a log learns from labels that are such draws, and what their noise does to a net is part of its worth. A student that only
-    sees probabilities is spared it, whatever its architecture; one that sees a draw kept for good learns the draw by heart. Drawn anew at
-    every visit, the noise is that of rows never seen before.
+    The labels of a log are such draws, and the effect of their noise on an architecture is part of its quality. A student that trains
+    only on probabilities never meets this noise; one that trains on a fixed draw memorises the draw. A new draw at every visit gives the
+    noise of new rows.
     """
     if share == 0:
         return soft_label
@@ -112,13 +112,13 @@ def run_steps(
     """Train along `order [steps, B]` without a graph; returns the state after the last step.
 
     Args:
-        net: what learns.
-        state: where it starts.
-        examples: what it learns from.
-        order: which examples each step sees.
+        net: the net to train.
+        state: its initial state.
+        examples: the training set.
+        order: the examples of each step.
         rate: Adam's learning rate.
         draw: share of the target that is drawn anew at each visit (`drawn`).
-        rng: of those draws; like the net and the state it must be on the examples' device.
+        rng: generator of those draws; like the net and the state, it must be on the examples' device.
     """
     target = torch.sigmoid(examples.logit)
     for batch in put(order, examples.x.device):
@@ -136,12 +136,12 @@ def student_order(n: int, config: StudentConfig, seed: int) -> Tensor:
 
 
 class Student:
-    """A candidate that learns from examples, as far at a time as it is asked to; pauses change nothing of what it learns.
+    """A candidate in training on examples. It may train in several calls; pauses between them do not change the result.
 
-    Its random numbers are put aside between two steps, so that students may alternate in one process.
+    Its random state is saved between two calls, so that students may alternate in one process.
 
     Attributes:
-        state: its parameters and moments, and the steps done.
+        state: its parameters and moments, and the number of steps done.
     """
 
     def __init__(
@@ -154,15 +154,15 @@ class Student:
         lr_scale: float = 1.0,
         order: Tensor | None = None,
     ) -> None:
-        """Begin at the module's own parameters.
+        """Start from the module's own parameters.
 
         Args:
             module: `[B, F, d]` -> `[B, T]`, on the examples' device; its parameters are read, not changed.
-            examples: what to learn from.
-            config: the horizon.
-            seed: of the batch order, of what is drawn of the labels, and of dropout.
+            examples: the training set.
+            config: the horizon, the batch size, the learning rate and the share of drawn labels.
+            seed: of the batch order, of the draws of labels, and of dropout.
             lr_scale: the candidate's factor on `config.lr`.
-            order: the batches, where `examples` are only those of all that they name; by default the student's own (`student_order`).
+            order: the batches; needed where `examples` are only those that occur in them. By default the student's own (`student_order`).
         """
         self.examples, self.config, self.rate = examples, config, cosine(config, lr_scale)
         self.device = examples.x.device
@@ -176,7 +176,7 @@ class Student:
 
     @property
     def theta(self) -> Tensor:
-        """`[P]`: its parameters now."""
+        """`[P]`: its current parameters."""
         return self.state.theta
 
     def advance(self, to: int) -> None:

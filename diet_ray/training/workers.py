@@ -1,4 +1,4 @@
-"""The workers of one run, as the algorithm sees them: alone, or a torch.distributed group."""
+"""The workers of one run: a single one, or a torch.distributed group, with the same interface."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class Crew(Protocol):
-    """What a data-parallel step needs of its peers."""
+    """The group of workers of a data-parallel step."""
 
     rank: int
-    """This worker, from 0; rank 0 leads."""
+    """Number of this worker, from 0; rank 0 is the leader."""
     size: int
     """Number of workers W."""
     device: torch.device
-    """Where this worker trains the reference."""
+    """The device on which this worker trains the reference."""
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum of `values` over the workers, the same bytes on each."""
         ...
 
     def barrier(self) -> None:
-        """Wait until every worker is here."""
+        """Wait until every worker has called it."""
         ...
 
     def parallel(self, module: M) -> M | nn.parallel.DistributedDataParallel:
@@ -49,7 +49,7 @@ class Solo:
         return values
 
     def barrier(self) -> None:
-        """Nobody to wait for."""
+        """Do nothing: there is no other worker."""
 
     def parallel(self, module: M) -> M:
         """`module` itself."""
@@ -57,7 +57,7 @@ class Solo:
 
 
 class Group:
-    """The workers of the default torch.distributed process group, gloo: nccl has no sum of sparse gradients, which the table's are."""
+    """The workers of the default torch.distributed process group, gloo: the table's gradients are sparse, and nccl cannot sum these."""
 
     def __init__(self, device: torch.device = CPU) -> None:
         self.rank, self.size, self.device = dist.get_rank(), dist.get_world_size(), device
@@ -69,7 +69,7 @@ class Group:
         return total
 
     def barrier(self) -> None:
-        """A barrier that is itself an all-reduce on the CPU, so that it goes by gloo and needs no device."""
+        """A barrier made of an all-reduce on the CPU, so that it uses gloo and needs no device."""
         dist.all_reduce(torch.zeros(1))
 
     def parallel(self, module: M) -> nn.parallel.DistributedDataParallel:

@@ -55,7 +55,7 @@ def test_kills_are_counted_by_what_the_run_was_doing(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
     page = chaos.page(text, path)
     assert "4 kills in 2 runs of 6 stages each" in page
-    assert "2 came to the end, 2 stopped with one line and exit code 2, 1 were killed themselves" in page
+    assert "2 finished, 2 stopped with one line and exit code 2, and 1 were killed themselves" in page
     assert "| worker |  |  |  |  |  |  | 2 | 1 | 3 | 12 (12) |" in page
     assert "| driver | 1 |  |  |  |  |  |  |  | 1 | 30 (30) |" in page
     assert chaos.page(page, tmp_path / "none.json") == chaos.page(text, tmp_path / "none.json")
@@ -81,7 +81,7 @@ def test_a_leak_is_told_from_noise() -> None:
     found = measured(driver_MB=0.0, worker_MB=0.1, owners_descriptors=0.1, Ray_actors=0.0, GCS_MB=1.0)
     assert leaks.leaking(found) == ["worker MB", "owners descriptors"]
     assert leaks.slopes(found)["GCS MB"][2] == pytest.approx(1.0, abs=0.01)
-    assert "worker MB, owners descriptors grows" in leaks.document(found)
+    assert "worker MB, owners descriptors grow by more" in leaks.document(found)
     found["samples"][-1]["driver MB"] = 1e4  # one outlier is no growth
     assert "driver MB" not in leaks.leaking(found)
 

@@ -272,7 +272,7 @@ def test_what_to_ingest_must_be_said(tmp_path: Path) -> None:
     described = write_yaml(tmp_path / "schema.yaml", schema().model_dump(mode="json"))
     assert "--by: missing" in fails(tmp_path, "ingest", described, "--from", tmp_path, "--out", tmp_path / "log")
     error = fails(tmp_path, "ingest", "kuairandom", "--out", tmp_path / "log", "--by", "day")
-    assert "'kuairandom' is no published log that diet_ray knows" in error
+    assert "'kuairandom' is neither a published log with a reader" in error
 
 
 @pytest.mark.ray
