@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from benchmarks.common.tables import NOT_YET, filled, markdown
-from benchmarks.fidelity.protocol import chosen, of_anchors, told
+from benchmarks.fidelity.protocol import chosen, intervals_of, of_anchors
 from benchmarks.fidelity.published_logs import LOGS, RESULTS, ingested
 from diet_ray.engine.cluster import connect
 from diet_ray.judge.fidelity.config import DIET, FidelityConfig
@@ -109,7 +109,7 @@ def run(name: str, source: Path | None, work: Path) -> None:
             text = TypeAdapter(Figures).dump_json(by_change)
             (RESULTS / f"ablations_{name}.json").write_text(text.decode() + "\n", encoding="utf-8")
             for task, groups in by_change[change].items():
-                shown.line(f"  {task}: " + told(groups["all"], KEY))
+                shown.line(f"  {task}: " + intervals_of(groups["all"], KEY))
 
 
 def tables() -> str:

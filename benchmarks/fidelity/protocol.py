@@ -79,12 +79,12 @@ def run(name: str, source: Path | None, work: Path) -> None:
             (memory_set,) = [result_set for result_set in result.sets if result_set.name == str(DIET)]
             by_rate[f"lr {lr:g}"] = {task: groups["all"] for task, groups in memory_set.fidelity.items()}
             for task, measured in by_rate[f"lr {lr:g}"].items():
-                shown.line(f"  {task}: " + told(measured, SHOWN))
+                shown.line(f"  {task}: " + intervals_of(measured, SHOWN))
     text = TypeAdapter(Chosen).dump_json(by_rate)
     (RESULTS / f"protocol_{name}.json").write_text(text.decode() + "\n", encoding="utf-8")
 
 
-def told(measured: dict[str, Interval], keys: tuple[str, ...]) -> str:
+def intervals_of(measured: dict[str, Interval], keys: tuple[str, ...]) -> str:
     """Some measures as one line of progress."""
     return ", ".join(f"{key} {measured[key].value:.4f}" for key in keys)
 

@@ -22,7 +22,7 @@ from benchmarks.speed.stream import EARLY, LATE, StreamResult, at
 
 PAGE = README.parent / "docs" / "results.md"
 COMMAND = "python -m benchmarks.speed.speed_table"
-COLUMNS = ["what", "found", "aim", "on"]
+COLUMNS = ["claim", "measured", "aim", "machine"]
 
 WINDOW = 20
 """The window of the round that the README shows: the default."""
@@ -31,8 +31,8 @@ WINDOW = 20
 class Claim(NamedTuple):
     """One row of the table."""
 
-    what: str
-    found: str
+    claim: str
+    measured: str
     aim: str
     machine: Machine
     gpu: str = ""
@@ -42,7 +42,7 @@ class Claim(NamedTuple):
     def row(self) -> list[str]:
         """The cells of the row."""
         where = f"{self.machine.cores} cores of {self.machine.processor}, load {self.machine.load:.1f} before"
-        return [self.what, self.found, self.aim, f"{self.gpu}; {where}" if self.gpu else where]
+        return [self.claim, self.measured, self.aim, f"{self.gpu}; {where}" if self.gpu else where]
 
 
 def claims(results: Path) -> list[Claim]:

@@ -61,7 +61,7 @@ def verify(path: str | Path, *, log: str | Path | None = None) -> list[Fault]:
 
 
 def _each_once(faults: Faults) -> list[Fault]:
-    return list(dict.fromkeys(faults.found))  # a shard of the log may be read for several stages
+    return list(dict.fromkeys(faults.faults))  # a shard of the log may be read for several stages
 
 
 def is_log(path: Path) -> bool:

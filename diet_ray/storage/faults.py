@@ -34,12 +34,12 @@ class Faults:
 
     def __init__(self, root: Path, remedy: str) -> None:
         self.root, self.remedy = root, remedy
-        self.found: list[Fault] = []
+        self.faults: list[Fault] = []
 
     def add(self, path: Path, problem: str, *, part: str | None = None, remedy: str | None = None) -> None:
         """Note a fault of a file or folder, or of a `part` of it, such as `column 'ids'`."""
         where = str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
-        self.found.append(Fault(f"{where}, {part}" if part else where, problem, remedy or self.remedy))
+        self.faults.append(Fault(f"{where}, {part}" if part else where, problem, remedy or self.remedy))
 
     def manifest(self, kind: type[S], path: Path) -> S | None:
         """Read a manifest; None, and a fault, where that fails."""

@@ -153,7 +153,7 @@ def this_process() -> LockOwner:
     )
 
 
-def found(content: bytes, where: str, touched: float, now: Callable[[], float]) -> LockState:
+def lock_state(content: bytes, where: str, touched: float, now: Callable[[], float]) -> LockState:
     """The lock whose file or object `where` holds `content`."""
     try:
         owner = LockOwner.model_validate_json(content)
@@ -255,7 +255,7 @@ def _read(run: Path) -> LockState | None:
             content, touched = file.read(), os.fstat(file.fileno()).st_mtime
     except FileNotFoundError:
         return None
-    return found(content, str(path), touched, partial(_now, run))
+    return lock_state(content, str(path), touched, partial(_now, run))
 
 
 def _now(run: Path) -> float:

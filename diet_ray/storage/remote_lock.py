@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 
 from diet_ray.errors import UnreachableError
-from diet_ray.storage.lock import LockOwner, LockState, beating, found, refusal, taken_away, this_process
+from diet_ray.storage.lock import LockOwner, LockState, beating, lock_state, refusal, taken_away, this_process
 from diet_ray.storage.remote import Remote
 
 SETTLE_SECONDS = 2.0
@@ -100,7 +100,7 @@ def _read(remote: Remote) -> LockState | None:
     touched = remote.modified(NAME)
     if content is None or touched is None:
         return None
-    return found(content, remote.at(NAME), touched, partial(_now, remote))
+    return lock_state(content, remote.at(NAME), touched, partial(_now, remote))
 
 
 def _now(remote: Remote) -> float:

@@ -46,7 +46,7 @@ def test_claims_are_ratios_of_what_was_measured(tmp_path: Path) -> None:
     (tmp_path / "plain.json").write_text(ways.model_dump_json(), encoding="utf-8")
 
     found = speed.claims(tmp_path)
-    assert [(one.found, one.aim, one.first) for one in found] == [
+    assert [(one.measured, one.aim, one.first) for one in found] == [
         ("0.50, 0.75", "<= 0.25, <= 0.33", True),
         ("0.50, 0.75", "<= 0.25, <= 0.33", False),
         ("1.40", "<= 1.5", True),
@@ -69,5 +69,5 @@ def test_a_gpu_is_held_against_the_cpu_of_its_machine() -> None:
     parts = [part("cpu", "float32", 6.0), part("cuda", "float32", 2.0), part("cuda", "bfloat16", 1.0)]
     result = speed.gpu.GpuResult(machine=speed.Machine.here(), gpu="Some GPU", threads=16, parts=parts)
     found = list(speed.of_devices(result))
-    assert [one.found for one in found] == ["3.0", "6.0"]
+    assert [one.measured for one in found] == ["3.0", "6.0"]
     assert found[0].row()[-1].startswith("Some GPU; ")

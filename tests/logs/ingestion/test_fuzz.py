@@ -433,7 +433,7 @@ def test_verify_with_damage_that_no_checksum_shows(name: str, log: Path, place: 
             check_quarantine(folder, schema, manifests, faults)
         else:
             check_encoding(folder, schema, 160, faults)
-        assert all(fault.where.startswith(name) and 0 < len(fault.what) < 5000 for fault in faults.found)
+        assert all(fault.where.startswith(name) and 0 < len(fault.what) < 5000 for fault in faults.faults)
 
     run()
 
