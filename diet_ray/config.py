@@ -37,6 +37,8 @@ class ReferenceConfig(Settings):
     """Adam's learning rate for the net."""
     embedding_lr: float = Key(default=5e-3, gt=0, allow_inf_nan=False)
     """Sparse Adam's learning rate for the embedding table."""
+    embedding_l2: float = Key(default=0, ge=0, allow_inf_nan=False)
+    """L2 penalty of the embedding table: a step adds `embedding_l2 * row` to the gradient of each row that its batch looks up."""
     checkpoints: int = Key(default=3, ge=1)
     """K, checkpoints kept per block, evenly spaced along the pass."""
     holdout: float = Key(default=0.1, ge=0, lt=1)
@@ -46,7 +48,23 @@ class ReferenceConfig(Settings):
     def _plain(self) -> ReferenceConfig:
         if any(net.adapter or net.drop_fields for net in self.nets):
             raise ValueError("reference.nets: adapter and drop_fields belong to candidates, not to the reference")
+        for net in self.nets:
+            if net.embedding_keys:
+                raise ValueError(
+                    f"reference.nets: {net.name!r} has {net.embedding_keys[0]}, but the nets share one table; set reference.embedding_lr, "
+                    "embedding_l2 or dim"
+                )
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A newer key is left out where it has no effect: results stored under the hash of an older config are still found.
+        return {name: value for name, value in write(self).items() if name != "embedding_l2" or value}
+
+    def own(self, candidate: CandidateSpec) -> ReferenceConfig:
+        """The same with the candidate's own settings of the embedding table."""
+        keys = {"embedding_lr": "embedding_lr", "embedding_l2": "embedding_l2", "embedding_dim": "dim"}
+        return self.model_copy(update={keys[key]: getattr(candidate, key) for key in candidate.embedding_keys})
 
 
 class SelectConfig(Settings):
@@ -193,6 +211,11 @@ class StreamConfig(Settings):
             raise ValueError(
                 f"refine.window ({self.refine.window}) is longer than student.steps ({self.student.steps})"
             )
+        for proxy in self.refine.proxies:
+            if proxy.embedding_keys:
+                raise ValueError(
+                    f"refine.proxies: {proxy.name!r} has {proxy.embedding_keys[0]}, but a proxy has no table of its own"
+                )
         if self.refine.rounds and self.reference.holdout == 0:
             raise ValueError(
                 "refine.rounds needs reference.holdout > 0: hard targets must be rows that the reference has not seen"

@@ -10,9 +10,10 @@ import importlib
 import pkgutil
 
 from diet_ray.candidates.registry import Net, Shape, architectures, import_modules, register, sources
-from diet_ray.candidates.spec import Candidate, CandidateFile, CandidateSpec, build, default_pool
+from diet_ray.candidates.spec import EMBEDDING_KEYS, Candidate, CandidateFile, CandidateSpec, build, default_pool
 
 __all__ = [
+    "EMBEDDING_KEYS",
     "Candidate",
     "CandidateFile",
     "CandidateSpec",

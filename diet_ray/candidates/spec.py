@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from pydantic import Field as Key
-from pydantic import model_validator
+from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 from torch import Tensor
 
 from diet_ray.candidates.adapter import Adapter
@@ -17,6 +17,9 @@ from diet_ray.candidates.registry import Net, Shape, architectures
 from diet_ray.errors import ConfigError
 from diet_ray.schema import places_of
 from diet_ray.settings import Settings, load_yaml, parse
+
+EMBEDDING_KEYS = ("embedding_lr", "embedding_l2", "embedding_dim")
+"""The keys of a candidate's own table of embeddings."""
 
 
 class CandidateSpec(Settings):
@@ -34,6 +37,24 @@ class CandidateSpec(Settings):
     """Fields that the net does not get. The name of an unpooled sequence drops all its places, `NAME[0]` only one."""
     lr_scale: float = Key(default=1.0, gt=0, allow_inf_nan=False)
     """Factor on the net's learning rate: `student.lr` on a memory, `reference.lr` on the full log. It does not apply to embeddings."""
+    embedding_lr: float | None = Key(default=None, gt=0, allow_inf_nan=False)
+    """Learning rate of the candidate's own table of embeddings; by default `reference.embedding_lr`. This key and the next two have an
+    effect only where a candidate has a table of its own: live and on the full log."""
+    embedding_l2: float | None = Key(default=None, ge=0, allow_inf_nan=False)
+    """L2 penalty of the own table, see `reference.embedding_l2`, which is the default."""
+    embedding_dim: int | None = Key(default=None, ge=1)
+    """Width of the own table; by default `reference.dim`."""
+
+    @model_serializer(mode="wrap")
+    def _without_unset(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Manifests and hashes are those from before these keys existed, where none of them is set.
+        unset = {key for key in EMBEDDING_KEYS if getattr(self, key) is None}
+        return {name: value for name, value in write(self).items() if name not in unset}
+
+    @property
+    def embedding_keys(self) -> list[str]:
+        """The keys of an own table that are set."""
+        return [key for key in EMBEDDING_KEYS if getattr(self, key) is not None]
 
     @model_validator(mode="after")
     def _known(self) -> CandidateSpec:

@@ -119,7 +119,7 @@ def as_examples(sample: Rows, phi: Predictor, *, soft: bool) -> Examples:
 def _own_model(spec: CandidateSpec, log: Log, config: ReferenceConfig, *, n_ids: int, seed: int) -> Reference:
     # With a table of its own, a map in front of the net adds nothing: the table can learn the same.
     plain = spec.model_copy(update={"adapter": False})
-    return Reference(log.schema, [plain], config, n_ids=n_ids, seed=derive_seed(seed, "own"))
+    return Reference(log.schema, [plain], config.own(spec), n_ids=n_ids, seed=derive_seed(seed, "own"))
 
 
 def _judge_own(

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field as Key
 from pydantic import ValidationError, field_validator, model_validator
 
-from diet_ray.candidates import CandidateFile, CandidateSpec, architectures, import_modules
+from diet_ray.candidates import EMBEDDING_KEYS, CandidateFile, CandidateSpec, architectures, import_modules
 from diet_ray.errors import ConfigError
 from diet_ray.judge.trackers import TrackersConfig
 from diet_ray.seeds import derive_seed
@@ -84,11 +84,18 @@ class Space:
         return trial.suggest_float(name, low, high, log=self.kind == "loguniform")
 
 
+SEARCHED = ("lr_scale", *EMBEDDING_KEYS)
+"""The keys of a candidate, beside those of `params`, that may have a search space."""
+
+
 class SearchedSpec(CandidateSpec):
-    """A candidate. Where a value of `params` or `lr_scale` is a search space (`Space`), it stands for `samples` candidates."""
+    """A candidate. With a search space (`Space`) as a value of `params` or of a key of `SEARCHED`, it stands for `samples` candidates."""
 
     lr_scale: Any = 1.0
-    """The candidate's own value, or a search space."""
+    """The candidate's own value, or a search space. So are the next three."""
+    embedding_lr: Any = None
+    embedding_l2: Any = None
+    embedding_dim: Any = None
     samples: int = Key(default=8, ge=1)
     """Number of candidates to draw, where there is a search space."""
 
@@ -103,16 +110,23 @@ class SearchedSpec(CandidateSpec):
                 raise ValueError(str(error)) from error
         elif len(self.name) > 58:
             raise ValueError(f"candidate {self.name!r}: with a search space the name may have at most 58 characters")
-        for value in spaces["lr_scale"].extremes() if "lr_scale" in spaces else [self.lr_scale]:
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-                raise ValueError(
-                    f"candidate {self.name!r}, lr_scale: must be a number above 0 or a space, not {value!r}"
-                )
+        for key in SEARCHED:
+            value = getattr(self, key)
+            for extreme in spaces[key].extremes() if key in spaces else [value] if value is not None else []:
+                self._check_key(key, extreme)
         if spaces:
             for key, value in self.params.items():
                 for extreme in spaces[key].extremes() if key in spaces else [value]:
                     self._check_alone(key, extreme)
         return self
+
+    def _check_key(self, key: str, value: Any) -> None:
+        """Raise ValueError where no candidate may have this value of a key of `SEARCHED`."""
+        whole, zero = key == "embedding_dim", key == "embedding_l2"
+        number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+        if not number or not (0 <= value < math.inf if zero else 0 < value < math.inf):
+            expected = f"a {'whole ' if whole else ''}number {'of 0 or more' if zero else 'above 0'}"
+            raise ValueError(f"candidate {self.name!r}, {key}: must be {expected} or a space, not {value!r}")
 
     def _check_alone(self, key: str, value: Any) -> None:
         """Raise ValueError where no candidate may have this value. Combinations of values are checked when they are drawn."""
@@ -133,9 +147,14 @@ class SearchedSpec(CandidateSpec):
                 ) from error
 
     def spaces(self) -> dict[str, Space]:
-        """The search spaces of `params` and `lr_scale`, by key. Raises ValueError where one is not valid."""
+        """The search spaces of `params` and of the keys `SEARCHED`, by key. Raises ValueError where one is not valid."""
         spaces: dict[str, Space] = {}
-        for key, value in [*self.params.items(), ("lr_scale", self.lr_scale)]:
+        for key in set(SEARCHED) & set(self.params):
+            if isinstance(self.params[key], dict):
+                raise ValueError(
+                    f"candidate {self.name!r}, params: {key!r} is also a key beside params, so it cannot have a search space"
+                )
+        for key, value in [*self.params.items(), *((key, getattr(self, key)) for key in SEARCHED)]:
             try:
                 space = Space.read(value)
             except ValueError as error:
@@ -151,8 +170,9 @@ class SearchedSpec(CandidateSpec):
     def filled(self, name: str, values: dict[str, Any]) -> dict[str, Any]:
         """A candidate as plain data, with `values` in the place of the spaces. `CandidateSpec` may refuse it."""
         raw = self.model_dump(mode="json", exclude={"samples"})
-        raw["params"] |= {key: value for key, value in values.items() if key != "lr_scale"}
-        return {**raw, "name": name, "lr_scale": float(values.get("lr_scale", self.lr_scale))}
+        raw["params"] |= {key: value for key, value in values.items() if key not in SEARCHED}
+        own = {key: value for key, value in values.items() if key in SEARCHED}
+        return {**raw, **own, "name": name, "lr_scale": float(values.get("lr_scale", self.lr_scale))}
 
     def drawn(self, seed: int) -> list[dict[str, Any]]:
         """Its candidates, drawn at random. The same seed gives the same candidates. A candidate that is drawn twice is returned once.

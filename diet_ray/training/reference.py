@@ -76,6 +76,27 @@ class Reference(nn.Module):
         logits: Tensor = self.net(self.embedding(ids))
         return logits
 
+    @torch.no_grad()
+    def predict(self, ids: Tensor) -> Tensor:
+        """`[B, S]` ids to `[H, B, T]` logits in evaluation mode; the mode is put back."""
+        training = self.training
+        self.eval()
+        logits: Tensor = self(ids)
+        self.train(training)
+        return logits
+
+    def penalise_table(self) -> None:
+        """Add the gradient of the L2 penalty, `embedding_l2 * row`, to that of each row of the table that the last batch has looked up."""
+        if self.config.embedding_l2 == 0:
+            return
+        table = self.embedding.weight
+        assert table.grad is not None, "it is called after the backward pass"
+        gradient = table.grad.coalesce()
+        gradient.values().add_(
+            table.detach()[gradient.indices()[0]], alpha=self.config.embedding_l2
+        )  # a view of its values
+        table.grad = gradient
+
     def grow(self, n_ids: int) -> None:
         """Add rows for the new ids of a block; the optimiser moments of the old rows stay."""
         if n_ids == self.embedding.n_ids:
@@ -156,6 +177,7 @@ def train_pass(
     *,
     rows: int,
     on_checkpoint: Callable[[int, dict[str, Tensor]], None] | None = None,
+    on_predicted: Callable[[Rows, Tensor], None] | None = None,
 ) -> float:
     """One pass over a stream of rows, in order. Every batch is split over the workers; its gradient is that of the whole batch.
 
@@ -168,6 +190,8 @@ def train_pass(
         crew: the workers; all must get the same rows.
         rows: number of rows in `parts`, to place the K checkpoints.
         on_checkpoint: called on every worker after each k-th of the K parts of the pass, with k (from 0) and the weights.
+        on_predicted: called with each batch of B rows and its logits `[H, B, T]`, predicted in evaluation mode just before the training
+            step on the batch. For one worker: another worker has other rows.
 
     Returns:
         The progressive validation logloss: the mean loss of each row just before the training step on it (nats per task, mean over the
@@ -183,6 +207,8 @@ def train_pass(
         for batch in batches(parts, reference.config.batch_size):
             ids = put(torch.tensor(batch.ids[crew.rank :: crew.size]), crew.device)
             labels = put(torch.tensor(batch.labels[crew.rank :: crew.size], dtype=torch.float32), crew.device)
+            if on_predicted:
+                on_predicted(batch, reference.predict(ids))
             logits = model(ids)
             whole = binary_cross_entropy_with_logits(logits, labels.expand_as(logits), reduction="sum")
             summed = whole / (len(logits) * reference.schema.n_tasks)
@@ -191,6 +217,7 @@ def train_pass(
             # DDP averages over the W workers; times W this gives the mean over the whole batch, even where the split is uneven.
             torch.autograd.backward(summed * (crew.size / len(batch)))
             reference.net_optimiser.step()
+            reference.penalise_table()
             reference.table_optimiser.step()
             total += torch.tensor([float(summed.detach()), len(labels)], dtype=torch.float64)
             rows_seen += len(batch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from diet_ray.candidates import (
     sources,
 )
 from diet_ray.candidates.layers import HiddenLayers
+from diet_ray.config import ReferenceConfig, StreamConfig
 from diet_ray.errors import ConfigError
 from diet_ray.settings import load_yaml, parse
 from tests.support.small_nets import DIM, FIELDS, SMALL, make, spec_of, stir
@@ -236,3 +238,38 @@ def test_a_module_that_cannot_be_imported_is_named(user_code: Path, code: str | 
         (user_code / "absent_nets.py").write_text(code)
     with pytest.raises(ValueError, match=rf"module 'absent_nets' cannot be imported, looked for in .* \(.*{why}\)"):
         import_modules(["absent_nets"], user_code)
+
+
+def test_keys_of_an_own_table_are_written_only_where_they_are_set() -> None:
+    plain = CandidateSpec(name="a", arch="fm")
+    assert set(plain.model_dump()) == {"name", "arch", "params", "adapter", "drop_fields", "lr_scale"}
+    assert plain.embedding_keys == []
+    tuned = CandidateSpec(name="a", arch="fm", embedding_lr=1e-3, embedding_dim=8)
+    assert tuned.embedding_keys == ["embedding_lr", "embedding_dim"]
+    assert CandidateSpec.model_validate_json(tuned.model_dump_json()) == tuned
+    own = ReferenceConfig(embedding_l2=0.5).own(tuned)
+    assert (own.embedding_lr, own.embedding_l2, own.dim) == (1e-3, 0.5, 8)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"reference": {"nets": [{"name": "a", "arch": "fm", "adapter": False, "embedding_lr": 0.1}]}},
+            "'a' has embedding_lr, but the nets share one table; set reference.embedding_lr",
+        ),
+        (
+            {"refine": {"proxies": [{"name": "a", "arch": "fm", "embedding_dim": 4}]}},
+            "'a' has embedding_dim, but a proxy has no table of its own",
+        ),
+    ],
+)
+def test_a_net_without_a_table_of_its_own_takes_no_such_key(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse(StreamConfig, {"log": "log", **config}, where="run.yaml")
+
+
+@pytest.mark.parametrize("change", [{"embedding_lr": 0}, {"embedding_l2": -1}, {"embedding_dim": 0}])
+def test_a_bad_key_of_an_own_table_is_refused(change: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(change))):
+        parse(CandidateSpec, {"name": "a", "arch": "fm", **change}, where="pool.yaml")

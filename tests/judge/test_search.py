@@ -71,6 +71,14 @@ def test_the_same_seed_draws_the_same_candidates() -> None:
     assert fewer.drawn(7) == drawn[:5]
 
 
+def test_keys_of_an_own_table_may_be_searched() -> None:
+    space = {"embedding_lr": {"loguniform": [1e-4, 1e-2]}, "embedding_dim": {"choice": [4, 8]}, "embedding_l2": 0.1}
+    (spec,) = sweep_of({"name": "a", "arch": "fm", "samples": 20, **space}).candidates
+    specs = [CandidateSpec.model_validate(candidate) for candidate in spec.drawn(0)]
+    assert all(1e-4 <= one.embedding_lr <= 1e-2 and one.embedding_l2 == 0.1 for one in specs if one.embedding_lr)
+    assert {one.embedding_dim for one in specs} == {4, 8}
+
+
 def test_what_is_drawn_twice_is_tried_once() -> None:
     (spec,) = sweep_of(
         {"name": "a", "arch": "dnn", "params": {"hidden": {"choice": [[8], [4]]}}, "samples": 30}
@@ -108,6 +116,13 @@ def test_a_plain_pool_is_a_sweep() -> None:
         ({"lr_scale": {"loguniform": [0, 1]}}, r"search space of 'lr_scale': loguniform: needs 0 < low < high"),
         ({"lr_scale": {"uniform": [-1, 1]}}, r"'mine', lr_scale: must be a number above 0"),
         ({"lr_scale": 0}, r"'mine', lr_scale: must be a number above 0"),
+        ({"embedding_lr": {"uniform": [-1, 1]}}, r"'mine', embedding_lr: must be a number above 0"),
+        ({"embedding_l2": {"choice": [0, -1]}}, r"'mine', embedding_l2: must be a number of 0 or more"),
+        ({"embedding_dim": {"uniform": [4, 8]}}, r"'mine', embedding_dim: must be a whole number above 0"),
+        (
+            {"params": {"embedding_dim": {"choice": [4]}}},
+            r"'mine', params: 'embedding_dim' is also a key beside params",
+        ),
         ({"params": {}, "lr_scale": 1, "arch": "dcnv3"}, r"'mine': unknown arch 'dcnv3' \(did you mean 'dcnv2'\?\)"),
         ({"params": {"hiden": [8]}, "lr_scale": 1}, r"'mine'.*unknown key 'hiden' \(did you mean 'hidden'\?\)"),
         ({"sampels": 3}, r"unknown key 'candidates\.0\.sampels' \(did you mean 'samples'\?\)"),

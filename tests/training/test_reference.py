@@ -244,3 +244,79 @@ def test_held_out_rows_are_a_share_by_hash() -> None:
     assert np.array_equal(held_out(ids, 0.2, seed=0) & held, held)
     assert not np.array_equal(held_out(ids, 0.1, seed=1), held)
     assert not held_out(ids, 0.0, seed=0).any()
+
+
+def plain_live(reference: Reference, seen: Rows, *, batch_size: int, l2: float) -> np.ndarray:
+    """Predict each batch, then learn it: written out, with dense gradients and the formulas of Adam (Kingma & Ba 2015)."""
+    net = reference.net.members[0]
+    table = reference.embedding.weight.detach().clone()
+    lrs = [CONFIG.embedding_lr, *[CONFIG.lr * NET.lr_scale] * len(list(net.parameters()))]
+    moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in (table, *net.parameters())]
+    predicted = []
+    for step, start in enumerate(range(0, len(seen), batch_size), start=1):
+        ids = torch.tensor(seen.ids[start : start + batch_size]).long()
+        labels = torch.tensor(seen.labels[start : start + batch_size], dtype=torch.float32)
+        table.requires_grad_()
+        logits = net(table[ids])
+        predicted.append(logits.detach().numpy())
+        loss = (torch.logaddexp(torch.zeros(()), logits) - labels * logits).mean()
+        values = [table, *net.parameters()]
+        gradients = torch.autograd.grad(loss, values)
+        table = table.detach()
+        touched = torch.zeros(len(table), dtype=torch.bool)
+        touched[ids.flatten()] = True
+        with torch.no_grad():
+            for value, gradient, lr, (m, v) in zip((table, *values[1:]), gradients, lrs, moments, strict=True):
+                rows_moved = touched if value is table else torch.ones(len(value), dtype=torch.bool)
+                g = gradient[rows_moved] + (l2 * value[rows_moved] if value is table else 0)
+                m[rows_moved] = 0.9 * m[rows_moved] + 0.1 * g
+                v[rows_moved] = 0.999 * v[rows_moved] + 0.001 * g * g
+                epsilon = (
+                    1e-8 / (1 - 0.999**step) ** 0.5 if value is table else 1e-8
+                )  # sparse Adam adds it before the correction
+                root = torch.sqrt(v[rows_moved] / (1 - 0.999**step)) + epsilon
+                value[rows_moved] = value[rows_moved] - lr * m[rows_moved] / (1 - 0.9**step) / root
+    return np.concatenate(predicted)
+
+
+@pytest.mark.parametrize("l2", [0.0, 0.3])
+def test_every_row_is_predicted_just_before_it_is_learned(l2: float) -> None:
+    config, seen = CONFIG.model_copy(update={"embedding_l2": l2}), rows(230)
+    live, again = (Reference(schema(), [NET], config, n_ids=N_IDS, seed=0) for _ in range(2))
+    batches_seen: list[Rows] = []
+    logits: list[torch.Tensor] = []
+
+    def keep(batch: Rows, predicted: torch.Tensor) -> None:
+        batches_seen.append(batch)
+        logits.append(predicted[0])
+
+    loss = train_pass(live, [seen], Solo(), rows=230, on_predicted=keep)
+    assert np.array_equal(Rows.concat(batches_seen).row_id, seen.row_id)
+    predicted = torch.cat(logits)
+    np.testing.assert_allclose(predicted.numpy(), plain_live(again, seen, batch_size=50, l2=l2), rtol=0, atol=2e-5)
+    labels = torch.tensor(seen.labels, dtype=torch.float32)
+    assert float(binary_cross_entropy_with_logits(predicted, labels)) == pytest.approx(loss, abs=1e-6)
+
+
+def test_predictions_are_made_without_dropout_and_change_nothing() -> None:
+    net = NET.model_copy(update={"params": {"hidden": [8], "dropout": 0.5}})
+    watched, alone = (Reference(schema(), [net], CONFIG, n_ids=N_IDS, seed=0) for _ in range(2))
+    logits: list[torch.Tensor] = []
+    train_pass(watched, [rows(50)], Solo(), rows=50, on_predicted=lambda _, predicted: logits.append(predicted))
+    train_pass(alone, [rows(50)], Solo(), rows=50)
+    fresh = Reference(schema(), [net], CONFIG, n_ids=N_IDS, seed=0).eval()
+    assert torch.equal(logits[0], fresh(torch.tensor(rows(50).ids)))
+    assert all(torch.equal(value, alone.checkpoint()[name]) for name, value in watched.checkpoint().items())
+
+
+def test_the_penalty_shrinks_the_rows_that_are_looked_up() -> None:
+    norms = []
+    for l2 in (0.0, 1.0):
+        reference = Reference(schema(), [NET], CONFIG.model_copy(update={"embedding_l2": l2}), n_ids=N_IDS + 50, seed=0)
+        before = reference.embedding.weight.detach().clone()
+        train_pass(reference, [rows(500)], Solo(), rows=500)
+        after = reference.embedding.weight.detach()
+        assert torch.equal(after[N_IDS:], before[N_IDS:])  # nobody has looked them up
+        assert torch.equal(after[0], torch.zeros(4))
+        norms.append(float(after[:N_IDS].norm()))
+    assert norms[1] < 0.9 * norms[0]

@@ -1,0 +1,80 @@
+"""Live: a candidate meets the rows of a block in time order; it predicts each batch, then learns it, as a model in production does."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from diet_ray.errors import ConfigError
+from diet_ray.logs.blocks import BlockManifest, Log, Rows
+from diet_ray.training.reference import Reference, train_pass
+from diet_ray.training.workers import Solo
+
+
+@dataclass(frozen=True)
+class LiveRows:
+    """The rows that candidates meet live, by block."""
+
+    blocks: list[BlockManifest]
+    """The blocks in order; the last may be met in part."""
+    parts: list[Rows]
+    """The rows of each block that are met, in time order."""
+    known_ids: int
+    """Ids from here on are new: no earlier block has them."""
+
+    @property
+    def rows(self) -> Rows:
+        """All rows."""
+        return Rows.concat(self.parts)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Name and number of rows of each whole block."""
+        return {block.name: block.rows for block in self.blocks}
+
+
+def live_rows(log: Log, first: BlockManifest, share: float) -> LiveRows:
+    """The rows that candidates meet from a block on.
+
+    Args:
+        log: the log.
+        first: the block that they meet first; not the log's first.
+        share: in blocks: 0.1 for the first tenth of the block, 2.5 for it, the next one and half of the third. At least one row.
+
+    Raises:
+        ConfigError: the log ends before.
+    """
+    later = log.blocks[first.index :]
+    if share > len(later):
+        raise ConfigError(
+            f"--live {share:g}: the log has {len(later)} blocks from {first.name!r} on; lower it, or append blocks to the log"
+        )
+    blocks, parts = [], []
+    for block, part in zip(later, np.clip(share - np.arange(len(later)), 0, 1), strict=True):
+        if part > 0:
+            n = max(1, math.floor(block.rows * part + 1e-9))
+            blocks.append(block)
+            parts.append(log.read_block(block).take(np.arange(n)))
+    return LiveRows(blocks, parts, known_ids=log.blocks[first.index - 1].n_ids)
+
+
+def go_live(model: Reference, live: LiveRows) -> np.ndarray:
+    """Let a candidate with a table of its own meet the rows; it learns them.
+
+    Args:
+        model: the candidate, its only net; changed in place. Ids that are new grow its table.
+        live: the rows.
+
+    Returns:
+        `[N, T]` float32 logits of the N rows, each predicted just before the batch of the row was learned.
+    """
+    logits: list[Tensor] = []
+    for block, rows in zip(live.blocks, live.parts, strict=True):
+        model.grow(block.n_ids)
+        train_pass(
+            model, [rows], Solo(), rows=len(rows), on_predicted=lambda _, predicted: logits.append(predicted[0].cpu())
+        )
+    return np.concatenate([part.numpy() for part in logits])
