@@ -92,10 +92,13 @@ class SearchedSpec(CandidateSpec):
     """A candidate. With a search space (`Space`) as a value of `params` or of a key of `SEARCHED`, it stands for `samples` candidates."""
 
     lr_scale: Any = 1.0
-    """The candidate's own value, or a search space. So are the next three."""
+    """The candidate's own value, or a search space."""
     embedding_lr: Any = None
+    """See `CandidateSpec`; or a search space."""
     embedding_l2: Any = None
+    """See `CandidateSpec`; or a search space."""
     embedding_dim: Any = None
+    """See `CandidateSpec`; or a search space."""
     samples: int = Key(default=8, ge=1)
     """Number of candidates to draw, where there is a search space."""
 
