@@ -8,6 +8,9 @@ comparison   the memory compared with these baselines
 search       search spaces, and the config of a sweep
 sweep_plan   the trials of a sweep
 trial        one trial
+launch       a candidate with a table of its own, started from a memory
+live         such a candidate on the rows of a block
+progressive  measures of predictions made before the rows are learned
 outcomes     the outcomes of the trials
 runner       runs the trials in this process
 run_sweep    the whole sweep

@@ -7,6 +7,7 @@ manifests     manifests with the whole config
 run_folder    committed stages
 events        events of a run
 dataset       a memory as a torch dataset
+moments       Adam's moments of the embedding table
 lineage       a memory with its earlier stages
 archive       a copy of a run in an object store
 archive_note  a run's note on the state of its archive

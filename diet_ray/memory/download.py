@@ -41,7 +41,12 @@ def name_of(place: str | Path) -> str:
 
 
 def fetch(
-    place: str | Path, *, lineage: bool = False, table_before: bool = False, on_fetch: OnFetch | None = None
+    place: str | Path,
+    *,
+    lineage: bool = False,
+    table_before: bool = False,
+    moments: bool = False,
+    on_fetch: OnFetch | None = None,
 ) -> Path:
     """A local folder for `load_memory`: `place` itself where it is a path, a downloaded copy where it is a URI.
 
@@ -50,6 +55,7 @@ def fetch(
             (`s3://BUCKET/PREFIX/stages/0003`).
         lineage: whether to fetch the manifests of the earlier stages too.
         table_before: whether to fetch the last checkpoint of the stage before too.
+        moments: whether to fetch the moments of the reference's optimisers too.
         on_fetch: see `OnFetch`.
 
     Raises:
@@ -68,7 +74,7 @@ def fetch(
         stage = copy.manifest(index)
         if stage is None:
             raise CorruptArtefactError(f"{archive.remote.at(manifest_name(index))}: has just been removed; try again")
-        copy.files(index, [*stage.memory, stage.checkpoints[-1]])
+        copy.files(index, [*stage.memory, stage.checkpoints[-1], *([stage.optimiser] if moments else [])])
         older = stage
         while (lineage or table_before) and older.parent_sha256 is not None:
             before = copy.manifest(older.index - 1, older.parent_sha256)

@@ -1,0 +1,157 @@
+"""Launch: a candidate with a table of its own, started from a memory instead of a backfill of the log.
+
+The table is a copy of the reference's, with Adam's moments. Net and table then learn the units for a fixed number of steps, with labels
+drawn from the soft labels. What follows is live (`diet_ray.judge.live`). The recipe was chosen on early blocks: `docs/method.md`, "Launch".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import Field as Key
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from diet_ray.candidates import CandidateSpec
+from diet_ray.config import StudentConfig
+from diet_ray.memory.dataset import Memory, load_memory
+from diet_ray.memory.download import OnFetch, fetch
+from diet_ray.memory.moments import TableMoments, load_moments
+from diet_ray.seeds import derive_seed
+from diet_ray.settings import Settings
+from diet_ray.training.device import generator
+from diet_ray.training.embedding import new_rows
+from diet_ray.training.reference import Reference
+from diet_ray.training.student import cosine, drawn, student_order
+
+
+class LaunchRecipe(Settings):
+    """How a candidate learns the units of a memory before it goes live."""
+
+    student: StudentConfig = StudentConfig(steps=200, batch_size=256, lr=3e-3, draw=0.75)
+    """Steps, units per step, Adam's learning rate for the net, and the share of the labels that is drawn."""
+    table_lr_scale: float = Key(default=0.2, ge=0, allow_inf_nan=False)
+    """Factor on the table's learning rate while the units are learned; live the rate is that of the full log. The units are visited many
+    times, and at the full rate a table learns single units by heart."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a launch starts from."""
+
+    memory: Memory
+    """The units and the table."""
+    moments: TableMoments
+    """Adam's moments of the table."""
+
+
+def load_start(path: str | Path, *, on_fetch: OnFetch | None = None) -> Start:
+    """Load what a launch starts from.
+
+    Args:
+        path: the run folder or a stage's folder, or the URI of an archive or of one of its stages.
+        on_fetch: called with the progress of a download.
+
+    Raises:
+        DietError: see `fetch`, `load_memory` and `load_moments`.
+    """
+    folder = fetch(path, moments=True, on_fetch=on_fetch)
+    memory = load_memory(folder)
+    return Start(memory, load_moments(folder, memory.stage))
+
+
+def launch(start: Start, spec: CandidateSpec, *, seed: int, recipe: LaunchRecipe | None = None) -> Reference:
+    """Start a candidate from a memory.
+
+    Args:
+        start: the memory, the table and its moments.
+        spec: the candidate. Its `embedding_lr`, `embedding_l2` and `embedding_dim` hold for the launch and for what follows. A smaller
+            width keeps the directions in which the table varies most; a larger one adds columns that are as new rows are.
+        seed: of the net's initial parameters, the order of the units, the labels drawn and dropout.
+        recipe: how the units are learned; by default the recipe of the bench.
+
+    Returns:
+        The candidate as a model that learns as on the full log: `Reference` with one net.
+
+    Raises:
+        ConfigError: the candidate does not fit the log's fields.
+    """
+    recipe = recipe or LaunchRecipe()
+    stage = start.memory.stage
+    config, schema = stage.config.reference.own(spec), stage.log_schema
+    # A map in front of the net adds nothing to a table of its own.
+    plain = spec.model_copy(update={"adapter": False})
+    model = Reference(schema, [plain], config, n_ids=len(start.memory.table), seed=derive_seed(seed, "own"))
+    change = Width.of(start.memory.table, config.dim, derive_seed(model.seed, "embedding"))
+    with torch.no_grad():
+        model.embedding.weight.copy_(change.table)
+    moments = start.moments if config.dim == start.memory.table.shape[1] else None
+    if moments is not None:  # those of other columns say nothing about a table of another width
+        model.table_optimiser.state[model.embedding.weight] = {
+            "step": moments.step,
+            "exp_avg": moments.exp_avg.clone(),
+            "exp_avg_sq": moments.exp_avg_sq.clone(),
+        }
+    _learn_units(model, start.memory, change.delta(torch.tensor(start.memory.units.delta)), spec, recipe, seed)
+    return model
+
+
+@dataclass(frozen=True)
+class Width:
+    """A table, changed to another width, and the same change for the deltas of units."""
+
+    table: Tensor
+    """`[n_ids, d']`."""
+    directions: Tensor | None
+    """`[d, d']` with orthonormal columns, by which a table was made narrower; None where it was not."""
+
+    @staticmethod
+    def of(table: Tensor, dim: int, seed: int) -> Width:
+        """The table with `dim` columns; `seed` is of columns that are added."""
+        width = table.shape[1]
+        if dim >= width:
+            added = new_rows(0, len(table), dim - width, seed) if dim > width else table[:, :0]
+            return Width(torch.cat((table, added), dim=1), None)
+        # Uncentred, because the map must leave padding, the zero vector, at zero. The last eigenvectors belong to the largest eigenvalues.
+        _, vectors = torch.linalg.eigh(table.double().T @ table.double())
+        directions = vectors[:, -dim:].flip(1)
+        largest = directions.abs().argmax(dim=0)
+        directions = directions * directions[largest, torch.arange(dim)].sign()  # an eigenvector's sign is free
+        return Width(table @ directions.float(), directions.float())
+
+    def delta(self, delta: Tensor) -> Tensor:
+        """`[M, F, d]` to `[M, F, d']`: the deltas in the new columns; 0 in columns that were added."""
+        if self.directions is not None:
+            return delta @ self.directions
+        return torch.nn.functional.pad(delta, (0, self.table.shape[1] - delta.shape[2]))
+
+
+def _learn_units(
+    model: Reference, memory: Memory, delta: Tensor, spec: CandidateSpec, recipe: LaunchRecipe, seed: int
+) -> None:
+    """Let net and table learn the units; the net's optimiser is then as new and the table's goes on."""
+    student, ids, soft_label = recipe.student, torch.tensor(memory.units.ids), memory.soft_label
+    order, labels = student_order(len(memory), student, seed), generator(seed, "labels")
+    rate, optimiser = cosine(student, spec.lr_scale), torch.optim.Adam(model.net.parameters())
+    (table_group,) = model.table_optimiser.param_groups
+    table_group["lr"] = model.config.embedding_lr * recipe.table_lr_scale
+    moved = bool(delta.any())
+    model.train()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "dropout"))
+        for step, pick in enumerate(order):
+            optimiser.param_groups[0]["lr"] = rate(step)
+            x = model.embedding(ids[pick])
+            logits = model.net(x + delta[pick] if moved else x)[0]
+            target = drawn(soft_label[pick], student.draw, labels)
+            losses = binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=1)
+            optimiser.zero_grad()
+            model.table_optimiser.zero_grad()
+            torch.autograd.backward((memory.weight[pick] * losses).mean())
+            optimiser.step()
+            model.penalise_table()
+            model.table_optimiser.step()
+    model.zero_grad()
+    table_group["lr"] = model.config.embedding_lr

@@ -1,0 +1,58 @@
+"""Adam's moments of the embedding table of a committed stage, with which a candidate goes on learning a copy of the table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from diet_ray.errors import CorruptArtefactError
+from diet_ray.memory.layout import stage_in
+from diet_ray.memory.manifests import StageManifest
+from diet_ray.storage.entries import check_file
+from diet_ray.storage.tensors import load_tensors
+
+_RESTORE = "restore the run folder from a copy"
+
+
+class TableMoments(NamedTuple):
+    """The state of sparse Adam for a table of n ids and width d."""
+
+    step: int
+    """Steps done."""
+    exp_avg: Tensor
+    """`[n_ids, d]` float32: running mean of the gradients."""
+    exp_avg_sq: Tensor
+    """`[n_ids, d]` float32, 0 or more: running mean of their squares."""
+
+
+def load_moments(folder: Path, stage: StageManifest) -> TableMoments:
+    """The moments of the table of a stage, twice the bytes of the table.
+
+    Args:
+        folder: the run folder or the stage's folder.
+        stage: the stage's manifest, as `load_memory(folder).stage`.
+
+    Raises:
+        CorruptArtefactError: the file is missing, is not the one that was committed, or does not fit the table.
+    """
+    file = check_file(stage_in(folder, stage.index), stage.optimiser)
+    tensors, shape = load_tensors(file), (stage.n_ids, stage.config.reference.dim)
+    names = {name: f"table/{name}" for name in TableMoments._fields}
+    for key in names.values():
+        if key not in tensors:
+            raise CorruptArtefactError(f"{file}, tensor {key!r}: missing; {_RESTORE}")
+    moments = TableMoments(int(tensors[names["step"]]), tensors[names["exp_avg"]], tensors[names["exp_avg_sq"]])
+    for name in ("exp_avg", "exp_avg_sq"):
+        values = getattr(moments, name)
+        if values.dtype != torch.float32 or values.shape != shape:
+            raise CorruptArtefactError(
+                f"{file}, tensor {names[name]!r}: {values.dtype} {list(values.shape)}, the table is torch.float32 {list(shape)}; {_RESTORE}"
+            )
+        if not bool(torch.isfinite(values).all()) or (name == "exp_avg_sq" and bool((values < 0).any())):
+            raise CorruptArtefactError(
+                f"{file}, tensor {names[name]!r}: has values that no moment can have; {_RESTORE}"
+            )
+    return moments
