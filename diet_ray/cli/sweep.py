@@ -27,6 +27,21 @@ def sweep(
     block: Annotated[
         str | None, typer.Option(help="Block to judge on. Default: the one after the memory's last block.")
     ] = None,
+    live: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="BLOCKS",
+            help="Launch candidates from the memory, and judge them live on this number of blocks, such as 0.1: each batch is predicted, "
+            "then learned. 0 judges frozen students.",
+        ),
+    ] = 0,
+    slices: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--slice", metavar="FIELD", help="With --live: measure by values of this field too. May be repeated."
+        ),
+    ] = None,
     restore: Annotated[
         bool, typer.Option("--restore", help="Continue the sweep in OUT: finished trials are not repeated.")
     ] = False,
@@ -50,6 +65,8 @@ def sweep(
             out=out,
             log=log,
             block=block,
+            live=live,
+            slices=slices or [],
             seeds=seeds,
             restore=restore,
             on_progress=lambda done, total: count("trials", done, total),

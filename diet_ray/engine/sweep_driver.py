@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ def sweep(
     out: Path,
     log: Path | None = None,
     block: str | None = None,
+    live: float = 0,
+    slices: Sequence[str] = (),
     seeds: int = 2,
     restore: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
@@ -48,6 +50,8 @@ def sweep(
         out=out,
         log=log,
         block=block,
+        live=live,
+        slices=slices,
         seeds=seeds,
         restore=restore,
         on_progress=on_progress,
@@ -182,7 +186,8 @@ def _trial(
                 tune.report({"step": score.step, "score": score.score, "verdicts": "[]", "failure": ""})
             return
         spec = parse(CandidateSpec, work.spec, where="drawn")
-        for report in run_trial(spec, work.seeds, context, torch.device("cuda" if gpu else "cpu")):
+        device = torch.device("cuda" if gpu else "cpu")
+        for report in run_trial(spec, work.seeds, context, device, key=identity(work)):
             verdicts = json.dumps([verdict.model_dump(mode="json") for verdict in report.verdicts])
             tune.report({"step": report.step, "score": report.score, "verdicts": verdicts, "failure": ""})
     except Exception as error:  # a candidate's own code may raise anything; the other candidates continue

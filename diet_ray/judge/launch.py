@@ -32,9 +32,9 @@ class LaunchRecipe(Settings):
 
     student: StudentConfig = StudentConfig(steps=200, batch_size=256, lr=3e-3, draw=0.75)
     """Steps, units per step, Adam's learning rate for the net, and the share of the labels that is drawn."""
-    table_lr_scale: float = Key(default=0.2, ge=0, allow_inf_nan=False)
-    """Factor on the table's learning rate while the units are learned; live the rate is that of the full log. The units are visited many
-    times, and at the full rate a table learns single units by heart."""
+    table_lr_scale: float = Key(default=0.4, ge=0, allow_inf_nan=False)
+    """Factor on the table's learning rate at the first step. It falls to 0 as the net's rate does; live, the rate is that of the full log.
+    Units are visited many times, and at the full rate a table learns single units by heart."""
 
 
 @dataclass(frozen=True)
@@ -135,14 +135,14 @@ def _learn_units(
     student, ids, soft_label = recipe.student, torch.tensor(memory.units.ids), memory.soft_label
     order, labels = student_order(len(memory), student, seed), generator(seed, "labels")
     rate, optimiser = cosine(student, spec.lr_scale), torch.optim.Adam(model.net.parameters())
+    table_rate = cosine(student.model_copy(update={"lr": model.config.embedding_lr}), recipe.table_lr_scale)
     (table_group,) = model.table_optimiser.param_groups
-    table_group["lr"] = model.config.embedding_lr * recipe.table_lr_scale
     moved = bool(delta.any())
     model.train()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "dropout"))
         for step, pick in enumerate(order):
-            optimiser.param_groups[0]["lr"] = rate(step)
+            optimiser.param_groups[0]["lr"], table_group["lr"] = rate(step), table_rate(step)
             x = model.embedding(ids[pick])
             logits = model.net(x + delta[pick] if moved else x)[0]
             target = drawn(soft_label[pick], student.draw, labels)

@@ -58,7 +58,9 @@ class Leaderboard(Settings):
     block: str
     """The block on whose rows the candidates were judged. It is later than all blocks that the memory has seen."""
     rows: int
-    """Number of rows of that block."""
+    """Number of rows on which they were judged: all of that block, or those that they met live."""
+    live: float = 0
+    """How many blocks the candidates met live, from `block` on; 0 where frozen students were judged."""
     tasks: list[str]
     """The log's tasks."""
     student: StudentConfig
@@ -82,7 +84,8 @@ class Leaderboard(Settings):
     def table(self) -> Table:
         """The leaderboard for a terminal: mean +- sd over seeds."""
         title = (
-            f"{len(self.standings)} candidates on {self.units:,} units, judged on {self.rows:,} rows of {self.block}"
+            f"{len(self.standings)} candidates on {self.units:,} units, judged {'live ' if self.live else ''}on {self.rows:,} rows "
+            f"{'from' if self.live > 1 else 'of'} {self.block}{' on' if self.live > 1 else ''}"
         )
         return leaderboard_table(title, self.standings, self.tasks)
 

@@ -171,7 +171,7 @@ def slices(ids: np.ndarray, schema: Schema, field: str, known_ids: int) -> dict[
 
 
 def write_losses(path: Path, row_id: np.ndarray, losses: np.ndarray, tasks: list[str]) -> None:
-    """Write the losses of single rows as Parquet: `row_id` int64, and per task a float32 column `TASK_loss` in nats.
+    """Write the losses of single rows as Parquet, complete or not at all: `row_id` int64, and float32 columns `TASK_loss` in nats.
 
     Args:
         path: of the file.
@@ -180,7 +180,10 @@ def write_losses(path: Path, row_id: np.ndarray, losses: np.ndarray, tasks: list
         tasks: names of the T tasks.
     """
     columns = {"row_id": row_id} | {f"{task}_loss": losses[:, t] for t, task in enumerate(tasks)}
-    pq.write_table(pa.table(columns), path, compression="zstd")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.tmp")
+    pq.write_table(pa.table(columns), draft, compression="zstd")
+    draft.replace(path)
 
 
 def read_losses(path: Path, tasks: list[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from diet_ray.candidates import CandidateFile
@@ -13,7 +13,7 @@ from diet_ray.judge.outcomes import Outcomes
 from diet_ray.judge.runner import InProcess, Runner
 from diet_ray.judge.search import SweepConfig
 from diet_ray.judge.standings import rank
-from diet_ray.judge.sweep_plan import Identity, Work, block_to_judge_on, trial_context
+from diet_ray.judge.sweep_plan import Identity, Work, block_to_judge_on, live_context, trial_context
 from diet_ray.judge.trackers import open_trackers
 from diet_ray.judge.verdict import Verdict
 from diet_ray.logs.blocks import BlockManifest, Log, open_log
@@ -30,6 +30,8 @@ def judge_pool(
     out: Path,
     log: Path | None = None,
     block: str | None = None,
+    live: float = 0,
+    slices: Sequence[str] = (),
     seeds: int = 2,
     restore: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
@@ -47,6 +49,9 @@ def judge_pool(
         out: folder for the results.
         log: the ingested log; by default the one that was distilled.
         block: the block to judge on; by default the one after the memory's last.
+        live: how many blocks the candidates meet live from `block` on; 0.1 for its first tenth. They are launched from the memory with a
+            table of their own, judged by progressive validation and ranked by LogLoss. With 0, frozen students are judged.
+        slices: fields by whose values the live rows are divided.
         seeds: seeds per candidate, 0 to `seeds - 1`.
         restore: continue the sweep in `out`. Trials whose outcome is there do not run again.
         on_progress: called with the number of trials done and their total.
@@ -54,13 +59,14 @@ def judge_pool(
         runner: runs the trials; by default in this process.
 
     Raises:
-        ConfigError: a candidate drops an unknown field, the block does not exist or is not later than the memory, or `out` holds a sweep.
+        ConfigError: a candidate drops an unknown field, the block does not exist or is not later than the memory, the log has fewer blocks
+            than `live` asks for, or `out` holds a sweep.
         ResourceError: the resources of a trial do not exist, an extra is missing, or a tracker cannot be reached.
         DietError: the memory or the log is damaged, or every trial failed.
     """
     config = candidates if isinstance(candidates, SweepConfig) else SweepConfig.of(candidates)
     runner = runner or InProcess()
-    folder = fetch(memory, on_fetch=on_fetch)
+    folder = fetch(memory, moments=live > 0, on_fetch=on_fetch)
     loaded = load_memory(folder)
     opened = open_log(log or loaded.stage.config.log)
     judged_on = block_to_judge_on(loaded, opened, block)
@@ -69,11 +75,12 @@ def judge_pool(
     if (out / "trials").is_dir() and not restore:
         raise ConfigError(f"{out}: holds a sweep; continue it with --restore, or choose another folder")
     runner.check(config)
-    context = trial_context(config, loaded, opened, judged_on)
+    met = live_context(config, folder, loaded, opened, judged_on, share=live, slices=slices, out=out.resolve())
+    context = trial_context(config, loaded, opened, judged_on, met)
     trackers = open_trackers(config.trackers, out)
     (out / "trials").mkdir(parents=True, exist_ok=True)
     with locked(out):
-        identity = Identity.of(folder, loaded, opened, judged_on, config)
+        identity = Identity.of(folder, loaded, opened, judged_on, config, met)
         outcomes = Outcomes(out / "trials", identity, trackers, on_progress)
         try:
             works = runner.run(config, context, seeds, outcomes, out)
@@ -81,6 +88,7 @@ def judge_pool(
             trackers.close()
             shutil.rmtree(out / "tune", ignore_errors=True)  # Ray's own record; the outcomes are in out/trials
         board = _leaderboard(name_of(memory), loaded, opened, judged_on, works, outcomes)
+        board = board.model_copy(update={"rows": len(context.rows), "live": live})
         write_json(out / "leaderboard.json", board)
         write_tables(out, board)
     return board

@@ -53,7 +53,7 @@ class InProcess:
             try:
                 with torch_threads(threads_of(config)):
                     spec = parse(CandidateSpec, work.spec, where="drawn")
-                    for report in run_trial(spec, work.seeds, context, device):
+                    for report in run_trial(spec, work.seeds, context, device, key=outcomes.identity(work)):
                         outcomes.report(work, report)
             except Exception as error:  # a candidate's own code may raise anything; the other candidates continue
                 outcomes.fail(work, reason(error))

@@ -32,14 +32,16 @@ class Standing(Settings):
 
 
 def rank(verdicts: list[Verdict]) -> list[Standing]:
-    """One line per candidate and training set, the best first: by mean AUC over the tasks, then by name.
+    """One line per candidate and training set, the best first: by mean AUC over the tasks, live by mean LogLoss, then by name.
 
-    A task does not count where all rows have the same label. A candidate whose predictions are not finite comes last.
+    A task has no AUC that counts where all rows have the same label. A candidate whose predictions are not finite comes last.
     """
     groups: dict[tuple[str, str], list[Verdict]] = {}
     for verdict in verdicts:
         groups.setdefault((verdict.candidate, verdict.trained_on), []).append(verdict)
     lines = [_standing(group) for group in groups.values()]
+    if verdicts and all(verdict.live for verdict in verdicts):
+        return sorted(lines, key=_place_live)
     return sorted(lines, key=_place)
 
 
@@ -74,3 +76,8 @@ def _place(line: Standing) -> tuple[float, str, str]:
     aucs = [m["auc"] for task, m in line.mean.items() if line.undefined.get(task, {}).get("auc") != ONE_CLASS]
     auc = float(np.mean(aucs)) if aucs else float("nan")
     return (-auc if auc == auc else 1.0, line.candidate, line.trained_on)
+
+
+def _place_live(line: Standing) -> tuple[bool, float, str]:
+    logloss = float(np.mean([metrics["logloss"] for metrics in line.mean.values()]))
+    return (logloss != logloss, logloss, line.candidate)

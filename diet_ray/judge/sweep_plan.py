@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from diet_ray.candidates import CandidateSpec, architectures, sources
 from diet_ray.errors import ConfigError, DietError
+from diet_ray.judge.launch import LaunchRecipe, Start
+from diet_ray.judge.live import live_rows
+from diet_ray.judge.live_trial import LiveContext
 from diet_ray.judge.search import SweepConfig, rungs
-from diet_ray.judge.trial import TrialContext, held_rows
+from diet_ray.judge.trial import TrialContext, distilled_block, held_rows
 from diet_ray.logs.blocks import BlockManifest, Log, block_sha256
 from diet_ray.memory.dataset import Memory
 from diet_ray.memory.layout import MANIFEST, stage_in
+from diet_ray.memory.moments import load_moments
 from diet_ray.settings import Settings
 from diet_ray.storage.hashes import content_hash, sha256, versions
 
@@ -48,7 +54,9 @@ class Identity:
     """Checksums of the user's modules."""
 
     @staticmethod
-    def of(path: Path, memory: Memory, log: Log, judged_on: BlockManifest, config: SweepConfig) -> Identity:
+    def of(
+        path: Path, memory: Memory, log: Log, judged_on: BlockManifest, config: SweepConfig, live: LiveContext | None
+    ) -> Identity:
         """The identity of the trials of a sweep on the memory at `path`."""
         stage = stage_in(path, memory.stage.index)
         shared = {
@@ -60,6 +68,10 @@ class Identity:
             "threads": threads_of(config),
             "gpu": config.resources.gpus > 0,
         }
+        if live is not None:
+            later = [block_sha256(log, block) for block in live.rows.blocks[1:]]
+            recipe = LaunchRecipe().model_dump(mode="json")
+            shared["live"] = {"rows": len(live.rows.rows), "later": later, "recipe": recipe, "slices": live.slices}
         return Identity(shared, [sha256(file) for file in sources(config.modules)])
 
     def __call__(self, work: Work) -> str:
@@ -111,17 +123,73 @@ def block_to_judge_on(memory: Memory, log: Log, name: str | None) -> BlockManife
     )
 
 
-def trial_context(config: SweepConfig, memory: Memory, log: Log, judged_on: BlockManifest) -> TrialContext:
+def live_context(
+    config: SweepConfig,
+    folder: Path,
+    memory: Memory,
+    log: Log,
+    judged_on: BlockManifest,
+    *,
+    share: float,
+    slices: Sequence[str],
+    out: Path,
+) -> LiveContext | None:
+    """The data that all live trials of a sweep share; None for a share of 0, where candidates are judged frozen.
+
+    Args:
+        config: the sweep's.
+        folder: of the memory: a run folder or a stage.
+        memory: the memory there.
+        log: the log that was distilled.
+        judged_on: the block that the candidates meet first.
+        share: how many blocks they meet.
+        slices: fields by whose values the rows are divided.
+        out: the sweep's folder.
+
+    Raises:
+        ConfigError: a key does not go with the share, the log ends before, it is not the one that was distilled, or has no such field.
+        CorruptArtefactError: the moments of the memory's table are missing or damaged.
+    """
+    if not 0 <= share < math.inf:
+        raise ConfigError(f"--live {share:g}: must be a number of blocks, 0 or more")
+    if share == 0:
+        for spec in config.candidates:
+            if spec.embedding_keys:
+                raise ConfigError(
+                    f"candidate {spec.name!r}, key {spec.embedding_keys[0]!r}: a frozen student has no table of its own; judge it with "
+                    "--live above 0, or leave the key out"
+                )
+        if slices:
+            raise ConfigError("--slice: only live rows are divided into slices; set --live above 0")
+        return None
+    if config.search.guided:
+        raise ConfigError(
+            "key 'search': its scores are those of frozen students; set --live 0, or leave algorithm and scheduler out"
+        )
+    if config.resources.gpus:
+        raise ConfigError("key 'resources.gpus': live candidates use the CPU; set it to 0, or set --live 0")
+    for name in slices:
+        if name not in log.schema.field_names:
+            raise ConfigError(f"--slice {name}: the log has no such field; fields: {', '.join(log.schema.field_names)}")
+    distilled_block(memory, log)
+    start = Start(memory, load_moments(folder, memory.stage))
+    return LiveContext(start, live_rows(log, judged_on, share), list(slices), out)
+
+
+def trial_context(
+    config: SweepConfig, memory: Memory, log: Log, judged_on: BlockManifest, live: LiveContext | None
+) -> TrialContext:
     """The data that all trials of a sweep share. Raises ConfigError where a search has no rows to score candidates on."""
     student, search = memory.stage.config.student, config.search
     return TrialContext(
         examples=memory.examples(),
         table=memory.table,
-        rows=log.read_block(judged_on),
+        rows=live.rows.rows if live else log.read_block(judged_on),
         held=held_rows(memory, log) if search.guided else None,
         schema=memory.stage.log_schema,
         student=student,
         steps=rungs(student.steps) if search.scheduler == "asha" else [student.steps],
+        live=live,
     )
 
 

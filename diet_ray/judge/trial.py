@@ -12,9 +12,10 @@ from torch import Tensor
 from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import StudentConfig
 from diet_ray.errors import ConfigError
+from diet_ray.judge.live_trial import LiveContext, judge_live
 from diet_ray.judge.metrics import auc
 from diet_ray.judge.verdict import Clock, Verdict, predict_rows, verdict
-from diet_ray.logs.blocks import Log, Rows, block_sha256
+from diet_ray.logs.blocks import BlockManifest, Log, Rows, block_sha256
 from diet_ray.memory.dataset import Memory
 from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed
@@ -58,6 +59,8 @@ class TrialContext:
     student: StudentConfig
     steps: list[int]
     """The steps at which a trial reports, ascending; the last is the horizon."""
+    live: LiveContext | None = None
+    """The rows that candidates meet live, and what they start from; None where candidates are judged frozen."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,24 @@ class Report:
     """One per seed at the horizon, empty before."""
 
 
-def run_trial(spec: CandidateSpec, seeds: list[int], context: TrialContext, device: torch.device) -> Iterator[Report]:
-    """Train one student per seed side by side, and report at each of the context's steps.
+def run_trial(
+    spec: CandidateSpec, seeds: list[int], context: TrialContext, device: torch.device, *, key: str
+) -> Iterator[Report]:
+    """Train one student per seed side by side, and report at each of the context's steps; live, only once, at the end.
 
     On the CPU a verdict equals that of `judge`, however many reports come before it; a GPU draws labels and dropout from other numbers.
+
+    Args:
+        spec: the candidate.
+        seeds: of its students.
+        context: what the trials share.
+        device: where students train; a live candidate is on the CPU.
+        key: the trial's identity, which names the files that it writes.
     """
+    if context.live is not None:
+        verdicts = [judge_live(spec, context.live, seed=seed, key=key) for seed in seeds]
+        yield Report(context.steps[-1], float("nan"), verdicts)
+        return
     examples = context.examples.to(device)
     students = [_TimedStudent(spec, examples, context, seed, device) for seed in seeds]
     for step in context.steps:
@@ -96,6 +112,14 @@ def held_score(logits: np.ndarray, rows: Rows) -> float:
     return float(np.mean([auc(rows.labels[:, t], logits[:, t]) for t in _scored(rows)]))
 
 
+def distilled_block(memory: Memory, log: Log) -> BlockManifest:
+    """The last block from which the memory has learned. Raises ConfigError where the log's block of that name is another one."""
+    block = next(block for block in log.blocks if block.name == memory.stage.block)
+    if block_sha256(log, block) != memory.stage.block_sha256:
+        raise ConfigError(f"log {log.path}: its block {block.name!r} is not the one that was distilled; name that log")
+    return block
+
+
 def held_rows(memory: Memory, log: Log) -> Rows:
     """The rows to score candidates on during a trial: rows of the last block that the memory has learned from, never of a later block.
 
@@ -105,10 +129,7 @@ def held_rows(memory: Memory, log: Log) -> Rows:
     Raises:
         ConfigError: the log is not the one that was distilled, or no task has both labels among these rows.
     """
-    stage = memory.stage
-    block = next(block for block in log.blocks if block.name == stage.block)
-    if block_sha256(log, block) != stage.block_sha256:
-        raise ConfigError(f"log {log.path}: its block {block.name!r} is not the one that was distilled; name that log")
+    stage, block = memory.stage, distilled_block(memory, log)
     rows = log.read_block(block)
     share = stage.config.reference.holdout
     if share:

@@ -12,12 +12,22 @@ from torch import Tensor, nn
 from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import StudentConfig
 from diet_ray.judge.metrics import evaluate, undefined
+from diet_ray.judge.progressive import Progressive
 from diet_ray.logs.blocks import Rows
 from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed
 from diet_ray.settings import Metric, Settings
 from diet_ray.training.embedding import lookup
 from diet_ray.training.student import Examples, predict, train_student
+
+
+class LiveVerdict(Settings):
+    """The results of a live candidate beyond the metrics of a verdict."""
+
+    losses: str
+    """The file of the losses of single rows (`diet_ray.judge.progressive.read_losses`), in the sweep's folder."""
+    progressive: Progressive
+    """Progressive validation of all rows and of parts of them."""
 
 
 class Verdict(Settings):
@@ -41,6 +51,8 @@ class Verdict(Settings):
     """Wall seconds of the training."""
     parameters: int
     """Number of trained parameters of the candidate, without the embedding table."""
+    live: LiveVerdict | None = None
+    """More results of a candidate that was judged live; None for one that was judged frozen."""
 
 
 class Clock:

@@ -53,7 +53,7 @@ def test_pauses_and_neighbours_change_nothing(log: Path, finished: Path) -> None
         )
         for seed in (0, 5)
     ]
-    reports = list(run_trial(DROPOUT, [0, 5], task(memory, log, [2, 4, 10], held=True), CPU))
+    reports = list(run_trial(DROPOUT, [0, 5], task(memory, log, [2, 4, 10], held=True), CPU, key="t"))
     assert [(report.step, len(report.verdicts)) for report in reports] == [(2, 0), (4, 0), (10, 2)]
     times = {"train_seconds", "train_wall_seconds"}
     assert [verdict.model_dump(exclude=times) for verdict in reports[-1].verdicts] == [
@@ -61,7 +61,7 @@ def test_pauses_and_neighbours_change_nothing(log: Path, finished: Path) -> None
     ]
     assert all(verdict.train_seconds > 0 for verdict in reports[-1].verdicts)
     assert all(0 < report.score < 1 for report in reports)
-    (plain,) = run_trial(DROPOUT, [5], whole, CPU)
+    (plain,) = run_trial(DROPOUT, [5], whole, CPU, key="t")
     assert np.isnan(plain.score)
     assert plain.verdicts[0].metrics == expected[1].metrics
 
