@@ -10,6 +10,7 @@ sweep_plan   the trials of a sweep
 trial        one trial
 launch       a candidate with a table of its own, started from a memory
 live         such a candidate on the rows of a block
+live_trial   one live trial
 progressive  measures of predictions made before the rows are learned
 outcomes     the outcomes of the trials
 runner       runs the trials in this process

@@ -13,6 +13,7 @@ from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import ReferenceConfig, StudentConfig
 from diet_ray.judge.verdict import Clock, Verdict, predict_rows, verdict
 from diet_ray.logs.blocks import BlockManifest, Log, Rows
+from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed, uniform_by_id
 from diet_ray.training.adam import AdamState
 from diet_ray.training.device import generator
@@ -36,7 +37,7 @@ def full_log(
 
     The pass is the reference's: the same batches, optimisers and learning rates, the net's scaled by the candidate.
     """
-    model = _own_model(spec, log, config, n_ids=blocks[0].n_ids, seed=seed)
+    model = own_model(spec, log.schema, config, n_ids=blocks[0].n_ids, seed=seed)
     with Clock() as clock:
         for block in blocks:
             model.grow(block.n_ids)
@@ -87,7 +88,7 @@ def sample_own(
 
     The rows' labels may be probabilities.
     """
-    model = _own_model(spec, log, config, n_ids=n_ids, seed=seed)
+    model = own_model(spec, log.schema, config, n_ids=n_ids, seed=seed)
     order = batch_order(len(sample), student.steps, student.batch_size, generator(seed, "order"))
     parts: Iterator[Rows] = (sample.take(batch.numpy()) for batch in order)
     with Clock() as clock:
@@ -116,10 +117,11 @@ def as_examples(sample: Rows, phi: Predictor, *, soft: bool) -> Examples:
     return Examples(x, torch.logit(torch.tensor(sample.labels, dtype=torch.float32)), torch.ones(len(sample)))
 
 
-def _own_model(spec: CandidateSpec, log: Log, config: ReferenceConfig, *, n_ids: int, seed: int) -> Reference:
+def own_model(spec: CandidateSpec, schema: Schema, config: ReferenceConfig, *, n_ids: int, seed: int) -> Reference:
+    """A candidate with a table of its own that has learned nothing yet."""
     # With a table of its own, a map in front of the net adds nothing: the table can learn the same.
     plain = spec.model_copy(update={"adapter": False})
-    return Reference(log.schema, [plain], config.own(spec), n_ids=n_ids, seed=derive_seed(seed, "own"))
+    return Reference(schema, [plain], config.own(spec), n_ids=n_ids, seed=derive_seed(seed, "own"))
 
 
 def _judge_own(

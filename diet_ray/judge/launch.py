@@ -16,6 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from diet_ray.candidates import CandidateSpec
 from diet_ray.config import StudentConfig
+from diet_ray.judge.baselines import own_model
 from diet_ray.memory.dataset import Memory, load_memory
 from diet_ray.memory.download import OnFetch, fetch
 from diet_ray.memory.moments import TableMoments, load_moments
@@ -79,16 +80,14 @@ def launch(start: Start, spec: CandidateSpec, *, seed: int, recipe: LaunchRecipe
         ConfigError: the candidate does not fit the log's fields.
     """
     recipe = recipe or LaunchRecipe()
-    stage = start.memory.stage
-    config, schema = stage.config.reference.own(spec), stage.log_schema
-    # A map in front of the net adds nothing to a table of its own.
-    plain = spec.model_copy(update={"adapter": False})
-    model = Reference(schema, [plain], config, n_ids=len(start.memory.table), seed=derive_seed(seed, "own"))
-    change = Width.of(start.memory.table, config.dim, derive_seed(model.seed, "embedding"))
+    stage, n_ids = start.memory.stage, len(start.memory.table)
+    model = own_model(spec, stage.log_schema, stage.config.reference, n_ids=n_ids, seed=seed)
+    dim = model.config.dim
+    change = Width.of(start.memory.table, dim, derive_seed(model.seed, "embedding"))
     with torch.no_grad():
         model.embedding.weight.copy_(change.table)
-    moments = start.moments if config.dim == start.memory.table.shape[1] else None
-    if moments is not None:  # those of other columns say nothing about a table of another width
+    moments = start.moments
+    if dim == start.memory.table.shape[1]:  # moments of other columns say nothing about a table of another width
         model.table_optimiser.state[model.embedding.weight] = {
             "step": moments.step,
             "exp_avg": moments.exp_avg.clone(),

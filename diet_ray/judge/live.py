@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from torch import Tensor
@@ -25,7 +26,7 @@ class LiveRows:
     known_ids: int
     """Ids from here on are new: no earlier block has them."""
 
-    @property
+    @cached_property
     def rows(self) -> Rows:
         """All rows."""
         return Rows.concat(self.parts)

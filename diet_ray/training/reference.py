@@ -92,9 +92,8 @@ class Reference(nn.Module):
         table = self.embedding.weight
         assert table.grad is not None, "it is called after the backward pass"
         gradient = table.grad.coalesce()
-        gradient.values().add_(
-            table.detach()[gradient.indices()[0]], alpha=self.config.embedding_l2
-        )  # a view of its values
+        # `values` is a view, so this changes the gradient.
+        gradient.values().add_(table.detach()[gradient.indices()[0]], alpha=self.config.embedding_l2)
         table.grad = gradient
 
     def grow(self, n_ids: int) -> None:
