@@ -20,7 +20,7 @@ from diet_ray.errors import CorruptArtefactError
 from diet_ray.judge.metrics import evaluate, undefined
 from diet_ray.logs.blocks import Rows
 from diet_ray.schema import Schema
-from diet_ray.settings import Metric, Settings
+from diet_ray.settings import Metric, Settings, write_whole
 
 TENTHS = 10
 """Parts of equal size into which the rows of a block are divided."""
@@ -181,9 +181,9 @@ def write_losses(path: Path, row_id: np.ndarray, losses: np.ndarray, tasks: list
     """
     columns = {"row_id": row_id} | {f"{task}_loss": losses[:, t] for t, task in enumerate(tasks)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.tmp")
-    pq.write_table(pa.table(columns), draft, compression="zstd")
-    draft.replace(path)
+    content = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), content, compression="zstd")
+    write_whole(path, content.getvalue().to_pybytes())
 
 
 def read_losses(path: Path, tasks: list[str]) -> tuple[np.ndarray, np.ndarray]:
