@@ -21,6 +21,7 @@ from rich.console import Console
 from benchmarks.common.tables import filled, markdown
 from diet_ray.engine.cluster import connect
 from diet_ray.judge.fidelity.config import DIET, FidelityConfig, Method
+from diet_ray.judge.fidelity.live.page import live_tables_to_print
 from diet_ray.judge.fidelity.measures import MEASURES, pooled_pearson
 from diet_ray.judge.fidelity.page import tables_to_print
 from diet_ray.judge.fidelity.result import CEILING, GROUPS, CostResult, FidelityResult, Scores, SetResult
@@ -28,7 +29,7 @@ from diet_ray.judge.fidelity.words import MEANINGS, at_own_ratio, cells, lead, p
 from diet_ray.logs.readers import READERS
 from diet_ray.report.progress import Counted, display
 from diet_ray.schema import Schema
-from diet_ray.settings import load_yaml, parse, parse_json
+from diet_ray.settings import Settings, load_yaml, parse, parse_json
 
 KEY = (
     "auc_gap_mean",
@@ -73,6 +74,8 @@ class Published:
     """What a reader must know to judge the figures."""
     methods: tuple[str, ...] = ()
     """Sets to compare, only at the ratio of the stream; empty for all sets of the bench, at all its ratios."""
+    live: tuple[int, int] | None = None
+    """Number and distance of the judging blocks of the protocol `live`; None for the protocol `frozen`."""
 
 
 LOGS = {
@@ -118,7 +121,32 @@ LOGS = {
             "full/hard/shared+adapter",
         ),
     ),
+    "kuairand-live": Published(
+        "KuaiRand-Pure, live",
+        "kuairand",
+        "kuairand_two_tasks_schema.yaml",
+        14,
+        13,
+        ("user_id", "video_id", "author_id", "tab", "hour", "duration"),
+        "The recipe of the launch was chosen on the sixth, eighth and tenth day (is_click alone); candidates are judged here on the last "
+        "three days.",
+        live=(3, 1),
+    ),
+    "complete-journey-live": Published(
+        "Complete Journey, live",
+        "complete-journey",
+        "complete_journey_schema.yaml",
+        53,
+        51,
+        ("household_id", "product_id", "manufacturer_id", "department", "product_category", "store_id"),
+        "The recipe of the launch was chosen on weeks 14, 20 and 26; candidates are judged here on three weeks of the second half of the "
+        "year.",
+        live=(3, 9),
+    ),
 }
+
+STARTS = ("memory", "random", "scratch", "table", "recent", "table+recent", "unaligned", "refined")
+"""The starts that the protocol `live` compares."""
 
 
 def config(name: str, work: Path, seeds: int) -> FidelityConfig:
@@ -126,6 +154,9 @@ def config(name: str, work: Path, seeds: int) -> FidelityConfig:
     about = LOGS[name]
     dropped = [{"name": f"dnn-no-{field}", "arch": "dnn", "drop_fields": [field]} for field in about.drop]
     few = {"methods": about.methods, "curve": {"ratios": []}, "stages": {"candidates": []}} if about.methods else {}
+    if about.live:
+        number, every = about.live
+        few = {"protocols": ["live"], "live": {"blocks": number, "every": every, "starts": STARTS}}
     return parse(
         FidelityConfig,
         {
@@ -154,15 +185,21 @@ def ingested(name: str, source: Path | None, work: Path, count: Counted) -> None
 def run(name: str, source: Path | None, work: Path, seeds: int) -> None:
     """Ingest the log, run the bench, copy its figures to the results."""
     with display(quiet=False) as shown, connect():
-        from diet_ray.engine.bench_driver import fidelity
+        from diet_ray.engine.bench_driver import fidelity, live_fidelity
 
-        count = Counted(shown)
+        count, bench = Counted(shown), config(name, work, seeds)
         ingested(name, source, work, count)
-        result, cost = fidelity(config(name, work, seeds), work / "report", count)
+        if LOGS[name].live:
+            measured, spent = live_fidelity(bench, work / "report", count)
+            figures: dict[str, Settings] = {"live": measured, "live_cost": spent}
+            tables = live_tables_to_print(measured, spent)
+        else:
+            result, cost = fidelity(bench, work / "report", count)
+            figures, tables = {"fidelity": result, "cost": cost}, tables_to_print(result, cost)
     RESULTS.mkdir(exist_ok=True)
-    for kind, values in (("fidelity", result), ("cost", cost)):
+    for kind, values in figures.items():
         (RESULTS / f"{kind}_{name}.json").write_text(values.model_dump_json() + "\n", encoding="utf-8")
-    for table in tables_to_print(result, cost):
+    for table in tables:
         Console(width=160).print(table)
 
 

@@ -15,6 +15,8 @@ from diet_ray.engine.tune import run_trials
 from diet_ray.errors import DietError
 from diet_ray.judge.fidelity.bench import measure_fidelity
 from diet_ray.judge.fidelity.config import FidelityConfig
+from diet_ray.judge.fidelity.live.bench import measure_live
+from diet_ray.judge.fidelity.live.result import LiveCost, LiveResult
 from diet_ray.judge.fidelity.plan import Bench, Training
 from diet_ray.judge.fidelity.result import CostResult, FidelityResult
 from diet_ray.judge.fidelity.verdicts import train_set
@@ -26,6 +28,11 @@ def fidelity(config: FidelityConfig, out: Path, on_progress: OnProgress) -> tupl
     """`measure_fidelity` on the cluster to which this process is connected."""
     train = partial(_train, scratch=out.resolve() / "tune")
     return measure_fidelity(config, out, on_progress, each=fan_out, train=train)
+
+
+def live_fidelity(config: FidelityConfig, out: Path, on_progress: OnProgress) -> tuple[LiveResult, LiveCost]:
+    """`measure_live` on the cluster to which this process is connected."""
+    return measure_live(config, out, on_progress, each=fan_out)
 
 
 def _train(bench: Bench, groups: list[list[Training]], on_progress: OnProgress, *, scratch: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from diet_ray.judge.fidelity.live.result import LiveCost, LiveResult
     from diet_ray.judge.fidelity.result import CostResult, FidelityResult
     from diet_ray.judge.leaderboard import Leaderboard
     from diet_ray.mapper import Mapper
@@ -45,6 +46,13 @@ class OnCluster:
         from diet_ray.engine.bench_driver import fidelity
 
         return fidelity
+
+    @property
+    def live_fidelity(self) -> Callable[..., tuple[LiveResult, LiveCost]]:
+        """See `Workplace.live_fidelity`."""
+        from diet_ray.engine.bench_driver import live_fidelity
+
+        return live_fidelity
 
     def telemetry(self, run: Path) -> AbstractContextManager[Hear | None]:
         """See `Workplace.telemetry`."""

@@ -15,11 +15,12 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from diet_ray.candidates import CandidateSpec
-from diet_ray.config import StudentConfig
+from diet_ray.config import ReferenceConfig, StudentConfig
 from diet_ray.judge.baselines import own_model
 from diet_ray.memory.dataset import Memory, load_memory
 from diet_ray.memory.download import OnFetch, fetch
 from diet_ray.memory.moments import TableMoments, load_moments
+from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed
 from diet_ray.settings import Settings
 from diet_ray.training.device import generator
@@ -40,12 +41,39 @@ class LaunchRecipe(Settings):
 
 @dataclass(frozen=True)
 class Start:
-    """What a launch starts from."""
+    """What a launch starts from: a table with its moments, and M units over S slots, F fields of width d and T tasks."""
 
-    memory: Memory
-    """The units and the table."""
+    schema: Schema
+    """Of the log."""
+    reference: ReferenceConfig
+    """How a candidate learns, batch by batch, where it sets nothing itself."""
+    table: Tensor
+    """`[n_ids, d]` float32."""
     moments: TableMoments
     """Adam's moments of the table."""
+    ids: Tensor
+    """`[M, S]` int64."""
+    delta: Tensor
+    """`[M, F, d]` float32."""
+    soft_label: Tensor
+    """`[M, T]` float32, 0 to 1."""
+    weight: Tensor
+    """`[M]` float32."""
+
+    @staticmethod
+    def of_memory(memory: Memory, moments: TableMoments) -> Start:
+        """The units of a memory, and its table."""
+        stage, units = memory.stage, memory.units
+        return Start(
+            stage.log_schema,
+            stage.config.reference,
+            memory.table,
+            moments,
+            torch.tensor(units.ids),
+            torch.tensor(units.delta),
+            memory.soft_label,
+            memory.weight,
+        )
 
 
 def load_start(path: str | Path, *, on_fetch: OnFetch | None = None) -> Start:
@@ -60,7 +88,7 @@ def load_start(path: str | Path, *, on_fetch: OnFetch | None = None) -> Start:
     """
     folder = fetch(path, moments=True, on_fetch=on_fetch)
     memory = load_memory(folder)
-    return Start(memory, load_moments(folder, memory.stage))
+    return Start.of_memory(memory, load_moments(folder, memory.stage))
 
 
 def launch(start: Start, spec: CandidateSpec, *, seed: int, recipe: LaunchRecipe | None = None) -> Reference:
@@ -79,22 +107,30 @@ def launch(start: Start, spec: CandidateSpec, *, seed: int, recipe: LaunchRecipe
     Raises:
         ConfigError: the candidate does not fit the log's fields.
     """
-    recipe = recipe or LaunchRecipe()
-    stage, n_ids = start.memory.stage, len(start.memory.table)
-    model = own_model(spec, stage.log_schema, stage.config.reference, n_ids=n_ids, seed=seed)
-    dim = model.config.dim
-    change = Width.of(start.memory.table, dim, derive_seed(model.seed, "embedding"))
+    model, change = _with_table(start, spec, seed)
+    _learn_units(model, start, change.delta(start.delta), spec, recipe or LaunchRecipe(), seed)
+    return model
+
+
+def table_alone(start: Start, spec: CandidateSpec, *, seed: int) -> Reference:
+    """A candidate with the table and its moments, whose net has learned nothing: what a launch is before it learns the units."""
+    return _with_table(start, spec, seed)[0]
+
+
+def _with_table(start: Start, spec: CandidateSpec, seed: int) -> tuple[Reference, Width]:
+    """A candidate with the table, and how the table was changed to the candidate's width."""
+    model = own_model(spec, start.schema, start.reference, n_ids=len(start.table), seed=seed)
+    dim, moments = model.config.dim, start.moments
+    change = Width.of(start.table, dim, derive_seed(model.seed, "embedding"))
     with torch.no_grad():
         model.embedding.weight.copy_(change.table)
-    moments = start.moments
-    if dim == start.memory.table.shape[1]:  # moments of other columns say nothing about a table of another width
+    if dim == start.table.shape[1]:  # moments of other columns say nothing about a table of another width
         model.table_optimiser.state[model.embedding.weight] = {
             "step": moments.step,
             "exp_avg": moments.exp_avg.clone(),
             "exp_avg_sq": moments.exp_avg_sq.clone(),
         }
-    _learn_units(model, start.memory, change.delta(torch.tensor(start.memory.units.delta)), spec, recipe, seed)
-    return model
+    return model, change
 
 
 @dataclass(frozen=True)
@@ -128,11 +164,14 @@ class Width:
 
 
 def _learn_units(
-    model: Reference, memory: Memory, delta: Tensor, spec: CandidateSpec, recipe: LaunchRecipe, seed: int
+    model: Reference, start: Start, delta: Tensor, spec: CandidateSpec, recipe: LaunchRecipe, seed: int
 ) -> None:
     """Let net and table learn the units; the net's optimiser is then as new and the table's goes on."""
-    student, ids, soft_label = recipe.student, torch.tensor(memory.units.ids), memory.soft_label
-    order, labels = student_order(len(memory), student, seed), generator(seed, "labels")
+    student, order, labels = (
+        recipe.student,
+        student_order(len(start.ids), recipe.student, seed),
+        generator(seed, "labels"),
+    )
     rate, optimiser = cosine(student, spec.lr_scale), torch.optim.Adam(model.net.parameters())
     table_rate = cosine(student.model_copy(update={"lr": model.config.embedding_lr}), recipe.table_lr_scale)
     (table_group,) = model.table_optimiser.param_groups
@@ -142,13 +181,13 @@ def _learn_units(
         torch.manual_seed(derive_seed(seed, "dropout"))
         for step, pick in enumerate(order):
             optimiser.param_groups[0]["lr"], table_group["lr"] = rate(step), table_rate(step)
-            x = model.embedding(ids[pick])
+            x = model.embedding(start.ids[pick])
             logits = model.net(x + delta[pick] if moved else x)[0]
-            target = drawn(soft_label[pick], student.draw, labels)
+            target = drawn(start.soft_label[pick], student.draw, labels)
             losses = binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=1)
             optimiser.zero_grad()
             model.table_optimiser.zero_grad()
-            torch.autograd.backward((memory.weight[pick] * losses).mean())
+            torch.autograd.backward((start.weight[pick] * losses).mean())
             optimiser.step()
             model.penalise_table()
             model.table_optimiser.step()

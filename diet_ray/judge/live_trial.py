@@ -23,7 +23,7 @@ class LiveContext:
     """What all live trials of a sweep share."""
 
     start: Start
-    """The memory, the table and its moments."""
+    """The units, the table and its moments."""
     rows: LiveRows
     """The rows that each candidate meets."""
     slices: list[str]
@@ -41,7 +41,7 @@ def judge_live(spec: CandidateSpec, live: LiveContext, *, seed: int, key: str) -
         seed: of the launch.
         key: of the trial; names the file of the losses.
     """
-    schema, rows = live.start.memory.stage.log_schema, live.rows.rows
+    schema, rows = live.start.schema, live.rows.rows
     with Clock() as clock:
         model = launch(live.start, spec, seed=seed)
         logits = go_live(model, live.rows)

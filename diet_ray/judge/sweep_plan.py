@@ -172,7 +172,7 @@ def live_context(
         if name not in log.schema.field_names:
             raise ConfigError(f"--slice {name}: the log has no such field; fields: {', '.join(log.schema.field_names)}")
     distilled_block(memory, log)
-    start = Start(memory, load_moments(folder, memory.stage))
+    start = Start.of_memory(memory, load_moments(folder, memory.stage))
     return LiveContext(start, live_rows(log, judged_on, share), list(slices), out)
 
 

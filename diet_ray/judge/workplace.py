@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from diet_ray.mapper import Mapper, in_turn
 
 if TYPE_CHECKING:
+    from diet_ray.judge.fidelity.live.result import LiveCost, LiveResult
     from diet_ray.judge.fidelity.result import CostResult, FidelityResult
     from diet_ray.judge.leaderboard import Leaderboard
     from diet_ray.memory.manifests import StageManifest
@@ -37,6 +38,11 @@ class Workplace(Protocol):
     @property
     def fidelity(self) -> Callable[..., tuple[FidelityResult, CostResult]]:
         """Runs the fidelity bench, with the first three arguments of `diet_ray.judge.fidelity.bench.measure_fidelity`."""
+        ...
+
+    @property
+    def live_fidelity(self) -> Callable[..., tuple[LiveResult, LiveCost]]:
+        """Runs the protocol `live` of the bench, with the first three arguments of `diet_ray.judge.fidelity.live.bench.measure_live`."""
         ...
 
     def telemetry(self, run: Path) -> AbstractContextManager[Hear | None]:
@@ -72,6 +78,13 @@ class Here:
         from diet_ray.judge.fidelity.bench import measure_fidelity
 
         return measure_fidelity
+
+    @property
+    def live_fidelity(self) -> Callable[..., tuple[LiveResult, LiveCost]]:
+        """See `Workplace.live_fidelity`."""
+        from diet_ray.judge.fidelity.live.bench import measure_live
+
+        return measure_live
 
     def telemetry(self, run: Path) -> AbstractContextManager[Hear | None]:
         """Exports nothing, because figures go through Ray's metrics agents."""

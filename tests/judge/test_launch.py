@@ -18,6 +18,7 @@ from diet_ray.judge.launch import LaunchRecipe, Start, Width, launch, load_start
 from diet_ray.judge.live import go_live, live_rows
 from diet_ray.judge.progressive import progressive, row_losses
 from diet_ray.logs.blocks import Log, open_log
+from diet_ray.memory.dataset import Memory, load_memory
 from diet_ray.memory.layout import stage_folder
 from diet_ray.seeds import derive_seed
 from diet_ray.training.reference import Reference
@@ -33,6 +34,12 @@ SHORT = LaunchRecipe(student=StudentConfig(steps=30, batch_size=16, lr=3e-3))
 def start(finished: Path) -> Start:
     """After two of the four blocks."""
     return load_start(stage_folder(finished, 1))
+
+
+@pytest.fixture(scope="module")
+def memory(finished: Path) -> Memory:
+    """The memory of `start`."""
+    return load_memory(stage_folder(finished, 1))
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +60,10 @@ def test_the_same_launch_gives_the_same_bytes(start: Start, opened: Log) -> None
     assert np.array_equal(go_live(first, rows), go_live(again, rows))
 
 
-def test_a_table_that_does_not_learn_is_the_references_and_the_net_learns_the_units(start: Start) -> None:
+def test_a_table_that_does_not_learn_is_the_references_and_the_net_learns_the_units(start: Start, memory: Memory) -> None:
     """Written out with Adam from torch, on the inputs of a memory, deltas and all."""
     recipe = LaunchRecipe(student=StudentConfig(steps=9, batch_size=16, lr=3e-3, draw=0.0), table_lr_scale=0)
     model = launch(start, NET.model_copy(update={"lr_scale": 2.0}), seed=7, recipe=recipe)
-    memory = start.memory
     assert torch.equal(model.embedding.weight, memory.table)
     assert bool((memory.units.delta != 0).any())
 
@@ -77,12 +83,12 @@ def test_a_table_that_does_not_learn_is_the_references_and_the_net_learns_the_un
 def test_the_table_learns_from_the_reference_s_moments_on(start: Start) -> None:
     model = launch(start, NET, seed=0, recipe=SHORT)
     assert model.steps() == start.moments.step + 30
-    moved = (model.embedding.weight != start.memory.table).any(dim=1)
-    met = np.unique(start.memory.units.ids)
+    moved = (model.embedding.weight != start.table).any(dim=1)
+    met = np.unique(start.ids)
     assert set(np.flatnonzero(moved.numpy())) <= set(met.tolist()) - {0}
     assert int(moved.sum()) > len(met) // 2
     (group,) = model.table_optimiser.param_groups
-    assert group["lr"] == start.memory.stage.config.reference.embedding_lr  # live it learns at its full rate
+    assert group["lr"] == start.reference.embedding_lr  # live it learns at its full rate
     assert model.net_optimiser.state == {}  # and the net begins as on the full log
 
 
@@ -108,10 +114,10 @@ def test_a_launch_beats_what_starts_from_nothing_and_from_the_table_alone(tmp_pa
     rows = live_rows(log, log.blocks[2], 0.1)
     plain = NET.model_copy(update={"adapter": False})
     scratch, table = (
-        Reference(log.schema, [plain], stream.reference, n_ids=len(start.memory.table), seed=0) for _ in range(2)
+        Reference(log.schema, [plain], stream.reference, n_ids=len(start.table), seed=0) for _ in range(2)
     )
     with torch.no_grad():
-        table.embedding.weight.copy_(start.memory.table)
+        table.embedding.weight.copy_(start.table)
     models = {"launch": launch(start, NET, seed=0), "table": table, "scratch": scratch}
     losses = {name: float(row_losses(go_live(model, rows), rows.rows.labels).mean()) for name, model in models.items()}
     assert losses["launch"] < min(losses["table"], losses["scratch"]) - 0.02
@@ -120,14 +126,14 @@ def test_a_launch_beats_what_starts_from_nothing_and_from_the_table_alone(tmp_pa
 @pytest.mark.parametrize("dim", [2, 7])
 def test_another_width_is_honoured(start: Start, opened: Log, dim: int) -> None:
     model = launch(start, NET.model_copy(update={"embedding_dim": dim}), seed=0, recipe=SHORT)
-    assert model.embedding.weight.shape == (len(start.memory.table), dim)
+    assert model.embedding.weight.shape == (len(start.table), dim)
     assert model.steps() == 30  # the moments of other columns are not taken over
     assert torch.equal(model.embedding.weight[0], torch.zeros(dim))
     assert np.isfinite(go_live(model, live_rows(opened, opened.blocks[2], 0.1))).all()
 
 
 def test_a_narrower_table_keeps_most_of_a_wider_one(start: Start) -> None:
-    table, delta = start.memory.table, torch.tensor(start.memory.units.delta)
+    table, delta = start.table, start.delta
     kept = [float(Width.of(table, dim, 0).table.norm()) for dim in (1, 2, 3, 4)]
     assert kept == sorted(kept)
     assert kept[-1] == pytest.approx(float(table.norm()))
@@ -174,14 +180,11 @@ def test_a_net_that_diverges_live_is_measured_as_undefined(start: Start, opened:
     assert measured.whole.undefined["label_0"]["logloss"] == "predictions are not finite"
 
 
-def test_weights_of_units_count(start: Start) -> None:
+def test_weights_of_units_count(start: Start, memory: Memory) -> None:
     """A unit of weight 0 teaches nothing."""
-    memory = start.memory
-    half = np.arange(len(memory)) % 2 == 0
-    weight = np.where(half, 2.0, 0.0).astype(np.float32)
-    weighted = type(memory)(memory.stage, memory.units.updated(weight=weight), memory.table)
-    wrong = np.where(half[:, None], memory.units.logit, 50).astype(np.float32)
-    spoilt = type(memory)(memory.stage, memory.units.updated(weight=weight, logit=wrong), memory.table)
+    half = torch.arange(len(memory)) % 2 == 0
+    weighted = replace(start, weight=torch.where(half, 2.0, 0.0))
+    spoilt = replace(weighted, soft_label=torch.where(half[:, None], start.soft_label, 1.0))
     recipe = LaunchRecipe(student=StudentConfig(steps=20, batch_size=16, draw=0))
-    first, second = (launch(replace(start, memory=one), NET, seed=0, recipe=recipe) for one in (weighted, spoilt))
+    first, second = (launch(one, NET, seed=0, recipe=recipe) for one in (weighted, spoilt))
     assert torch.equal(first.embedding.weight, second.embedding.weight)

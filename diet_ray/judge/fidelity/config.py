@@ -11,6 +11,7 @@ from pydantic import model_serializer, model_validator
 
 from diet_ray.candidates import CandidateSpec
 from diet_ray.config import StreamConfig
+from diet_ray.judge.fidelity.live.config import LiveConfig
 from diet_ray.judge.fidelity.selections import SELECTIONS, Selection, selection
 from diet_ray.settings import Settings
 
@@ -163,6 +164,11 @@ class FidelityConfig(Settings):
     """Students per candidate and seed on a reduced set."""
     replicates: int = Key(default=2000, ge=100)
     """Bootstrap replicates behind each interval."""
+    protocols: list[Literal["frozen", "live"]] = Key(default=["frozen", "live"], min_length=1)
+    """`frozen`: candidates learn from a set, then predict later blocks without learning (the paper's protocol). `live`: candidates start
+    from a memory, and are judged by rows that they predict, then learn."""
+    live: LiveConfig = LiveConfig()
+    """The protocol `live`."""
     cpus_per_trial: float = Key(default=1, gt=0, allow_inf_nan=False)
     """Logical CPUs of each trial. They limit how many trials run at once; a training uses one thread."""
     cache: Path | None = None
@@ -193,6 +199,8 @@ class FidelityConfig(Settings):
                 raise ValueError(f"stages.methods: {method} has no stages")
         if self.stream.refine.rounds == 0 and any(method.rows == "refined" for method in self.methods):
             raise ValueError("methods: refined needs stream.refine.rounds > 0")
+        if self.stream.refine.rounds == 0 and "refined" in self.live.starts:
+            raise ValueError("live.starts: refined needs stream.refine.rounds > 0")
         return self
 
     @property

@@ -118,7 +118,7 @@ class Bootstrap:
 
     def intervals(self) -> dict[str, Interval]:
         """The 95 % percentile interval of every measure; replicates that are nan are ignored."""
-        return {name: _interval(value, self.replicates[name]) for name, value in self.value.items()}
+        return {name: interval(value, self.replicates[name]) for name, value in self.value.items()}
 
 
 def measure(full: Results, other: Results, noise: Noise) -> dict[str, float]:
@@ -163,7 +163,7 @@ def difference(first: Bootstrap, second: Bootstrap) -> dict[str, Interval]:
     if first.drawn != second.drawn:
         raise ValueError(f"(seed, candidates, seeds, replicates) differ: {first.drawn} and {second.drawn}")
     return {
-        name: _interval(value - second.value[name], first.replicates[name] - second.replicates[name])
+        name: interval(value - second.value[name], first.replicates[name] - second.replicates[name])
         for name, value in first.value.items()
     }
 
@@ -203,7 +203,7 @@ def pooled_pearson(points: list[tuple[np.ndarray, np.ndarray]]) -> tuple[float, 
     pairs = [np.stack(pair) for pair in points]
     present = [pair[:, ~np.isnan(pair).any(axis=0)] for pair in pairs] or [np.empty((2, 0))]
     raw, centred = (np.concatenate(parts, axis=1) for parts in (present, [_centred(pair) for pair in present]))
-    return float(_correlation(raw[:1], raw[1:])[0]), float(_correlation(centred[:1], centred[1:])[0])
+    return float(correlation(raw[:1], raw[1:])[0]), float(correlation(centred[:1], centred[1:])[0])
 
 
 def resample(purpose: str, n: int, *, seed: int, replicates: int) -> np.ndarray:
@@ -245,17 +245,17 @@ def _measures(
         "auc_gap_max": gap.max(axis=1),
         "logloss_gap_mean": _ratio(np.nansum(loss_gap, axis=1), (~np.isnan(loss_gap)).sum(axis=1)),
         "logloss_gap_max": np.fmax.reduce(loss_gap, axis=1),
-        "spearman": _correlation(rankdata(x, axis=1), rankdata(y, axis=1)),
-        "pearson": _correlation(x, y),
+        "spearman": correlation(rankdata(x, axis=1), rankdata(y, axis=1)),
+        "pearson": correlation(x, y),
         "spread": _ratio(np.linalg.norm(_centred(y), axis=1), np.linalg.norm(_centred(x), axis=1)),
         "diverged": (~present).sum(axis=(1, 2)).astype(np.float64),
     }
     threshold = t.ppf(1 - TAIL, noise.df) * noise.sd * np.sqrt(2 / full_seeds.shape[1])
-    measures |= _regrets(x, y, candidates) | _pairs(x, y, threshold) | {"left_out": left_out}
+    measures |= regrets(x, y, candidates) | kendall_and_pairs(x, y, threshold) | {"left_out": left_out}
     return {name: measures[name] for name in MEASURES}
 
 
-def _regrets(x: np.ndarray, y: np.ndarray, candidates: np.ndarray) -> dict[str, np.ndarray]:
+def regrets(x: np.ndarray, y: np.ndarray, candidates: np.ndarray) -> dict[str, np.ndarray]:
     """The AUC `x` on the full log that a choice by `y` loses, `[B, C]` both. `place` counts each drawn candidate once."""
     order = np.lexsort((candidates, x, -y), axis=1)
     ranked, names = np.take_along_axis(x, order, axis=1), np.take_along_axis(candidates, order, axis=1)
@@ -264,7 +264,7 @@ def _regrets(x: np.ndarray, y: np.ndarray, candidates: np.ndarray) -> dict[str, 
     return {f"top{k}_regret": x.max(axis=1) - best[k] for k in best}
 
 
-def _pairs(x: np.ndarray, y: np.ndarray, threshold: float) -> dict[str, np.ndarray]:
+def kendall_and_pairs(x: np.ndarray, y: np.ndarray, threshold: float) -> dict[str, np.ndarray]:
     """Kendall's tau-b and the pairs whose difference is above `threshold` (>= 0 or nan): never a candidate with itself."""
     first, second = np.triu_indices(x.shape[1], k=1)
     in_x, in_y = x[:, first] - x[:, second], np.sign(y[:, first] - y[:, second])
@@ -276,7 +276,7 @@ def _pairs(x: np.ndarray, y: np.ndarray, threshold: float) -> dict[str, np.ndarr
     return {"kendall": _ratio(agreement.sum(axis=1), untied), "pairs_right": _ratio(right, pairs), "pairs": pairs}
 
 
-def _correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Pearson's correlation of each row of `x [B, C]` with that of `y`, nan where one is constant."""
     x, y = _centred(x), _centred(y)
     correlation = _ratio((x * y).sum(axis=1), np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1))
@@ -295,7 +295,8 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     return ratio
 
 
-def _interval(value: float, replicates: np.ndarray) -> Interval:
+def interval(value: float, replicates: np.ndarray) -> Interval:
+    """The 95 % percentile interval of a value from its replicates; those that are nan are ignored."""
     defined = replicates[~np.isnan(replicates)]
     low, high = np.percentile(defined, [100 * TAIL, 100 * (1 - TAIL)]) if len(defined) else (np.nan, np.nan)
     return Interval(value=float(value), low=float(low), high=float(high))

@@ -216,7 +216,7 @@ class Keys:
         return (
             self.cache
             / "runs"
-            / content_hash({"stream": body, "format": FORMAT, **self._identity(self.bench.blocks)})[:24]
+            / content_hash({"stream": body, "format": FORMAT, **self.identity(self.bench.blocks)})[:24]
         )
 
     def rows_path(self, training_set: TrainingSet) -> Path:
@@ -228,7 +228,7 @@ class Keys:
             "reference": self.config.stream.reference.model_dump(mode="json"),
             "select": self.config.stream.select.model_dump(mode="json"),
             **self._selection_recipe(training_set),
-            **self._identity(training_set.blocks),
+            **self.identity(training_set.blocks),
         }
         return self.cache / "rows" / f"{content_hash(body)[:24]}.parquet"
 
@@ -243,7 +243,7 @@ class Keys:
             "set": training_set.model_dump(mode="json"),
             "reference": stream.reference.model_dump(mode="json"),
             **self._selection_recipe(training_set),
-            **self._identity(training_set.blocks + training_set.judged),
+            **self.identity(training_set.blocks + training_set.judged),
         }
         if training_set.method == FULL:  # trained as the reference is, on all rows, and without the reference
             body["reference"] = stream.reference.model_dump(mode="json", exclude={"nets", "checkpoints", "holdout"})
@@ -267,7 +267,7 @@ class Keys:
         selection = training_set.method.selection
         return {} if selection is None or selection.recipe is None else {"selection_recipe": selection.recipe}
 
-    def _identity(self, blocks: int) -> dict[str, Any]:
+    def identity(self, blocks: int) -> dict[str, Any]:
         """The rows and the code behind a result."""
         return {"recipe": RECIPE, "log": self._checksums[: blocks + 1], "versions": versions()}
 
