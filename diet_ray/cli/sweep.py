@@ -32,14 +32,14 @@ def sweep(
         typer.Option(
             min=0,
             metavar="BLOCKS",
-            help="Launch candidates from the memory, and judge them live on this number of blocks, such as 0.1: each batch is predicted, "
-            "then learned. 0 judges frozen students.",
+            help="Launch candidates from the memory, and judge them live on this number of blocks: each batch is predicted, then learned. "
+            "0 judges frozen students.",
         ),
-    ] = 0,
+    ] = 0.1,
     slices: Annotated[
         list[str] | None,
         typer.Option(
-            "--slice", metavar="FIELD", help="With --live: measure by values of this field too. May be repeated."
+            "--slice", metavar="FIELD", help="Measure live rows by values of this field too. May be repeated."
         ),
     ] = None,
     restore: Annotated[

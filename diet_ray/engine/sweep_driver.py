@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,40 +23,13 @@ from diet_ray.judge.search import REDUCTION, RUNGS, Suggest, SweepConfig
 from diet_ray.judge.sweep_plan import Work, planned_works, reason, threads_of
 from diet_ray.judge.trial import Outcome, Report, TrialContext, run_trial
 from diet_ray.judge.verdict import Verdict
-from diet_ray.memory.download import OnFetch
 from diet_ray.seeds import derive_seed
 from diet_ray.settings import parse
 
 
-def sweep(
-    memory: str | Path,
-    candidates: CandidateFile | SweepConfig,
-    *,
-    out: Path,
-    log: Path | None = None,
-    block: str | None = None,
-    live: float = 0,
-    slices: Sequence[str] = (),
-    seeds: int = 2,
-    restore: bool = False,
-    on_progress: Callable[[int, int], None] | None = None,
-    on_fetch: OnFetch | None = None,
-) -> Leaderboard:
-    """`judge_pool` with the trials on the cluster to which this process is connected."""
-    return judge_pool(
-        memory,
-        candidates,
-        out=out,
-        log=log,
-        block=block,
-        live=live,
-        slices=slices,
-        seeds=seeds,
-        restore=restore,
-        on_progress=on_progress,
-        on_fetch=on_fetch,
-        runner=OnTune(),
-    )
+def sweep(memory: str | Path, candidates: CandidateFile | SweepConfig, *, out: Path, **options: Any) -> Leaderboard:
+    """`judge_pool`, with its other options, with the trials on the cluster to which this process is connected."""
+    return judge_pool(memory, candidates, out=out, runner=OnTune(), **options)
 
 
 class OnTune:

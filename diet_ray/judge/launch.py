@@ -107,9 +107,9 @@ def launch(start: Start, spec: CandidateSpec, *, seed: int, recipe: LaunchRecipe
     Raises:
         ConfigError: the candidate does not fit the log's fields.
     """
-    model, change = _with_table(start, spec, seed)
-    _learn_units(model, start, change.delta(start.delta), spec, recipe or LaunchRecipe(), seed)
-    return model
+    launching = Launching(start, spec, seed=seed, recipe=recipe)
+    launching.advance(launching.steps)
+    return launching.ready()
 
 
 def table_alone(start: Start, spec: CandidateSpec, *, seed: int) -> Reference:
@@ -163,33 +163,59 @@ class Width:
         return torch.nn.functional.pad(delta, (0, self.table.shape[1] - delta.shape[2]))
 
 
-def _learn_units(
-    model: Reference, start: Start, delta: Tensor, spec: CandidateSpec, recipe: LaunchRecipe, seed: int
-) -> None:
-    """Let net and table learn the units; the net's optimiser is then as new and the table's goes on."""
-    student, order, labels = (
-        recipe.student,
-        student_order(len(start.ids), recipe.student, seed),
-        generator(seed, "labels"),
-    )
-    rate, optimiser = cosine(student, spec.lr_scale), torch.optim.Adam(model.net.parameters())
-    table_rate = cosine(student.model_copy(update={"lr": model.config.embedding_lr}), recipe.table_lr_scale)
-    (table_group,) = model.table_optimiser.param_groups
-    moved = bool(delta.any())
-    model.train()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "dropout"))
-        for step, pick in enumerate(order):
-            optimiser.param_groups[0]["lr"], table_group["lr"] = rate(step), table_rate(step)
-            x = model.embedding(start.ids[pick])
-            logits = model.net(x + delta[pick] if moved else x)[0]
-            target = drawn(start.soft_label[pick], student.draw, labels)
-            losses = binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=1)
-            optimiser.zero_grad()
-            model.table_optimiser.zero_grad()
-            torch.autograd.backward((start.weight[pick] * losses).mean())
-            optimiser.step()
-            model.penalise_table()
-            model.table_optimiser.step()
-    model.zero_grad()
-    table_group["lr"] = model.config.embedding_lr
+class Launching:
+    """A candidate on its way: it learns the units, some steps at a time. Pauses do not change the result.
+
+    Attributes:
+        model: the candidate as it is now.
+        steps: of the whole launch.
+    """
+
+    def __init__(self, start: Start, spec: CandidateSpec, *, seed: int, recipe: LaunchRecipe | None = None) -> None:
+        """See `launch`."""
+        recipe = recipe or LaunchRecipe()
+        self.start, self.student, self.steps = start, recipe.student, recipe.student.steps
+        self.model, change = _with_table(start, spec, seed)
+        self._delta = change.delta(start.delta)
+        self._moved = bool(self._delta.any())
+        self._order = student_order(len(start.ids), self.student, seed)
+        self._labels, self._done = generator(seed, "labels"), 0
+        self._net_optimiser = torch.optim.Adam(self.model.net.parameters())
+        self._net_rate = cosine(self.student, spec.lr_scale)
+        at_full_rate = self.student.model_copy(update={"lr": self.model.config.embedding_lr})
+        self._table_rate = cosine(at_full_rate, recipe.table_lr_scale)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(seed, "dropout"))
+            self._dropout = torch.get_rng_state()
+
+    def advance(self, to: int) -> None:
+        """Learn until `to` steps are done, of at most `steps`."""
+        self.model.train()
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self._dropout)
+            for step in range(self._done, to):
+                self._learn(step, self._order[step])
+            self._dropout = torch.get_rng_state()
+        self._done = to
+
+    def ready(self) -> Reference:
+        """The candidate after the last step, ready for live rows: its net's optimiser is new, its table's goes on at the full rate."""
+        self.model.zero_grad()
+        self.model.table_optimiser.param_groups[0]["lr"] = self.model.config.embedding_lr
+        return self.model
+
+    def _learn(self, step: int, pick: Tensor) -> None:
+        """One step on a batch of units."""
+        model, start = self.model, self.start
+        self._net_optimiser.param_groups[0]["lr"] = self._net_rate(step)
+        model.table_optimiser.param_groups[0]["lr"] = self._table_rate(step)
+        x = model.embedding(start.ids[pick])
+        logits = model.net(x + self._delta[pick] if self._moved else x)[0]
+        target = drawn(start.soft_label[pick], self.student.draw, self._labels)
+        losses = binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=1)
+        self._net_optimiser.zero_grad()
+        model.table_optimiser.zero_grad()
+        torch.autograd.backward((start.weight[pick] * losses).mean())
+        self._net_optimiser.step()
+        model.penalise_table()
+        model.table_optimiser.step()

@@ -1,15 +1,19 @@
-"""A live trial: a candidate is launched from the memory, meets the rows of a block live, and is judged by progressive validation."""
+"""A live student of a trial: it is launched from the memory, meets the rows of a block, and is judged by progressive validation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from diet_ray.candidates import CandidateSpec
-from diet_ray.judge.launch import Start, launch
+from diet_ray.judge.launch import Launching, Start
 from diet_ray.judge.live import LiveRows, go_live
 from diet_ray.judge.progressive import progressive, row_losses, write_losses
-from diet_ray.judge.verdict import Clock, LiveVerdict, Verdict, verdict
+from diet_ray.judge.verdict import Clock, LiveVerdict, Verdict, verdict_of
+from diet_ray.logs.blocks import Rows
 
 TRAINED_ON = "memory, then live"
 """The training set of a live candidate, as verdicts name it."""
@@ -32,24 +36,43 @@ class LiveContext:
     """The sweep's folder."""
 
 
-def judge_live(spec: CandidateSpec, live: LiveContext, *, seed: int, key: str) -> Verdict:
-    """Launch a candidate, let it meet the rows, and measure its predictions; writes the losses of the rows.
+class LiveStudent:
+    """A candidate with one seed, launched from the memory and then live, and a clock of both."""
 
-    Args:
-        spec: the candidate.
-        live: what the trials share.
-        seed: of the launch.
-        key: of the trial; names the file of the losses.
-    """
-    schema, rows = live.start.schema, live.rows.rows
-    with Clock() as clock:
-        model = launch(live.start, spec, seed=seed)
-        logits = go_live(model, live.rows)
-    file = f"{LOSSES}/{key}-{seed}.parquet"
-    write_losses(live.out / file, rows.row_id, row_losses(logits, rows.labels), schema.tasks)
-    measured = progressive(
-        rows, logits, schema, blocks=live.rows.sizes, known_ids=live.rows.known_ids, fields=live.slices
-    )
-    parameters = sum(parameter.numel() for parameter in model.net.parameters())
-    plain = verdict(spec, logits, rows, schema, seed, TRAINED_ON, clock, parameters)
-    return plain.model_copy(update={"live": LiveVerdict(losses=file, progressive=measured)})
+    def __init__(self, spec: CandidateSpec, live: LiveContext, seed: int, *, key: str) -> None:
+        """Start the launch; `key` is the trial's identity, which names the file of the losses."""
+        self.spec, self.live, self.seed, self.key = spec, live, seed, key
+        with Clock() as self.clock:
+            self.launching = Launching(live.start, spec, seed=seed)
+
+    def advance(self, step: int) -> None:
+        """Learn units until `step` steps are done."""
+        with self.clock:
+            self.launching.advance(step)
+
+    def predict(self, rows: Rows) -> np.ndarray:
+        """`[N, T]` logits of rows that it does not learn."""
+        parts = torch.split(torch.tensor(rows.ids), 8192)
+        return torch.cat([self.launching.model.predict(ids)[0] for ids in parts]).numpy()
+
+    def verdict(self) -> Verdict:
+        """Let it meet the live rows, and measure its predictions; writes the losses of the rows."""
+        live, schema, rows = self.live, self.live.start.schema, self.live.rows.rows
+        with self.clock:
+            model = self.launching.ready()
+            logits = go_live(model, live.rows)
+        file = f"{LOSSES}/{self.key}-{self.seed}.parquet"
+        write_losses(live.out / file, rows.row_id, row_losses(logits, rows.labels), schema.tasks)
+        measured = progressive(
+            rows, logits, schema, blocks=live.rows.sizes, known_ids=live.rows.known_ids, fields=live.slices
+        )
+        parameters = sum(parameter.numel() for parameter in model.net.parameters())
+        return verdict_of(
+            self.spec,
+            measured.whole,
+            self.seed,
+            TRAINED_ON,
+            self.clock,
+            parameters,
+            live=LiveVerdict(losses=file, progressive=measured),
+        )

@@ -62,6 +62,12 @@ class Progressive(Settings):
     """Slices of the fields that were asked for."""
 
 
+def measure(rows: Rows, logits: np.ndarray, tasks: list[str]) -> Measured:
+    """The metrics of rows whose logits `[N, T]` were predicted."""
+    metrics = evaluate(logits, rows.labels, rows.user, tasks)
+    return Measured(rows=len(rows), metrics=metrics, undefined=undefined(metrics, logits, rows.labels))
+
+
 def row_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """`[N, T]` float32: the cross entropy of each row and task in nats, nan where the logit is not finite.
 
@@ -101,7 +107,7 @@ def progressive(
         raise ValueError(f"{len(rows)} rows, the blocks have {sum(blocks.values())}")
 
     def measured(index: np.ndarray) -> Measured:
-        return _measured(rows, logits, schema.tasks, index)
+        return measure(rows.take(index), logits[index], schema.tasks)
 
     return Progressive(
         whole=measured(np.arange(len(rows))),
@@ -204,9 +210,3 @@ def read_losses(path: Path, tasks: list[str]) -> tuple[np.ndarray, np.ndarray]:
             f"{path}: columns {', '.join(table.schema.names)}, expected row_id, {', '.join(names)}; judge the candidate again"
         )
     return table["row_id"].to_numpy(), np.stack([table[name].to_numpy() for name in names], axis=1)
-
-
-def _measured(rows: Rows, logits: np.ndarray, tasks: list[str], index: np.ndarray) -> Measured:
-    part, predicted = rows.take(index), logits[index]
-    metrics = evaluate(predicted, part.labels, part.user, tasks)
-    return Measured(rows=len(part), metrics=metrics, undefined=undefined(metrics, predicted, part.labels))

@@ -30,7 +30,7 @@ def judge_pool(
     out: Path,
     log: Path | None = None,
     block: str | None = None,
-    live: float = 0,
+    live: float = 0.1,
     slices: Sequence[str] = (),
     seeds: int = 2,
     restore: bool = False,

@@ -162,10 +162,6 @@ def live_context(
         if slices:
             raise ConfigError("--slice: only live rows are divided into slices; set --live above 0")
         return None
-    if config.search.guided:
-        raise ConfigError(
-            "key 'search': its scores are those of frozen students; set --live 0, or leave algorithm and scheduler out"
-        )
     if config.resources.gpus:
         raise ConfigError("key 'resources.gpus': live candidates use the CPU; set it to 0, or set --live 0")
     for name in slices:
@@ -180,7 +176,8 @@ def trial_context(
     config: SweepConfig, memory: Memory, log: Log, judged_on: BlockManifest, live: LiveContext | None
 ) -> TrialContext:
     """The data that all trials of a sweep share. Raises ConfigError where a search has no rows to score candidates on."""
-    student, search = memory.stage.config.student, config.search
+    search = config.search
+    student = LaunchRecipe().student if live else memory.stage.config.student
     return TrialContext(
         examples=memory.examples(),
         table=memory.table,

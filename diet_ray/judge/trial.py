@@ -12,7 +12,7 @@ from torch import Tensor
 from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import StudentConfig
 from diet_ray.errors import ConfigError
-from diet_ray.judge.live_trial import LiveContext, judge_live
+from diet_ray.judge.live_trial import LiveContext, LiveStudent
 from diet_ray.judge.metrics import auc
 from diet_ray.judge.verdict import Clock, Verdict, predict_rows, verdict
 from diet_ray.logs.blocks import BlockManifest, Log, Rows, block_sha256
@@ -77,7 +77,7 @@ class Report:
 def run_trial(
     spec: CandidateSpec, seeds: list[int], context: TrialContext, device: torch.device, *, key: str
 ) -> Iterator[Report]:
-    """Train one student per seed side by side, and report at each of the context's steps; live, only once, at the end.
+    """Train one student per seed side by side, and report at each of the context's steps; live, these are steps of the launch.
 
     On the CPU a verdict equals that of `judge`, however many reports come before it; a GPU draws labels and dropout from other numbers.
 
@@ -88,12 +88,12 @@ def run_trial(
         device: where students train; a live candidate is on the CPU.
         key: the trial's identity, which names the files that it writes.
     """
+    students: list[LiveStudent] | list[_TimedStudent]
     if context.live is not None:
-        verdicts = [judge_live(spec, context.live, seed=seed, key=key) for seed in seeds]
-        yield Report(context.steps[-1], float("nan"), verdicts)
-        return
-    examples = context.examples.to(device)
-    students = [_TimedStudent(spec, examples, context, seed, device) for seed in seeds]
+        students = [LiveStudent(spec, context.live, seed, key=key) for seed in seeds]
+    else:
+        examples = context.examples.to(device)
+        students = [_TimedStudent(spec, examples, context, seed, device) for seed in seeds]
     for step in context.steps:
         for student in students:
             student.advance(step)

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import StudentConfig
-from diet_ray.judge.metrics import evaluate, undefined
-from diet_ray.judge.progressive import Progressive
+from diet_ray.judge.progressive import Measured, Progressive, measure
 from diet_ray.logs.blocks import Rows
 from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed
@@ -118,15 +117,29 @@ def verdict(
     parameters: int,
 ) -> Verdict:
     """Measure logits `[N, T]` of a trained candidate on the N rows."""
-    metrics = evaluate(logits, rows.labels, rows.user, schema.tasks)
+    return verdict_of(spec, measure(rows, logits, schema.tasks), seed, trained_on, clock, parameters)
+
+
+def verdict_of(
+    spec: CandidateSpec,
+    measured: Measured,
+    seed: int,
+    trained_on: str,
+    clock: Clock,
+    parameters: int,
+    *,
+    live: LiveVerdict | None = None,
+) -> Verdict:
+    """The verdict from the metrics of the rows that a candidate was judged on."""
     return Verdict(
         candidate=spec.name,
         arch=spec.arch,
         trained_on=trained_on,
         seed=seed,
-        metrics=metrics,
-        undefined=undefined(metrics, logits, rows.labels),
+        metrics=measured.metrics,
+        undefined=measured.undefined,
         train_seconds=round(clock.cpu, 4),
         train_wall_seconds=round(clock.wall, 4),
         parameters=parameters,
+        live=live,
     )

@@ -46,7 +46,9 @@ def test_trials_are_what_judging_directly_gives(ray_cluster: int, log: Path, run
     counted: list[tuple[int, int]] = []
     # Two at a time: a trial's process takes far longer to start than a trial.
     pool = SweepConfig.of(POOL).model_copy(update={"search": SearchConfig(concurrent=2)})
-    board = sweep(run, pool, out=tmp_path / "sweep", block="block-003", on_progress=lambda *pair: counted.append(pair))
+    board = sweep(
+        run, pool, out=tmp_path / "sweep", block="block-003", live=0, on_progress=lambda *pair: counted.append(pair)
+    )
     assert counted == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert (board.block, board.rows, board.units, board.stage) == ("block-003", 300, 30, 1)
 
@@ -64,7 +66,7 @@ def test_trials_are_what_judging_directly_gives(ray_cluster: int, log: Path, run
         verdict.model_dump(exclude={"train_seconds", "train_wall_seconds"}) for verdict in board.verdicts
     ] == expected
     assert board.standings == rank(board.verdicts)
-    here = judge_pool(run, POOL, out=tmp_path / "here", block="block-003")  # what `--local` does
+    here = judge_pool(run, POOL, out=tmp_path / "here", block="block-003", live=0)  # what `--local` does
     assert without_times(here) == without_times(board)
     assert sorted(files(tmp_path / "here")) == sorted(files(tmp_path / "sweep"))
 
@@ -198,7 +200,7 @@ def test_asha_gives_up_the_weak_and_a_restored_sweep_is_the_same(
     ray_cluster: int, log: Path, run: Path, tmp_path: Path
 ) -> None:
     config = searched(7, scheduler="asha")
-    board = sweep(run, config, out=tmp_path / "sweep", seeds=2)
+    board = sweep(run, config, out=tmp_path / "sweep", live=0, seeds=2)
     ended = {standing.candidate for standing in board.standings}
     assert len(ended) + len(board.stopped) == 8
     assert "net.000" in ended  # nothing to measure the first by
@@ -223,12 +225,12 @@ def test_asha_gives_up_the_weak_and_a_restored_sweep_is_the_same(
     assert board.verdicts[1].metrics == expected.metrics
 
     before = files(tmp_path / "sweep")
-    again = sweep(run, config, out=tmp_path / "sweep", seeds=2, restore=True)
+    again = sweep(run, config, out=tmp_path / "sweep", live=0, seeds=2, restore=True)
     assert again == board
     assert files(tmp_path / "sweep") == before
     for name in sorted(before)[:3]:
         (tmp_path / "sweep" / "trials" / name).unlink()
-    again = sweep(run, config, out=tmp_path / "sweep", seeds=2, restore=True)
+    again = sweep(run, config, out=tmp_path / "sweep", live=0, seeds=2, restore=True)
     assert without_times(again) == without_times(board)
     assert (again.stopped, again.scores) == (board.stopped, board.scores)
 

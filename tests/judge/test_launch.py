@@ -60,7 +60,9 @@ def test_the_same_launch_gives_the_same_bytes(start: Start, opened: Log) -> None
     assert np.array_equal(go_live(first, rows), go_live(again, rows))
 
 
-def test_a_table_that_does_not_learn_is_the_references_and_the_net_learns_the_units(start: Start, memory: Memory) -> None:
+def test_a_table_that_does_not_learn_is_the_references_and_the_net_learns_the_units(
+    start: Start, memory: Memory
+) -> None:
     """Written out with Adam from torch, on the inputs of a memory, deltas and all."""
     recipe = LaunchRecipe(student=StudentConfig(steps=9, batch_size=16, lr=3e-3, draw=0.0), table_lr_scale=0)
     model = launch(start, NET.model_copy(update={"lr_scale": 2.0}), seed=7, recipe=recipe)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from diet_ray.candidates import CandidateSpec
@@ -19,7 +20,10 @@ from diet_ray.judge.metrics import evaluate
 from diet_ray.judge.progressive import read_losses, row_losses
 from diet_ray.judge.run_sweep import judge_pool
 from diet_ray.judge.search import SweepConfig
+from diet_ray.judge.sweep_plan import live_context, trial_context
+from diet_ray.judge.trial import held_score, run_trial
 from diet_ray.logs.blocks import open_log
+from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.layout import OPTIMISER, stage_folder
 from tests.support.small_run import bytes_of, config, local_run
 from tests.support.synthetic import write_log
@@ -116,6 +120,26 @@ def test_on_the_command_line(run: Path, tmp_path: Path) -> None:
     assert "judged live on 30 rows" in " ".join(shown.stdout.split())
 
 
+def test_a_launch_is_scored_on_held_out_rows_and_pauses_change_nothing(run: Path, log: Path, tmp_path: Path) -> None:
+    """What a search needs: scores before the horizon, and at it the verdict of an undisturbed launch."""
+    memory, opened = load_memory(run), open_log(log)
+    config = SweepConfig.model_validate({**POOL.model_dump(mode="json"), "search": {"scheduler": "asha"}})
+    met = live_context(config, run, memory, opened, opened.blocks[2], share=0.1, slices=[], out=tmp_path)
+    context = trial_context(config, memory, opened, opened.blocks[2], met)
+    assert context.steps[-1] == 200
+    assert context.held is not None
+    spec = CandidateSpec(name="net", arch="dnn", params={"hidden": [8]})
+    reports = list(run_trial(spec, [0, 1], context, torch.device("cpu"), key="t"))
+    assert [report.step for report in reports] == context.steps
+    assert [len(report.verdicts) for report in reports] == [0] * (len(context.steps) - 1) + [2]
+    board = judge_pool(run, SweepConfig(candidates=[config.candidates[0]]), out=tmp_path / "sweep")
+    assert [one.metrics for one in reports[-1].verdicts] == [one.metrics for one in board.verdicts]
+    assert (board.rows, board.live) == (30, 0.1)  # the default
+    models = [launch(met.start, spec, seed=seed) for seed in (0, 1)]
+    logits = [model.predict(torch.tensor(context.held.ids))[0].numpy() for model in models]
+    assert reports[-1].score == pytest.approx(np.mean([held_score(one, context.held) for one in logits]))
+
+
 @pytest.mark.parametrize(
     ("pool", "options", "message"),
     [
@@ -127,9 +151,9 @@ def test_on_the_command_line(run: Path, tmp_path: Path) -> None:
             {"live": 0.1, "slices": ["knd"]},
             r"--slice knd: the log has no such field; fields: user, item, kind, hour",
         ),
-        ({}, {}, r"candidate 'narrow', key 'embedding_lr': a frozen student has no table of its own"),
-        ({"candidates": [{"name": "a", "arch": "fm"}]}, {"slices": ["kind"]}, r"--slice: only live rows"),
-        ({"search": {"scheduler": "asha"}}, {"live": 0.1}, r"key 'search': its scores are those of frozen students"),
+        ({}, {"live": 0}, r"candidate 'narrow', key 'embedding_lr': a frozen student has no table of its own"),
+        ({"candidates": [{"name": "a", "arch": "fm"}]}, {"live": 0, "slices": ["kind"]}, r"--slice: only live rows"),
+        ({"resources": {"gpus": 1}}, {}, r"key 'resources.gpus': live candidates use the CPU"),
         ({}, {"live": 0.1, "block": "block-001"}, r"block 'block-001': the memory has learned from it"),
     ],
 )

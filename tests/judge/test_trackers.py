@@ -121,7 +121,7 @@ def test_a_sweep_tells_mlflow_and_tensorboard(mlflow_uri: str, finished: Path, t
     assert runs["fm-seed0"].data.params["arch"] == "fm"
     events = EventAccumulator(str(tmp_path / "boards" / "fm-seed0")).Reload()
     (one,) = events.Scalars("label_0/auc")
-    assert (one.step, one.value) == (10, pytest.approx(expected["label_0/auc"]))
+    assert (one.step, one.value) == (200, pytest.approx(expected["label_0/auc"]))
     assert (tmp_path / "boards" / "odd.000-seed0").is_dir()
     # What is kept is not told a second time.
     config = SweepConfig.model_validate({**raw, "candidates": raw["candidates"][:1]})
