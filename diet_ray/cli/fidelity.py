@@ -14,7 +14,7 @@ from diet_ray.cli.group import Options, app
 def fidelity(
     ctx: typer.Context,
     config: Annotated[Path, typer.Option(help="The bench's config, YAML: key 'stream' is a run's config.")],
-    out: Annotated[Path, typer.Option(help="Folder for fidelity.html, its plots, fidelity.json and cost.json.")],
+    out: Annotated[Path, typer.Option(help="Folder for fidelity.html, its plots and its figures as JSON.")],
 ) -> None:
     """Measure how well candidates' ranks on reduced sets predict their ranks on the full log.
 
@@ -29,12 +29,16 @@ def fidelity(
 
     bench = load_yaml(FidelityConfig, config)
     with options.working() as (shown, place):
+        from diet_ray.judge.fidelity.live.page import live_tables_to_print
         from diet_ray.judge.fidelity.page import tables_to_print, write_report
 
-        result, cost = place.fidelity(bench, out, Counted(shown))
-        write_report(out, result, cost)
-    options.result(
-        {"fidelity": result, "cost": cost},
-        *tables_to_print(result, cost),
-        f"\nPage of plots: {out / 'fidelity.html'}\nFigures:       {out / 'fidelity.json'}, {out / 'cost.json'}",
+        count = Counted(shown)
+        frozen = place.fidelity(bench, out, count) if "frozen" in bench.protocols else None
+        live = place.live_fidelity(bench, out, count) if "live" in bench.protocols else None
+        write_report(out, frozen, live)
+    figures = dict(zip(("fidelity", "cost"), frozen or (), strict=False)) | dict(
+        zip(("live", "live_cost"), live or (), strict=False)
     )
+    tables = [*(live_tables_to_print(*live) if live else []), *(tables_to_print(*frozen) if frozen else [])]
+    files = ", ".join(str(out / f"{name}.json") for name in figures)
+    options.result(figures, *tables, f"\nPage of plots: {out / 'fidelity.html'}\nFigures:       {files}")

@@ -9,6 +9,11 @@ import numpy as np
 from rich.table import Column, Table
 
 from diet_ray.figures import mean_sd, number
+from diet_ray.judge.fidelity.live.page import live_sections
+from diet_ray.judge.fidelity.live.pictures import LivePictures
+from diet_ray.judge.fidelity.live.result import LiveCost, LiveResult
+from diet_ray.judge.fidelity.live.words import answer
+from diet_ray.judge.fidelity.live.words import lead as live_lead
 from diet_ray.judge.fidelity.measures import MEASURES
 from diet_ray.judge.fidelity.pictures import Pictures
 from diet_ray.judge.fidelity.plots import mean_and_sd
@@ -24,20 +29,49 @@ THEMES = {
 """The measures of each table. Tables are narrow, so that they can be read on a phone."""
 
 
-def write_report(out: Path, result: FidelityResult, cost: CostResult) -> list[Path]:
+def write_report(
+    out: Path, frozen: tuple[FidelityResult, CostResult] | None, live: tuple[LiveResult, LiveCost] | None = None
+) -> list[Path]:
     """Write `fidelity.html`, which needs no other file and no network, and its pictures as PNG beside it.
 
     Args:
         out: an existing folder.
-        result: the result of the bench.
-        cost: the costs.
+        frozen: result and costs of the protocol `frozen`.
+        live: result and costs of the protocol `live`. At least one protocol is given.
 
     Returns:
         The files, the page first.
     """
-    pictures = Pictures(out, result, cost)
+    answers, leads, sections, written = (
+        ["May I trust the order of the candidates?"],
+        list[str](),
+        list[Section](),
+        list[Path](),
+    )
+    log = ""
+    if live:
+        result, cost = live
+        drawn = LivePictures(out, result)
+        answers += [answer(result, task) for task in result.tasks]
+        leads += live_lead(result, cost)
+        sections += live_sections(drawn, cost)
+        log, written = result.log, drawn.written
+    if frozen:
+        pictures = Pictures(out, *frozen)
+        first, *rest = lead(*frozen)
+        answers.append(f"Frozen: {first}")
+        leads += rest
+        sections += _frozen_sections(pictures)
+        log, written = pictures.result.log, written + pictures.written
+    path = out / "fidelity.html"
+    write_page(path, f"Fidelity of the memory: {log}", [*answers, *leads], sections, contents=True)
+    return [path, *written]
+
+
+def _frozen_sections(pictures: Pictures) -> list[Section]:
+    result, cost = pictures.result, pictures.cost
     meanings = [list(pair) for pair in MEANINGS]
-    sections = [
+    return [
         _glance(pictures),
         *pictures.scatters(),
         *pictures.curves(),
@@ -49,9 +83,6 @@ def write_report(out: Path, result: FidelityResult, cost: CostResult) -> list[Pa
         Section("What the measures mean", columns=["measure", "in plain words"], rows=meanings),
         Section("Protocol", columns=["", "this run"], rows=protocol(result, cost)),
     ]
-    path = out / "fidelity.html"
-    write_page(path, f"Fidelity of the memory: {result.log}", lead(result, cost), sections, contents=True)
-    return [path, *pictures.written]
 
 
 def tables_to_print(result: FidelityResult, cost: CostResult) -> list[Table]:

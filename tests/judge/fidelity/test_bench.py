@@ -109,7 +109,7 @@ def test_on_ray_as_in_one_process(ray_cluster: int, log: Path, tmp_path: Path) -
     config = bench_config(log, tmp_path, **keys)
     seen: list[tuple[str, int, int]] = []
     result, cost = fidelity(config, tmp_path / "out", lambda *what: seen.append(what))
-    write_report(tmp_path / "out", result, cost)
+    write_report(tmp_path / "out", (result, cost))
     here = Bench.open(config, tmp_path / "here")
     do_all_here(here)
     assert result == assemble(here)

@@ -246,7 +246,7 @@ class Outline(HTMLParser):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return write_report(tmp_path_factory.mktemp("report"), *synthetic())
+    return write_report(tmp_path_factory.mktemp("report"), synthetic())
 
 
 def test_the_page_holds_every_figure_and_needs_nothing_else(written: list[Path]) -> None:
@@ -287,7 +287,7 @@ def test_the_same_result_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         result, cost = synthetic(candidates=3, tasks=1)
-        parts.append([path.read_bytes() for path in write_report(tmp_path / name, short(result), cost)])
+        parts.append([path.read_bytes() for path in write_report(tmp_path / name, (short(result), cost))])
     assert parts[0] == parts[1]
 
 
@@ -319,7 +319,7 @@ def test_a_bench_with_little_in_it_still_makes_a_page(tmp_path: Path) -> None:
     }
     result = result.model_copy(update=bare)
     cost = cost.model_copy(update={"memory_set": "random/hard/own", "distillations": [], "candidates": []})
-    page = Outline(write_report(tmp_path, result, cost)[0].read_text(encoding="utf-8"))
+    page = Outline(write_report(tmp_path, (result, cost))[0].read_text(encoding="utf-8"))
     assert "No memory is among the sets that were compared." in page.paragraphs[0]
     assert not {"Against the size of the set", "Along the stream", "Differences between sets"} & set(page.headings)
     assert "nan" not in " ".join(page.cells + page.paragraphs).lower().split()

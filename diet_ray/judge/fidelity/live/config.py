@@ -28,8 +28,9 @@ MEANINGS: dict[StartName, str] = {
 class LiveConfig(Settings):
     """Which starts the protocol `live` compares, on which blocks."""
 
-    blocks: int = Key(default=3, ge=1)
-    """Number of judging blocks. The last of them is the first test block; before the first of them the log needs a block to distil."""
+    blocks: int | None = Key(default=None, ge=1)
+    """Number of judging blocks. The last of them is the first test block; before the first of them the log needs a block to distil. None
+    for three, or fewer where the log is short."""
     every: int = Key(default=1, ge=1)
     """Distance from one judging block to the next, in blocks."""
     shares: list[float] = Key(default=[0.1, 0.25, 0.5, 1.0], min_length=1)

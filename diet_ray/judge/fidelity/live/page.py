@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from rich.table import Column, Table
 
 from diet_ray.judge.fidelity.live.measures import MEASURES
-from diet_ray.judge.fidelity.live.pictures import curve, scatters
+from diet_ray.judge.fidelity.live.pictures import LivePictures
 from diet_ray.judge.fidelity.live.result import LiveCost, LiveResult
 from diet_ray.judge.fidelity.live.words import KEY, MEANINGS, cell, meaning
 from diet_ray.judge.fidelity.words import NEXT, times
 from diet_ray.report.page import Section
 
 
-def live_sections(result: LiveResult, cost: LiveCost, out: Path) -> list[Section]:
-    """The sections of the report; writes their pictures to `out`."""
+def live_sections(pictures: LivePictures, cost: LiveCost) -> list[Section]:
+    """The sections of the report; draws their pictures."""
+    result = pictures.result
     sections = [
         Section(
             "Live: agreement against the share of the block",
             intro="How well the candidates' losses on the first rows of a block predict their order on the full log over the whole block. "
             "The bands are 95 % intervals of the memory and of the ceiling.",
-            panels=[curve(result, task, out) for task in result.tasks],
+            panels=[pictures.curve(task) for task in result.tasks],
         ),
         Section(
             "Live: every candidate",
             intro="One mark per candidate; bars are one standard deviation over seeds. Losses are relative to the mean of the candidates "
             "in each block. Lower is better on both axes.",
-            panels=[panel for task in result.tasks for panel in scatters(result, task, out)],
+            panels=[panel for task in result.tasks for panel in pictures.scatters(task)],
         ),
     ]
     for task in result.tasks:

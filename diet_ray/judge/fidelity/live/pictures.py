@@ -29,64 +29,76 @@ LOOKS = {
 """Colour and marker of each start, the same in every report."""
 
 
-def curve(result: LiveResult, task: str, out: Path) -> Panel:
-    """Spearman with the full log against the share of the block that was met, a line per start, with the interval of the memory."""
-    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
-    axis = figure.subplots()
-    said = []
-    for start in result.starts:
-        if start.name in (BLIND, OTHER_SEED):
-            continue
-        of_shares = [figures["spearman"] for figures in start.measured[task]]
-        look, values = LOOKS[start.name], [interval.value for interval in of_shares]
-        axis.plot(
-            result.shares,
-            values,
-            color=look.colour,
-            marker=look.marker,
-            markersize=4.5,
-            linewidth=1.4,
-            label=start.name,
-        )
-        if start.name in ("memory", SAME_ROWS):
-            low, high = ([getattr(interval, end) for interval in of_shares] for end in ("low", "high"))
-            axis.fill_between(result.shares, low, high, color=look.colour, alpha=0.12, linewidth=0)
-        said.append(f"{start.name} {', '.join(number(value, 2) for value in values)}")
-    axis.axhline(0, color="#777777", linewidth=0.9, linestyle="--")
-    axis.set_xscale("log")
-    axis.set_xticks(result.shares)
-    axis.minorticks_off()
-    axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axis.set_xlabel("share of the block that was met")
-    axis.set_ylabel(f"{task}: Spearman with the full log")
-    axis.set_title("Order of the candidates", fontsize=9, loc="left")
-    axis.grid(alpha=0.25)
-    axis.legend(fontsize=7, frameon=False, ncols=2)
-    alt = f"Spearman of {task} at {', '.join(f'{100 * share:.3g} %' for share in result.shares)} of the block: {'; '.join(said)}."
-    return panel(figure, out / f"live-curve-{task}.png", alt)
+class LivePictures:
+    """Draws the plots of a report; `written` are the PNG files made so far."""
 
+    def __init__(self, out: Path, result: LiveResult) -> None:
+        self.out, self.result = out, result
+        self.written: list[Path] = []
 
-def scatters(result: LiveResult, task: str, out: Path) -> list[Panel]:
-    """The loss of every candidate after the first share, from some starts, against its full backfill's over the whole block.
+    def curve(self, task: str) -> Panel:
+        """Spearman with the full log against the share of the block that was met, a line per start, with the interval of the memory."""
+        result = self.result
+        figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+        axis = figure.subplots()
+        said = []
+        for start in result.starts:
+            if start.name in (BLIND, OTHER_SEED):
+                continue
+            of_shares = [figures["spearman"] for figures in start.measured[task]]
+            look, values = LOOKS[start.name], [interval.value for interval in of_shares]
+            axis.plot(
+                result.shares,
+                values,
+                color=look.colour,
+                marker=look.marker,
+                markersize=4.5,
+                linewidth=1.4,
+                label=start.name,
+            )
+            if start.name in ("memory", SAME_ROWS):
+                low, high = ([getattr(interval, end) for interval in of_shares] for end in ("low", "high"))
+                axis.fill_between(result.shares, low, high, color=look.colour, alpha=0.12, linewidth=0)
+            said.append(f"{start.name} {', '.join(number(value, 2) for value in values)}")
+        axis.axhline(0, color="#777777", linewidth=0.9, linestyle="--")
+        axis.set_xscale("log")
+        axis.set_xticks(result.shares)
+        axis.minorticks_off()
+        axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axis.set_xlabel("share of the block that was met")
+        axis.set_ylabel(f"{task}: Spearman with the full log")
+        axis.set_title("Order of the candidates", fontsize=9, loc="left")
+        axis.grid(alpha=0.25)
+        axis.legend(fontsize=7, frameon=False, ncols=2)
+        alt = f"Spearman of {task} at {', '.join(f'{100 * share:.3g} %' for share in result.shares)} of the block: {'; '.join(said)}."
+        return self._panel(figure, f"live-curve-{task}", alt)
 
-    Losses are differences to the mean of the candidates of each block, averaged over the blocks: blocks are not equally hard.
-    """
-    names = [spec.name for spec in result.candidates]
-    whole = len(result.shares) - 1 if result.shares[-1] == 1 else -1
-    panels = []
-    for start in ("memory", "refined", "scratch"):
-        if start not in [part.name for part in result.starts]:
-            continue
-        full, other = (relative(result, part, task, share) for part, share in ((FULL, whole), (start, 0)))
-        spearman = next(part for part in result.starts if part.name == start).measured[task][0]["spearman"].value
-        note = f"Spearman {number(spearman, 2)}" if math.isfinite(spearman) else ""
-        figure = plot_fidelity(full, other, names, start, LOOKS[start], "logloss", note)
-        axis = figure.axes[0]
-        axis.set_xlabel("full backfill: nats above the mean")
-        axis.set_ylabel(f"first {100 * result.shares[0]:.3g} %: nats above the mean")
-        alt = f"{task}, {start}: loss of each candidate against that of its full backfill; {note}."
-        panels.append(panel(figure, out / f"live-scatter-{task}-{start.replace('+', '-')}.png", alt))
-    return panels
+    def scatters(self, task: str) -> list[Panel]:
+        """The loss of every candidate after the first share, from some starts, against its full backfill's over the whole block.
+
+        Losses are differences to the mean of the candidates of each block, averaged over the blocks: blocks are not equally hard.
+        """
+        result = self.result
+        names = [spec.name for spec in result.candidates]
+        whole = len(result.shares) - 1 if result.shares[-1] == 1 else -1
+        panels = []
+        for start in ("memory", "refined", "scratch"):
+            if start not in [part.name for part in result.starts]:
+                continue
+            full, other = (relative(result, part, task, share) for part, share in ((FULL, whole), (start, 0)))
+            spearman = next(part for part in result.starts if part.name == start).measured[task][0]["spearman"].value
+            note = f"Spearman {number(spearman, 2)}" if math.isfinite(spearman) else ""
+            figure = plot_fidelity(full, other, names, start, LOOKS[start], "logloss", note)
+            axis = figure.axes[0]
+            axis.set_xlabel("full backfill: nats above the mean")
+            axis.set_ylabel(f"first {100 * result.shares[0]:.3g} %: nats above the mean")
+            alt = f"{task}, {start}: loss of each candidate against that of its full backfill; {note}."
+            panels.append(self._panel(figure, f"live-scatter-{task}-{start}", alt))
+        return panels
+
+    def _panel(self, figure: Figure, name: str, alt: str) -> Panel:
+        self.written.append(self.out / f"{name}.png")
+        return panel(figure, self.written[-1], alt)
 
 
 def relative(result: LiveResult, start: str, task: str, share: int) -> np.ndarray:

@@ -53,10 +53,11 @@ class LivePlan:
             ConfigError: there are too few blocks, or see `Bench.open`.
         """
         bench, live = Bench.open(config, cache), config.live
-        indices = [bench.blocks - live.every * back for back in reversed(range(live.blocks))]
+        number = live.blocks or min(3, 1 + (bench.blocks - 1) // live.every)
+        indices = [bench.blocks - live.every * back for back in reversed(range(number))]
         if indices[0] < 1:
             raise ConfigError(
-                f"key 'live': {live.blocks} judging blocks, {live.every} apart, that end with block {bench.blocks} of {bench.log.path} "
+                f"key 'live': {number} judging blocks, {live.every} apart, that end with block {bench.blocks} of {bench.log.path} "
                 f"({bench.log.blocks[bench.blocks].name!r}) begin before its second block; ask for fewer or ingest more"
             )
         return LivePlan(bench, [bench.log.blocks[index] for index in indices])

@@ -54,77 +54,90 @@ def meaning(start: str) -> str:
     return ceilings.get(start) or STARTS[start]  # type: ignore[index]
 
 
-def answer(result: LiveResult, cost: LiveCost) -> list[str]:
-    """The answer per task, what it rests on, and the cost, a paragraph each. No paragraph claims more than the figures show."""
-    share = f"{100 * result.shares[0]:.3g}\u00a0%"
-    rows = sum(block.rows for block in result.blocks)
+def answer(result: LiveResult, task: str) -> str:
+    """May I trust the order of the candidates? One sentence, which claims no more than the figures show."""
+    figures = {start.name: start.measured[task][0] for start in result.starts}
+    memory, ceiling = figures["memory"], figures[SAME_ROWS]
+    spearman, right = memory["spearman"], memory["pairs_right"]
+    against = _against(result, task)[SAME_ROWS]
+    if not math.isfinite(spearman.value):
+        return f"Live, {task}: it cannot be measured."
+    if not spearman.low > 0:
+        verdict = "no: the order after the first rows cannot be told from chance"
+    elif against.low > 0:
+        verdict = "yes, more than that of full backfills after the same rows"
+    elif against.high >= 0:
+        verdict = "yes, as far as these rows can tell: full backfills are not shown to order the candidates better after the same rows"
+    else:
+        verdict = "in part: better than chance, but full backfills order the candidates better after the same rows"
+    text = (
+        f"Live, {task}: {verdict} (Spearman with the full log {cell('spearman', spearman, ', ')}; full backfills "
+        f"{cell('spearman', ceiling['spearman'], ', ')}"
+    )
+    if math.isfinite(right.value):
+        text += (
+            f"; {cell('pairs_right', right, ', ')} of the pairs that differ are ordered rightly, by chance 50\u00a0%"
+        )
+    return text + ")."
+
+
+def lead(result: LiveResult, cost: LiveCost) -> list[str]:
+    """What the answers rest on, the choice and the rivals of each task, and the cost, a paragraph each."""
+    share, rows = f"{100 * result.shares[0]:.3g}\u00a0%", sum(block.rows for block in result.blocks)
     return [
-        *(f"{task}: {_answer(result, task)}" for task in result.tasks),
-        f"{times(len(result.candidates), 'candidate')} with {times(result.seeds, 'seed')} each were launched from a memory of "
-        f"{100 * result.ratio:.3g}\u00a0% of the log and judged live on the first {share} of {times(len(result.blocks), 'block')} "
-        f"({', '.join(block.name for block in result.blocks)}; {rows:,} rows in all). The truth is the same candidates after a full "
-        "backfill, over all rows of these blocks.",
-        _cost(result, cost),
+        f"Live: {times(len(result.candidates), 'candidate')} with {times(result.seeds, 'seed')} each were launched from a memory of "
+        f"{100 * result.ratio:.3g}\u00a0% of the log and judged on the first {share} of {times(len(result.blocks), 'block')} "
+        f"({', '.join(block.name for block in result.blocks)}; {rows:,} rows in all), each row just before it was learned. The truth is "
+        "the same candidates after a full backfill, over all rows of these blocks.",
+        *(_choice(result, task) for task in result.tasks),
+        *_cost(result, cost),
     ]
 
 
-def _answer(result: LiveResult, task: str) -> str:
-    """May I trust the order, in sentences."""
-    figures = {start.name: start.measured[task][0] for start in result.starts}
-    memory, ceiling = figures["memory"], figures[SAME_ROWS]
-    against = {
+def _against(result: LiveResult, task: str) -> dict[str, Interval]:
+    """Spearman of the memory minus that of each other start."""
+    return {
         difference.second: difference.measured[task][0]["spearman"]
         for difference in result.differences
         if difference.first == "memory"
     }
-    spearman, right = memory["spearman"], memory["pairs_right"]
-    if not math.isfinite(spearman.value):
-        return "The order cannot be measured."
-    if not spearman.low > 0:
-        verdict = "No: the order after the first rows cannot be told from chance."
-    elif against[SAME_ROWS].low > 0:
-        verdict = "Yes: the order is nearer to the full log's than that of full backfills after the same rows."
-    elif against[SAME_ROWS].high >= 0:
-        verdict = "Yes, as far as so few rows can tell: full backfills are not shown to order the candidates better after the same rows."
-    else:
-        verdict = "In part: the order is better than chance, but full backfills order the candidates better after the same rows."
+
+
+def _choice(result: LiveResult, task: str) -> str:
+    """What the first choice loses, and how the memory compares with its rivals."""
+    figures, noise = {start.name: start.measured[task][0] for start in result.starts}, result.noise[task]
     text = (
-        f"May I trust the order? {verdict} Spearman is {cell('spearman', spearman, ' ')} for the memory and "
-        f"{cell('spearman', ceiling['spearman'], ' ')} for full backfills."
-    )
-    if math.isfinite(right.value):
-        text += f" Of the pairs that differ on the full log {cell('pairs_right', right, ' ')} are ordered rightly (chance: 50\u00a0%)."
-    noise = result.noise[task]
-    text += (
-        f" Taking the first choice loses {cell('top1_regret', memory['top1_regret'], ' ')} nats (blind choice: "
+        f"{task}: taking the first choice loses {cell('top1_regret', figures['memory']['top1_regret'], ' ')} nats, a blind choice "
         f"{cell('top1_regret', figures[BLIND]['top1_regret'], ' ')}"
     )
-    text += f"; a backfill moves by {number(noise, 4)} between seeds)." if math.isfinite(noise) else ")."
-    rivals = [name for name in ("scratch", "table", "recent", "table+recent", "random") if name in against]
-    better = [name for name in rivals if against[name].low > 0]
-    worse = [name for name in rivals if against[name].high < 0]
-    unclear = [name for name in rivals if name not in better + worse]
+    text += f"; a full backfill moves by {number(noise, 4)} between seeds." if math.isfinite(noise) else "."
+    against = {
+        name: interval for name, interval in _against(result, task).items() if name in STARTS and name != "refined"
+    }
     for names, words in (
-        (better, "orders the candidates better than"),
-        (unclear, "is not shown to differ from"),
-        (worse, "orders the candidates worse than"),
+        ([name for name, interval in against.items() if interval.low > 0], "orders the candidates better than"),
+        (
+            [name for name, interval in against.items() if interval.low <= 0 <= interval.high],
+            "is not shown to differ from",
+        ),
+        ([name for name, interval in against.items() if interval.high < 0], "orders the candidates worse than"),
     ):
         if names:
             text += f" The memory {words} the start{'' if len(names) == 1 else 's'} {_and(names)}."
     return text
 
 
-def _cost(result: LiveResult, cost: LiveCost) -> str:
+def _cost(result: LiveResult, cost: LiveCost) -> list[str]:
     ratios = [candidate.full / candidate.memory for candidate in cost.candidates if candidate.memory > 0]
     before = round(sum(block.rows_before for block in result.blocks) / len(result.blocks))
     if not ratios:
-        return ""
-    return (
+        return []
+    return [
         f"Cost. A launch and the first rows take {median(ratios):.1f} times less CPU than a backfill of the {before:,} rows before (mean "
         f"over the judging blocks) and the same rows (median over candidates; {min(ratios):.1f} to {max(ratios):.1f}). Distilling took "
         f"{cost.memory_seconds:,.0f} s on one core. The memory has {cost.memory_bytes:,.0f} bytes, the table {cost.table_bytes:,.0f}, its "
         f"moments twice as many."
-    )
+    ]
 
 
 def _and(parts: Sequence[str]) -> str:
