@@ -141,6 +141,8 @@ def compare(full: list[Losses], other: list[Losses], share: int, noise: Noise, d
         draws: of the bootstrap.
     """
     kept = known(full)
+    if not kept.any():
+        return _undefined(draws, kept)
     seeds = full[0].sums.shape[1], other[0].sums.shape[1]
     candidates, full_seeds, other_seeds = (
         draws.of(purpose, n)
@@ -162,10 +164,9 @@ def compare(full: list[Losses], other: list[Losses], share: int, noise: Noise, d
 
 def another_seed(full: list[Losses], share: int, noise: Noise, draws: Draws) -> Replicates:
     """Every measure of one seed of the full log against the mean of the others, averaged over the seeds, which are not resampled."""
-    n = full[0].sums.shape[1]
-    if n < 2:
-        return {name: np.full(draws.replicates + 1, np.nan) for name in MEASURES}
-    kept, of_seeds = known(full), []
+    n, kept, of_seeds = full[0].sums.shape[1], known(full), []
+    if n < 2 or not kept.any():
+        return _undefined(draws, kept)
     candidates = draws.of("candidates", int(kept.sum()))
     for seed in range(n):
         rest = np.tile(np.delete(np.arange(n), seed), (len(candidates), 1))
@@ -181,6 +182,8 @@ def another_seed(full: list[Losses], share: int, noise: Noise, draws: Draws) -> 
 def blind(full: list[Losses], draws: Draws) -> Replicates:
     """What a choice without any information reaches, in expectation: the chance line."""
     kept = known(full)
+    if not kept.any():
+        return _undefined(draws, kept)
     candidates, seeds = draws.of("candidates", int(kept.sum())), draws.of("full", full[0].sums.shape[1])
     of_blocks = []
     for number, of_full in enumerate(full):
@@ -225,6 +228,12 @@ def _drawn(means: np.ndarray, candidates: np.ndarray, seeds: np.ndarray) -> np.n
     """`[R, C, S]` from `means [C, S, R]`: in each replicate the drawn candidates and seeds."""
     replicate = np.arange(len(candidates))[:, None, None]
     return np.asarray(means.transpose(2, 0, 1)[replicate, candidates[:, :, None], seeds[:, None, :]])
+
+
+def _undefined(draws: Draws, kept: np.ndarray) -> Replicates:
+    """The measures where nothing can be compared."""
+    n = draws.replicates + 1
+    return dict.fromkeys(MEASURES, np.full(n, np.nan)) | {"left_out": np.full(n, float((~kept).sum()))}
 
 
 def _mean(parts: list[Replicates]) -> Replicates:
