@@ -31,6 +31,13 @@ def export(
             "--without-ids", help="Leave out ids, unit ids and the embedding table; this does not anonymise the rows."
         ),
     ] = False,
+    moments: Annotated[
+        bool,
+        typer.Option(
+            "--moments",
+            help="Add Adam's moments of the table, twice its bytes, so that candidates can be launched from the export.",
+        ),
+    ] = False,
     fidelity: Annotated[
         Path | None, typer.Option(help="fidelity.json of a bench on the same log, for the card.")
     ] = None,
@@ -44,6 +51,7 @@ def export(
     from diet_ray.figures import size
     from diet_ray.judge.fidelity.words import trust_in
     from diet_ray.report.export import export_memory
+    from diet_ray.report.export_manifest import MOMENTS
     from diet_ray.report.progress import display
     from diet_ray.storage.places import is_uri
 
@@ -53,11 +61,15 @@ def export(
             out,
             units=units,
             ids=not without_ids,
+            moments=moments,
             trust=trust_in(fidelity) if fidelity else None,
             licence=licence,
             on_fetch=shown.status,
         )
     table = "no ids, no table" if without_ids else f"with a table of {manifest.n_ids:,} ids"
+    sizes = {entry.path: entry.bytes for entry in manifest.files}
+    if MOMENTS in sizes:
+        table += f" and its moments ({size(sizes[MOMENTS])})"
     options.result(
         json.loads(manifest.model_dump_json()),
         f"{out}: {manifest.units:,} units of {manifest.rows_seen:,} rows of {manifest.log}, {table}, "

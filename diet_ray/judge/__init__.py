@@ -8,6 +8,7 @@ comparison   the memory compared with these baselines
 search       search spaces, and the config of a sweep
 sweep_plan   the trials of a sweep
 trial        one trial
+start        what a launch starts from
 launch       a candidate with a table of its own, started from a memory
 live         such a candidate on the rows of a block
 live_trial   one live trial

@@ -7,7 +7,6 @@ drawn from the soft labels. What follows is live (`diet_ray.judge.live`). The re
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from pydantic import Field as Key
@@ -15,12 +14,9 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from diet_ray.candidates import CandidateSpec
-from diet_ray.config import ReferenceConfig, StudentConfig
+from diet_ray.config import StudentConfig
 from diet_ray.judge.baselines import own_model
-from diet_ray.memory.dataset import Memory, load_memory
-from diet_ray.memory.download import OnFetch, fetch
-from diet_ray.memory.moments import TableMoments, load_moments
-from diet_ray.schema import Schema
+from diet_ray.judge.start import Start
 from diet_ray.seeds import derive_seed
 from diet_ray.settings import Settings
 from diet_ray.training.device import generator
@@ -37,58 +33,6 @@ class LaunchRecipe(Settings):
     table_lr_scale: float = Key(default=0.4, ge=0, allow_inf_nan=False)
     """Factor on the table's learning rate at the first step. It falls to 0 as the net's rate does; live, the rate is that of the full log.
     Units are visited many times, and at the full rate a table learns single units by heart."""
-
-
-@dataclass(frozen=True)
-class Start:
-    """What a launch starts from: a table with its moments, and M units over S slots, F fields of width d and T tasks."""
-
-    schema: Schema
-    """Of the log."""
-    reference: ReferenceConfig
-    """How a candidate learns, batch by batch, where it sets nothing itself."""
-    table: Tensor
-    """`[n_ids, d]` float32."""
-    moments: TableMoments
-    """Adam's moments of the table."""
-    ids: Tensor
-    """`[M, S]` int64."""
-    delta: Tensor
-    """`[M, F, d]` float32."""
-    soft_label: Tensor
-    """`[M, T]` float32, 0 to 1."""
-    weight: Tensor
-    """`[M]` float32."""
-
-    @staticmethod
-    def of_memory(memory: Memory, moments: TableMoments) -> Start:
-        """The units of a memory, and its table."""
-        stage, units = memory.stage, memory.units
-        return Start(
-            stage.log_schema,
-            stage.config.reference,
-            memory.table,
-            moments,
-            torch.tensor(units.ids),
-            torch.tensor(units.delta),
-            memory.soft_label,
-            memory.weight,
-        )
-
-
-def load_start(path: str | Path, *, on_fetch: OnFetch | None = None) -> Start:
-    """Load what a launch starts from.
-
-    Args:
-        path: the run folder or a stage's folder, or the URI of an archive or of one of its stages.
-        on_fetch: called with the progress of a download.
-
-    Raises:
-        DietError: see `fetch`, `load_memory` and `load_moments`.
-    """
-    folder = fetch(path, moments=True, on_fetch=on_fetch)
-    memory = load_memory(folder)
-    return Start.of_memory(memory, load_moments(folder, memory.stage))
 
 
 def launch(start: Start, spec: CandidateSpec, *, seed: int, recipe: LaunchRecipe | None = None) -> Reference:

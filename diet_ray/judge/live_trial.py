@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from diet_ray.candidates import CandidateSpec
-from diet_ray.judge.launch import Launching, Start
+from diet_ray.judge.launch import Launching
 from diet_ray.judge.live import LiveRows, go_live
 from diet_ray.judge.progressive import progressive, row_losses, write_losses
+from diet_ray.judge.start import Start
 from diet_ray.judge.verdict import Clock, LiveVerdict, Verdict, verdict_of
 from diet_ray.logs.blocks import Rows
 

@@ -11,10 +11,11 @@ from typing import Any
 
 from diet_ray.candidates import CandidateSpec, architectures, sources
 from diet_ray.errors import ConfigError, DietError
-from diet_ray.judge.launch import LaunchRecipe, Start
+from diet_ray.judge.launch import LaunchRecipe
 from diet_ray.judge.live import live_rows
 from diet_ray.judge.live_trial import LiveContext
 from diet_ray.judge.search import SweepConfig, rungs
+from diet_ray.judge.start import Start
 from diet_ray.judge.trial import TrialContext, distilled_block, held_rows
 from diet_ray.logs.blocks import BlockManifest, Log, block_sha256
 from diet_ray.memory.dataset import Memory

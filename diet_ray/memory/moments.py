@@ -27,6 +27,14 @@ class TableMoments(NamedTuple):
     exp_avg_sq: Tensor
     """`[n_ids, d]` float32, 0 or more: running mean of their squares."""
 
+    def tensors(self) -> dict[str, Tensor]:
+        """As `check_moments` reads them from a file."""
+        return {
+            "table/step": torch.tensor(self.step),
+            "table/exp_avg": self.exp_avg,
+            "table/exp_avg_sq": self.exp_avg_sq,
+        }
+
 
 def load_moments(folder: Path, stage: StageManifest) -> TableMoments:
     """The moments of the table of a stage, twice the bytes of the table.
@@ -39,20 +47,32 @@ def load_moments(folder: Path, stage: StageManifest) -> TableMoments:
         CorruptArtefactError: the file is missing, is not the one that was committed, or does not fit the table.
     """
     file = check_file(stage_in(folder, stage.index), stage.optimiser)
-    tensors, shape = load_tensors(file), (stage.n_ids, stage.config.reference.dim)
+    return check_moments(load_tensors(file), (stage.n_ids, stage.config.reference.dim), file, _RESTORE)
+
+
+def check_moments(tensors: dict[str, Tensor], shape: tuple[int, int], file: Path, remedy: str) -> TableMoments:
+    """The moments in the tensors `table/step`, `table/exp_avg` and `table/exp_avg_sq` of a file.
+
+    Args:
+        tensors: of the file.
+        shape: of the table.
+        file: for the message.
+        remedy: for the message.
+
+    Raises:
+        CorruptArtefactError: one is missing, does not fit the table, or has values that no moment can have.
+    """
     names = {name: f"table/{name}" for name in TableMoments._fields}
     for key in names.values():
         if key not in tensors:
-            raise CorruptArtefactError(f"{file}, tensor {key!r}: missing; {_RESTORE}")
+            raise CorruptArtefactError(f"{file}, tensor {key!r}: missing; {remedy}")
     moments = TableMoments(int(tensors[names["step"]]), tensors[names["exp_avg"]], tensors[names["exp_avg_sq"]])
     for name in ("exp_avg", "exp_avg_sq"):
         values = getattr(moments, name)
         if values.dtype != torch.float32 or values.shape != shape:
             raise CorruptArtefactError(
-                f"{file}, tensor {names[name]!r}: {values.dtype} {list(values.shape)}, the table is torch.float32 {list(shape)}; {_RESTORE}"
+                f"{file}, tensor {names[name]!r}: {values.dtype} {list(values.shape)}, the table is torch.float32 {list(shape)}; {remedy}"
             )
         if not bool(torch.isfinite(values).all()) or (name == "exp_avg_sq" and bool((values < 0).any())):
-            raise CorruptArtefactError(
-                f"{file}, tensor {names[name]!r}: has values that no moment can have; {_RESTORE}"
-            )
+            raise CorruptArtefactError(f"{file}, tensor {names[name]!r}: has values that no moment can have; {remedy}")
     return moments

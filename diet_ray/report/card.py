@@ -69,6 +69,13 @@ def _files(about: ExportManifest) -> str:
             "gave when it ingested the log.",
             "",
         ]
+        if about.launch is not None:
+            lines += [
+                f"`moments.safetensors` holds Adam's state of the table: `table/exp_avg` and `table/exp_avg_sq`, "
+                f"`[{about.n_ids}, {about.dim}]` float32, and `table/step`. With it a net's own copy of the table goes on learning as the "
+                "reference's would.",
+                "",
+            ]
     else:
         lines += [
             "Ids, unit ids and the embedding table were left out, and the units are shuffled. You can train a net on it, but you need "

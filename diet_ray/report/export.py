@@ -2,6 +2,7 @@
 
     OUT/units-00000.parquet       the units (columns: `ExportManifest.columns`)
     OUT/embeddings.safetensors    `table [n_ids, d]` float32, which embeds real rows; absent where ids are left out
+    OUT/moments.safetensors       Adam's moments of the table, only on demand; candidates can then be launched from the export
     OUT/README.md                 the card; it may be edited, so the manifest has no checksum of it
     OUT/manifest.json             ExportManifest, written last
 
@@ -23,9 +24,10 @@ from diet_ray.memory.dataset import Memory
 from diet_ray.memory.download import OnFetch, fetch
 from diet_ray.memory.layout import MANIFEST
 from diet_ray.memory.lineage import trace
+from diet_ray.memory.moments import load_moments
 from diet_ray.memory.units import Units
 from diet_ray.report.card import card
-from diet_ray.report.export_manifest import ExportManifest
+from diet_ray.report.export_manifest import EMBEDDINGS, MOMENTS, ExportManifest, LaunchKeys
 from diet_ray.seeds import derive_seed, uniform_by_id
 from diet_ray.settings import write_json
 from diet_ray.storage.arrays import column_of
@@ -44,6 +46,7 @@ def export_memory(
     *,
     units: int | None = None,
     ids: bool = True,
+    moments: bool = False,
     trust: Callable[[ExportManifest], str] | None = None,
     licence: str | None = None,
     on_fetch: OnFetch | None = None,
@@ -55,15 +58,18 @@ def export_memory(
         out: folder to make. It appears complete or not at all.
         units: how many units to keep (see `prune`); by default all.
         ids: whether to export ids, unit ids and the table. Without them the units are shuffled, since their order reveals time.
+        moments: whether to export Adam's moments of the table, twice its bytes, so that candidates can be launched from the export.
         trust: returns the card's section on how far to trust the export, Markdown; see `diet_ray.judge.fidelity.words.trust_in`.
         licence: of the source log, for the card.
         on_fetch: called with the progress of the download of an archive.
 
     Raises:
-        ConfigError: `out` exists, `units` is out of range, or the archive cannot be reached.
+        ConfigError: `out` exists, `units` is out of range, moments are wanted without ids, or the archive cannot be reached.
         CorruptArtefactError: there is no committed stage, or a file is damaged.
     """
-    lineage = trace(fetch(path, lineage=True, on_fetch=on_fetch))
+    if moments and not ids:
+        raise ConfigError("--moments: they are of the table, which --without-ids leaves out; leave out one of the two")
+    lineage = trace(fetch(path, lineage=True, moments=moments, on_fetch=on_fetch))
     memory, stage = lineage.memory, lineage.memory.stage
     if units is not None and not 1 <= units <= len(memory):
         raise ConfigError(f"--units: {units} asked for, but the memory has {len(memory)}; ask for 1 to {len(memory)}")
@@ -73,9 +79,11 @@ def export_memory(
     with appearing(out, "export") as folder:
         files = [_write(folder, memory, part, number, ids) for number, part in enumerate(_parts(kept))]
         if ids:
-            table = folder / "embeddings.safetensors"
-            save_tensors(table, {"table": memory.table})
-            files.append(file_entry(table))
+            save_tensors(folder / EMBEDDINGS, {"table": memory.table})
+            files.append(file_entry(folder / EMBEDDINGS))
+        if moments:
+            save_tensors(folder / MOMENTS, load_moments(lineage.folder, stage).tensors())
+            files.append(file_entry(folder / MOMENTS))
         schema = stage.log_schema
         manifest = ExportManifest(
             diet_ray=version("diet_ray"),
@@ -92,6 +100,7 @@ def export_memory(
             dim=memory.table.shape[1],
             n_ids=stage.n_ids if ids else None,
             student=stage.config.student,
+            launch=LaunchKeys(log_schema=schema, reference=stage.config.reference) if moments else None,
             licence=licence,
             columns=_columns(memory, ids),
             files=files,

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final, Literal
 
 from pydantic import Field as Key
+from pydantic_core import from_json
 
-from diet_ray.config import StudentConfig
+from diet_ray.config import ReferenceConfig, StudentConfig
+from diet_ray.schema import Schema
 from diet_ray.settings import Settings
 from diet_ray.storage.entries import FileEntry
 from diet_ray.training.adam import BETA1, BETA2, EPSILON
 
 FORMAT: Final = 1
 """Version of the export's layout."""
+
+
+EMBEDDINGS: Final = "embeddings.safetensors"
+"""The file of the table."""
+
+MOMENTS: Final = "moments.safetensors"
+"""The file of Adam's moments of the table."""
+
+
+class LaunchKeys(Settings):
+    """What a launch needs beside the files (`diet_ray.judge.launch`)."""
+
+    log_schema: Schema
+    """Schema of the log."""
+    reference: ReferenceConfig
+    """How the reference learned, and a launched candidate goes on learning."""
 
 
 class Optimiser(Settings):
@@ -61,9 +80,19 @@ class ExportManifest(Settings):
     """The horizon for which the memory was refined, and its step size."""
     optimiser: Optimiser = Optimiser()
     """The optimiser of the students."""
+    launch: LaunchKeys | None = None
+    """Present where the moments of the table are among the files, so that candidates can be launched."""
     licence: str | None
     """Licence of the source log, as given at the export."""
     columns: dict[str, str]
     """Name and meaning of the Parquet columns."""
     files: list[FileEntry] = Key(min_length=1)
     """The other files except the card."""
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder holds an export: its manifest, which is written last, says so."""
+    try:
+        return "export_format" in from_json((folder / "manifest.json").read_bytes())
+    except (OSError, ValueError, TypeError):
+        return False

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 import diet_ray
 from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import RefineConfig, StudentConfig
-from diet_ray.judge.launch import LaunchRecipe, Start, Width, launch, load_start
+from diet_ray.errors import ConfigError, CorruptArtefactError
+from diet_ray.judge.launch import LaunchRecipe, Width, launch
 from diet_ray.judge.live import go_live, live_rows
 from diet_ray.judge.progressive import progressive, row_losses
+from diet_ray.judge.start import Start, load_start
 from diet_ray.logs.blocks import Log, open_log
 from diet_ray.memory.dataset import Memory, load_memory
 from diet_ray.memory.layout import stage_folder
+from diet_ray.report.export import export_memory
 from diet_ray.seeds import derive_seed
+from diet_ray.storage.hashes import sha256
 from diet_ray.training.reference import Reference
 from diet_ray.training.student import cosine, student_order
 from tests.support.small_run import config, local_run
@@ -190,3 +199,81 @@ def test_weights_of_units_count(start: Start, memory: Memory) -> None:
     recipe = LaunchRecipe(student=StudentConfig(steps=20, batch_size=16, draw=0))
     first, second = (launch(one, NET, seed=0, recipe=recipe) for one in (weighted, spoilt))
     assert torch.equal(first.embedding.weight, second.embedding.weight)
+
+
+@pytest.fixture(scope="module")
+def exported(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The memory of `start`, deltas and all, for others."""
+    out = tmp_path_factory.mktemp("exported") / "mine"
+    export_memory(stage_folder(finished, 1), out, moments=True)
+    return out
+
+
+def test_an_export_launches_as_the_memory_does(start: Start, exported: Path) -> None:
+    loaded = load_start(exported)
+    assert (loaded.schema, loaded.reference) == (start.schema, start.reference)
+    for name in ("table", "ids", "soft_label", "weight"):
+        assert torch.equal(getattr(loaded, name), getattr(start, name)), name
+    assert all(
+        torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in zip(loaded.moments, start.moments, strict=True)
+    )
+    # An export has inputs instead of deltas; their difference to the table's rows is rounded.
+    torch.testing.assert_close(loaded.delta, start.delta, rtol=0, atol=1e-6)
+    first, second = (launch(one, NET, seed=3, recipe=SHORT).embedding.weight for one in (start, loaded))
+    torch.testing.assert_close(first, second, rtol=0, atol=1e-4)
+
+
+def test_an_export_without_what_a_launch_needs_is_refused(finished: Path, tmp_path: Path) -> None:
+    for name, keys, lacking in (("plain", {}, "moments of the table"), ("bare", {"ids": False}, "table")):
+        export_memory(finished, tmp_path / name, **keys)
+        with pytest.raises(ConfigError, match=f"an export without {lacking}, .*--moments and with its ids"):
+            load_start(tmp_path / name)
+    with pytest.raises(ConfigError, match="--moments: they are of the table, which --without-ids leaves out"):
+        export_memory(finished, tmp_path / "both", ids=False, moments=True)
+    assert not (tmp_path / "both").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("moments.safetensors", None, r"moments\.safetensors: missing"),
+        (
+            "moments.safetensors",
+            lambda about, file: save_file({"table/step": torch.tensor(1)}, file),
+            r"'table/exp_avg': missing; export",
+        ),
+        (
+            "embeddings.safetensors",
+            lambda about, file: save_file({"table": torch.ones(2, 4)}, file),
+            r"tensor 'table': not torch.float32",
+        ),
+        ("units-00000.parquet", lambda about, file: file.write_bytes(b"PAR1"), r"not a readable Parquet file"),
+        (
+            "units-00000.parquet",
+            lambda about, file: pq.write_table(pq.read_table(file).slice(1), file),
+            r"manifest\.json: says \d+ units of ids below",
+        ),
+        (
+            "units-00000.parquet",
+            lambda about, file: pq.write_table(pq.read_table(file).drop_columns(["weight"]), file),
+            r"column 'weight': missing",
+        ),
+    ],
+)
+def test_a_damaged_export_is_named(exported: Path, tmp_path: Path, file: str, change: Any, message: str) -> None:
+    """Changed files whose checksums were brought up to date too, as a careless hand would."""
+    copy = tmp_path / "mine"
+    shutil.copytree(exported, copy)
+    about = json.loads((copy / "manifest.json").read_text())
+    (copy / file).chmod(0o644)
+    if change is None:
+        (copy / file).unlink()
+    else:
+        change(about, copy / file)
+        for entry in about["files"]:
+            content = (copy / entry["path"]).read_bytes()
+            entry |= {"bytes": len(content), "sha256": sha256(copy / entry["path"])}
+        (copy / "manifest.json").chmod(0o644)
+        (copy / "manifest.json").write_text(json.dumps(about))
+    with pytest.raises(CorruptArtefactError, match=message):
+        load_start(copy)

@@ -14,12 +14,13 @@ from typer.testing import CliRunner
 from diet_ray.candidates import CandidateSpec
 from diet_ray.cli import app
 from diet_ray.errors import ConfigError, CorruptArtefactError
-from diet_ray.judge.launch import launch, load_start
+from diet_ray.judge.launch import launch
 from diet_ray.judge.live import go_live, live_rows
 from diet_ray.judge.metrics import evaluate
 from diet_ray.judge.progressive import read_losses, row_losses
 from diet_ray.judge.run_sweep import judge_pool
 from diet_ray.judge.search import SweepConfig
+from diet_ray.judge.start import load_start
 from diet_ray.judge.sweep_plan import live_context, trial_context
 from diet_ray.judge.trial import held_score, run_trial
 from diet_ray.logs.blocks import open_log

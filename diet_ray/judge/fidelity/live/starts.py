@@ -12,7 +12,8 @@ from diet_ray.candidates import CandidateSpec
 from diet_ray.judge.baselines import own_model
 from diet_ray.judge.fidelity.live.plan import OF_A_RUN, LivePlan
 from diet_ray.judge.fidelity.reduced_sets import reference, sample
-from diet_ray.judge.launch import Start, launch, load_start, table_alone
+from diet_ray.judge.launch import launch, table_alone
+from diet_ray.judge.start import Start, load_start
 from diet_ray.logs.blocks import BlockManifest, Log, Rows
 from diet_ray.memory.layout import stage_folder
 from diet_ray.training.reference import Reference, train_pass

@@ -24,9 +24,10 @@ from diet_ray.judge.fidelity.live.result import BLIND, OTHER_SEED, SAME_ROWS, Li
 from diet_ray.judge.fidelity.live.starts import latest_rows, random_start, ready
 from diet_ray.judge.fidelity.live.trainings import kept, losses
 from diet_ray.judge.fidelity.live.words import answer
-from diet_ray.judge.launch import LaunchRecipe, launch, load_start
+from diet_ray.judge.launch import LaunchRecipe, launch
 from diet_ray.judge.live import go_live, live_rows
 from diet_ray.judge.progressive import row_losses
+from diet_ray.judge.start import load_start
 from diet_ray.memory.layout import stage_folder
 from diet_ray.seeds import derive_seed
 from diet_ray.training.reference import batches
