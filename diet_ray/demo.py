@@ -102,6 +102,7 @@ def demo(out: Path, *, weeks: int, seed: int, shown: Display, place: Workplace) 
             out / "run",
             pool,
             out=out / "sweep",
+            live=0,  # frozen, as the other trainings that the demo compares with
             seeds=SEEDS,
             on_progress=lambda done, total: count("trials on the memory", done, total),
         )
