@@ -20,11 +20,18 @@ from rich.console import Console
 
 from benchmarks.common.tables import filled, markdown
 from diet_ray.engine.cluster import connect
-from diet_ray.judge.fidelity.config import DIET, FidelityConfig, Method
-from diet_ray.judge.fidelity.live.page import live_tables_to_print
+from diet_ray.judge.fidelity.config import FidelityConfig, Method
+from diet_ray.judge.fidelity.live.measures import MEASURES as LIVE_MEASURES
+from diet_ray.judge.fidelity.live.page import cost_rows, differences, live_tables_to_print
+from diet_ray.judge.fidelity.live.result import BLIND, SAME_ROWS, LiveCost, LiveResult
+from diet_ray.judge.fidelity.live.words import KEY as LIVE_KEY
+from diet_ray.judge.fidelity.live.words import MEANINGS as LIVE_MEANINGS
+from diet_ray.judge.fidelity.live.words import answer, meaning
+from diet_ray.judge.fidelity.live.words import cell as live_cell
+from diet_ray.judge.fidelity.live.words import lead as live_lead
 from diet_ray.judge.fidelity.measures import MEASURES, pooled_pearson
 from diet_ray.judge.fidelity.page import tables_to_print
-from diet_ray.judge.fidelity.result import CEILING, GROUPS, CostResult, FidelityResult, Scores, SetResult
+from diet_ray.judge.fidelity.result import GROUPS, CostResult, FidelityResult, Scores, SetResult
 from diet_ray.judge.fidelity.words import MEANINGS, at_own_ratio, cells, lead, protocol
 from diet_ray.logs.readers import READERS
 from diet_ray.report.progress import Counted, display
@@ -45,8 +52,19 @@ KEY = (
 )
 """The measures of the tables."""
 
-SHORT = ("auc_gap_mean", "spearman", "pairs_right", "top1_regret")
+README_KEY = ("spearman", "pairs_right", "top1_regret", "gap")
 """The measures of the README's table."""
+
+README_STARTS = {
+    SAME_ROWS: "a full backfill (the ceiling of so few rows)",
+    "memory": "**the memory**",
+    "random": "as many random rows in its place",
+    "recent": "the latest 51,200 rows, each once",
+    "table": "the reference's table alone",
+    "scratch": "nothing",
+    BLIND: "a blind choice (chance)",
+}
+"""The starts of the README's table, in its words."""
 
 COMMAND = "python -m benchmarks.fidelity.published_logs docs"
 
@@ -145,7 +163,7 @@ LOGS = {
     ),
 }
 
-STARTS = ("memory", "random", "scratch", "table", "recent", "table+recent", "unaligned", "refined")
+STARTS = ("memory", "random", "scratch", "table", "recent")
 """The starts that the protocol `live` compares."""
 
 
@@ -215,35 +233,106 @@ def figures() -> dict[str, tuple[FidelityResult, CostResult]]:
     }
 
 
+def live_figures() -> dict[str, tuple[LiveResult, LiveCost]]:
+    """The results of the protocol `live` on the logs that have been run."""
+    return {
+        name: (
+            parse_json(LiveResult, RESULTS / f"live_{name}.json"),
+            parse_json(LiveCost, RESULTS / f"live_cost_{name}.json"),
+        )
+        for name in LOGS
+        if (RESULTS / f"live_{name}.json").exists()
+    }
+
+
 def readme(text: str) -> str:
     """The README with its short table, made from the figures, between the two marks."""
     rows = []
-    for name, (result, cost) in figures().items():
-        shown = {CEILING, "random/hard/own", "random/soft/shared", str(DIET), cost.memory_set}
+    for name, (result, _) in live_figures().items():
         for task in result.tasks:
-            for result_set in at_own_ratio(result):
-                if result_set.name in shown:
-                    where = f"{LOGS[name].title.partition(',')[0]}, {task}"
-                    measured = cells(result_set.fidelity[task]["all"], SHORT, " ")
-                    rows.append([where, result_set.name, f"{result_set.units:,}", *measured])
-    table = markdown(["log, task", "trained on", "units", *(MEASURES[name].title for name in SHORT)], rows)
-    return filled(text, "figures", COMMAND, table, gap="\n")
+            for start in result.starts:
+                if start.name in README_STARTS:
+                    where = f"{_log_of(name)}, {task}"
+                    figures = start.measured[task][0]
+                    rows.append(
+                        [where, README_STARTS[start.name], *(live_cell(key, figures[key], " ") for key in README_KEY)]
+                    )
+    titles = [LIVE_MEASURES[key].title for key in README_KEY]
+    return filled(text, "figures", COMMAND, markdown(["log, task", "candidates start from", *titles], rows), gap="\n")
 
 
 def document() -> str:
     """docs/fidelity.md, from the figures."""
-    by_log = figures()
+    by_log, live_by_log = figures(), live_figures()
+    answers = [
+        f"- {_log_of(name)}. {answer(result, task)}"
+        for name, (result, _) in live_by_log.items()
+        for task in result.tasks
+    ]
+    answers += [f"- {LOGS[name].title}. Frozen: {lead(*both)[0]}" for name, both in by_log.items()]
     parts = [
         "# Can the memory be trusted?",
+        "## May I trust the order of the candidates?",
+        "Candidates are ranked after they met the first rows of a block *live*, launched from the memory, or as *frozen* students that the "
+        "memory has trained; [the method page](method.md#fidelity) explains both. Per log and protocol:",
+        "\n".join(answers),
         "`python -m benchmarks.fidelity.published_logs docs` writes this page from the figures in `benchmarks/results`. The same script "
         "measures the figures, with one command per log (see its first lines). `diet-ray fidelity` does the same for your own log. "
-        "Intervals are 95 % intervals from resampling candidates and seeds; with only three seeds they are probably too narrow.",
+        "Intervals are 95 % intervals; with only three seeds they are probably too narrow.",
+        "# Live",
+        markdown(["measure", "in plain words"], [list(pair) for pair in LIVE_MEANINGS]),
+        markdown(
+            ["start", "what a candidate has before its first live row"],
+            [[name, meaning(name)] for name in _starts(live_by_log)],
+        ),
+    ]
+    for name, (measured, spent) in live_by_log.items():
+        parts += _live_log(LOGS[name], name, measured, spent)
+    parts += [
+        "# Frozen",
+        "Intervals are from resampling candidates and seeds.",
         "## What the measures mean",
         markdown(["measure", "in plain words"], [list(pair) for pair in MEANINGS]),
     ]
     for name, (result, cost) in by_log.items():
         parts += _log(LOGS[name], name, result, cost)
     return "\n\n".join([*parts, *_pooled({name: result for name, (result, _) in by_log.items()})]) + "\n"
+
+
+def _log_of(name: str) -> str:
+    """The log's own name."""
+    return LOGS[name].title.partition(",")[0]
+
+
+def _starts(results: dict[str, tuple[LiveResult, LiveCost]]) -> list[str]:
+    return list(dict.fromkeys(start.name for result, _ in results.values() for start in result.starts))
+
+
+def _live_log(about: Published, name: str, result: LiveResult, cost: LiveCost) -> list[str]:
+    parts = [
+        f"## {about.title}",
+        *live_lead(result, cost),
+        about.caveat,
+        f"Made by `python -m benchmarks.fidelity.published_logs {name} --work WORK`; figures in `benchmarks/results/live*_{name}.json`. "
+        f"Candidates: {', '.join(spec.name for spec in result.candidates)}.",
+    ]
+    titles = [measure.title for measure in LIVE_MEASURES.values()]
+    for task in result.tasks:
+        for number, share in enumerate(result.shares):
+            rows = [
+                [start.name, *(live_cell(key, start.measured[task][number][key], " ") for key in LIVE_MEASURES)]
+                for start in result.starts
+            ]
+            parts += [f"### {task}, {100 * share:.3g} % of the block", markdown(["start", *titles], rows)]
+    keys = [LIVE_MEASURES[key].title for key in LIVE_KEY]
+    first = f"{100 * result.shares[0]:.3g} %"
+    return [
+        *parts,
+        f"### Starts against each other, {first} of the block",
+        markdown(["difference", "task", *keys], differences(result, " ")),
+        "### Cost of one candidate, CPU seconds",
+        markdown(["start", "before the block", f"{first} of it, live"], cost_rows(cost)),
+    ]
 
 
 def _log(about: Published, name: str, result: FidelityResult, cost: CostResult) -> list[str]:

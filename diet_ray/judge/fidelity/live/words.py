@@ -71,13 +71,11 @@ def answer(result: LiveResult, task: str) -> str:
     else:
         verdict = "in part: better than chance, but full backfills order the candidates better after the same rows"
     text = (
-        f"Live, {task}: {verdict} (Spearman with the full log {cell('spearman', spearman, ', ')}; full backfills "
-        f"{cell('spearman', ceiling['spearman'], ', ')}"
+        f"Live, {task}: {verdict} (Spearman with the full log {cell('spearman', spearman, ' ')}; full backfills "
+        f"{cell('spearman', ceiling['spearman'], ' ')}"
     )
     if math.isfinite(right.value):
-        text += (
-            f"; {cell('pairs_right', right, ', ')} of the pairs that differ are ordered rightly, by chance 50\u00a0%"
-        )
+        text += f"; {cell('pairs_right', right, ' ')} of the pairs that differ are ordered rightly, by chance 50\u00a0%"
     return text + ")."
 
 
