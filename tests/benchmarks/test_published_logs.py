@@ -46,7 +46,7 @@ def test_the_results_are_what_is_claimed() -> None:
 
 
 def test_so_are_the_live_ones() -> None:
-    """At least three seeds and judging blocks, thirty candidates, the ceiling, the rivals and the chance line; later blocks than the recipe's."""
+    """At least three seeds and judging blocks, thirty candidates, the ceilings, the rivals and the chance line."""
     results = published_logs.live_figures()
     assert results
     for name, (result, cost) in results.items():
