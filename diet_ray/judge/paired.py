@@ -7,7 +7,7 @@ candidate k varies for two reasons:
   of a live candidate lasts. The covariance of the K means is therefore clustered both ways, by user and by part of the time (Cameron,
   Gelbach & Miller 2011): V_users + V_parts - V_users-within-parts. Neighbouring parts may depend on each other (Newey & West 1987).
 * *seeds*: another seed would give another model. The variance between the seeds of a candidate is estimated from its own seeds and
-  moderated towards that of all candidates (Smyth 2004), because two or three seeds say little.
+  moderated towards the mean of all candidates (as Smyth 2004 does), because two or three seeds say little.
 
 Many pairs are compared at once. `Comparison.adjusted` holds p-values that are corrected for this by the distribution of the largest
 difference among K equal candidates with the same covariance (the idea of Tukey's test and of Westfall & Young 1993, by simulation).
@@ -21,7 +21,6 @@ from functools import cached_property
 
 import numpy as np
 from scipy import stats
-from scipy.special import digamma, polygamma
 
 from diet_ray.seeds import derive_seed
 
@@ -33,6 +32,9 @@ PARTS = 20
 
 PART_ROWS = 256
 """Most rows of a part: as many as a batch."""
+
+PRIOR = 6.0
+"""Degrees of freedom for which the mean variance between seeds counts."""
 
 LAG = 0.7
 """Parts up to this factor times the root of their number apart may depend on each other; 3 of 20. With it the intervals keep their
@@ -53,7 +55,7 @@ class Means:
     seeds: np.ndarray
     """`[K]`: variance of a mean over other seeds; 0 for all where no candidate has two seeds."""
     seeds_df: np.ndarray
-    """`[K]`: its degrees of freedom, after moderation; infinite where all candidates vary alike."""
+    """`[K]`: its degrees of freedom, after moderation."""
     n_rows: int
     """N."""
 
@@ -95,31 +97,24 @@ def means_of(losses: list[np.ndarray], users: np.ndarray) -> Means:
 
 
 def seed_variances(of_seeds: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """The variance of a single seed's mean for each candidate, moderated towards that of all (limma; Smyth 2004, section 6.2).
+    """The variance of a single seed's mean for each candidate, moderated towards the mean of all.
+
+    The mean variance counts as much as `PRIOR` degrees of freedom of the candidate's own. A weight estimated from the results themselves
+    (Smyth 2004) is too large where few candidates have unlike variances: 7 to 12 % of equal pairs were called different at 5 %.
 
     Args:
         of_seeds: per candidate `[S_k]`, the mean loss of each seed.
 
     Returns:
-        `[K]` variances and `[K]` degrees of freedom; a candidate with one seed has the common variance. Zeros and ones where no candidate
-        has two seeds.
+        `[K]` variances and `[K]` degrees of freedom. Zeros and ones where no candidate has two seeds.
     """
     df = np.array([len(part) - 1.0 for part in of_seeds])
-    own = np.array([part.var(ddof=1) if len(part) > 1 else 0.0 for part in of_seeds])
-    known = (df > 0) & (own > 0)
-    if not known.any():
+    if not df.any():
         return np.zeros(len(df)), np.ones(len(df))
-    # log s^2 is log s0^2 + digamma(df / 2) - log(df / 2) on average, with variance trigamma(df / 2) + trigamma(d0 / 2).
-    half = df[known] / 2
-    level = np.log(own[known]) - digamma(half) + np.log(half)
-    excess = float(level.var(ddof=1) - polygamma(1, half).mean()) if known.sum() > 1 else 0.0
-    if excess > 0:
-        prior = 2 * _inverse_trigamma(excess)
-        common = math.exp(float(level.mean()) + float(digamma(prior / 2)) - math.log(prior / 2))
-        return (prior * common + df * own) / (prior + df), prior + df
-    # The candidates vary alike, as far as can be seen: one variance, with the degrees of freedom of all.
-    total = float(df.sum())
-    return np.full(len(df), float((df * own).sum()) / total), np.full(len(df), total)
+    own = np.array([part.var(ddof=1) if len(part) > 1 else 0.0 for part in of_seeds])
+    prior = min(PRIOR, float(df.sum()))
+    common = float((df * own).sum() / df.sum())
+    return (prior * common + df * own) / (prior + df), prior + df
 
 
 @dataclass(frozen=True)
@@ -158,8 +153,9 @@ class Comparison:
     @cached_property
     def df(self) -> np.ndarray:
         """`[K, K]`: degrees of freedom of a difference (Satterthwaite 1946)."""
-        parts = self.means.seeds**2 / self.means.seeds_df
-        below = self.rows_variance**2 / self.means.rows_df + parts[:, None] + parts[None, :]
+        # Two candidates share the mean variance between seeds, so the degrees of freedom behind their variances do not add up.
+        of_seeds = np.minimum(self.means.seeds_df[:, None], self.means.seeds_df[None, :])
+        below = self.rows_variance**2 / self.means.rows_df + self.seeds_variance**2 / of_seeds
         total = (self.rows_variance + self.seeds_variance) ** 2
         return np.asarray(np.divide(total, below, out=np.full_like(total, np.inf), where=below > 0))
 
@@ -274,15 +270,3 @@ def _no_less(both: np.ndarray, *single: np.ndarray) -> np.ndarray:
     if values.min() >= -1e-12 * max(values.max(), 0):
         return both
     return max(single, key=np.trace)
-
-
-def _inverse_trigamma(value: float) -> float:
-    """x with trigamma(x) = value, by Newton's method on 1 / trigamma (Smyth 2004, appendix)."""
-    x = 0.5 + 1 / value
-    for _ in range(50):
-        trigamma = float(polygamma(1, x))
-        step = trigamma * (1 - trigamma / value) / float(polygamma(2, x))
-        x += step
-        if -step / x < 1e-8:
-            break
-    return x
