@@ -13,6 +13,8 @@ launch       a candidate with a table of its own, started from a memory
 live         such a candidate on the rows of a block
 live_trial   one live trial
 progressive  measures of predictions made before the rows are learned
+paired       candidates compared row by row
+decision     which candidate is the best, and how sure that is
 outcomes     the outcomes of the trials
 runner       runs the trials in this process
 run_sweep    the whole sweep

@@ -17,7 +17,8 @@ from rich.table import Column, Table
 
 from diet_ray.config import StudentConfig
 from diet_ray.errors import DietError
-from diet_ray.figures import mean_sd
+from diet_ray.figures import mean_sd, number
+from diet_ray.judge.decision import Decided, Decision
 from diet_ray.judge.standings import Standing
 from diet_ray.judge.verdict import Verdict
 from diet_ray.settings import Metric, Settings
@@ -67,6 +68,8 @@ class Leaderboard(Settings):
     """How the candidates were trained."""
     standings: list[Standing]
     """One line per candidate, the best first."""
+    decision: Decision | None = None
+    """The candidates compared row by row; None where frozen students were judged, or nothing can be compared."""
     verdicts: list[Verdict]
     """Every student that was trained to the end."""
     candidates: dict[str, dict[str, Any]] = Key(default_factory=dict)
@@ -87,11 +90,11 @@ class Leaderboard(Settings):
             f"{len(self.standings)} candidates on {self.units:,} units, judged {'live ' if self.live else ''}on {self.rows:,} rows "
             f"{'from' if self.live > 1 else 'of'} {self.block}{' on' if self.live > 1 else ''}"
         )
-        return leaderboard_table(title, self.standings, self.tasks)
+        return leaderboard_table(title, self.standings, self.tasks, self.decision)
 
     def remarks(self) -> list[str]:
         """Lines with the facts that the table does not show."""
-        lines = []
+        lines = self.decision.sentences() if self.decision else []
         if self.scores:
             best = max(self.scores, key=lambda name: (self.scores[name], name))
             lines.append(f"Best on held-out rows: {best}, AUC {self.scores[best]:.4f}")
@@ -114,13 +117,30 @@ class Leaderboard(Settings):
             )
 
 
-def leaderboard_table(title: str, lines: list[Standing], tasks: list[str]) -> Table:
-    """Standings as a table: AUC, LogLoss (nats) and GAUC of each task, mean +- sd over seeds, and the training's CPU time."""
+def leaderboard_table(title: str, lines: list[Standing], tasks: list[str], decision: Decision | None = None) -> Table:
+    """Standings as a table: AUC, LogLoss (nats) and GAUC of each task, mean +- sd over seeds, and the training's CPU time.
+
+    With a decision also the difference to the best with its interval, and the group.
+    """
     columns, rows = standings_rows(lines, tasks)
+    if decision:
+        decided = {part.candidate: part for part in decision.candidates}
+        columns += [f"nats to the best\n({100 * decision.confidence:g} %)", "group"]
+        for line, cells in zip(lines, rows, strict=True):
+            cells += _decided(decided.get(line.candidate))
     table = Table("#", *columns[:2], *(Column(heading, justify="right") for heading in columns[2:]), title=title)
     for place, cells in enumerate(rows, start=1):
         table.add_row(str(place), *cells)
     return table
+
+
+def _decided(part: Decided | None) -> list[str]:
+    if part is None:
+        return ["-", "-"]
+    if part.difference == 0:
+        return ["best", part.group]
+    low, high = (number(end, 4, signed=True) for end in (part.low, part.high))
+    return [f"{number(part.difference, 4, signed=True)} ({low} to {high})", part.group]
 
 
 def standings_rows(lines: list[Standing], tasks: list[str]) -> tuple[list[str], list[list[str]]]:
@@ -147,6 +167,18 @@ def write_tables(out: Path, board: Leaderboard) -> None:
     def drawn(name: str) -> str:
         return json.dumps(board.candidates[name], sort_keys=True)
 
+    decided = {part.candidate: part for part in board.decision.candidates} if board.decision else {}
+
+    def compared(name: str) -> dict[str, Any]:
+        part = decided.get(name)
+        return {
+            "difference": part.difference if part else math.nan,
+            "difference_low": part.low if part else math.nan,
+            "difference_high": part.high if part else math.nan,
+            "group": part.group if part else "",
+            "best_probability": part.best if part else math.nan,
+        }
+
     lines = [
         {
             "place": place,
@@ -159,6 +191,7 @@ def write_tables(out: Path, board: Leaderboard) -> None:
                 for metric in METRICS
                 for statistic in ("mean", "sd")
             },
+            **compared(line.candidate),
             "train_seconds": line.train_seconds,
             "parameters": line.parameters,
             "score": board.scores.get(line.candidate, math.nan),
@@ -191,9 +224,9 @@ def plot_standings(lines: list[Standing], task: str) -> Figure:
     methods = list(dict.fromkeys(line.trained_on for line in lines))
     figure, axes = plt.subplots(1, 2, figsize=(10, 1.5 + 0.42 * len(candidates)), sharey=True, layout="constrained")
     for axis, metric, name in zip(axes, ("auc", "logloss"), ("AUC", "LogLoss (nats)"), strict=True):
-        for number, method in enumerate(methods):
+        for place, method in enumerate(methods):
             of_method = [line for line in lines if line.trained_on == method]
-            offset = 0.6 * ((number + 0.5) / len(methods) - 0.5)
+            offset = 0.6 * ((place + 0.5) / len(methods) - 0.5)
             axis.errorbar(
                 [line.mean[task][metric] for line in of_method],
                 [candidates.index(line.candidate) + offset for line in of_method],
@@ -201,7 +234,7 @@ def plot_standings(lines: list[Standing], task: str) -> Figure:
                     0.0 if line.sd[task][metric] != line.sd[task][metric] else line.sd[task][metric]
                     for line in of_method
                 ],
-                fmt="osD^vPX"[number % 7],
+                fmt="osD^vPX"[place % 7],
                 markersize=5,
                 capsize=2,
                 label=method,

@@ -6,10 +6,14 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from diet_ray.candidates import CandidateFile
 from diet_ray.errors import ConfigError, DietError
+from diet_ray.judge.decision import decide
 from diet_ray.judge.leaderboard import Failed, Leaderboard, Stopped, write_tables
 from diet_ray.judge.outcomes import Outcomes
+from diet_ray.judge.progressive import read_losses
 from diet_ray.judge.runner import InProcess, Runner
 from diet_ray.judge.search import SweepConfig
 from diet_ray.judge.standings import rank
@@ -88,7 +92,8 @@ def judge_pool(
             trackers.close()
             shutil.rmtree(out / "tune", ignore_errors=True)  # Ray's own record; the outcomes are in out/trials
         board = _leaderboard(name_of(memory), loaded, opened, judged_on, works, outcomes)
-        board = board.model_copy(update={"rows": len(context.rows), "live": live})
+        decision = decide(_live_losses(out, board), context.rows.user) if live else None
+        board = board.model_copy(update={"rows": len(context.rows), "live": live, "decision": decision})
         write_json(out / "leaderboard.json", board)
         write_tables(out, board)
     return board
@@ -132,3 +137,12 @@ def _leaderboard(
         failed=failed,
         untracked=outcomes.trackers.lost,
     )
+
+
+def _live_losses(out: Path, board: Leaderboard) -> dict[str, np.ndarray]:
+    """Per candidate `[S, N]`: the kept losses of the live rows with each seed, the mean over the tasks."""
+    losses: dict[str, list[np.ndarray]] = {line.candidate: [] for line in board.standings}
+    for verdict in board.verdicts:
+        assert verdict.live is not None, "all verdicts of a live sweep are live"
+        losses[verdict.candidate].append(read_losses(out / verdict.live.losses, board.tasks)[1].mean(axis=1))
+    return {name: np.stack(of_seeds) for name, of_seeds in losses.items()}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -77,6 +78,15 @@ def test_candidates_are_launched_and_judged_live(run: Path, log: Path, tmp_path:
         assert float(losses.mean()) == pytest.approx(verdict.metrics["label_0"]["logloss"], rel=1e-5)
     means = [line.mean["label_0"]["logloss"] for line in board.standings]
     assert means == sorted(means)  # by LogLoss, where frozen students are ranked by AUC
+    assert board.decision is not None
+    assert [part.candidate for part in board.decision.candidates] == [line.candidate for line in board.standings]
+    assert [part.mean for part in board.decision.candidates] == pytest.approx(means, rel=1e-5)
+    assert board.decision.rows == 450
+    assert board.remarks()[0].startswith(f"{board.standings[0].candidate} has the smallest loss")
+    table = pq.read_table(tmp_path / "sweep" / "leaderboard.parquet")
+    assert table["difference"].to_pylist() == [part.difference for part in board.decision.candidates]
+    assert table["group"].to_pylist() == [part.group for part in board.decision.candidates]
+    assert "nats to the best" in str(board.table().columns[-2].header)
 
     kept = bytes_of(tmp_path / "sweep" / "losses")
     again = judge_pool(run, POOL, out=tmp_path / "sweep", live=1.5, slices=["kind"], seeds=2, restore=True)
@@ -197,4 +207,6 @@ def test_a_candidate_that_diverges_comes_last_and_stops_nobody(run: Path, tmp_pa
     board = judge_pool(run, pool, out=tmp_path / "sweep", live=0.5, seeds=1)
     assert [line.candidate for line in board.standings][-1] == "a-wild"
     assert board.standings[-1].undefined["label_0"]["logloss"] == "predictions are not finite"
+    assert board.decision is not None
+    assert board.decision.diverged == ["a-wild"]
     assert board.failed == []
