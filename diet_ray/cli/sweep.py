@@ -17,7 +17,7 @@ def sweep(
         str,
         typer.Option(metavar="RUN|URI", help="A run folder or one of its stages, or the URI of either in an archive."),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the leaderboard, as JSON, CSV and Parquet.")],
+    out: Annotated[Path, typer.Option(help="Folder for the leaderboard, as a page, JSON, CSV and Parquet.")],
     candidates: Annotated[
         Path | None,
         typer.Option(help="The candidates and the search settings, YAML. Default: the packaged pool of 24 candidates."),
@@ -72,5 +72,6 @@ def sweep(
             on_progress=lambda done, total: count("trials", done, total),
             on_fetch=shown.status,
         )
-    options.result(board, board.table(), *board.remarks())
+    page = [f"Page: {out / 'leaderboard.html'}"] if board.decision else []
+    options.result(board, board.table(), *board.remarks(), *page)
     board.check()

@@ -19,6 +19,7 @@ outcomes     the outcomes of the trials
 runner       runs the trials in this process
 run_sweep    the whole sweep
 leaderboard  the result of a sweep
+decision_page  the page of a live sweep
 trackers     TensorBoard, MLflow and Weights & Biases
 fidelity     how well the memory predicts results on the full log
 workplace    where a command does its work

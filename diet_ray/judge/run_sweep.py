@@ -11,6 +11,7 @@ import numpy as np
 from diet_ray.candidates import CandidateFile
 from diet_ray.errors import ConfigError, DietError
 from diet_ray.judge.decision import decide
+from diet_ray.judge.decision_page import write_decision
 from diet_ray.judge.leaderboard import Failed, Leaderboard, Stopped, write_tables
 from diet_ray.judge.outcomes import Outcomes
 from diet_ray.judge.progressive import read_losses
@@ -45,7 +46,8 @@ def judge_pool(
     """Train every candidate on the memory with each seed and judge it on a block that the memory has not seen.
 
     Writes `leaderboard.json` and, as CSV and as Parquet, `leaderboard` and `verdicts` to `out`, and the outcome of each trial to
-    `out/trials`. A trial that fails does not stop the others (`Leaderboard.failed`).
+    `out/trials`; of live candidates also the losses of single rows to `out/losses`, and the page `leaderboard.html`. A trial that fails
+    does not stop the others (`Leaderboard.failed`).
 
     Args:
         memory: a run folder or one of its stages, or the URI of an archive or of one of its stages.
@@ -96,6 +98,8 @@ def judge_pool(
         board = board.model_copy(update={"rows": len(context.rows), "live": live, "decision": decision})
         write_json(out / "leaderboard.json", board)
         write_tables(out, board)
+        if board.decision:
+            write_decision(out, board)
     return board
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from diet_ray.config import StudentConfig
 from diet_ray.judge.decision import decide
+from diet_ray.judge.decision_page import plot_forest, write_decision
+from diet_ray.judge.leaderboard import Leaderboard
 
 
 def planted(*levels: float, seeds: int = 2, rows: int = 4000) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -92,3 +96,26 @@ def test_equals_are_one_group() -> None:
     assert decision is not None
     assert [part.group for part in decision.candidates] == ["a", "a"]
     assert [part.adjusted for part in decision.candidates] == [1, 1]
+
+
+def test_the_page_shows_the_decision(tmp_path: Path) -> None:
+    losses, users = planted(0.1, 0.0, 0.001)
+    losses["wild"] = losses["c0"] * np.nan
+    decision = decide(losses, users)
+    assert decision is not None
+    board = Leaderboard(
+        memory="m", units=30, stage=1, log="l", block="day-2", rows=4000, live=0.1, tasks=["click"], student=StudentConfig(),
+        standings=[], verdicts=[], decision=decision,
+    )  # fmt: skip
+    for folder in ("first", "again"):
+        (tmp_path / folder).mkdir()
+        write_decision(tmp_path / folder, board)
+    page = (tmp_path / "first" / "leaderboard.html").read_text(encoding="utf-8")
+    assert page == (tmp_path / "again" / "leaderboard.html").read_text(encoding="utf-8")
+    for text in (decision.sentences()[0], "4,000 rows from day-2 on", "Diverged, and left out: wild.", "best"):
+        assert text in page
+    assert (tmp_path / "first" / "decision.png").stat().st_size > 5_000
+    axis = plot_forest(decision).axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["c1  a", "c2  a", "c0  b"]
+    shaded = [patch.get_y() for patch in axis.patches]
+    assert shaded == [-0.5, 0.5]
