@@ -11,6 +11,7 @@ trial        one trial
 start        what a launch starts from
 launch       a candidate with a table of its own, started from a memory
 live         such a candidate on the rows of a block
+live_state   where a live candidate stands after a block
 live_trial   one live trial
 progressive  measures of predictions made before the rows are learned
 paired       candidates compared row by row

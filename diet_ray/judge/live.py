@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from diet_ray.errors import ConfigError
+from diet_ray.judge.live_state import LiveState
 from diet_ray.logs.blocks import BlockManifest, Log, Rows
 from diet_ray.training.reference import Reference, train_pass
 from diet_ray.training.workers import Solo
@@ -62,20 +64,30 @@ def live_rows(log: Log, first: BlockManifest, share: float) -> LiveRows:
     return LiveRows(blocks, parts, known_ids=log.blocks[first.index - 1].n_ids)
 
 
-def go_live(model: Reference, live: LiveRows) -> np.ndarray:
+def go_live(model: Reference, live: LiveRows, state: LiveState | None = None) -> np.ndarray:
     """Let a candidate with a table of its own meet the rows; it learns them.
 
     Args:
         model: the candidate, its only net; changed in place. Ids that are new grow its table.
         live: the rows.
+        state: where it stands is kept there after each block but the last, and blocks that it has met according to it are left out.
 
     Returns:
         `[N, T]` float32 logits of the N rows, each predicted just before the batch of the row was learned.
     """
-    logits: list[Tensor] = []
-    for block, rows in zip(live.blocks, live.parts, strict=True):
-        model.grow(block.n_ids)
-        train_pass(
-            model, [rows], Solo(), rows=len(rows), on_predicted=lambda _, predicted: logits.append(predicted[0].cpu())
-        )
-    return np.concatenate([part.numpy() for part in logits])
+    logits = state.restore(model) if state else []
+    for number in range(len(logits), len(live.blocks)):
+        if number and state:
+            state.save(model, logits)
+        logits.append(_meet(model, live.blocks[number], live.parts[number]))
+    return np.concatenate(logits)
+
+
+def _meet(model: Reference, block: BlockManifest, rows: Rows) -> np.ndarray:
+    """`[n, T]` float32 logits of the rows of one block."""
+    parts: list[Tensor] = []
+    model.grow(block.n_ids)
+    train_pass(
+        model, [rows], Solo(), rows=len(rows), on_predicted=lambda _, predicted: parts.append(predicted[0].cpu())
+    )
+    return torch.cat(parts).numpy()

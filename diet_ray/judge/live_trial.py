@@ -11,6 +11,7 @@ import torch
 from diet_ray.candidates import CandidateSpec
 from diet_ray.judge.launch import Launching
 from diet_ray.judge.live import LiveRows, go_live
+from diet_ray.judge.live_state import LiveState
 from diet_ray.judge.progressive import progressive, row_losses, write_losses
 from diet_ray.judge.start import Start
 from diet_ray.judge.verdict import Clock, LiveVerdict, Verdict, verdict_of
@@ -21,6 +22,9 @@ TRAINED_ON = "memory, then live"
 
 LOSSES = "losses"
 """The folder of a sweep that holds the losses of single rows."""
+
+STATES = "live"
+"""The folder of a sweep that holds where trials stand that have met some of several blocks."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +63,16 @@ class LiveStudent:
     def verdict(self) -> Verdict:
         """Let it meet the live rows, and measure its predictions; writes the losses of the rows."""
         live, schema, rows = self.live, self.live.start.schema, self.live.rows.rows
+        state = LiveState(live.out / STATES / f"{self.key}-{self.seed}.safetensors")
         with self.clock:
             model = self.launching.ready()
-            logits = go_live(model, live.rows)
+            logits = go_live(model, live.rows, state)
         file = f"{LOSSES}/{self.key}-{self.seed}.parquet"
         write_losses(live.out / file, rows.row_id, row_losses(logits, rows.labels), schema.tasks)
         measured = progressive(
             rows, logits, schema, blocks=live.rows.sizes, known_ids=live.rows.known_ids, fields=live.slices
         )
+        state.remove()
         parameters = sum(parameter.numel() for parameter in model.net.parameters())
         return verdict_of(
             self.spec,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from diet_ray.errors import ConfigError, DietError
 from diet_ray.judge.decision import decide
 from diet_ray.judge.decision_page import write_decision
 from diet_ray.judge.leaderboard import Failed, Leaderboard, Stopped, write_tables
+from diet_ray.judge.live_trial import STATES
 from diet_ray.judge.outcomes import Outcomes
 from diet_ray.judge.progressive import read_losses
 from diet_ray.judge.runner import InProcess, Runner
@@ -93,6 +95,8 @@ def judge_pool(
         finally:
             trackers.close()
             shutil.rmtree(out / "tune", ignore_errors=True)  # Ray's own record; the outcomes are in out/trials
+            with suppress(OSError):  # it holds states of trials that did not end
+                (out / STATES).rmdir()
         board = _leaderboard(name_of(memory), loaded, opened, judged_on, works, outcomes)
         decision = decide(_live_losses(out, board), context.rows.user) if live else None
         board = board.model_copy(update={"rows": len(context.rows), "live": live, "decision": decision})

@@ -103,7 +103,11 @@ def test_from_raw_parquet_to_a_leaderboard(shell: Shell, tmp_path: Path) -> None
     done = shell("sweep", "--memory", run, "--candidates", pool, "--out", out, "--seeds", "2")
     assert done.returncode == 0, done.stderr
     board = json.loads(done.stdout)
-    assert (board["block"], board["rows"], len(board["verdicts"])) == ("1970-01-03", 40, 4)  # a tenth of the block, live
+    assert (board["block"], board["rows"], len(board["verdicts"])) == (
+        "1970-01-03",
+        40,
+        4,
+    )  # a tenth of the block, live
     assert {line["candidate"] for line in board["standings"]} == {"net", "fm"}
     assert all(0 < line["mean"]["label_0"]["auc"] < 1 for line in board["standings"])
     assert json.loads((out / "leaderboard.json").read_text()) == board

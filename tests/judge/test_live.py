@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ import torch
 
 from diet_ray.candidates import CandidateSpec
 from diet_ray.config import ReferenceConfig
-from diet_ray.errors import ConfigError
+from diet_ray.errors import ConfigError, CorruptArtefactError
+from diet_ray.judge import live as live_module
 from diet_ray.judge.live import go_live, live_rows
-from diet_ray.logs.blocks import Log, open_log
+from diet_ray.judge.live_state import LiveState
+from diet_ray.logs.blocks import Log, Rows, open_log
 from diet_ray.training.reference import Reference, train_pass
 from diet_ray.training.workers import Solo
 
@@ -67,3 +70,57 @@ def test_new_ids_grow_the_table(opened: Log) -> None:
     met.parts[0].ids[0, 1] = grown.n_ids - 1
     go_live(model, type(met)([grown], met.parts, met.known_ids))
     assert model.embedding.n_ids == grown.n_ids
+
+
+class Killed(Exception):
+    pass
+
+
+def test_who_is_killed_between_blocks_goes_on_from_there(
+    opened: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same bytes as in one go, and no block is met twice."""
+    met = live_rows(opened, opened.blocks[1], 2.5)
+    whole = new(opened, 0)
+    expected = go_live(whole, met)
+    passes: list[int] = []
+
+    def counted(model: Reference, parts: list[Rows], *arguments: Any, **keys: Any) -> float:
+        passes.append(len(parts[0]))
+        if len(passes) == 3:
+            raise Killed
+        return train_pass(model, parts, *arguments, **keys)
+
+    monkeypatch.setattr(live_module, "train_pass", counted)
+    state = LiveState(tmp_path / "states" / "a.safetensors")
+    with pytest.raises(Killed):
+        go_live(new(opened, 0), met, state)
+    assert [path.name for path in state.path.parent.iterdir()] == ["a.safetensors"]
+    again = new(opened, 0)
+    assert np.array_equal(go_live(again, met, state), expected)
+    assert passes == [300, 300, 150, 150]
+    for mine, one_go in ((again.checkpoint(), whole.checkpoint()), (again.optimiser_state(), whole.optimiser_state())):
+        assert mine.keys() == one_go.keys()
+        assert all(torch.equal(value, one_go[name]) for name, value in mine.items())
+    state.remove()
+    state.remove()
+    assert not state.path.exists()
+
+
+def test_a_state_that_is_damaged_or_of_another_candidate_is_named(opened: Log, tmp_path: Path) -> None:
+    met, state = live_rows(opened, opened.blocks[1], 1.5), LiveState(tmp_path / "a.safetensors")
+    model = new(opened, 0)
+    go_live(model, met, state)
+    assert state.path.exists()  # after the first of two blocks
+    other = Reference(
+        opened.schema,
+        [NET.model_copy(update={"params": {"hidden": [4]}})],
+        CONFIG,
+        n_ids=opened.blocks[0].n_ids,
+        seed=5,
+    )
+    with pytest.raises(CorruptArtefactError, match=r"a\.safetensors: not the state of this candidate"):
+        state.restore(other)
+    state.path.write_bytes(state.path.read_bytes()[:200])
+    with pytest.raises(CorruptArtefactError, match=r"a\.safetensors: not a readable safetensors file"):
+        state.restore(new(opened, 0))

@@ -320,7 +320,8 @@ def test_a_bench_with_little_in_it_still_makes_a_page(tmp_path: Path) -> None:
     result = result.model_copy(update=bare)
     cost = cost.model_copy(update={"memory_set": "random/hard/own", "distillations": [], "candidates": []})
     page = Outline(write_report(tmp_path, (result, cost))[0].read_text(encoding="utf-8"))
-    assert "No memory is among the sets that were compared." in page.paragraphs[0]
+    assert page.paragraphs[0] == "May I trust the order of the candidates?"
+    assert "No memory is among the sets that were compared." in page.paragraphs[1]
     assert not {"Against the size of the set", "Along the stream", "Differences between sets"} & set(page.headings)
     assert "nan" not in " ".join(page.cells + page.paragraphs).lower().split()
     assert tables_to_print(result, cost)[0].row_count == 2
