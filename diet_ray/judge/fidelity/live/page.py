@@ -24,7 +24,7 @@ def live_sections(pictures: LivePictures, cost: LiveCost) -> list[Section]:
         ),
         Section(
             "Live: every candidate",
-            intro="One mark per candidate; bars are one standard deviation over seeds. Losses are relative to the mean of the candidates "
+            intro="One mark per candidate; bars are one standard deviation over seeds. Losses are relative to the median of the candidates "
             "in each block. Lower is better on both axes.",
             panels=[panel for task in result.tasks for panel in pictures.scatters(task)],
         ),

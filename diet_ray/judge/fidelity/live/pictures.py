@@ -76,7 +76,7 @@ class LivePictures:
     def scatters(self, task: str) -> list[Panel]:
         """The loss of every candidate after the first share, from some starts, against its full backfill's over the whole block.
 
-        Losses are differences to the mean of the candidates of each block, averaged over the blocks: blocks are not equally hard.
+        Losses are differences to the median of the candidates of each block, averaged over the blocks: blocks are not equally hard.
         """
         result = self.result
         names = [spec.name for spec in result.candidates]
@@ -90,8 +90,8 @@ class LivePictures:
             note = f"Spearman {number(spearman, 2)}" if math.isfinite(spearman) else ""
             figure = plot_fidelity(full, other, names, start, LOOKS[start], "logloss", note)
             axis = figure.axes[0]
-            axis.set_xlabel("full backfill: nats above the mean")
-            axis.set_ylabel(f"first {100 * result.shares[0]:.3g} %: nats above the mean")
+            axis.set_xlabel("full backfill: nats above the median")
+            axis.set_ylabel(f"first {100 * result.shares[0]:.3g} %: nats above the median")
             alt = f"{task}, {start}: loss of each candidate against that of its full backfill; {note}."
             panels.append(self._panel(figure, f"live-scatter-{task}-{start}", alt))
         return panels
@@ -102,10 +102,10 @@ class LivePictures:
 
 
 def relative(result: LiveResult, start: str, task: str, share: int) -> np.ndarray:
-    """`[C, S]`: each candidate's loss minus the mean of the candidates, the mean over the judging blocks; nan where it diverged."""
+    """`[C, S]`: each candidate's loss minus the median of the candidates, the mean over the judging blocks; nan where it diverged."""
     by_block: dict[str, list[list[float]]] = {}
     for score in result.scores:
         if score.start == start:
             by_block.setdefault(score.block, []).append(score.losses[task][share])
     blocks = [np.array(rows, dtype=np.float64) for rows in by_block.values()]
-    return np.asarray(np.mean([losses - np.nanmean(losses) for losses in blocks], axis=0))
+    return np.asarray(np.mean([losses - np.nanmedian(losses) for losses in blocks], axis=0))
