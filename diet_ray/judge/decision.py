@@ -12,6 +12,10 @@ CONFIDENCE = 0.95
 """Of intervals and groups."""
 
 
+FEW = 5
+"""Most names of a group in a sentence."""
+
+
 class Decided(Settings):
     """A candidate compared with the best."""
 
@@ -58,7 +62,7 @@ class Decision(Settings):
         lines = [
             f"{first.candidate} has the smallest loss"
             + (
-                f"; {', '.join(others)} cannot be told from it ({percent}, corrected for all pairs)"
+                f"; {_few(others)} cannot be told from it ({percent}, corrected for all pairs)"
                 if others
                 else f", and every other candidate is worse ({percent}, corrected for all pairs)"
             )
@@ -115,3 +119,9 @@ def decide(
         ],
         diverged=[name for name in losses if name not in finite],
     )
+
+
+def _few(names: list[str]) -> str:
+    """Names in a sentence; the first `FEW` where there are many."""
+    rest = len(names) - FEW
+    return ", ".join(names) if rest <= 1 else f"{', '.join(names[:FEW])} and {rest} more"

@@ -98,6 +98,14 @@ def test_equals_are_one_group() -> None:
     assert [part.adjusted for part in decision.candidates] == [1, 1]
 
 
+def test_a_long_group_is_not_spelled_out() -> None:
+    losses, users = planted(*[0.0] * 8)
+    decision = decide(losses, users)
+    assert decision is not None
+    sentence = decision.sentences()[0]
+    assert " and 2 more cannot be told from it" in sentence
+
+
 def test_the_page_shows_the_decision(tmp_path: Path) -> None:
     losses, users = planted(0.1, 0.0, 0.001)
     losses["wild"] = losses["c0"] * np.nan
