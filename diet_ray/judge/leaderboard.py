@@ -170,6 +170,9 @@ def write_tables(out: Path, board: Leaderboard) -> None:
     decided = {part.candidate: part for part in board.decision.candidates} if board.decision else {}
 
     def compared(name: str) -> dict[str, Any]:
+        """Columns that only a live sweep has; a candidate that diverged is no part of the comparison."""
+        if not decided:
+            return {}
         part = decided.get(name)
         return {
             "difference": part.difference if part else math.nan,
