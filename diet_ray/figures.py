@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import timedelta
 
 
@@ -31,6 +32,11 @@ def number(value: float, digits: int, *, signed: bool = False) -> str:
 def formatted(value: float, form: str) -> str:
     """The value in a format such as `.2e`; a dash where it is undefined."""
     return format(value, form) if math.isfinite(value) else "-"
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def mean_sd(mean: float, sd: float, separator: str = " ") -> str:

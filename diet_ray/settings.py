@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -115,14 +116,20 @@ def write_json(path: Path, settings: Settings) -> None:
     write_whole(path, (settings.model_dump_json(indent=2) + "\n").encode())
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a small file that appears whole or not at all: a temporary file, fsync, then an atomic rename."""
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """The path of a temporary file, to be written in the body, that becomes `path` after it: whole and synced, or not at all."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
+    yield temporary
+    with temporary.open("rb") as file:
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a small file that appears whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content)
 
 
 class _Loader(yaml.SafeLoader):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from rich.console import Console
@@ -65,6 +66,9 @@ README_STARTS = {
     BLIND: "a blind choice (chance)",
 }
 """The starts of the README's table, in its words."""
+
+R = TypeVar("R", bound=Settings)
+C = TypeVar("C", bound=Settings)
 
 COMMAND = "python -m benchmarks.fidelity.published_logs docs"
 
@@ -222,26 +226,24 @@ def run(name: str, source: Path | None, work: Path, seeds: int) -> None:
 
 
 def figures() -> dict[str, tuple[FidelityResult, CostResult]]:
-    """The results on the logs that have been run."""
-    return {
-        name: (
-            parse_json(FidelityResult, RESULTS / f"fidelity_{name}.json"),
-            parse_json(CostResult, RESULTS / f"cost_{name}.json"),
-        )
-        for name in LOGS
-        if (RESULTS / f"fidelity_{name}.json").exists()
-    }
+    """The results of the protocol `frozen` on the logs that have been run."""
+    return _stored(FidelityResult, "fidelity", CostResult, "cost")
 
 
 def live_figures() -> dict[str, tuple[LiveResult, LiveCost]]:
     """The results of the protocol `live` on the logs that have been run."""
+    return _stored(LiveResult, "live", LiveCost, "live_cost")
+
+
+def _stored(result: type[R], kind: str, cost: type[C], cost_kind: str) -> dict[str, tuple[R, C]]:
+    """The results and costs that lie in the results folder, by the name of the log."""
     return {
         name: (
-            parse_json(LiveResult, RESULTS / f"live_{name}.json"),
-            parse_json(LiveCost, RESULTS / f"live_cost_{name}.json"),
+            parse_json(result, RESULTS / f"{kind}_{name}.json"),
+            parse_json(cost, RESULTS / f"{cost_kind}_{name}.json"),
         )
         for name in LOGS
-        if (RESULTS / f"live_{name}.json").exists()
+        if (RESULTS / f"{kind}_{name}.json").exists()
     }
 
 

@@ -11,7 +11,6 @@ from diet_ray.settings import Metric, Settings
 CONFIDENCE = 0.95
 """Of intervals and groups."""
 
-
 FEW = 5
 """Most names of a group in a sentence."""
 
@@ -34,7 +33,14 @@ class Decided(Settings):
     best: Metric
     """Probability that it has the smallest loss of all."""
     rows_needed: Metric
-    """Rows in all that would tell it from the best, if the difference stays; infinite where more seeds are needed."""
+    """Rows in all that would tell it from the best, if the difference stays; 0 for the best, infinite where more seeds are needed."""
+
+    def against_best(self, separator: str) -> str:
+        """The difference to the best and, after `separator`, its interval; the word for the best itself."""
+        if self.rows_needed == 0:
+            return "best"
+        value, low, high = (number(figure, 4, signed=True) for figure in (self.difference, self.low, self.high))
+        return f"{value}{separator}({low} to {high})"
 
 
 class Decision(Settings):
@@ -49,6 +55,11 @@ class Decision(Settings):
     """The best first."""
     diverged: list[str]
     """Candidates with a loss that is not finite; they are no part of the comparison."""
+
+    @property
+    def by_name(self) -> dict[str, Decided]:
+        """The candidates, by name."""
+        return {part.candidate: part for part in self.candidates}
 
     @property
     def undecided(self) -> list[str]:

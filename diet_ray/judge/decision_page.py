@@ -27,15 +27,11 @@ def write_decision(out: Path, board: Leaderboard) -> None:
         [
             part.candidate,
             number(part.mean, 4),
-            "best" if part.rows_needed == 0 else _with_interval(part),
+            part.against_best("\n"),
             part.group,
             f"{100 * part.best:.0f}\u00a0%",
             number(part.adjusted, 4),
-            "-"
-            if part.rows_needed == 0
-            else number(part.rows_needed, 0)
-            if math.isfinite(part.rows_needed)
-            else "more seeds",
+            _rows_needed(part),
         ]
         for part in decision.candidates
     ]
@@ -89,9 +85,10 @@ def plot_forest(decision: Decision) -> Figure:
     return figure
 
 
-def _with_interval(part: Decided) -> str:
-    low, high = (number(end, 4, signed=True) for end in (part.low, part.high))
-    return f"{number(part.difference, 4, signed=True)}\n({low} to {high})"
+def _rows_needed(part: Decided) -> str:
+    if part.rows_needed == 0:
+        return "-"
+    return number(part.rows_needed, 0) if math.isfinite(part.rows_needed) else "more seeds"
 
 
 def _alt(decision: Decision) -> str:

@@ -17,8 +17,8 @@ from rich.table import Column, Table
 
 from diet_ray.config import StudentConfig
 from diet_ray.errors import DietError
-from diet_ray.figures import mean_sd, number
-from diet_ray.judge.decision import Decided, Decision
+from diet_ray.figures import mean_sd
+from diet_ray.judge.decision import Decision
 from diet_ray.judge.standings import Standing
 from diet_ray.judge.verdict import Verdict
 from diet_ray.settings import Metric, Settings
@@ -124,23 +124,15 @@ def leaderboard_table(title: str, lines: list[Standing], tasks: list[str], decis
     """
     columns, rows = standings_rows(lines, tasks)
     if decision:
-        decided = {part.candidate: part for part in decision.candidates}
+        decided = decision.by_name
         columns += [f"nats to the best\n({100 * decision.confidence:g} %)", "group"]
         for line, cells in zip(lines, rows, strict=True):
-            cells += _decided(decided.get(line.candidate))
+            part = decided.get(line.candidate)  # one that diverged is no part of the comparison
+            cells += [part.against_best(" "), part.group] if part else ["-", "-"]
     table = Table("#", *columns[:2], *(Column(heading, justify="right") for heading in columns[2:]), title=title)
     for place, cells in enumerate(rows, start=1):
         table.add_row(str(place), *cells)
     return table
-
-
-def _decided(part: Decided | None) -> list[str]:
-    if part is None:
-        return ["-", "-"]
-    if part.difference == 0:
-        return ["best", part.group]
-    low, high = (number(end, 4, signed=True) for end in (part.low, part.high))
-    return [f"{number(part.difference, 4, signed=True)} ({low} to {high})", part.group]
 
 
 def standings_rows(lines: list[Standing], tasks: list[str]) -> tuple[list[str], list[list[str]]]:
@@ -167,7 +159,7 @@ def write_tables(out: Path, board: Leaderboard) -> None:
     def drawn(name: str) -> str:
         return json.dumps(board.candidates[name], sort_keys=True)
 
-    decided = {part.candidate: part for part in board.decision.candidates} if board.decision else {}
+    decided = board.decision.by_name if board.decision else {}
 
     def compared(name: str) -> dict[str, Any]:
         """Columns that only a live sweep has; a candidate that diverged is no part of the comparison."""

@@ -39,6 +39,11 @@ class LiveRows:
         return {block.name: block.rows for block in self.blocks}
 
 
+def rows_met(rows: int, share: float) -> int:
+    """The rows of a block of `rows` that are met in a share of it, 0 to 1; at least one."""
+    return max(1, math.floor(rows * share + 1e-9))
+
+
 def live_rows(log: Log, first: BlockManifest, share: float) -> LiveRows:
     """The rows that candidates meet from a block on.
 
@@ -58,7 +63,7 @@ def live_rows(log: Log, first: BlockManifest, share: float) -> LiveRows:
     blocks, parts = [], []
     for block, part in zip(later, np.clip(share - np.arange(len(later)), 0, 1), strict=True):
         if part > 0:
-            n = max(1, math.floor(block.rows * part + 1e-9))
+            n = rows_met(block.rows, float(part))
             blocks.append(block)
             parts.append(log.read_block(block).take(np.arange(n)))
     return LiveRows(blocks, parts, known_ids=log.blocks[first.index - 1].n_ids)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from diet_ray.errors import CorruptArtefactError
+from diet_ray.settings import whole_file
 from diet_ray.storage.tensors import load_tensors, save_tensors
 from diet_ray.training.reference import Reference
 
@@ -33,11 +33,8 @@ class LiveState:
         tensors |= {f"{OPTIMISER}{name}": value for name, value in model.optimiser_state().items()}
         tensors |= {f"{LOGITS}{number:05d}": torch.from_numpy(part) for number, part in enumerate(logits)}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.path.with_name(f".{self.path.name}.tmp")
-        save_tensors(draft, tensors)
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(draft, self.path)
+        with whole_file(self.path) as draft:
+            save_tensors(draft, tensors)
 
     def restore(self, model: Reference) -> list[np.ndarray]:
         """Put a candidate where the file says it stands; returns the logits of the finished blocks. Does nothing where there is no file.

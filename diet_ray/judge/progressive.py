@@ -20,7 +20,7 @@ from diet_ray.errors import CorruptArtefactError
 from diet_ray.judge.metrics import evaluate, undefined
 from diet_ray.logs.blocks import Rows
 from diet_ray.schema import Schema
-from diet_ray.settings import Metric, Settings, write_whole
+from diet_ray.settings import Metric, Settings, whole_file
 
 TENTHS = 10
 """Parts of equal size into which the rows of a block are divided."""
@@ -187,9 +187,8 @@ def write_losses(path: Path, row_id: np.ndarray, losses: np.ndarray, tasks: list
     """
     columns = {"row_id": row_id} | {f"{task}_loss": losses[:, t] for t, task in enumerate(tasks)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns), content, compression="zstd")
-    write_whole(path, content.getvalue().to_pybytes())
+    with whole_file(path) as temporary:
+        pq.write_table(pa.table(columns), temporary, compression="zstd")
 
 
 def read_losses(path: Path, tasks: list[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import yaml
 
+from diet_ray.figures import listed
 from diet_ray.memory.lineage import Lineage
 from diet_ray.report.export_manifest import ExportManifest
 
@@ -52,7 +53,7 @@ def _lead(about: ExportManifest) -> str:
     return (
         f"{about.units:,} units{pruned}, made of {about.rows_seen:,} rows of a click log "
         f"({about.units / about.rows_seen:.2%}) with DIET (arXiv 2603.24958) by diet_ray {about.diet_ray}. A unit is the input of a net "
-        f"for one example: {len(about.fields)} fields of {about.dim} numbers, with soft labels for {_and(about.tasks)}. The memory is "
+        f"for one example: {len(about.fields)} fields of {about.dim} numbers, with soft labels for {listed(about.tasks)}. The memory is "
         "meant for comparing nets cheaply, not for training a model that serves users."
     )
 
@@ -170,7 +171,3 @@ def _privacy(about: ExportManifest) -> str:
         "There is no formal guarantee such as differential privacy. Share it only with people with whom you would share the rows.",
     ]
     return "\n".join(lines)
-
-
-def _and(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

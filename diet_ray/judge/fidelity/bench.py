@@ -6,7 +6,6 @@ every node must see the cache.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from diet_ray.judge.fidelity.config import FidelityConfig
 from diet_ray.judge.fidelity.plan import Bench, Training
 from diet_ray.judge.fidelity.result import CostResult, FidelityResult
 from diet_ray.judge.fidelity.verdicts import train_set
-from diet_ray.judge.fidelity.work import OnProgress, distil_run, groups_of, runs_of, select_for, selected_of
+from diet_ray.judge.fidelity.work import OnProgress, distil_all, groups_of, runs_of, select_for, selected_of
 from diet_ray.mapper import Mapper, in_turn
 from diet_ray.settings import write_json
 from diet_ray.training.device import torch_threads
@@ -75,11 +74,7 @@ def do_missing(bench: Bench, on_progress: OnProgress, *, each: Mapper = in_turn,
     bench.cache.mkdir(parents=True, exist_ok=True)
     todo = [training for training in bench.trainings() if not bench.keys.verdict_path(training).is_file()]
     runs, chosen = runs_of(bench, todo), selected_of(bench, todo)
-    distilled = each(
-        distil_run, [json.dumps({"run": str(run), "stream": stream.model_dump_json()}) for run, stream in runs]
-    )
-    for done, _ in enumerate(distilled, start=1):
-        on_progress("distillations", done, len(runs))
+    distil_all(runs, on_progress, each=each)
     selected = each(
         select_for,
         [training_set.model_dump_json() for training_set in chosen],

@@ -57,6 +57,10 @@ class Noise:
     df: int
     """Its degrees of freedom."""
 
+    def significant(self, n_seeds: int) -> float:
+        """The least difference of two candidates' means over `n_seeds` seeds that is significant (two-sided t-test at 5 %); nan as `sd`."""
+        return float(t.ppf(1 - TAIL, self.df) * self.sd * np.sqrt(2 / n_seeds))
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -177,7 +181,7 @@ def seed_noise(tables: list[np.ndarray]) -> Noise:
     squares, df = 0.0, 0
     for table in tables:
         present = ~np.isnan(table)
-        mean = _ratio(np.nansum(table, axis=1), present.sum(axis=1))
+        mean = ratio(np.nansum(table, axis=1), present.sum(axis=1))
         squares += float(np.nansum((table - mean[:, None]) ** 2))
         df += int(np.maximum(present.sum(axis=1) - 1, 0).sum())
     return Noise(float(np.sqrt(squares / df)) if df else float("nan"), df)
@@ -239,19 +243,19 @@ def _measures(
     gap = np.abs(x - y)
     losses = other.logloss[in_other]
     present = ~np.isnan(losses)
-    loss_gap = np.abs(full.logloss[in_full].mean(axis=2) - _ratio(np.nansum(losses, axis=2), present.sum(axis=2)))
+    loss_gap = np.abs(full.logloss[in_full].mean(axis=2) - ratio(np.nansum(losses, axis=2), present.sum(axis=2)))
     measures = {
         "auc_gap_mean": gap.mean(axis=1),
         "auc_gap_max": gap.max(axis=1),
-        "logloss_gap_mean": _ratio(np.nansum(loss_gap, axis=1), (~np.isnan(loss_gap)).sum(axis=1)),
+        "logloss_gap_mean": ratio(np.nansum(loss_gap, axis=1), (~np.isnan(loss_gap)).sum(axis=1)),
         "logloss_gap_max": np.fmax.reduce(loss_gap, axis=1),
         "spearman": correlation(rankdata(x, axis=1), rankdata(y, axis=1)),
         "pearson": correlation(x, y),
-        "spread": _ratio(np.linalg.norm(_centred(y), axis=1), np.linalg.norm(_centred(x), axis=1)),
+        "spread": ratio(np.linalg.norm(_centred(y), axis=1), np.linalg.norm(_centred(x), axis=1)),
         "diverged": (~present).sum(axis=(1, 2)).astype(np.float64),
     }
-    threshold = t.ppf(1 - TAIL, noise.df) * noise.sd * np.sqrt(2 / full_seeds.shape[1])
-    measures |= regrets(x, y, candidates) | kendall_and_pairs(x, y, threshold) | {"left_out": left_out}
+    pairs = kendall_and_pairs(x, y, noise.significant(full_seeds.shape[1]))
+    measures |= regrets(x, y, candidates) | pairs | {"left_out": left_out}
     return {name: measures[name] for name in MEASURES}
 
 
@@ -273,13 +277,13 @@ def kendall_and_pairs(x: np.ndarray, y: np.ndarray, threshold: float) -> dict[st
     untied = np.sqrt(np.count_nonzero(in_x, axis=1)) * np.sqrt(np.count_nonzero(in_y, axis=1))
     pairs = significant.sum(axis=1).astype(np.float64)
     right = ((1 + agreement) / 2 * significant).sum(axis=1)
-    return {"kendall": _ratio(agreement.sum(axis=1), untied), "pairs_right": _ratio(right, pairs), "pairs": pairs}
+    return {"kendall": ratio(agreement.sum(axis=1), untied), "pairs_right": ratio(right, pairs), "pairs": pairs}
 
 
 def correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Pearson's correlation of each row of `x [B, C]` with that of `y`, nan where one is constant."""
     x, y = _centred(x), _centred(y)
-    correlation = _ratio((x * y).sum(axis=1), np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1))
+    correlation = ratio((x * y).sum(axis=1), np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1))
     return np.asarray(np.clip(correlation, -1, 1))
 
 
@@ -289,10 +293,11 @@ def _centred(rows: np.ndarray) -> np.ndarray:
     return np.asarray(rows - rows.sum(axis=1, keepdims=True) / max(rows.shape[1], 1))
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    ratio = np.full(denominator.shape, np.nan)
-    np.divide(numerator, denominator, out=ratio, where=denominator > 0)
-    return ratio
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Element by element, nan where the denominator is not above 0."""
+    quotient = np.full(denominator.shape, np.nan)
+    np.divide(numerator, denominator, out=quotient, where=denominator > 0)
+    return quotient
 
 
 def interval(value: float, replicates: np.ndarray) -> Interval:

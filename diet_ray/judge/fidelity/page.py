@@ -42,13 +42,10 @@ def write_report(
     Returns:
         The files, the page first.
     """
-    answers, leads, sections, written = (
-        ["May I trust the order of the candidates?"],
-        list[str](),
-        list[Section](),
-        list[Path](),
-    )
-    log = ""
+    log, answers = "", ["May I trust the order of the candidates?"]
+    leads: list[str] = []
+    sections: list[Section] = []
+    written: list[Path] = []
     if live:
         result, cost = live
         drawn = LivePictures(out, result)

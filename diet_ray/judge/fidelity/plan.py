@@ -235,10 +235,8 @@ class Keys:
     def of(self, training: Training) -> str:
         """The content hash of a training's result."""
         training_set, stream = training.set, self.config.stream
-        # The candidate's name and its own `adapter` do not matter: the method decides on the adapter.
-        candidate = training.candidate.model_dump(mode="json", exclude={"name", "adapter"})
         body = {
-            "candidate": candidate | {"params": training.candidate.hyper_parameters().model_dump(mode="json")},
+            "candidate": self.candidate(training.candidate),
             "student": training.student,
             "set": training_set.model_dump(mode="json"),
             "reference": stream.reference.model_dump(mode="json"),
@@ -246,7 +244,7 @@ class Keys:
             **self.identity(training_set.blocks + training_set.judged),
         }
         if training_set.method == FULL:  # trained as the reference is, on all rows, and without the reference
-            body["reference"] = stream.reference.model_dump(mode="json", exclude={"nets", "checkpoints", "holdout"})
+            body["reference"] = self.full_log()
         elif not training_set.method.of_full_log:
             body["horizon"] = self.bench.student(training_set).model_dump(mode="json")
         if training_set.method.of_memory:
@@ -266,6 +264,16 @@ class Keys:
     def _selection_recipe(training_set: TrainingSet) -> dict[str, int]:
         selection = training_set.method.selection
         return {} if selection is None or selection.recipe is None else {"selection_recipe": selection.recipe}
+
+    @staticmethod
+    def candidate(spec: CandidateSpec) -> dict[str, Any]:
+        """What matters of a candidate: not its name, nor its own `adapter`, because the method decides on that, or it owns its table."""
+        body = spec.model_dump(mode="json", exclude={"name", "adapter"})
+        return body | {"params": spec.hyper_parameters().model_dump(mode="json")}
+
+    def full_log(self) -> dict[str, Any]:
+        """What matters of the reference's config where a candidate learns all rows as the reference does, without it."""
+        return self.config.stream.reference.model_dump(mode="json", exclude={"nets", "checkpoints", "holdout"})
 
     def identity(self, blocks: int) -> dict[str, Any]:
         """The rows and the code behind a result."""

@@ -5,7 +5,6 @@ Like the stream, a selection takes its share of every block with the reference o
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.layout import stage_folder
 from diet_ray.memory.run_folder import read_stage
 from diet_ray.seeds import derive_seed
+from diet_ray.settings import whole_file
 from diet_ray.storage.entries import check_file
 from diet_ray.storage.parquet import batches
 from diet_ray.storage.tensors import load_tensors
@@ -91,9 +91,8 @@ def select_rows(bench: Bench, training_set: TrainingSet) -> Path:
         for block, n in zip(bench.seen(training_set), bench.units(training_set), strict=True)
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    pq.write_table(pa.table({"row_id": np.sort(np.concatenate(chosen))}), temporary)
-    os.replace(temporary, path)
+    with whole_file(path) as temporary:
+        pq.write_table(pa.table({"row_id": np.sort(np.concatenate(chosen))}), temporary)
     return path
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from diet_ray.errors import ConfigError
-from diet_ray.figures import number
+from diet_ray.figures import listed, number
 from diet_ray.judge.fidelity.config import MEMORIES
 from diet_ray.judge.fidelity.measures import MEASURES, Interval
 from diet_ray.judge.fidelity.result import CEILING, CostResult, Difference, FidelityResult, SetResult
@@ -45,8 +45,14 @@ def cell(name: str, interval: Interval, separator: str = NEXT, *, signed: bool =
     """A measure and, after `separator`, its interval."""
     if name in COUNTS:
         return number(interval.value, 0, signed=signed)
-    scale, unit = (100.0, "\u00a0%") if name == "pairs_right" else (1.0, "")
-    digits = DIGITS.get(name, 4)
+    return with_interval(interval, DIGITS.get(name, 4), separator, percent=name == "pairs_right", signed=signed)
+
+
+def with_interval(
+    interval: Interval, digits: int, separator: str, *, percent: bool = False, signed: bool = False
+) -> str:
+    """A value and, after `separator`, its interval, where it has one; a dash for a value that is undefined."""
+    scale, unit = (100.0, "\u00a0%") if percent else (1.0, "")
     value, low, high = (
         number(scale * figure, digits, signed=signed) for figure in (interval.value, interval.low, interval.high)
     )
@@ -114,11 +120,11 @@ def lead(result: FidelityResult, cost: CostResult) -> list[str]:
     for task in result.tasks:
         verdicts.setdefault(_verdict(task, memory, ceiling), []).append(task)
     answer = [
-        f"On {_and(tasks)} the memory's ranking of the candidates {verdict}." for verdict, tasks in verdicts.items()
+        f"On {listed(tasks)} the memory's ranking of the candidates {verdict}." for verdict, tasks in verdicts.items()
     ]
     answer += [
         f"Spearman of {difference.first} minus that of {difference.second} is "
-        f"{_and([_differs(task, difference) for task in result.tasks])}."
+        f"{listed([_differs(task, difference) for task in result.tasks])}."
         for difference in result.differences
     ]
     return [
@@ -235,7 +241,7 @@ def _beside(task: str, name: str, link: str, beside: dict[str, SetResult]) -> st
     """The first two, memory and noise ceiling, with their interval; the others without it, because the table below has theirs."""
     cells = [(words, cell(name, result_set.fidelity[task]["all"][name])) for words, result_set in beside.items()]
     first = [f"{text.replace(NEXT, ' ')} {link} {words}" for words, text in cells[:2]]
-    return _and(first + [f"{text.split(NEXT)[0]} {link} {words}" for words, text in cells[2:]])
+    return listed(first + [f"{text.split(NEXT)[0]} {link} {words}" for words, text in cells[2:]])
 
 
 def _differs(task: str, difference: Difference) -> str:
@@ -243,10 +249,6 @@ def _differs(task: str, difference: Difference) -> str:
     value, low, high = (number(figure, 2, signed=True) for figure in (interval.value, interval.low, interval.high))
     shown = interval.low > 0 or interval.high < 0
     return f"{value} ({low} to {high}{'' if shown else ', no difference shown'}) on {task}"
-
-
-def _and(parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
 
 
 def _cost(cost: CostResult) -> list[str]:

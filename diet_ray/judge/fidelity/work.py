@@ -11,6 +11,7 @@ from diet_ray.distill.local import distil_locally
 from diet_ray.judge.fidelity.config import FidelityConfig
 from diet_ray.judge.fidelity.plan import Bench, Training, TrainingSet
 from diet_ray.judge.fidelity.reduced_sets import select_rows
+from diet_ray.mapper import Mapper
 from diet_ray.memory.layout import holds_run, stage_folder
 from diet_ray.training.device import torch_threads
 
@@ -45,6 +46,13 @@ def groups_of(todo: list[Training]) -> list[list[Training]]:
         alone = training.candidate.name if training.set.method.of_full_log else ""
         groups.setdefault(f"{training.set.model_dump_json()} {alone}", []).append(training)
     return sorted(groups.values(), key=lambda group: (not group[0].set.method.of_full_log, -group[0].set.blocks))
+
+
+def distil_all(runs: list[tuple[Path, StreamConfig]], on_progress: OnProgress, *, each: Mapper) -> None:
+    """Do distillations, each described by its run folder and its config."""
+    descriptions = [json.dumps({"run": str(run), "stream": stream.model_dump_json()}) for run, stream in runs]
+    for done, _ in enumerate(each(distil_run, descriptions), start=1):
+        on_progress("distillations", done, len(runs))
 
 
 def distil_run(description: str) -> bytes:

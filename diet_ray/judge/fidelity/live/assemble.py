@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -16,7 +16,6 @@ from diet_ray.judge.fidelity.live.measures import (
     another_seed,
     blind,
     compare,
-    edges,
     intervals,
     minus,
     summed,
@@ -38,6 +37,7 @@ from diet_ray.judge.fidelity.live.result import (
 )
 from diet_ray.judge.fidelity.live.trainings import kept, losses
 from diet_ray.judge.fidelity.measures import Noise, seed_noise
+from diet_ray.judge.live import rows_met
 from diet_ray.logs.blocks import BlockManifest
 from diet_ray.memory.run_folder import read_stage
 from diet_ray.report.summary import summarise
@@ -55,12 +55,8 @@ class _Assembly:
     def __init__(self, plan: LivePlan) -> None:
         self.plan, self.bench, self.live = plan, plan.bench, plan.live
         self.tasks, self.shares = self.bench.log.schema.tasks, self.live.shares
-        self.draws = Draws(
-            [block.rows for block in plan.judged],
-            self.shares,
-            seed=self.bench.config.stream.seed,
-            replicates=self.bench.config.replicates,
-        )
+        draws = partial(Draws, [block.rows for block in plan.judged], self.shares, seed=self.bench.config.stream.seed)
+        self.draws, self.once = draws(replicates=self.bench.config.replicates), draws(replicates=0)
 
     def result(self) -> LiveResult:
         bench, live = self.bench, self.live
@@ -148,7 +144,7 @@ class _Assembly:
         for number, block in enumerate(self.plan.judged):
             means = {
                 task: [
-                    self.draws.means(self.losses[start][task][number], number, share)[:, :, 0]
+                    self.once.means(self.losses[start][task][number], number, share)[:, :, 0]
                     for share in range(len(self.shares))
                 ]
                 for task in self.tasks
@@ -185,7 +181,7 @@ def costs(plan: LivePlan) -> LiveCost:
             for block in plan.judged:
                 timed = kept(plan, training_of(plan, start, spec, seed, block)).blocks[block.name]
                 # Each live row takes the same time, so the first share takes its part of what all rows took.
-                both.append([timed.before, timed.live * edges(block.rows, [share])[0] / timed.rows])
+                both.append([timed.before, timed.live * rows_met(block.rows, share) / timed.rows])
         return np.asarray(np.mean(both, axis=0))
 
     by_start = {start: [seconds(start, spec) for spec in bench.pool] for start in (FULL, *plan.live.starts)}

@@ -10,7 +10,7 @@ from diet_ray.judge.fidelity.live.assemble import assemble, costs
 from diet_ray.judge.fidelity.live.plan import LivePlan
 from diet_ray.judge.fidelity.live.result import LiveCost, LiveResult
 from diet_ray.judge.fidelity.live.trainings import train_group
-from diet_ray.judge.fidelity.work import OnProgress, distil_run
+from diet_ray.judge.fidelity.work import OnProgress, distil_all
 from diet_ray.mapper import Mapper, in_turn
 from diet_ray.memory.layout import stage_folder
 from diet_ray.settings import write_json
@@ -56,11 +56,7 @@ def do_missing(plan: LivePlan, on_progress: OnProgress, *, each: Mapper = in_tur
         for run, stream in plan.runs([training for group in groups for training in group])
         if not stage_folder(run, last).is_dir()
     ]
-    distilled = each(
-        distil_run, [json.dumps({"run": str(run), "stream": stream.model_dump_json()}) for run, stream in runs]
-    )
-    for done, _ in enumerate(distilled, start=1):
-        on_progress("distillations", done, len(runs))
+    distil_all(runs, on_progress, each=each)
     done, total = 0, sum(map(len, groups))
     finished = each(
         train_group,

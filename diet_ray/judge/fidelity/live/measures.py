@@ -18,19 +18,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata, t
+from scipy.stats import rankdata
 
 from diet_ray.judge.fidelity.measures import (
-    TAIL,
     Interval,
     Measure,
     Noise,
     correlation,
     interval,
     kendall_and_pairs,
+    ratio,
     regrets,
     resample,
 )
+from diet_ray.judge.live import rows_met
 from diet_ray.seeds import derive_seed
 
 PART = 256
@@ -69,14 +70,9 @@ class Losses:
     """`[P]` int64: rows of each part."""
 
 
-def edges(rows: int, shares: list[float]) -> list[int]:
-    """The number of rows after each share of a block, at least one; as `diet_ray.judge.live.live_rows` counts them."""
-    return [max(1, int(np.floor(rows * share + 1e-9))) for share in shares]
-
-
 def parts(rows: int, shares: list[float]) -> tuple[np.ndarray, np.ndarray]:
     """The parts of a block: their first rows, and for each the number of the share in which it lies; parts do not cross shares."""
-    ends = [*edges(rows, shares), rows]
+    ends = [*(rows_met(rows, share) for share in shares), rows]
     begins = [0, *ends[:-1]]
     firsts = [np.arange(begin, end, PART) for begin, end in zip(begins, ends, strict=True)]
     return np.concatenate(firsts), np.repeat(np.arange(len(firsts)), [len(first) for first in firsts])
@@ -100,8 +96,10 @@ class Draws:
     """The draws of a bootstrap: the first is everything once, the others are resampled. They depend on the seed and the sizes alone."""
 
     def __init__(self, rows: list[int], shares: list[float], *, seed: int, replicates: int) -> None:
-        self.rows, self.shares, self.seed, self.replicates = rows, shares, seed, replicates
-        self.weights = [self._weights(number, n) for number, n in enumerate(rows)]
+        self.seed, self.replicates = seed, replicates
+        self.strata = [parts(n, shares)[1] for n in rows]
+        """Per block `[P]`: the number of the share in which each part lies."""
+        self.weights = [self._weights(number, stratum) for number, stratum in enumerate(self.strata)]
         """Per block `[1 + replicates, P]`: how often each part was drawn."""
 
     def of(self, purpose: str, n: int) -> np.ndarray:
@@ -110,16 +108,13 @@ class Draws:
 
     def means(self, losses: Losses, block: int, share: int) -> np.ndarray:
         """`[C, S, 1 + replicates]`: the mean loss over the rows up to a share (by its number), or over all (-1)."""
-        stratum = parts(self.rows[block], self.shares)[1]
+        stratum = self.strata[block]
         n = len(stratum) if share < 0 else int((stratum <= share).sum())
         weight = self.weights[block][:, :n]
         return np.asarray((losses.sums[:, :, :n] @ weight.T) / (weight @ losses.rows[:n]))
 
-    def _weights(self, number: int, rows: int) -> np.ndarray:
-        stratum, rng = (
-            parts(rows, self.shares)[1],
-            np.random.default_rng(derive_seed(self.seed, "bootstrap", "rows", number)),
-        )
+    def _weights(self, number: int, stratum: np.ndarray) -> np.ndarray:
+        rng = np.random.default_rng(derive_seed(self.seed, "bootstrap", "rows", number))
         drawn = [
             rng.multinomial(n, np.full(n, 1 / n), size=self.replicates) for n in np.bincount(stratum).tolist() if n
         ]
@@ -242,8 +237,7 @@ def _mean(parts: list[Replicates]) -> Replicates:
     for name in parts[0]:
         values = np.stack([part[name] for part in parts])
         defined = ~np.isnan(values)
-        n = defined.sum(axis=0)
-        means[name] = np.divide(np.where(defined, values, 0).sum(axis=0), n, out=np.full(len(n), np.nan), where=n > 0)
+        means[name] = ratio(np.where(defined, values, 0).sum(axis=0), defined.sum(axis=0))
     return means
 
 
@@ -256,16 +250,14 @@ def _measured(
     single = np.where(diverged, np.where(np.isfinite(worst), worst, 0.0), single)
     mean = single.mean(axis=2)
     gap = np.where(diverged.any(axis=2), np.nan, np.abs(mean - same_rows))
-    threshold = t.ppf(1 - TAIL, noise.df) * noise.sd * np.sqrt(2 / n_seeds)
     ranks = rankdata(truth, axis=1)
     one_seed = np.mean([correlation(ranks, rankdata(single[:, :, s], axis=1)) for s in range(single.shape[2])], axis=0)
-    present = np.isfinite(gap).sum(axis=1)
     return {
         "spearman": correlation(ranks, rankdata(mean, axis=1)),
         "one_seed": one_seed,
         # Both functions take what is better to be larger.
         **regrets(-truth, -mean, candidates),
-        **kendall_and_pairs(-truth, -mean, threshold),
-        "gap": np.divide(np.nansum(gap, axis=1), present, out=np.full(len(gap), np.nan), where=present > 0),
+        **kendall_and_pairs(-truth, -mean, noise.significant(n_seeds)),
+        "gap": ratio(np.nansum(gap, axis=1), np.isfinite(gap).sum(axis=1)),
         "diverged": diverged.sum(axis=(1, 2)).astype(np.float64),
     }

@@ -104,19 +104,16 @@ class LivePlan:
 
     def folder(self, training: LiveTraining) -> Path:
         """The folder in which the result of a training is kept."""
-        bench, stream = self.bench, self.bench.config.stream
+        bench = self.bench
         body: dict[str, Any] = {
             "live_recipe": RECIPE,
-            # The candidate's name does not matter, and one that owns its table has no adapter.
-            "candidate": training.candidate.model_dump(mode="json", exclude={"name", "adapter"})
-            | {"params": training.candidate.hyper_parameters().model_dump(mode="json")},
+            "candidate": bench.keys.candidate(training.candidate),
             "start": training.start,
             "seed": training.seed,
             **bench.keys.identity(training.block + 1),
         }
         if training.start == FULL:
-            learns = stream.reference.model_dump(mode="json", exclude={"nets", "checkpoints", "holdout"})
-            body |= {"reference": learns, "judged": [block.index for block in self.judged]}
+            body |= {"reference": bench.keys.full_log(), "judged": [block.index for block in self.judged]}
         else:
             body |= {
                 "block": training.block,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from statistics import median
 
-from diet_ray.figures import number
+from diet_ray.figures import listed, number
 from diet_ray.judge.fidelity.live.config import MEANINGS as STARTS
 from diet_ray.judge.fidelity.live.result import BLIND, OTHER_SEED, SAME_ROWS, LiveCost, LiveResult
 from diet_ray.judge.fidelity.measures import Interval
-from diet_ray.judge.fidelity.words import NEXT, times
+from diet_ray.judge.fidelity.words import COUNTS, NEXT, times, with_interval
 
 KEY = ("spearman", "one_seed", "pairs_right", "top1_regret", "gap")
 """The measures of the short tables."""
@@ -27,21 +26,17 @@ MEANINGS = [
 ]  # fmt: skip
 """Name and meaning of the figures in the tables."""
 
-DIGITS = {"gap": 4, "top1_regret": 4, "top3_regret": 4, "pairs_right": 0, "pairs": 0, "diverged": 0, "left_out": 0}
+DIGITS = dict.fromkeys(("gap", "top1_regret", "top3_regret"), 4) | {"pairs_right": 0}
+"""Digits of the measures that have not two."""
 
 
 def cell(name: str, interval: Interval, separator: str = NEXT, *, signed: bool = False) -> str:
-    """A measure and, after `separator`, its interval."""
-    scale, unit = (100.0, "\u00a0%") if name == "pairs_right" else (1.0, "")
-    value, low, high = (
-        number(scale * figure, DIGITS.get(name, 2), signed=signed)
-        for figure in (interval.value, interval.low, interval.high)
-    )
-    if not math.isfinite(interval.value):
-        return "-"
-    counted = name in ("pairs", "diverged", "left_out")
-    known = math.isfinite(interval.low) and interval.low < interval.high and not counted
-    return f"{value}{unit}" + (f"{separator}({low} to {high})" if known else "")
+    """A measure and, after `separator`, its interval; alone where the interval is a point, as that of a distance from itself."""
+    if name in COUNTS:
+        return number(interval.value, 0, signed=signed)
+    if interval.low == interval.high:
+        interval = interval.model_copy(update={"low": math.nan})
+    return with_interval(interval, DIGITS.get(name, 2), separator, percent=name == "pairs_right", signed=signed)
 
 
 def meaning(start: str) -> str:
@@ -121,7 +116,7 @@ def _choice(result: LiveResult, task: str) -> str:
         ([name for name, interval in against.items() if interval.high < 0], "orders the candidates worse than"),
     ):
         if names:
-            text += f" The memory {words} the start{'' if len(names) == 1 else 's'} {_and(names)}."
+            text += f" The memory {words} the start{'' if len(names) == 1 else 's'} {listed(names)}."
     return text
 
 
@@ -136,7 +131,3 @@ def _cost(result: LiveResult, cost: LiveCost) -> list[str]:
         f"{cost.memory_seconds:,.0f} s on one core. The memory has {cost.memory_bytes:,.0f} bytes, the table {cost.table_bytes:,.0f}, its "
         f"moments twice as many."
     ]
-
-
-def _and(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]

@@ -17,7 +17,6 @@ from diet_ray.judge.fidelity.live.measures import (
     another_seed,
     blind,
     compare,
-    edges,
     intervals,
     minus,
     parts,
@@ -25,11 +24,16 @@ from diet_ray.judge.fidelity.live.measures import (
     whole_means,
 )
 from diet_ray.judge.fidelity.measures import Noise, seed_noise
+from diet_ray.judge.live import rows_met
 
 SHARES = [0.1, 0.5]
 ROWS = [3000, 4100]
 NOISE = Noise(sd=0.01, df=30)
 DRAWS = Draws(ROWS, SHARES, seed=3, replicates=200)
+
+
+def edges(rows: int, shares: list[float]) -> list[int]:
+    return [rows_met(rows, share) for share in shares]
 
 
 def rows_of(quality: np.ndarray, seeds: int, seed: int, *, shift: float = 0.0) -> list[np.ndarray]:
