@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from diet_ray.figures import number
@@ -69,7 +68,8 @@ def write_decision(out: Path, board: Leaderboard) -> None:
 def plot_forest(decision: Decision) -> Figure:
     """A mark per candidate, the best at the top, with the interval of its difference to the best; those of its group on shaded ground."""
     parts, undecided = decision.candidates, {*decision.undecided}
-    figure, axis = plt.subplots(figsize=(6.4, 1.0 + 0.26 * len(parts)), layout="constrained")
+    figure = Figure(figsize=(6.4, 1.0 + 0.26 * len(parts)), layout="constrained")
+    axis = figure.subplots()
     for place, part in enumerate(parts):
         of_group = place == 0 or part.candidate in undecided
         if of_group:

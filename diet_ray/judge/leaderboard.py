@@ -7,7 +7,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -217,7 +216,8 @@ def plot_standings(lines: list[Standing], task: str) -> Figure:
     """AUC and LogLoss of each candidate, one mark per way of training, with a bar of one standard deviation over seeds."""
     candidates = list(dict.fromkeys(line.candidate for line in lines))
     methods = list(dict.fromkeys(line.trained_on for line in lines))
-    figure, axes = plt.subplots(1, 2, figsize=(10, 1.5 + 0.42 * len(candidates)), sharey=True, layout="constrained")
+    figure = Figure(figsize=(10, 1.5 + 0.42 * len(candidates)), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
     for axis, metric, name in zip(axes, ("auc", "logloss"), ("AUC", "LogLoss (nats)"), strict=True):
         for place, method in enumerate(methods):
             of_method = [line for line in lines if line.trained_on == method]

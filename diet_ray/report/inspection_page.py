@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from rich.table import Column, Table
@@ -166,9 +165,7 @@ def write_inspection(path: Path, inspection: Inspection) -> list[Path]:
 
     def drawn(figure: Figure, name: str, alt: str) -> Panel:
         written.append(path.with_name(f"{path.stem}-{name}.png"))
-        drawing = panel(figure, written[-1], alt)
-        plt.close(figure)
-        return drawing
+        return panel(figure, written[-1], alt)
 
     by_block, labels, fields, weights, top = sections(inspection)
     by_block.panels = [
@@ -188,7 +185,8 @@ def write_inspection(path: Path, inspection: Inspection) -> list[Path]:
 
 def plot_blocks(inspection: Inspection, task: str) -> Figure:
     """Units of each block: a bar of those with label 0, stacked with those of label 1."""
-    figure, axis = plt.subplots(figsize=(5.5, 3.2), layout="constrained")
+    figure = Figure(figsize=(5.5, 3.2), layout="constrained")
+    axis = figure.subplots()
     names = [part.name or str(part.block) for part in inspection.blocks]
     ones = np.array([part.positives[task] for part in inspection.blocks])
     zeros = np.array([part.units for part in inspection.blocks]) - ones
@@ -202,7 +200,8 @@ def plot_blocks(inspection: Inspection, task: str) -> Figure:
 
 def plot_soft_labels(inspection: Inspection, task: str) -> Figure:
     """Histogram of the soft label, one outline per label of the row."""
-    figure, axis = plt.subplots(figsize=(5.5, 3.2), layout="constrained")
+    figure = Figure(figsize=(5.5, 3.2), layout="constrained")
+    axis = figure.subplots()
     edges = np.linspace(0, 1, BINS + 1)
     for part in inspection.labels:
         if part.task == task:
@@ -223,7 +222,8 @@ def plot_soft_labels(inspection: Inspection, task: str) -> Figure:
 def plot_fields(inspection: Inspection) -> Figure:
     """Norm of delta relative to that of the embedding, and drift of the table, by field."""
     names = [part.field for part in inspection.fields]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 1.2 + 0.3 * len(names)), sharey=True, layout="constrained")
+    figure = Figure(figsize=(9, 1.2 + 0.3 * len(names)), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
     relative = [
         100 * part.delta_norm.mean / part.embedding_norm if part.embedding_norm else 0 for part in inspection.fields
     ]

@@ -8,7 +8,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 from jinja2 import Environment, PackageLoader
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -73,7 +72,6 @@ def picture(figure: Figure, path: Path) -> str:
     """Save a figure as PNG and return it in base64."""
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=130, bbox_inches="tight")
-    plt.close(figure)
     path.write_bytes(buffer.getvalue())
     return base64.b64encode(buffer.getvalue()).decode()
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -71,7 +70,8 @@ def plot_timeline(all_attempts: list[Attempt]) -> Figure:
     latest = all_attempts[-LATEST:]
     names = list(dict.fromkeys(name for attempt in latest for name, _, _ in attempt.steps))
     colour = {name: f"C{number % 10}" for number, name in enumerate(names)}
-    figure, axis = plt.subplots(figsize=(9.5, 1.3 + 0.28 * max(len(latest), 1)), layout="constrained")
+    figure = Figure(figsize=(9.5, 1.3 + 0.28 * max(len(latest), 1)), layout="constrained")
+    axis = figure.subplots()
     for row, attempt in enumerate(latest):
         for name, begin, length in attempt.steps:
             axis.barh(row, length, left=begin, height=0.7, color=colour[name], alpha=1.0 if attempt.committed else 0.35)
@@ -127,7 +127,8 @@ def plot_stages(summary: RunSummary) -> Figure:
     Stages with warnings are marked; the table of the summary lists the warnings.
     """
     names = [stage.block for stage in summary.stages]
-    figure, (above, below) = plt.subplots(2, 1, figsize=(10, 6), sharex=True, layout="constrained")
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
     above.plot(names, [stage.reference_logloss for stage in summary.stages], marker="o")
     warned = [stage for stage in summary.stages if stage.warnings]
     if warned:

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -178,15 +177,12 @@ def test_the_plots_show_the_figures(found: Inspection) -> None:
     assert heights == [p.units - p.positives["label_0"] for p in found.blocks] + [
         p.positives["label_0"] for p in found.blocks
     ]
-    plt.close(figure)
     figure = plot_soft_labels(found, "label_0")
     assert [patch.get_data().values.tolist() for patch in figure.axes[0].patches] == [
         part.histogram for part in found.labels
     ]
-    plt.close(figure)
     figure = plot_fields(found)
     assert [bar.get_width() for bar in figure.axes[1].patches] == [100 * part.drift for part in found.fields]
-    plt.close(figure)
 
 
 def test_the_tables_say_it(found: Inspection) -> None:

@@ -9,7 +9,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import pytest
 
 from diet_ray.figures import mean_sd
@@ -129,7 +128,6 @@ def test_the_plot_of_standings_shows_each_mark() -> None:
     assert (left.get_xlabel(), right.get_xlabel()) == ("like: AUC", "like: LogLoss (nats)")
     low, high = left.get_ylim()
     assert low > high  # the best is on top
-    plt.close(figure)
 
 
 def test_the_plot_of_stages_stacks_the_steps() -> None:
@@ -137,4 +135,3 @@ def test_the_plot_of_stages_stacks_the_steps() -> None:
     above, below = figure.axes
     assert above.lines[0].get_ydata().tolist() == pytest.approx([0.6, 0.5])
     assert [(bar.get_y(), bar.get_height()) for bar in below.patches] == [(0, 1), (0, 1), (1, 0), (1, 2)]
-    plt.close(figure)

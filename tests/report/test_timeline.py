@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import pytest
 from typer.testing import CliRunner
 
@@ -68,14 +67,12 @@ def test_the_picture_shows_each_step_where_it_was() -> None:
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["reference", "refine"]
     low, high = axis.get_ylim()
     assert low > high  # the first is on top
-    plt.close(figure)
 
 
 def test_a_long_run_shows_its_latest_stages() -> None:
     figure = plot_timeline([Attempt(t, f"day-{t}", [("reference", 0.0, 1.0)], committed=True) for t in range(60)])
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert (len(labels), labels[0], labels[-1]) == (LATEST, "day-20", "day-59")
-    plt.close(figure)
 
 
 def test_the_page_of_a_run(finished: Path, tmp_path: Path) -> None:
