@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -159,6 +160,12 @@ class _Loader(yaml.SafeLoader):
                         )
                     keys.add((key.tag, key.value))
         return super().construct_mapping(node, deep)
+
+
+# `1e-6` and `1.5e3` are numbers in YAML 1.2 and JSON; in YAML 1.1, which PyYAML reads, they are texts: one has no dot, the other no sign.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\.\d+|\d+(\.\d*)?)[eE][-+]?\d+$"), [*"-+.0123456789"]
+)
 
 
 def _first(error: Exception) -> str:

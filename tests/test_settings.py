@@ -46,6 +46,17 @@ def test_several_mistakes_are_named_at_once() -> None:
         parse(Outer, {"x": 1}, where="here")
 
 
+@pytest.mark.parametrize("text", ["1e-6", "1E-06", "+1e2", "1.0e-6", "1.5e3", "3.e2", ".5e1", "0.5"])
+def test_a_number_with_an_exponent_is_a_number(tmp_path: Path, text: str) -> None:
+    """YAML 1.1 takes one without a dot for a text; a space of a search, whose keys may have any type, was refused."""
+    from diet_ray.judge.search import SweepConfig
+
+    path = tmp_path / "a.yaml"
+    path.write_text(f"candidates: [{{name: a, arch: lr, lr_scale: {{choice: [{text}]}}}}]")
+    (space,) = load_yaml(SweepConfig, path).candidates[0].spaces().values()
+    assert space.values == [float(text)]
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.yaml"):
         load_yaml(Outer, tmp_path / "none.yaml")

@@ -1,4 +1,4 @@
-"""Runs a sweep's trials on Ray Tune: in parallel, with Optuna's search or early stopping by ASHA where the config says so."""
+"""Runs the trials of a sweep or a race on Ray Tune, with Optuna's search or early stopping by ASHA where the config says so."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from diet_ray.candidates import CandidateFile, CandidateSpec, import_modules
 from diet_ray.config import StudentConfig
 from diet_ray.engine.tune import run_trials
 from diet_ray.errors import ResourceError
+from diet_ray.judge import run_race
 from diet_ray.judge.leaderboard import Leaderboard
 from diet_ray.judge.outcomes import Outcomes
+from diet_ray.judge.race import Race
 from diet_ray.judge.run_sweep import judge_pool
 from diet_ray.judge.search import REDUCTION, RUNGS, Suggest, SweepConfig
 from diet_ray.judge.sweep_plan import Work, planned_works, reason, threads_of
@@ -30,6 +32,11 @@ from diet_ray.settings import parse
 def sweep(memory: str | Path, candidates: CandidateFile | SweepConfig, *, out: Path, **options: Any) -> Leaderboard:
     """`judge_pool`, with its other options, with the trials on the cluster to which this process is connected."""
     return judge_pool(memory, candidates, out=out, runner=OnTune(), **options)
+
+
+def race(memory: str | Path, candidates: CandidateFile | SweepConfig, *, out: Path, **options: Any) -> Race:
+    """`diet_ray.judge.run_race.race`, with its other options, with the trials on the cluster to which this process is connected."""
+    return run_race.race(memory, candidates, out=out, runner=OnTune(), **options)
 
 
 class OnTune:
@@ -52,24 +59,48 @@ class OnTune:
 
     def run(self, config: SweepConfig, context: TrialContext, seeds: int, outcomes: Outcomes, out: Path) -> list[Work]:
         """See `Runner.run`."""
-        search, resources = config.search, config.resources
-        works = planned_works(config, seeds)
-        suggest = Suggest(config.candidates, search.seed, seeds, out / "suggested.json")
-        grid: dict[str, list[Any]] = {}
-        searcher = None
+        search = config.search
+        works, scheduler = planned_works(config, seeds), _asha(context.student) if search.scheduler == "asha" else None
         if search.algorithm == "optuna":
-            searcher, outcomes.total = _optuna(suggest, search.seed), len(suggest.order)
-        else:
+            suggest = Suggest(config.candidates, search.seed, seeds, out / "suggested.json")
+            outcomes.total = len(suggest.order)
+            searcher = _optuna(suggest, search.seed)
+            self._tune({}, config, context, outcomes, out, scheduler=scheduler, searcher=searcher)
+            return [Work.model_validate(work) for work in suggest.works]
+        if scheduler:
             # Kept outcomes are reported to ASHA again, because it compares the other trials with them.
-            asha = search.scheduler == "asha"
-            todo = [work for work in works if asha or outcomes.of(work) is None]
-            if not todo:
-                return works
-            grid, outcomes.total = {"work": [work.model_dump() for work in todo]}, len(todo)
+            outcomes.total = len(works)
+            self._tune(_grid(works), config, context, outcomes, out, scheduler=scheduler)
+        else:
+            self.run_works(works, config, context, outcomes, out)
+        return works
+
+    def run_works(
+        self, works: list[Work], config: SweepConfig, context: TrialContext, outcomes: Outcomes, out: Path
+    ) -> None:
+        """See `Runner.run_works`."""
+        todo = [work for work in works if outcomes.of(work) is None]
+        outcomes.total = len(todo)
+        if todo:
+            self._tune(_grid(todo), config, context, outcomes, out)
+
+    def _tune(
+        self,
+        grid: dict[str, list[Any]],
+        config: SweepConfig,
+        context: TrialContext,
+        outcomes: Outcomes,
+        out: Path,
+        *,
+        scheduler: Any = None,
+        searcher: Any = None,
+    ) -> None:
+        """Run the trials of a grid, or those that a searcher suggests."""
+        search, resources = config.search, config.resources
         trainable = partial(
             _trial, modules=config.modules, folder=str(Path.cwd()), threads=threads_of(config), gpu=resources.gpus > 0
         )
-        kept = outcomes.kept if search.guided else {}
+        kept = outcomes.kept if scheduler or searcher else {}
         run_trials(
             tune.with_parameters(trainable, shared=[ray.put((context, kept, outcomes.identity))]),
             grid,
@@ -78,13 +109,12 @@ class OnTune:
             cpus=resources.cpus,
             gpus=resources.gpus,
             callback=Listener(outcomes),
-            scheduler=_asha(context.student) if search.scheduler == "asha" else None,
+            scheduler=scheduler,
             searcher=searcher,
             samples=outcomes.total if searcher else 1,
             concurrent=search.concurrent,
             tolerant=True,
         )
-        return [Work.model_validate(work) for work in suggest.works] if searcher else works
 
 
 class Listener(tune.Callback):
@@ -116,6 +146,10 @@ class Listener(tune.Callback):
         lines = str(trial.get_error() or "its process died").strip().splitlines()
         self.outcomes.fail(_work(trial), lines[-1].strip())
         self.outcomes.end(_work(trial))
+
+
+def _grid(works: list[Work]) -> dict[str, list[Any]]:
+    return {"work": [work.model_dump() for work in works]}
 
 
 def _work(trial: Any) -> Work:

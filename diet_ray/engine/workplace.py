@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from diet_ray.judge.fidelity.live.result import LiveCost, LiveResult
     from diet_ray.judge.fidelity.result import CostResult, FidelityResult
     from diet_ray.judge.leaderboard import Leaderboard
+    from diet_ray.judge.race import Race
     from diet_ray.mapper import Mapper
     from diet_ray.memory.manifests import StageManifest
     from diet_ray.report.progress import Hear
@@ -39,6 +40,13 @@ class OnCluster:
         from diet_ray.engine.sweep_driver import sweep
 
         return sweep
+
+    @property
+    def race(self) -> Callable[..., Race]:
+        """See `Workplace.race`."""
+        from diet_ray.engine.sweep_driver import race
+
+        return race
 
     @property
     def fidelity(self) -> Callable[..., tuple[FidelityResult, CostResult]]:

@@ -4,6 +4,7 @@ metrics      AUC, GAUC, LogLoss, calibration
 verdict      the metrics of one candidate with one seed
 standings    the ranking of the candidates
 baselines    trainings on the full log and on random rows
+backfill     a candidate that learns every row of the log before live ones
 comparison   the memory compared with these baselines
 search       search spaces, and the config of a sweep
 sweep_plan   the trials of a sweep
@@ -11,7 +12,7 @@ trial        one trial
 start        what a launch starts from
 launch       a candidate with a table of its own, started from a memory
 live         such a candidate on the rows of a block
-live_state   where a live candidate stands after a block
+live_state   where a live candidate stands after some rows
 live_trial   one live trial
 progressive  measures of predictions made before the rows are learned
 paired       candidates compared row by row
@@ -21,6 +22,9 @@ runner       runs the trials in this process
 run_sweep    the whole sweep
 leaderboard  the result of a sweep
 decision_page  the page of a live sweep
+race         the rules and the result of a race
+run_race     the whole race
+race_page    its page
 trackers     TensorBoard, MLflow and Weights & Biases
 fidelity     how well the memory predicts results on the full log
 workplace    where a command does its work

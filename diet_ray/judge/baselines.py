@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 
 import numpy as np
@@ -39,9 +39,7 @@ def full_log(
     """
     model = own_model(spec, log.schema, config, n_ids=blocks[0].n_ids, seed=seed)
     with Clock() as clock:
-        for block in blocks:
-            model.grow(block.n_ids)
-            train_pass(model, log.iter_block(block), Solo(), rows=block.rows)
+        learn_blocks(model, log, blocks)
     return _judge_own(model, spec, log, rows, seed, FULL, clock)
 
 
@@ -115,6 +113,13 @@ def as_examples(sample: Rows, phi: Predictor, *, soft: bool) -> Examples:
     if soft:
         return Examples(x, phi.logits(x), torch.ones(len(sample)))
     return Examples(x, torch.logit(torch.tensor(sample.labels, dtype=torch.float32)), torch.ones(len(sample)))
+
+
+def learn_blocks(model: Reference, log: Log, blocks: Iterable[BlockManifest]) -> None:
+    """One pass per block, in order; the table grows with each."""
+    for block in blocks:
+        model.grow(block.n_ids)
+        train_pass(model, log.iter_block(block), Solo(), rows=block.rows)
 
 
 def own_model(spec: CandidateSpec, schema: Schema, config: ReferenceConfig, *, n_ids: int, seed: int) -> Reference:

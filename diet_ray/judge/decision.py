@@ -73,7 +73,7 @@ class Decision(Settings):
         lines = [
             f"{first.candidate} has the smallest loss"
             + (
-                f"; {_few(others)} cannot be told from it ({percent}, corrected for all pairs)"
+                f"; {few(others)} cannot be told from it ({percent}, corrected for all pairs)"
                 if others
                 else f", and every other candidate is worse ({percent}, corrected for all pairs)"
             )
@@ -102,7 +102,8 @@ def decide(
     Returns:
         The decision; None where fewer than two candidates or rows can be compared.
     """
-    finite = {name: part for name, part in losses.items() if np.isfinite(part).all()}
+    out = diverged(losses)
+    finite = {name: part for name, part in losses.items() if name not in out}
     if len(finite) < 2 or len(users) < 2:
         return None
     means = means_of(list(finite.values()), users)
@@ -128,11 +129,16 @@ def decide(
             )
             for k in map(int, order)
         ],
-        diverged=[name for name in losses if name not in finite],
+        diverged=out,
     )
 
 
-def _few(names: list[str]) -> str:
+def diverged(losses: dict[str, np.ndarray]) -> list[str]:
+    """The candidates with a loss that is not finite."""
+    return [name for name, part in losses.items() if not np.isfinite(part).all()]
+
+
+def few(names: list[str]) -> str:
     """Names in a sentence; the first `FEW` where there are many."""
     rest = len(names) - FEW
     return ", ".join(names) if rest <= 1 else f"{', '.join(names[:FEW])} and {rest} more"

@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from diet_ray.figures import number
-from diet_ray.judge.decision import Decided, Decision
+from diet_ray.judge.decision import Decided
 from diet_ray.judge.leaderboard import Leaderboard
 from diet_ray.report.page import Section, panel, write_page
 
@@ -54,20 +54,26 @@ def write_decision(out: Path, board: Leaderboard) -> None:
     ]
     if decision.diverged:
         lead.append(f"Diverged, and left out: {', '.join(decision.diverged)}.")
+    figure = plot_forest(decision.candidates, {*decision.undecided}, decision.confidence)
     sections = [
         Section(
             "Difference to the best",
             intro="To the right is worse. Candidates on the shaded ground cannot be told from the best.",
-            panels=[panel(plot_forest(decision), out / "decision.png", _alt(decision))],
+            panels=[panel(figure, out / "decision.png", forest_alt(decision.candidates))],
         ),
         Section("Every candidate", columns=columns, rows=rows, note=note),
     ]
     write_page(out / PAGE, f"Candidates on {board.block}", lead, sections)
 
 
-def plot_forest(decision: Decision) -> Figure:
-    """A mark per candidate, the best at the top, with the interval of its difference to the best; those of its group on shaded ground."""
-    parts, undecided = decision.candidates, {*decision.undecided}
+def plot_forest(parts: list[Decided], undecided: set[str], confidence: float) -> Figure:
+    """A mark per candidate, the best at the top, with the interval of its difference to the best.
+
+    Args:
+        parts: the candidates, the best first.
+        undecided: those that cannot be told from the best, which stand on shaded ground, as the best does.
+        confidence: of the intervals.
+    """
     figure = Figure(figsize=(6.4, 1.0 + 0.26 * len(parts)), layout="constrained")
     axis = figure.subplots()
     for place, part in enumerate(parts):
@@ -80,7 +86,7 @@ def plot_forest(decision: Decision) -> Figure:
     axis.axvline(0, color="#777777", linewidth=0.9, linestyle="--", zorder=0)
     axis.set_yticks(range(len(parts)), [f"{part.candidate}  {part.group}" for part in parts], fontsize=8)
     axis.set_ylim(len(parts) - 0.5, -0.5)
-    axis.set_xlabel(f"nats above the best, {100 * decision.confidence:g} % intervals")
+    axis.set_xlabel(f"nats above the best, {100 * confidence:g} % intervals")
     axis.grid(axis="x", alpha=0.25)
     return figure
 
@@ -91,6 +97,7 @@ def _rows_needed(part: Decided) -> str:
     return number(part.rows_needed, 0) if math.isfinite(part.rows_needed) else "more seeds"
 
 
-def _alt(decision: Decision) -> str:
-    shown = (f"{part.candidate} {number(part.difference, 4, signed=True)}" for part in decision.candidates[1:])
-    return f"Nats above {decision.candidates[0].candidate}: {', '.join(shown)}."
+def forest_alt(parts: list[Decided]) -> str:
+    """The text of the figure for those who cannot see it."""
+    shown = (f"{part.candidate} {number(part.difference, 4, signed=True)}" for part in parts[1:])
+    return f"Nats above {parts[0].candidate}: {', '.join(shown)}."

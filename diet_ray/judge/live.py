@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -22,9 +24,9 @@ class LiveRows:
     """The rows that candidates meet live, by block."""
 
     blocks: list[BlockManifest]
-    """The blocks in order; the last may be met in part."""
+    """The block of each part, in order; the last may be met in part."""
     parts: list[Rows]
-    """The rows of each block that are met, in time order."""
+    """The rows that are met, in time order: a part per block, or several where a race has rungs within a block."""
     known_ids: int
     """Ids from here on are new: no earlier block has them."""
 
@@ -44,6 +46,48 @@ def rows_met(rows: int, share: float) -> int:
     return max(1, math.floor(rows * share + 1e-9))
 
 
+def rungs_of_rows(log: Log, first: BlockManifest, shares: Sequence[float], batch_size: int) -> list[LiveRows]:
+    """The rows that the candidates of a race have met after each of its rungs.
+
+    A rung within a block ends after whole batches, so that a candidate that goes on learns the batches of one that never paused.
+
+    Args:
+        log: the log.
+        first: the block that they meet first; not the log's first.
+        shares: in blocks, ascending, as in `live_rows`.
+        batch_size: rows of a batch.
+
+    Returns:
+        One for each share; each begins with the parts of the one before.
+
+    Raises:
+        ConfigError: the log ends before the last share, or two shares end at the same row.
+    """
+    _check_share(log, first, shares[-1], "--rungs")
+    whole = live_rows(log, first, math.ceil(shares[-1]))
+    starts = np.cumsum([0, *(block.rows for block in whole.blocks)])
+    ends = [_whole_batches(share, whole.blocks, starts, batch_size) for share in shares]
+    for share, before, end in zip(shares[1:], ends, ends[1:], strict=False):
+        if end <= before:
+            raise ConfigError(
+                f"--rungs: the rung {share:g} ends after {end} rows of block {first.name!r}, as the rung before it does, because a rung "
+                f"is a whole number of batches of {batch_size}; leave one out"
+            )
+    pieces = list(pairwise(sorted({*ends, *(int(start) for start in starts if start < ends[-1])})))
+    blocks = [whole.blocks[int(np.searchsorted(starts, begin, side="right")) - 1] for begin, _ in pieces]
+    parts = [whole.rows.take(np.arange(begin, end)) for begin, end in pieces]
+    counts = [sum(end <= of_rung for _, end in pieces) for of_rung in ends]
+    return [LiveRows(blocks[:count], parts[:count], whole.known_ids) for count in counts]
+
+
+def _whole_batches(share: float, blocks: list[BlockManifest], starts: np.ndarray, batch_size: int) -> int:
+    """The rows up to a share in blocks: the end of a block, or a whole number of batches of the block in which it lies, at least one."""
+    index = max(0, math.ceil(share - 1e-9) - 1)
+    block, begin = blocks[index], int(starts[index])
+    met = rows_met(block.rows, share - index)
+    return begin + (met if met == block.rows else min(block.rows, max(1, met // batch_size) * batch_size))
+
+
 def live_rows(log: Log, first: BlockManifest, share: float) -> LiveRows:
     """The rows that candidates meet from a block on.
 
@@ -55,12 +99,8 @@ def live_rows(log: Log, first: BlockManifest, share: float) -> LiveRows:
     Raises:
         ConfigError: the log ends before.
     """
-    later = log.blocks[first.index :]
-    if share > len(later):
-        raise ConfigError(
-            f"--live {share:g}: the log has {len(later)} blocks from {first.name!r} on; lower it, or append blocks to the log"
-        )
-    blocks, parts = [], []
+    _check_share(log, first, share, "--live")
+    later, blocks, parts = log.blocks[first.index :], [], []
     for block, part in zip(later, np.clip(share - np.arange(len(later)), 0, 1), strict=True):
         if part > 0:
             n = rows_met(block.rows, float(part))
@@ -69,27 +109,37 @@ def live_rows(log: Log, first: BlockManifest, share: float) -> LiveRows:
     return LiveRows(blocks, parts, known_ids=log.blocks[first.index - 1].n_ids)
 
 
-def go_live(model: Reference, live: LiveRows, state: LiveState | None = None) -> np.ndarray:
+def _check_share(log: Log, first: BlockManifest, share: float, option: str) -> None:
+    """Raise ConfigError where the log ends before."""
+    later = len(log.blocks) - first.index
+    if share > later:
+        raise ConfigError(
+            f"{option} {share:g}: the log has {later} blocks from {first.name!r} on; lower it, or append blocks to the log"
+        )
+
+
+def go_live(model: Reference, live: LiveRows, state: LiveState | None = None, *, keep: bool = False) -> np.ndarray:
     """Let a candidate with a table of its own meet the rows; it learns them.
 
     Args:
         model: the candidate, its only net; changed in place. Ids that are new grow its table.
         live: the rows.
-        state: where it stands is kept there after each block but the last, and blocks that it has met according to it are left out.
+        state: where it stands is kept there after each part but the last, and parts that it has met according to it are left out.
+        keep: keep where it stands after the last part, too, so that it can go on from there.
 
     Returns:
         `[N, T]` float32 logits of the N rows, each predicted just before the batch of the row was learned.
     """
     logits = state.restore(model) if state else []
     for number in range(len(logits), len(live.blocks)):
-        if number and state:
-            state.save(model, logits)
         logits.append(_meet(model, live.blocks[number], live.parts[number]))
-    return np.concatenate(logits)
+        if state and (keep or number + 1 < len(live.blocks)):
+            state.save(model, logits)
+    return np.concatenate(logits[: len(live.blocks)])
 
 
 def _meet(model: Reference, block: BlockManifest, rows: Rows) -> np.ndarray:
-    """`[n, T]` float32 logits of the rows of one block."""
+    """`[n, T]` float32 logits of rows of one block."""
     parts: list[Tensor] = []
     model.grow(block.n_ids)
     train_pass(

@@ -1,4 +1,4 @@
-"""Where a live candidate stands after a block: its state in a file, so that a trial that was killed goes on from there."""
+"""Where a live candidate stands after some rows: a file from which a killed trial, or a later rung of a race, goes on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class LiveState:
 
         Args:
             model: the candidate.
-            logits: per finished block the `[N, T]` float32 logits of the rows met.
+            logits: per finished part of the rows the `[N, T]` float32 logits of the rows met.
         """
         tensors = {f"{MODEL}{name}": value for name, value in model.checkpoint().items()}
         tensors |= {f"{OPTIMISER}{name}": value for name, value in model.optimiser_state().items()}
@@ -36,13 +36,18 @@ class LiveState:
         with whole_file(self.path) as draft:
             save_tensors(draft, tensors)
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is a state."""
+        return self.path.is_file()
+
     def restore(self, model: Reference) -> list[np.ndarray]:
-        """Put a candidate where the file says it stands; returns the logits of the finished blocks. Does nothing where there is no file.
+        """Put a candidate where the file says it stands; returns the logits of the finished parts. Does nothing where there is no file.
 
         Raises:
             CorruptArtefactError: the file is damaged, or is of another candidate.
         """
-        if not self.path.is_file():
+        if not self.exists:
             return []
         tensors = load_tensors(self.path)
         parts = {

@@ -26,7 +26,20 @@ class Outcomes:
         identity: Identity,
         trackers: Trackers,
         on_progress: Callable[[int, int], None] | None,
+        *,
+        rung: int | None = None,
     ) -> None:
+        """Read the outcomes that are kept.
+
+        Args:
+            folder: theirs.
+            identity: of the trials.
+            trackers: get the figures of the trials.
+            on_progress: called with the number of trials done and their total.
+            rung: of a race, the rows that its trials have met at their end. Trackers show them after so many steps more, and do not see a
+                trial end that has finished, because it may go on.
+        """
+        self.rung = rung
         self.folder, self.identity, self.trackers, self.on_progress = folder, identity, trackers, on_progress
         self.kept = {path.stem: parse_json(Outcome, path) for path in sorted(folder.glob("*.json"))}
         self.failed: dict[str, Failed] = {}
@@ -46,9 +59,8 @@ class Outcomes:
             return
         if not math.isnan(report.score):
             self._scores.setdefault(key, {})[report.step] = report.score
-        self.trackers.log(
-            work.trial, parameters(work), report.step, {"score": report.score, **_figures(report.verdicts)}
-        )
+        step = report.step + (self.rung or 0 if report.verdicts else 0)
+        self.trackers.log(work.trial, parameters(work), step, {"score": report.score, **_figures(report.verdicts)})
         if report.verdicts:
             self._keep(key, report.verdicts)
 
@@ -65,7 +77,8 @@ class Outcomes:
             self._keep(key, [])
         if key not in self._known_before:
             status = "failed" if key in self.failed else "finished" if self.kept[key].verdicts else "stopped"
-            self.trackers.end(work.trial, parameters(work), status)
+            if status != "finished" or self.rung is None:
+                self.trackers.end(work.trial, parameters(work), status)
         self.done += 1
         if self.on_progress:
             self.on_progress(self.done, self.total)

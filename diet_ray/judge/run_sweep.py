@@ -7,25 +7,20 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
-
 from diet_ray.candidates import CandidateFile
 from diet_ray.errors import ConfigError, DietError
 from diet_ray.judge.decision import decide
 from diet_ray.judge.decision_page import write_decision
 from diet_ray.judge.leaderboard import Failed, Leaderboard, Stopped, write_tables
-from diet_ray.judge.live_trial import STATES
+from diet_ray.judge.live_trial import STATES, kept_losses
 from diet_ray.judge.outcomes import Outcomes
-from diet_ray.judge.progressive import read_losses
 from diet_ray.judge.runner import InProcess, Runner
 from diet_ray.judge.search import SweepConfig
 from diet_ray.judge.standings import rank
-from diet_ray.judge.sweep_plan import Identity, Work, block_to_judge_on, live_context, trial_context
+from diet_ray.judge.sweep_plan import Inputs, Work, live_context, trial_context
 from diet_ray.judge.trackers import open_trackers
 from diet_ray.judge.verdict import Verdict
-from diet_ray.logs.blocks import BlockManifest, Log, open_log
-from diet_ray.memory.dataset import Memory, load_memory
-from diet_ray.memory.download import OnFetch, fetch, name_of
+from diet_ray.memory.download import OnFetch
 from diet_ray.settings import write_json
 from diet_ray.storage.lock import locked
 
@@ -72,24 +67,18 @@ def judge_pool(
         ResourceError: the resources of a trial do not exist, an extra is missing, or a tracker cannot be reached.
         DietError: the memory or the log is damaged, or every trial failed.
     """
-    config = candidates if isinstance(candidates, SweepConfig) else SweepConfig.of(candidates)
     runner = runner or InProcess()
-    folder = fetch(memory, moments=live > 0, on_fetch=on_fetch)
-    loaded = load_memory(folder)
-    opened = open_log(log or loaded.stage.config.log)
-    judged_on = block_to_judge_on(loaded, opened, block)
-    for spec in config.candidates:
-        spec.kept_fields(loaded.field_names)
+    inputs = Inputs.read(memory, candidates, log=log, block=block, moments=live > 0, on_fetch=on_fetch)
+    config = inputs.config
     if (out / "trials").is_dir() and not restore:
         raise ConfigError(f"{out}: holds a sweep; continue it with --restore, or choose another folder")
     runner.check(config)
-    met = live_context(config, folder, loaded, opened, judged_on, share=live, slices=slices, out=out.resolve())
-    context = trial_context(config, loaded, opened, judged_on, met)
+    met = live_context(inputs, share=live, slices=slices, out=out.resolve())
+    context = trial_context(inputs, met)
     trackers = open_trackers(config.trackers, out)
     (out / "trials").mkdir(parents=True, exist_ok=True)
     with locked(out):
-        identity = Identity.of(folder, loaded, opened, judged_on, config, met)
-        outcomes = Outcomes(out / "trials", identity, trackers, on_progress)
+        outcomes = Outcomes(out / "trials", inputs.identity(met), trackers, on_progress)
         try:
             works = runner.run(config, context, seeds, outcomes, out)
         finally:
@@ -97,8 +86,8 @@ def judge_pool(
             shutil.rmtree(out / "tune", ignore_errors=True)  # Ray's own record; the outcomes are in out/trials
             with suppress(OSError):  # it holds states of trials that did not end
                 (out / STATES).rmdir()
-        board = _leaderboard(name_of(memory), loaded, opened, judged_on, works, outcomes)
-        decision = decide(_live_losses(out, board), context.rows.user) if live else None
+        board = _leaderboard(inputs, works, outcomes)
+        decision = decide(kept_losses(out, board.verdicts, board.tasks), context.rows.user) if live else None
         board = board.model_copy(update={"rows": len(context.rows), "live": live, "decision": decision})
         write_json(out / "leaderboard.json", board)
         write_tables(out, board)
@@ -107,9 +96,7 @@ def judge_pool(
     return board
 
 
-def _leaderboard(
-    memory: str, loaded: Memory, log: Log, judged_on: BlockManifest, works: list[Work], outcomes: Outcomes
-) -> Leaderboard:
+def _leaderboard(inputs: Inputs, works: list[Work], outcomes: Outcomes) -> Leaderboard:
     verdicts: list[Verdict] = []
     scores: dict[str, float] = {}
     stopped: list[Stopped] = []
@@ -129,14 +116,14 @@ def _leaderboard(
         first = failed[0]
         raise DietError(f"no trial finished; candidate {first.candidate!r}: {first.why}")
     return Leaderboard(
-        memory=memory,
-        units=len(loaded),
-        stage=loaded.stage.index,
-        log=str(log.path),
-        block=judged_on.name,
-        rows=judged_on.rows,
-        tasks=log.schema.tasks,
-        student=loaded.stage.config.student,
+        memory=inputs.name,
+        units=len(inputs.memory),
+        stage=inputs.memory.stage.index,
+        log=str(inputs.log.path),
+        block=inputs.judged_on.name,
+        rows=inputs.judged_on.rows,
+        tasks=inputs.log.schema.tasks,
+        student=inputs.memory.stage.config.student,
         standings=rank(verdicts),
         verdicts=verdicts,
         candidates={work.name: work.spec for work in works},
@@ -145,12 +132,3 @@ def _leaderboard(
         failed=failed,
         untracked=outcomes.trackers.lost,
     )
-
-
-def _live_losses(out: Path, board: Leaderboard) -> dict[str, np.ndarray]:
-    """Per candidate `[S, N]`: the kept losses of the live rows with each seed, the mean over the tasks."""
-    losses: dict[str, list[np.ndarray]] = {line.candidate: [] for line in board.standings}
-    for verdict in board.verdicts:
-        assert verdict.live is not None, "all verdicts of a live sweep are live"
-        losses[verdict.candidate].append(read_losses(out / verdict.live.losses, board.tasks)[1].mean(axis=1))
-    return {name: np.stack(of_seeds) for name, of_seeds in losses.items()}

@@ -1,4 +1,4 @@
-"""Runs the trials of a sweep: in this process, one after another, or on Ray Tune (`diet_ray.engine.sweep_driver`)."""
+"""Runs the trials of a sweep or a race: in this process, one after another, or on Ray Tune (`diet_ray.engine.sweep_driver`)."""
 
 from __future__ import annotations
 
@@ -28,6 +28,12 @@ class Runner(Protocol):
         """Run the trials whose outcome is not kept yet and report them to `outcomes`; returns all work of the sweep, in order."""
         ...
 
+    def run_works(
+        self, works: list[Work], config: SweepConfig, context: TrialContext, outcomes: Outcomes, out: Path
+    ) -> None:
+        """Run those of `works` whose outcome is not kept yet, as `run` does, without a search: a later rung of a race."""
+        ...
+
 
 class InProcess:
     """Runs trials in this process, one after another."""
@@ -47,6 +53,13 @@ class InProcess:
     def run(self, config: SweepConfig, context: TrialContext, seeds: int, outcomes: Outcomes, out: Path) -> list[Work]:
         """See `Runner.run`."""
         works = planned_works(config, seeds)
+        self.run_works(works, config, context, outcomes, out)
+        return works
+
+    def run_works(
+        self, works: list[Work], config: SweepConfig, context: TrialContext, outcomes: Outcomes, out: Path
+    ) -> None:
+        """See `Runner.run_works`."""
         todo = [work for work in works if outcomes.of(work) is None]
         outcomes.total, device = len(todo), self._device(config)
         for work in todo:
@@ -58,7 +71,6 @@ class InProcess:
             except Exception as error:  # a candidate's own code may raise anything; the other candidates continue
                 outcomes.fail(work, reason(error))
             outcomes.end(work)
-        return works
 
     def _device(self, config: SweepConfig) -> torch.device:
         return device_of(config.resources.gpus, "float32")

@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diet_ray.candidates import CandidateSpec, architectures, sources
+from diet_ray.candidates import CandidateFile, CandidateSpec, architectures, sources
 from diet_ray.errors import ConfigError, DietError
 from diet_ray.judge.launch import LaunchRecipe
 from diet_ray.judge.live import live_rows
-from diet_ray.judge.live_trial import LiveContext
+from diet_ray.judge.live_trial import STATES, LiveContext
 from diet_ray.judge.search import SweepConfig, rungs
 from diet_ray.judge.start import Start
 from diet_ray.judge.trial import TrialContext, distilled_block, held_rows
-from diet_ray.logs.blocks import BlockManifest, Log, block_sha256
-from diet_ray.memory.dataset import Memory
+from diet_ray.logs.blocks import BlockManifest, Log, block_sha256, open_log
+from diet_ray.memory.dataset import Memory, load_memory
+from diet_ray.memory.download import OnFetch, fetch, name_of
 from diet_ray.memory.layout import MANIFEST, stage_in
 from diet_ray.memory.moments import load_moments
 from diet_ray.settings import Settings
@@ -70,7 +71,8 @@ class Identity:
             "gpu": config.resources.gpus > 0,
         }
         if live is not None:
-            later = [block_sha256(log, block) for block in live.rows.blocks[1:]]
+            blocks = dict.fromkeys(block.index for block in live.rows.blocks)
+            later = [block_sha256(log, log.blocks[index]) for index in blocks if index != judged_on.index]
             recipe = LaunchRecipe().model_dump(mode="json")
             shared["live"] = {"rows": len(live.rows.rows), "later": later, "recipe": recipe, "slices": live.slices}
         return Identity(shared, [sha256(file) for file in sources(config.modules)])
@@ -85,6 +87,50 @@ class Identity:
         spec = {key: value for key, value in work.spec.items() if key != "name"} | {"params": params}
         body = {**self.shared, "spec": spec, "seeds": work.seeds, "code": self.code if own else []}
         return content_hash(body)[:32]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a sweep or a race reads: the memory, the log, the candidates."""
+
+    config: SweepConfig
+    folder: Path
+    """Of the memory: a run folder or a stage, on this machine."""
+    name: str
+    """The memory, as results name it."""
+    memory: Memory
+    log: Log
+    judged_on: BlockManifest
+    """The first block to judge on."""
+
+    @staticmethod
+    def read(
+        memory: str | Path,
+        candidates: CandidateFile | SweepConfig,
+        *,
+        log: Path | None,
+        block: str | None,
+        moments: bool,
+        on_fetch: OnFetch | None,
+    ) -> Inputs:
+        """Read them; the arguments are those of `judge_pool`. `moments`: candidates will be launched.
+
+        Raises:
+            ConfigError: a candidate drops an unknown field, or the block does not exist or is not later than the memory.
+            DietError: the memory or the log is damaged.
+        """
+        config = candidates if isinstance(candidates, SweepConfig) else SweepConfig.of(candidates)
+        folder = fetch(memory, moments=moments, on_fetch=on_fetch)
+        loaded = load_memory(folder)
+        opened = open_log(log or loaded.stage.config.log)
+        judged_on = block_to_judge_on(loaded, opened, block)
+        for spec in config.candidates:
+            spec.kept_fields(loaded.field_names)
+        return Inputs(config, folder, name_of(memory), loaded, opened, judged_on)
+
+    def identity(self, live: LiveContext | None) -> Identity:
+        """The identity of trials on these inputs."""
+        return Identity.of(self.folder, self.memory, self.log, self.judged_on, self.config, live)
 
 
 def threads_of(config: SweepConfig) -> int:
@@ -124,25 +170,11 @@ def block_to_judge_on(memory: Memory, log: Log, name: str | None) -> BlockManife
     )
 
 
-def live_context(
-    config: SweepConfig,
-    folder: Path,
-    memory: Memory,
-    log: Log,
-    judged_on: BlockManifest,
-    *,
-    share: float,
-    slices: Sequence[str],
-    out: Path,
-) -> LiveContext | None:
+def live_context(inputs: Inputs, *, share: float, slices: Sequence[str], out: Path) -> LiveContext | None:
     """The data that all live trials of a sweep share; None for a share of 0, where candidates are judged frozen.
 
     Args:
-        config: the sweep's.
-        folder: of the memory: a run folder or a stage.
-        memory: the memory there.
-        log: the log that was distilled.
-        judged_on: the block that the candidates meet first.
+        inputs: the sweep's.
         share: how many blocks they meet.
         slices: fields by whose values the rows are divided.
         out: the sweep's folder.
@@ -154,7 +186,7 @@ def live_context(
     if not 0 <= share < math.inf:
         raise ConfigError(f"--live {share:g}: must be a number of blocks, 0 or more")
     if share == 0:
-        for spec in config.candidates:
+        for spec in inputs.config.candidates:
             if spec.embedding_keys:
                 raise ConfigError(
                     f"candidate {spec.name!r}, key {spec.embedding_keys[0]!r}: a frozen student has no table of its own; judge it with "
@@ -163,26 +195,35 @@ def live_context(
         if slices:
             raise ConfigError("--slice: only live rows are divided into slices; set --live above 0")
         return None
-    if config.resources.gpus:
+    if inputs.config.resources.gpus:
         raise ConfigError("key 'resources.gpus': live candidates use the CPU; set it to 0, or set --live 0")
+    rows = live_rows(inputs.log, inputs.judged_on, share)
+    return LiveContext(start_of(inputs, slices), rows, list(slices), out, states=out / STATES)
+
+
+def start_of(inputs: Inputs, slices: Sequence[str] = ()) -> Start:
+    """What candidates are launched from.
+
+    Raises:
+        ConfigError: the log is not the one that was distilled, or has no field of `slices`.
+        CorruptArtefactError: the moments of the memory's table are missing or damaged.
+    """
+    memory, log = inputs.memory, inputs.log
     for name in slices:
         if name not in log.schema.field_names:
             raise ConfigError(f"--slice {name}: the log has no such field; fields: {', '.join(log.schema.field_names)}")
     distilled_block(memory, log)
-    start = Start.of_memory(memory, load_moments(folder, memory.stage))
-    return LiveContext(start, live_rows(log, judged_on, share), list(slices), out)
+    return Start.of_memory(memory, load_moments(inputs.folder, memory.stage))
 
 
-def trial_context(
-    config: SweepConfig, memory: Memory, log: Log, judged_on: BlockManifest, live: LiveContext | None
-) -> TrialContext:
+def trial_context(inputs: Inputs, live: LiveContext | None) -> TrialContext:
     """The data that all trials of a sweep share. Raises ConfigError where a search has no rows to score candidates on."""
-    search = config.search
+    search, memory, log = inputs.config.search, inputs.memory, inputs.log
     student = LaunchRecipe().student if live else memory.stage.config.student
     return TrialContext(
         examples=memory.examples(),
         table=memory.table,
-        rows=live.rows.rows if live else log.read_block(judged_on),
+        rows=live.rows.rows if live else log.read_block(inputs.judged_on),
         held=held_rows(memory, log) if search.guided else None,
         schema=memory.stage.log_schema,
         student=student,

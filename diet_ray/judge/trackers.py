@@ -197,6 +197,11 @@ class Trackers:
         self._open.discard(trial)
         self._tell(lambda tracker: tracker.end(trial, status))
 
+    def end_open(self, trial: str, status: str) -> None:
+        """Send the end of a trial that has begun and not ended; others are left alone."""
+        if trial in self._open:
+            self.end(trial, {}, status)
+
     def close(self) -> None:
         """End the trials that are still open because the sweep was interrupted."""
         for trial in sorted(self._open):

@@ -90,7 +90,8 @@ def run_trial(
     """
     students: list[LiveStudent] | list[_TimedStudent]
     if context.live is not None:
-        students = [LiveStudent(spec, context.live, seed, key=key) for seed in seeds]
+        scored = context.held is not None
+        students = [LiveStudent(spec, context.live, seed, key=key, scored=scored) for seed in seeds]
     else:
         examples = context.examples.to(device)
         students = [_TimedStudent(spec, examples, context, seed, device) for seed in seeds]

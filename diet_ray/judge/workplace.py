@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from diet_ray.judge.fidelity.live.result import LiveCost, LiveResult
     from diet_ray.judge.fidelity.result import CostResult, FidelityResult
     from diet_ray.judge.leaderboard import Leaderboard
+    from diet_ray.judge.race import Race
     from diet_ray.memory.manifests import StageManifest
     from diet_ray.report.progress import Hear
 
@@ -33,6 +34,11 @@ class Workplace(Protocol):
     @property
     def sweep(self) -> Callable[..., Leaderboard]:
         """Judges a pool of candidates, with the arguments of `diet_ray.judge.run_sweep.judge_pool` except `runner`."""
+        ...
+
+    @property
+    def race(self) -> Callable[..., Race]:
+        """Finds the best candidate, with the arguments of `diet_ray.judge.run_race.race` except `runner`."""
         ...
 
     @property
@@ -71,6 +77,13 @@ class Here:
         from diet_ray.judge.run_sweep import judge_pool
 
         return judge_pool
+
+    @property
+    def race(self) -> Callable[..., Race]:
+        """See `Workplace.race`."""
+        from diet_ray.judge.run_race import race
+
+        return race
 
     @property
     def fidelity(self) -> Callable[..., tuple[FidelityResult, CostResult]]:

@@ -6,14 +6,10 @@ import base64
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diet_ray.judge.baselines import own_model
+from diet_ray.judge.baselines import learn_blocks, own_model
 from diet_ray.judge.fidelity.config import FidelityConfig
 from diet_ray.judge.fidelity.live.plan import FULL, LivePlan, LiveTraining
 from diet_ray.judge.fidelity.live.starts import ready
@@ -18,8 +18,7 @@ from diet_ray.logs.blocks import BlockManifest
 from diet_ray.seeds import derive_seed
 from diet_ray.settings import Settings, parse_json, write_json
 from diet_ray.training.device import torch_threads
-from diet_ray.training.reference import Reference, train_pass
-from diet_ray.training.workers import Solo
+from diet_ray.training.reference import Reference
 
 
 class Timed(Settings):
@@ -87,8 +86,7 @@ def _full(plan: LivePlan, training: LiveTraining) -> None:
             blocks[block.name] = _live(plan, training, model, live_rows(log, block, 1), before=clock.cpu)
             continue
         with clock:
-            model.grow(block.n_ids)
-            train_pass(model, log.iter_block(block), Solo(), rows=block.rows)
+            learn_blocks(model, log, [block])
     write_json(plan.folder(training) / "kept.json", Kept(blocks=blocks))
 
 
