@@ -33,6 +33,8 @@ ROUNDS = 10
 """Rounds of refinement per block."""
 CANDIDATES = ("lr", "fm", "dnn", "dnn-small", "deepfm", "dcnv2", "autoint", "wukong")
 """The candidates of the default pool that are judged: the quick ones."""
+RUNGS = (0.1, 0.25, 1.0)
+"""Of the race at the end: shares of the last week."""
 FULL_LOG_CANDIDATES = ("dnn", "dcnv2")
 """The candidates that are also trained on the full log and on random rows, to compare."""
 
@@ -50,6 +52,8 @@ class DemoResult(Settings):
     """Two of them, trained on the memory and in other ways."""
     compression: Compression
     """The size of the memory compared with that of the log."""
+    race: str
+    """Who wins the race of the candidates, how sure that is, and what it cost; `race/race.json` has the rest."""
     cost_ratio: dict[str, float]
     """Per candidate: CPU seconds of training on the full log over those on the memory, in this run."""
     seconds: dict[str, float]
@@ -57,10 +61,10 @@ class DemoResult(Settings):
 
 
 def demo(out: Path, *, weeks: int, seed: int, shown: Display, place: Workplace) -> DemoResult:
-    """Ingest Complete Journey, distil all weeks but the last to 1 %, judge candidates on the last one.
+    """Ingest Complete Journey, distil all weeks but the last to 1 %, judge candidates on the last one, and let them race for it.
 
     Args:
-        out: folder to make, which must not exist; holds `log`, `run`, `sweep`, `demo.json`, `demo.html`, `timeline.html` and the plots.
+        out: folder to make, which must not exist; holds `log`, `run`, `sweep`, `race`, `demo.json`, pages and plots.
         weeks: number of weekly blocks to use; the candidates are judged on the last.
         seed: seed of all random draws.
         shown: the display of the progress.
@@ -118,6 +122,12 @@ def demo(out: Path, *, weeks: int, seed: int, shown: Display, place: Workplace) 
             each=place.each,
         )
 
+    with clock.part("race"):
+        raced = place.race(
+            out / "run", pool, out=out / "race", rungs=RUNGS, on_progress=Counted(shown), on_line=shown.line
+        )
+        raced.check()
+
     on_memory = [verdict for verdict in board.verdicts if verdict.candidate in FULL_LOG_CANDIDATES]
     result = DemoResult(
         block=board.block,
@@ -125,6 +135,7 @@ def demo(out: Path, *, weeks: int, seed: int, shown: Display, place: Workplace) 
         standings=board.standings,
         comparison=rank(on_memory + baselines),
         compression=compression(out / "run", log),
+        race=raced.sentence,
         cost_ratio=_cost_ratio(on_memory, baselines),
         seconds=clock.seconds,
     )
@@ -143,11 +154,12 @@ def parts_to_print(out: Path, result: DemoResult) -> list[str | Table]:
         result.compression.table(),
         f"CPU time of training, full log / memory: {ratios}",
         f"Wall time: {parts}; in all {sum(result.seconds.values()):.0f} s\n",
-        f"Page of plots: {out / 'demo.html'}\nTime of steps: {out / 'timeline.html'}\n"
+        f"Page of plots: {out / 'demo.html'}\nRace:          {out / 'race' / 'race.html'}\nTime of steps: {out / 'timeline.html'}\n"
         f"Tables:        {out / 'demo.json'}\nMemory:        {out / 'run'}\n",
         "Try next: your own candidates   diet-ray sweep --memory "
         f"{out / 'run'} --candidates my_candidates.yaml --out {out / 'sweep2'}\n"
-        "          your own log          diet-ray ingest my_schema.yaml --from events/ --out logs/mine --by day",
+        "          your own log          diet-ray ingest my_schema.yaml --from events/ --out logs/mine --by day\n",
+        result.race,
     ]
 
 
@@ -205,12 +217,21 @@ def _write_report(out: Path, result: DemoResult, summary: RunSummary) -> None:
             + ".",
         ),
         Section(
+            "The race",
+            note="All candidates start from the memory and meet the week live; those that are worse beyond doubt leave.",
+            link="race/race.html",
+            link_text="Who left when, and the differences to the leader",
+        ),
+        Section(
             "The stream, stage by stage",
             picture(plot_stages(summary), out / "stages.png"),
             link="timeline.html",
             link_text="Time of each step of each stage",
         ),
     ]
-    lead = f"{small.rows:,} purchases distilled to {small.units:,} units; judged on the next, unseen week."
+    lead = [
+        f"{small.rows:,} purchases distilled to {small.units:,} units; judged on the next, unseen week.",
+        f"{result.race}.",
+    ]
     write_page(out / "demo.html", "diet-ray demo: Complete Journey", lead, sections)
     write_timeline(out / "timeline.html", out / "run", run_status(out / "run"))

@@ -10,6 +10,7 @@ import pytest
 from diet_ray import demo as demo_module
 from diet_ray.candidates import default_pool
 from diet_ray.demo import DemoResult, parts_to_print
+from diet_ray.judge.run_race import read_race
 from tests.cli.test_local import call, without_times
 from tests.support.small_run import bytes_of, stage_bytes
 
@@ -40,9 +41,16 @@ def test_the_demo_writes_its_results_and_its_pages(local: Path) -> None:
     assert all(0.5 < line.mean["on_promotion"]["auc"] < 1 for line in result.standings)
     assert result.compression.rows == 3722
     assert result.compression.units == 37
-    assert set(result.seconds) == {"ingest", "distil", "sweep", "compare"}
+    assert set(result.seconds) == {"ingest", "distil", "sweep", "compare", "race"}
+
+    raced = read_race(local / "race")
+    assert {*raced.standing, *(one.candidate for one in raced.left)} == {"lr", "dnn"}
+    assert result.race == raced.sentence
+    assert parts_to_print(local, result)[-1] == raced.sentence  # the last word
 
     html = (local / "demo.html").read_text()
+    assert raced.sentence in html
+    assert html.count('href="race/race.html"') == 1
     assert html.count("data:image/png;base64,") == 3
     assert html.count('href="timeline.html"') == 1
     assert "1 of 1 blocks committed" in (local / "timeline.html").read_text()
@@ -54,6 +62,7 @@ def test_the_demo_writes_its_results_and_its_pages(local: Path) -> None:
         "demo.json",
         "leaderboard.png",
         "log",
+        "race",
         "run",
         "stages.png",
         "sweep",

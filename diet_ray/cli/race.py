@@ -55,7 +55,7 @@ def race(
     options: Options = ctx.obj
     from diet_ray.candidates import default_pool
     from diet_ray.errors import ConfigError
-    from diet_ray.judge.race import Budget
+    from diet_ray.judge.race_rules import Budget
     from diet_ray.judge.search import SweepConfig
     from diet_ray.report.progress import Counted
     from diet_ray.settings import load_yaml

@@ -19,7 +19,7 @@ from diet_ray.errors import ResourceError
 from diet_ray.judge import run_race
 from diet_ray.judge.leaderboard import Leaderboard
 from diet_ray.judge.outcomes import Outcomes
-from diet_ray.judge.race import Race
+from diet_ray.judge.race_rules import Race
 from diet_ray.judge.run_sweep import judge_pool
 from diet_ray.judge.search import REDUCTION, RUNGS, Suggest, SweepConfig
 from diet_ray.judge.sweep_plan import Work, planned_works, reason, threads_of

@@ -22,7 +22,7 @@ runner       runs the trials in this process
 run_sweep    the whole sweep
 leaderboard  the result of a sweep
 decision_page  the page of a live sweep
-race         the rules and the result of a race
+race_rules   the rules and the result of a race
 run_race     the whole race
 race_page    its page
 trackers     TensorBoard, MLflow and Weights & Biases
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from diet_ray.judge.comparison import compare as compare
     from diet_ray.judge.leaderboard import Leaderboard as Leaderboard
     from diet_ray.judge.metrics import evaluate as evaluate
+    from diet_ray.judge.run_race import race as race
     from diet_ray.judge.run_sweep import judge_pool as judge_pool
     from diet_ray.judge.search import SweepConfig as SweepConfig
     from diet_ray.judge.standings import Standing as Standing
@@ -56,6 +57,7 @@ _PLACES = {
     "compare": "comparison",
     "SweepConfig": "search",
     "judge_pool": "run_sweep",
+    "race": "run_race",
     "Leaderboard": "leaderboard",
 }
 __all__ = list(_PLACES)

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from diet_ray.judge.decision import Decided
 from diet_ray.judge.decision_page import BEST, OTHER, forest_alt, plot_forest
-from diet_ray.judge.race import LINE_TITLES, Race, look_level
+from diet_ray.judge.race_rules import LINE_TITLES, Race, look_level
 from diet_ray.report.page import Section, panel, write_page
 
 PAGE = "race.html"

@@ -15,7 +15,8 @@ from diet_ray.judge.decision import CONFIDENCE, decide, diverged
 from diet_ray.judge.live import rungs_of_rows
 from diet_ray.judge.live_trial import STATES, LiveContext, kept_losses
 from diet_ray.judge.outcomes import Outcomes
-from diet_ray.judge.race import (
+from diet_ray.judge.race_page import write_race
+from diet_ray.judge.race_rules import (
     FAILED,
     RUNGS,
     Budget,
@@ -28,7 +29,6 @@ from diet_ray.judge.race import (
     winner,
     write_lines,
 )
-from diet_ray.judge.race_page import write_race
 from diet_ray.judge.runner import InProcess, Runner
 from diet_ray.judge.search import SweepConfig
 from diet_ray.judge.sweep_plan import Identity, Inputs, Work, planned_works, start_of, trial_context

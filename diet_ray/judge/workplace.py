@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from diet_ray.judge.fidelity.live.result import LiveCost, LiveResult
     from diet_ray.judge.fidelity.result import CostResult, FidelityResult
     from diet_ray.judge.leaderboard import Leaderboard
-    from diet_ray.judge.race import Race
+    from diet_ray.judge.race_rules import Race
     from diet_ray.memory.manifests import StageManifest
     from diet_ray.report.progress import Hear
 

@@ -23,7 +23,7 @@ from diet_ray.judge.baselines import learn_blocks, own_model
 from diet_ray.judge.decision import decide
 from diet_ray.judge.live import go_live, rungs_of_rows
 from diet_ray.judge.progressive import read_losses, row_losses
-from diet_ray.judge.race import Budget, Race, leaving, look_level
+from diet_ray.judge.race_rules import Budget, Race, leaving, look_level
 from diet_ray.judge.run_race import race, read_race
 from diet_ray.judge.run_sweep import judge_pool
 from diet_ray.judge.search import SweepConfig
