@@ -22,10 +22,9 @@ from diet_ray.judge.progressive import read_losses, row_losses
 from diet_ray.judge.run_sweep import judge_pool
 from diet_ray.judge.search import SweepConfig
 from diet_ray.judge.start import load_start
-from diet_ray.judge.sweep_plan import live_context, trial_context
+from diet_ray.judge.sweep_plan import Inputs, live_context, trial_context
 from diet_ray.judge.trial import held_score, run_trial
 from diet_ray.logs.blocks import open_log
-from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.layout import OPTIMISER, stage_folder
 from tests.support.small_run import bytes_of, config, local_run
 from tests.support.synthetic import write_log
@@ -133,10 +132,11 @@ def test_on_the_command_line(run: Path, tmp_path: Path) -> None:
 
 def test_a_launch_is_scored_on_held_out_rows_and_pauses_change_nothing(run: Path, log: Path, tmp_path: Path) -> None:
     """What a search needs: scores before the horizon, and at it the verdict of an undisturbed launch."""
-    memory, opened = load_memory(run), open_log(log)
     config = SweepConfig.model_validate({**POOL.model_dump(mode="json"), "search": {"scheduler": "asha"}})
-    met = live_context(config, run, memory, opened, opened.blocks[2], share=0.1, slices=[], out=tmp_path)
-    context = trial_context(config, memory, opened, opened.blocks[2], met)
+    inputs = Inputs.read(run, config, log=log, block=None, moments=True, on_fetch=None)
+    met = live_context(inputs, share=0.1, slices=[], out=tmp_path)
+    assert met is not None
+    context = trial_context(inputs, met)
     assert context.steps[-1] == 200
     assert context.held is not None
     spec = CandidateSpec(name="net", arch="dnn", params={"hidden": [8]})

@@ -412,8 +412,9 @@ def test_on_the_command_line(run: Path, tmp_path: Path) -> None:
 def test_on_ray_it_gives_the_same(ray_cluster: int, run: Path, tmp_path: Path) -> None:
     from diet_ray.engine.sweep_driver import race as on_ray
 
-    here = race(run, POOL, out=tmp_path / "here", rungs=[0.1, 0.5], confirm=2)
-    there = on_ray(run, POOL, out=tmp_path / "there", rungs=[0.1, 0.5], confirm=2)
+    two = pool(DULL, FAST, resources={"cpus": 2})  # two processes at a time, which take longer to start than to race
+    here = race(run, two, out=tmp_path / "here", rungs=[0.1, 0.5], confirm=2)
+    there = on_ray(run, two, out=tmp_path / "there", rungs=[0.1, 0.5], confirm=2)
     assert without_times(there) == without_times(here)
     for folder in ["confirmed", *(f"rung-{number}" for number in range(1, len(here.rungs) + 1))]:
         assert bytes_of(tmp_path / "there" / folder / "losses") == bytes_of(tmp_path / "here" / folder / "losses")
