@@ -54,7 +54,7 @@ def write_decision(out: Path, board: Leaderboard) -> None:
     ]
     if decision.diverged:
         lead.append(f"Diverged, and left out: {', '.join(decision.diverged)}.")
-    figure = plot_forest(decision.candidates, {*decision.undecided}, decision.confidence)
+    figure = plot_forest(decision.candidates, {*decision.undecided}, percent(decision.confidence))
     sections = [
         Section(
             "Difference to the best",
@@ -66,13 +66,13 @@ def write_decision(out: Path, board: Leaderboard) -> None:
     write_page(out / PAGE, f"Candidates on {board.block}", lead, sections)
 
 
-def plot_forest(parts: list[Decided], undecided: set[str], confidence: float) -> Figure:
+def plot_forest(parts: list[Decided], undecided: set[str], intervals: str) -> Figure:
     """A mark per candidate, the best at the top, with the interval of its difference to the best.
 
     Args:
         parts: the candidates, the best first.
         undecided: those that cannot be told from the best, which stand on shaded ground, as the best does.
-        confidence: of the intervals.
+        intervals: what they hold, such as `95 % intervals`.
     """
     figure = Figure(figsize=(6.4, 1.0 + 0.26 * len(parts)), layout="constrained")
     axis = figure.subplots()
@@ -84,9 +84,9 @@ def plot_forest(parts: list[Decided], undecided: set[str], confidence: float) ->
         axis.plot([part.low, part.high], [place, place], color=colour, linewidth=1.4)
         axis.plot([part.difference], [place], "o", color=colour, markersize=4.5)
     axis.axvline(0, color="#777777", linewidth=0.9, linestyle="--", zorder=0)
-    axis.set_yticks(range(len(parts)), [f"{part.candidate}  {part.group}" for part in parts], fontsize=8)
+    axis.set_yticks(range(len(parts)), [f"{part.candidate}  {part.group}".rstrip() for part in parts], fontsize=8)
     axis.set_ylim(len(parts) - 0.5, -0.5)
-    axis.set_xlabel(f"nats above the best, {100 * confidence:g} % intervals")
+    axis.set_xlabel(f"nats above the best, {intervals}")
     axis.grid(axis="x", alpha=0.25)
     return figure
 
@@ -95,6 +95,11 @@ def _rows_needed(part: Decided) -> str:
     if part.rows_needed == 0:
         return "-"
     return number(part.rows_needed, 0) if math.isfinite(part.rows_needed) else "more seeds"
+
+
+def percent(confidence: float) -> str:
+    """The intervals of a confidence, in words."""
+    return f"{100 * confidence:g} % intervals"
 
 
 def forest_alt(parts: list[Decided]) -> str:

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from diet_ray.judge.decision import Decided
-from diet_ray.judge.decision_page import BEST, OTHER, forest_alt, plot_forest
-from diet_ray.judge.race_rules import LINE_TITLES, Race, look_level
+from diet_ray.judge.decision_page import BEST, OTHER, forest_alt, percent, plot_forest
+from diet_ray.judge.race_rules import LINE_TITLES, Race
 from diet_ray.report.page import Section, panel, write_page
 
 PAGE = "race.html"
@@ -20,8 +20,7 @@ def write_race(out: Path, race: Race) -> None:
     sections = []
     parts = compared(race)
     if parts:
-        level = look_level(race.confidence, len(race.shares))
-        figure = plot_forest(parts, {*race.standing}, level)
+        figure = plot_forest(parts, {*race.standing}, f"{percent(race.confidence)} over all looks")
         sections.append(
             Section(
                 "Difference to the leader",
@@ -58,7 +57,7 @@ def write_race(out: Path, race: Race) -> None:
     )
     confirmed = race.confirmation.decision if race.confirmation else None
     if race.confirmation and confirmed:
-        figure = plot_forest(confirmed.candidates, {*confirmed.undecided}, race.confidence)
+        figure = plot_forest(confirmed.candidates, {*confirmed.undecided}, percent(race.confidence))
         sections.append(
             Section(
                 "Full backfills of the last candidates",
@@ -75,9 +74,11 @@ def write_race(out: Path, race: Race) -> None:
 
 def compared(race: Race) -> list[Decided]:
     """The last comparison of each candidate that has one: those that are left, then those that left; the group tells after which rung."""
-    left = [one.decided.model_copy(update={"group": f"left at rung {one.rung}"}) for one in race.left if one.decided]
     decision = race.rungs[-1].decision
-    return [part for part in decision.candidates if part.candidate in race.standing] + left if decision else left
+    last = decision.candidates if decision else []
+    still_in = [part.model_copy(update={"group": ""}) for part in last if part.candidate in race.standing]
+    left = [one.decided.model_copy(update={"group": f"left at rung {one.rung}"}) for one in race.left if one.decided]
+    return still_in + left
 
 
 def plot_places(race: Race) -> Figure:

@@ -123,7 +123,7 @@ def test_the_page_shows_the_decision(tmp_path: Path) -> None:
     for text in (decision.sentences()[0], "4,000 rows from day-2 on", "Diverged, and left out: wild.", "best"):
         assert text in page
     assert (tmp_path / "first" / "decision.png").stat().st_size > 5_000
-    axis = plot_forest(decision.candidates, {*decision.undecided}, decision.confidence).axes[0]
+    axis = plot_forest(decision.candidates, {*decision.undecided}, "95 % intervals").axes[0]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["c1  a", "c2  a", "c0  b"]
     shaded = [patch.get_y() for patch in axis.patches]
     assert shaded == [-0.5, 0.5]
