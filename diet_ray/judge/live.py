@@ -134,7 +134,7 @@ def go_live(model: Reference, live: LiveRows, state: LiveState | None = None, *,
     for number in range(len(logits), len(live.blocks)):
         logits.append(_meet(model, live.blocks[number], live.parts[number]))
         if state and (keep or number + 1 < len(live.blocks)):
-            state.save(model, logits)
+            state.save(model, logits, live.parts[: number + 1])
     return np.concatenate(logits[: len(live.blocks)])
 
 

@@ -63,7 +63,8 @@ class LiveStudent:
             scored: whether `predict` is called. Then the launch is done even where the candidate has met live rows before.
         """
         self.spec, self.live, self.seed, self.key = spec, live, seed, key
-        self.state = LiveState(live.states / f"{key}-{seed}.safetensors")
+        unit_ids = None if live.backfill else live.start.ids
+        self.state = LiveState(live.states / f"{key}-{seed}.safetensors", unit_ids)
         self._goes_on = self.state.exists and not scored
         with Clock() as self.clock:
             way = live.backfill.start if live.backfill else partial(Launching, live.start)

@@ -57,7 +57,7 @@ class Start:
             stage.config.reference,
             memory.table,
             moments,
-            torch.tensor(units.ids),
+            torch.tensor(units.ids, dtype=torch.int64),
             torch.tensor(units.delta),
             memory.soft_label,
             memory.weight,

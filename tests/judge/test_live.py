@@ -13,9 +13,10 @@ from diet_ray.candidates import CandidateSpec
 from diet_ray.config import ReferenceConfig
 from diet_ray.errors import ConfigError, CorruptArtefactError
 from diet_ray.judge import live as live_module
-from diet_ray.judge.live import go_live, live_rows
+from diet_ray.judge.live import LiveRows, go_live, live_rows
 from diet_ray.judge.live_state import LiveState
 from diet_ray.logs.blocks import Log, Rows, open_log
+from diet_ray.storage.tensors import load_tensors
 from diet_ray.training.reference import Reference, train_pass
 from diet_ray.training.workers import Solo
 
@@ -105,6 +106,35 @@ def test_who_is_killed_between_blocks_goes_on_from_there(
     state.remove()
     state.remove()
     assert not state.path.exists()
+
+
+def test_only_what_was_met_is_kept(opened: Log, tmp_path: Path) -> None:
+    """The state of a candidate that has learned some ids before: the same bytes from rows of the table alone."""
+    before, met = opened.read_block(opened.blocks[0]).take(np.arange(5)), live_rows(opened, opened.blocks[1], 1.5)
+
+    def begun(*, learned: bool) -> Reference:
+        model = new(opened, 0)
+        if learned:
+            train_pass(model, [before], Solo(), rows=len(before))
+        return model
+
+    whole = begun(learned=True)
+    expected = go_live(whole, met)
+    ids = torch.tensor(before.ids, dtype=torch.int64)
+    state = LiveState(tmp_path / "few.safetensors", ids)
+    first = LiveRows(met.blocks[:1], [met.parts[0].take(np.arange(5))], met.known_ids)
+    go_live(begun(learned=True), first, state, keep=True)
+    kept = load_tensors(state.path)
+    known = np.unique(np.concatenate([before.ids.ravel(), first.rows.ids.ravel()]))
+    assert np.array_equal(kept["ids"].numpy(), known)
+    assert len(kept["model/table"]) == len(known) < opened.blocks[0].n_ids
+    state.remove()
+    go_live(begun(learned=True), LiveRows(met.blocks[:1], met.parts[:1], met.known_ids), state, keep=True)
+    again = begun(learned=False)  # the rows of the file are put into a table that has learned nothing
+    assert np.array_equal(go_live(again, met, state), expected)
+    for mine, one_go in ((again.checkpoint(), whole.checkpoint()), (again.optimiser_state(), whole.optimiser_state())):
+        assert mine.keys() == one_go.keys()
+        assert all(torch.equal(value, one_go[name]) for name, value in mine.items())
 
 
 def test_a_state_that_is_damaged_or_of_another_candidate_is_named(opened: Log, tmp_path: Path) -> None:
