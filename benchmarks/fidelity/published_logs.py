@@ -61,8 +61,6 @@ README_STARTS = {
     "memory": "**the memory**",
     "random": "as many random rows in its place",
     "recent": "the latest 51,200 rows, each once",
-    "table": "the reference's table alone",
-    "scratch": "nothing",
     BLIND: "a blind choice (chance)",
 }
 """The starts of the README's table, in its words."""
