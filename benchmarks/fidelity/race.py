@@ -219,6 +219,7 @@ def train_curve(description: str, *, config: str, cache: str) -> bytes:
             for part in window:
                 model.grow(part.n_ids)
                 losses.append(train_pass(model, log.iter_block(part), Solo(), rows=part.rows))
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, Curve(losses=losses))
     return b""
 
