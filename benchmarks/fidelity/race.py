@@ -64,8 +64,8 @@ WORKERS = 4
 REDUCTION = 3
 """ASHA's reduction factor, as in `diet_ray.judge.search`."""
 
-WINDOWS = {"kuairand-live": (13, 3), "complete-journey-live": (18, 1)}
-"""Blocks before a judging block on which candidates are trained for ASHA, from scratch, and the seeds of these trainings."""
+WINDOWS = {"kuairand-live": 13, "complete-journey-live": 18}
+"""Most blocks before a judging block on which candidates are trained for ASHA, from scratch, with one seed."""
 
 
 class Choice(Settings):
@@ -128,7 +128,7 @@ class Judged:
     rows_of_log: int
     """Rows before the block."""
     curves: np.ndarray
-    """`[K, R, W]`: progressive loss of each block of the window, of R seeds."""
+    """`[K, W]`: progressive loss of each block of the window."""
     window: np.ndarray
     """`[W]`: rows of each block of the window."""
 
@@ -163,8 +163,7 @@ def judged(plan: LivePlan, name: str, block: BlockManifest) -> Judged:
         ]
     )
     batch = bench.config.stream.reference.batch_size
-    length, seeds = WINDOWS[name]
-    window = bench.log.blocks[max(0, block.index - length) : block.index]
+    window = bench.log.blocks[max(0, block.index - WINDOWS[name]) : block.index]
     return Judged(
         block=block,
         users=rows.user,
@@ -174,12 +173,7 @@ def judged(plan: LivePlan, name: str, block: BlockManifest) -> Judged:
         auc=aucs.mean(axis=(1, 2)),
         ends=[len(met.rows) for met in rungs_of_rows(bench.log, block, RUNGS, batch)],
         rows_of_log=sum(earlier.rows for earlier in bench.log.blocks[: block.index]),
-        curves=np.array(
-            [
-                [parse_json(Curve, curve_file(plan, spec, seed, block)).losses for seed in range(seeds)]
-                for spec in bench.pool
-            ]
-        ),
+        curves=np.array([parse_json(Curve, curve_file(plan, spec, block)).losses for spec in bench.pool]),
         window=np.array([earlier.rows for earlier in window]),
     )
 
@@ -197,9 +191,9 @@ class Curve(Settings):
     losses: list[Metric]
 
 
-def curve_file(plan: LivePlan, spec: CandidateSpec, seed: int, block: BlockManifest) -> Path:
+def curve_file(plan: LivePlan, spec: CandidateSpec, block: BlockManifest) -> Path:
     """Where a curve is kept."""
-    return plan.bench.cache / "curves" / f"{spec.name}-{seed}-{block.index}.json"
+    return plan.bench.cache / "curves" / f"{spec.name}-0-{block.index}.json"
 
 
 def train_curve(description: str, *, config: str, cache: str) -> bytes:
@@ -209,13 +203,12 @@ def train_curve(description: str, *, config: str, cache: str) -> bytes:
     log, reference = plan.bench.log, plan.bench.config.stream.reference
     spec = CandidateSpec.model_validate(todo["spec"])
     block = log.blocks[todo["block"]]
-    path = curve_file(plan, spec, todo["seed"], block)
+    path = curve_file(plan, spec, block)
     if not path.exists():
         window = log.blocks[max(0, block.index - todo["window"]) : block.index]
-        seed = derive_seed(todo["seed"], "curve")
         losses = []
         with torch_threads(1):
-            model = own_model(spec, log.schema, reference, n_ids=window[0].n_ids, seed=seed)
+            model = own_model(spec, log.schema, reference, n_ids=window[0].n_ids, seed=derive_seed(0, "curve"))
             for part in window:
                 model.grow(part.n_ids)
                 losses.append(train_pass(model, log.iter_block(part), Solo(), rows=part.rows))
@@ -226,13 +219,11 @@ def train_curve(description: str, *, config: str, cache: str) -> bytes:
 
 def train_curves(plan: LivePlan, name: str, each: Mapper, on_progress: Callable[[str, int, int], None]) -> None:
     """Train what is not kept yet."""
-    length, seeds = WINDOWS[name]
     todo = [
-        {"spec": spec.model_dump(mode="json"), "seed": seed, "block": block.index, "window": length}
+        {"spec": spec.model_dump(mode="json"), "block": block.index, "window": WINDOWS[name]}
         for block in plan.judged
-        for seed in range(seeds)
         for spec in plan.bench.pool
-        if not curve_file(plan, spec, seed, block).exists()
+        if not curve_file(plan, spec, block).exists()
     ]
     finished = each(
         train_curve,
@@ -349,7 +340,6 @@ def _asha_once(setting: Setting, grace: int, brackets: int, rng: np.random.Gener
         brackets=possible,
     )
     waiting = [int(k) for k in rng.permutation(setting.pool)]
-    seed = int(rng.integers(on.curves.shape[1]))
     running: dict[int, int] = {}
     reached: dict[int, tuple[int, float]] = {}
     cost = 0
@@ -359,7 +349,7 @@ def _asha_once(setting: Setting, grace: int, brackets: int, rng: np.random.Gener
             running[k] = 0
             scheduler.on_trial_add(None, SimpleNamespace(trial_id=str(k)))
         for k in list(running):
-            loss = float(on.curves[k, seed, running[k]])
+            loss = float(on.curves[k, running[k]])
             cost += int(on.window[running[k]])
             running[k] += 1
             reached[k] = running[k], loss

@@ -45,7 +45,7 @@ def setting() -> race.Setting:
         recent=losses(-levels),
         ends=[256, 512, 1024, 4000],
         rows_of_log=100_000,
-        curves=0.7 + levels[:, None, None] * np.ones((6, 1, 9)),
+        curves=0.7 + levels[:, None] * np.ones((6, 9)),
         window=np.full(9, 1000),
     )
     return race.Setting(on, np.arange(6), (0, 2), 5000, 7)
