@@ -34,6 +34,11 @@ def formatted(value: float, form: str) -> str:
     return format(value, form) if math.isfinite(value) else "-"
 
 
+def times(count: int, thing: str) -> str:
+    """`1 seed`, `3 seeds`."""
+    return f"{count:,} {thing}" + ("" if count == 1 else "s")
+
+
 def listed(names: Sequence[str]) -> str:
     """`a, b and c`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

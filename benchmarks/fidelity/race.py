@@ -276,7 +276,7 @@ def raced(setting: Setting, *, last: int | None = None) -> Chosen:
         if decision is None:
             break
         leader = decision.candidates[0].candidate
-        gone = {one.candidate for one in leaving(decision, decision.diverged, {}, rung)}
+        gone = {*decision.diverged} | {one.candidate for one in leaving(decision, rung)}
         losses = {name: part for name, part in losses.items() if name not in gone}
         if len(losses) == 1:
             break

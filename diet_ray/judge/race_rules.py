@@ -22,12 +22,16 @@ from pydantic import Field as Key
 from rich.table import Column, Table
 
 from diet_ray.errors import ConfigError, DietError
-from diet_ray.figures import number
+from diet_ray.figures import number, times
 from diet_ray.judge.decision import Decided, Decision, few
 from diet_ray.settings import Settings
 
 RUNGS = (0.02, 0.1, 0.25, 1.0)
 """How many blocks candidates have met after each rung, by default."""
+
+
+CONFIRMED = 3
+"""As many of the best a race proposes to confirm by full backfills."""
 
 
 def look_level(confidence: float, rungs: int) -> float:
@@ -64,6 +68,8 @@ class Left(Settings):
     candidate: str
     rung: int
     """The number of the rung, from 1, after which it left."""
+    how: Literal["worse", "diverged", "stopped", "failed"]
+    """`worse`: than the leader, beyond doubt. `stopped`: in its launch, by ASHA. `failed`: an error ended its trial."""
     why: str
     decided: Decided | None = None
     """Its comparison with the leader of that rung; None where it diverged, failed, or was stopped in its launch."""
@@ -131,9 +137,9 @@ class Race(Settings):
     sentence: str = ""
     """Who wins, who cannot be told from the winner, and what it cost."""
     full_trainings: float
-    """The cost without the confirmation in full trainings, each of one candidate with one seed, counted in examples learned."""
+    """The cost, with that of the confirmation, in full trainings of one candidate with one seed each, counted in examples learned."""
     cpu_seconds: float
-    """CPU seconds of all rungs, without the confirmation."""
+    """CPU seconds of all trials."""
     confirmation: Confirmation | None = None
     rows_of_log: int
     """Rows of a full training: those of all blocks before `block`."""
@@ -159,12 +165,9 @@ class Race(Settings):
         }[self.ended]
         making = "" if self.memory_seconds is None else f"; making the memory took {self.memory_seconds:,.0f} s, once"
         lines = [why, f"CPU time of the candidates: {self.cpu_seconds:,.0f} s{making}"]
-        needed = self._rows_needed()
-        if needed:
-            lines.append(needed)
-        for one in self.left:
-            if one.decided is None:
-                lines.append(f"{one.candidate}: {one.why}")
+        if len(self.standing) > 1 and self.confirmation is None:
+            lines += self._to_decide()
+        lines += [f"{one.candidate} {one.how}: {one.why}" for one in self.left if one.how != "worse"]
         if self.confirmation:
             lines += [f"Backfill of {name} failed: {reason}" for name, reason in self.confirmation.failed.items()]
         lines += [f"Tracker {name} was not used any more after an error: {why}" for name, why in self.untracked.items()]
@@ -173,7 +176,10 @@ class Race(Settings):
     def table(self) -> Table:
         """All candidates for a terminal."""
         title = f"{len(self.candidates)} candidates from {self.units:,} units, raced on {self.rungs[-1].rows:,} rows from {self.block} on"
-        columns = [Column(name, justify="left" if name in ("candidate", "why") else "right") for name in LINE_TITLES]
+        columns = [
+            Column(name, justify="left" if name in (LINE_TITLES[0], LINE_TITLES[-1]) else "right")
+            for name in LINE_TITLES
+        ]
         table = Table(*columns, title=title)
         for line in self.lines():
             table.add_row(*line.cells())
@@ -188,23 +194,29 @@ class Race(Settings):
 
     def check(self) -> None:
         """Raise DietError where a trial failed."""
-        failed = [one for one in self.left if one.why.startswith(FAILED)]
+        failed = {one.candidate: one.why for one in self.left if one.how == "failed"}
+        failed |= self.confirmation.failed if self.confirmation else {}
         if failed:
+            first, why = next(iter(failed.items()))
             raise DietError(
-                f"{len(failed)} candidates failed, the others raced on; candidate {failed[0].candidate!r}, {failed[0].why}; "
-                "fix it and run the race again with --restore"
+                f"{times(len(failed), 'candidate')} failed, the others raced on; candidate {first!r}: {why}; fix it and run the race again "
+                "with --restore"
             )
 
-    def _rows_needed(self) -> str:
+    def _to_decide(self) -> list[str]:
+        """What would tell those apart that are left."""
+        lines, rows = [], self.rungs[-1].rows
         decision = self.rungs[-1].decision
-        needed = (
-            [part.rows_needed for part in decision.candidates[1:] if part.candidate in self.standing]
-            if decision
-            else []
+        parts = decision.candidates[1:] if decision else []
+        needed = max((part.rows_needed for part in parts if part.candidate in self.standing), default=0)
+        if rows < needed < math.inf:
+            lines.append(f"{number(needed, 0)} rows would tell those that are left apart, if the differences stay")
+        k = min(CONFIRMED, len(self.standing))
+        cost = k * self.seeds * (1 + rows / self.rows_of_log)
+        lines.append(
+            f"To decide among the best {k} by full backfills: --restore --confirm {k}, for {cost:.1f} full trainings more"
         )
-        if needed and math.isfinite(max(needed)) and max(needed) > self.rungs[-1].rows:
-            return f"{number(max(needed), 0)} rows would tell those that are left apart, if the differences stay"
-        return ""
+        return lines
 
 
 def winner(standing: list[str], confirmation: Confirmation | None) -> str:
@@ -237,9 +249,6 @@ def sentence(race: Race) -> str:
     return f"{first}{told}; {cost}"
 
 
-FAILED = "failed: "
-"""How the reason begins for which a candidate left whose trial failed."""
-
 LINE_TITLES = ["candidate", "rungs", "loss, nats", "to the leader", "P(best)", "why it left"]
 
 
@@ -251,7 +260,7 @@ class Line:
     rungs: int
     """Rungs that it has run."""
     why: str
-    """Why it left; empty where it is left in."""
+    """Why it left; empty where it is still in."""
     decided: Decided | None
     """Its last comparison."""
 
@@ -270,25 +279,27 @@ class Line:
         ]
 
 
-def leaving(decision: Decision | None, diverged: list[str], failed: dict[str, str], rung: int) -> list[Left]:
-    """Those that leave after a rung: worse than the leader beyond doubt, the best of them first; then diverged; then failed.
+def leaving(decision: Decision | None, rung: int) -> list[Left]:
+    """Those that leave after a rung because they are worse than the leader beyond doubt, the best of them first.
 
     Args:
-        decision: the comparison of those that finished the rung, at the level of one look.
-        diverged: candidates with a loss that is not finite.
-        failed: candidates that did not finish it, and why.
+        decision: the comparison of those that finished the rung, at the level of one look; None where there were fewer than two.
         rung: its number, from 1.
     """
-    gone = []
-    if decision is not None:
-        leader = decision.candidates[0].candidate
-        for part in decision.candidates[1:]:
-            if part.adjusted < 1 - decision.confidence:
-                low, high = number(part.low, 4), number(part.high, 4)
-                why = f"{number(part.difference, 4)} nats worse than {leader} ({low} to {high})"
-                gone.append(Left(candidate=part.candidate, rung=rung, why=why, decided=part))
-    gone += [Left(candidate=name, rung=rung, why="diverged") for name in diverged]
-    return gone + [Left(candidate=name, rung=rung, why=why) for name, why in failed.items()]
+    if decision is None:
+        return []
+    leader, *others = decision.candidates
+    return [
+        Left(
+            candidate=part.candidate,
+            rung=rung,
+            how="worse",
+            why=f"{number(part.difference, 4)} nats worse than {leader.candidate} ({number(part.low, 4)} to {number(part.high, 4)})",
+            decided=part,
+        )
+        for part in others
+        if part.adjusted < 1 - decision.confidence
+    ]
 
 
 def write_lines(out: Path, race: Race) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from diet_ray.candidates import CandidateFile
 from diet_ray.errors import ConfigError, DietError
 from diet_ray.judge.backfill import Backfill
@@ -17,10 +19,10 @@ from diet_ray.judge.live_trial import STATES, LiveContext, kept_losses
 from diet_ray.judge.outcomes import Outcomes
 from diet_ray.judge.race_page import write_race
 from diet_ray.judge.race_rules import (
-    FAILED,
     RUNGS,
     Budget,
     Confirmation,
+    Left,
     Race,
     Rung,
     leaving,
@@ -256,18 +258,21 @@ class _Running:
         else:
             self.runner.run_works(self.works, plan.inputs.config, context, outcomes, plan.out)
         entered = list(dict.fromkeys(work.name for work in self.works))
-        verdicts, failed = _collected(self.works, outcomes)
-        finished = [verdict for verdict in verdicts if verdict.candidate not in failed]
-        losses = kept_losses(folder, finished, plan.inputs.log.schema.tasks)
+        verdicts, unfinished = _collected(self.works, outcomes, number)
+        losses = _losses(folder, verdicts, unfinished, plan.inputs.log.schema.tasks)
         level = look_level(plan.confidence, len(plan.contexts))
         decision = decide(losses, context.rows.user, confidence=level)
-        left = leaving(decision, diverged(losses), failed, number)
+        wild = [
+            Left(candidate=name, rung=number, how="diverged", why="its loss is not finite") for name in diverged(losses)
+        ]
+        left = [*leaving(decision, number), *wild, *unfinished.values()]
         gone = {one.candidate for one in left}
         order = [part.candidate for part in decision.candidates] if decision else entered
         self.standing = [name for name in order if name not in gone]
         if not self.standing:
             raise DietError(
-                f"rung {number}: no candidate is left; {left[0].candidate}: {left[0].why}; fix it and run the race again with --restore"
+                f"rung {number}: no candidate is left; {left[0].candidate} {left[0].how}: {left[0].why}; fix it and run the race "
+                "again with --restore"
             )
         entered_works, self.works = self.works, [work for work in self.works if work.name in self.standing]
         rung = Rung(
@@ -331,12 +336,11 @@ class _Running:
         )
         outcomes = self._outcomes(folder, "full backfills")
         self.runner.run_works(works, inputs.config, replace(context, live=live), outcomes, plan.out)
-        verdicts, failed = _collected(works, outcomes)
-        finished = [verdict for verdict in verdicts if verdict.candidate not in failed]
-        losses = kept_losses(folder, finished, inputs.log.schema.tasks)
+        verdicts, unfinished = _collected(works, outcomes, len(self.rungs))
+        losses = _losses(folder, verdicts, unfinished, inputs.log.schema.tasks)
         return Confirmation(
             decision=decide(losses, context.rows.user, confidence=plan.confidence),
-            failed=failed,
+            failed={name: one.why for name, one in unfinished.items()},
             rows=len(context.rows),
             examples=len(verdicts) * (backfill.rows + len(context.rows)),
             cpu_seconds=_cpu_seconds(verdicts),
@@ -345,6 +349,7 @@ class _Running:
     def result(self, confirmation: Confirmation | None) -> Race:
         """What the race has found."""
         plan, inputs = self.plan, self.plan.inputs
+        parts: list[Rung | Confirmation] = [*self.rungs, *([confirmation] if confirmation else [])]
         race = Race(
             memory=inputs.name,
             units=len(inputs.memory),
@@ -357,8 +362,8 @@ class _Running:
             shares=plan.shares,
             budget=str(plan.budget) if plan.budget else None,
             rungs=self.rungs,
-            full_trainings=round(sum(rung.examples for rung in self.rungs) / plan.rows_of_log, 4),
-            cpu_seconds=round(sum(rung.cpu_seconds for rung in self.rungs), 4),
+            full_trainings=round(sum(part.examples for part in parts) / plan.rows_of_log, 4),
+            cpu_seconds=round(sum(part.cpu_seconds for part in parts), 4),
             ended="winner" if len(self.standing) == 1 else "budget" if self.ended_by_budget else "rungs",
             winner=winner(self.standing, confirmation),
             standing=self.standing,
@@ -383,18 +388,29 @@ class _Running:
         return Outcomes(folder / "trials", self.plan.identity, trackers, on_progress, rung=rows)
 
 
-def _collected(works: list[Work], outcomes: Outcomes) -> tuple[list[Verdict], dict[str, str]]:
-    """The verdicts of works, and the candidates that did not finish all of theirs, with the reason."""
-    verdicts, failed = [], {}
+def _collected(works: list[Work], outcomes: Outcomes, rung: int) -> tuple[list[Verdict], dict[str, Left]]:
+    """The verdicts of works, and by name the candidates that did not finish all of theirs."""
+    verdicts: list[Verdict] = []
+    unfinished: dict[str, Left] = {}
     for work in works:
         outcome = outcomes.of(work)
         if outcome is None:
-            failed[work.name] = FAILED + outcomes.failed[outcomes.identity(work)].why
+            why = outcomes.failed[outcomes.identity(work)].why
+            unfinished[work.name] = Left(candidate=work.name, rung=rung, how="failed", why=why)
         elif not outcome.verdicts:
-            failed[work.name] = f"stopped in its launch, after {outcome.scores[-1].step} steps"
-        else:
-            verdicts += [verdict.model_copy(update={"candidate": work.name}) for verdict in outcome.verdicts]
-    return verdicts, failed
+            why = f"after {outcome.scores[-1].step} steps"
+            unfinished[work.name] = Left(candidate=work.name, rung=rung, how="stopped", why=why)
+        verdicts += (
+            [verdict.model_copy(update={"candidate": work.name}) for verdict in outcome.verdicts] if outcome else []
+        )
+    return verdicts, unfinished
+
+
+def _losses(
+    folder: Path, verdicts: list[Verdict], unfinished: dict[str, Left], tasks: list[str]
+) -> dict[str, np.ndarray]:
+    """See `kept_losses`; of the candidates that finished."""
+    return kept_losses(folder, [verdict for verdict in verdicts if verdict.candidate not in unfinished], tasks)
 
 
 def _cpu_seconds(verdicts: list[Verdict]) -> float:
@@ -403,10 +419,9 @@ def _cpu_seconds(verdicts: list[Verdict]) -> float:
 
 def _line(rung: Rung, number: int, rungs: int, standing: list[str]) -> str:
     """Who is in after a rung, who left and why."""
-    left = "; ".join(f"{one.candidate} left: {one.why}" for one in rung.left)
-    return f"rung {number}/{rungs}, {rung.rows:,} rows: {len(standing)} in, {standing[0]} ahead" + (
-        f"; {left}" if left else ""
-    )
+    left = "; ".join(f"{one.candidate} left, {one.how}: {one.why}" for one in rung.left)
+    line = f"rung {number}/{rungs}, {rung.rows:,} rows: {len(standing)} in, {standing[0]} ahead"
+    return f"{line}; {left}" if left else line
 
 
 def _seconds_of(folder: Path, stage: int) -> float | None:

@@ -105,13 +105,13 @@ def without_times(result: Race) -> dict[str, Any]:
 def test_who_is_worse_beyond_doubt_leaves_and_nobody_else() -> None:
     losses, users = planted(0.1, 0.0, 0.001, 0.2)
     decision = decide(losses, users, confidence=look_level(0.95, 4))
-    gone = leaving(decision, ["wild"], {"ill": "failed: it raised"}, 2)
-    assert [(one.candidate, one.rung) for one in gone] == [("c0", 2), ("c3", 2), ("wild", 2), ("ill", 2)]
+    gone = leaving(decision, 2)
+    assert [(one.candidate, one.rung, one.how) for one in gone] == [("c0", 2, "worse"), ("c3", 2, "worse")]
+    assert leaving(None, 2) == []
     assert gone[0].decided is not None
     assert gone[0].decided.low > 0
     assert gone[0].why.startswith("0.1")
     assert "nats worse than c1" in gone[0].why
-    assert [one.why for one in gone[2:]] == ["diverged", "failed: it raised"]
 
 
 def test_the_error_is_divided_over_the_looks() -> None:
@@ -132,7 +132,7 @@ def test_the_best_of_equals_is_seldom_lost() -> None:
             decision = decide(
                 {f"c{k}": losses[k, :, :rows] for k in range(8)}, users[:rows], confidence=look_level(0.95, 3)
             )
-            if leaving(decision, [], {}, 1):
+            if leaving(decision, 1):
                 lost += 1
                 break
     assert lost / races <= 0.05
@@ -185,7 +185,7 @@ def test_a_race_ends_at_a_winner_and_everything_is_written(run: Path, tmp_path: 
     assert {one.candidate for one in result.left} == {"slow", "dull"}
     assert [rung.rows for rung in result.rungs] == [192, 2000, 4000][: len(result.rungs)]
     assert lines[0].startswith("rung 1/3, 192 rows: ")
-    assert any("slow left: " in line and "nats worse than fast" in line for line in lines)
+    assert any("slow left, worse: " in line and "nats worse than fast" in line for line in lines)
     launched = 3 * 2 * 200 * 256
     new_rows = [192, 1808, 2000]
     expected = [2 * rung.entered * n for rung, n in zip(result.rungs, new_rows, strict=False)]
@@ -261,6 +261,9 @@ def test_a_budget_ends_it_and_a_larger_one_goes_on(run: Path, tmp_path: Path) ->
     short = race(run, two, out=out, rungs=[0.1, 2], budget=Budget(first + 0.5, "x"))
     assert (short.ended, len(short.rungs)) == ("budget", 1)
     assert any("because the next rung would have cost more than the budget of" in line for line in short.remarks())
+    assert short.remarks()[-1] == (
+        f"To decide among the best 2 by full backfills: --restore --confirm 2, for {4 * (1 + 192 / 4000):.1f} full trainings more"
+    )
     assert (out / "live").exists()
     longer = race(run, two, out=out, rungs=[0.1, 2], budget=Budget(first + 10, "x"), restore=True)
     assert longer.rungs[0] == short.rungs[0]
@@ -285,6 +288,9 @@ def test_full_backfills_confirm_the_last(run: Path, log: Path, tmp_path: Path) -
     assert (confirmed.rows, confirmed.examples) == (960, 2 * 2 * (4000 + 960))
     assert result.winner == names[0]
     assert "after full backfills of the last 2" in result.sentence
+    assert result.full_trainings == pytest.approx(
+        (sum(rung.examples for rung in result.rungs) + confirmed.examples) / 4000, abs=1e-4
+    )
     assert "Full backfills of the last candidates" in (tmp_path / "race" / "race.html").read_text()
     # A backfill is what `full_log` learns, and live rows follow.
     opened, spec = open_log(log), CandidateSpec.model_validate(result.candidates["fast"])
@@ -308,13 +314,11 @@ def test_a_candidate_that_raises_midway_leaves_and_the_race_goes_on(moody: None,
         Moody.angry = line.startswith("rung 1/")
 
     result = race(run, three, on_line=after, **keys)
-    assert [(one.candidate, one.rung) for one in result.left] == [("ill", 2)]
-    assert result.left[0].why.startswith("failed: RuntimeError: out of luck (test_race.py, line ")
+    assert [(one.candidate, one.rung, one.how) for one in result.left] == [("ill", 2, "failed")]
+    assert result.left[0].why.startswith("RuntimeError: out of luck (test_race.py, line ")
     assert {*result.standing} == {"net", "twin"}
     assert (result.ended, result.rungs[-1].rows) == ("rungs", 1984)
-    with pytest.raises(
-        DietError, match=r"1 candidates failed, the others raced on; candidate 'ill', failed: RuntimeError"
-    ):
+    with pytest.raises(DietError, match=r"1 candidate failed, the others raced on; candidate 'ill': RuntimeError"):
         result.check()
     Moody.angry = False
     mended = race(run, three, restore=True, **keys)
@@ -325,11 +329,11 @@ def test_a_candidate_that_raises_midway_leaves_and_the_race_goes_on(moody: None,
 def test_a_candidate_that_diverges_leaves(run: Path, tmp_path: Path) -> None:
     wild = {"name": "wild", "arch": "dnn", "params": {"hidden": [8]}, "lr_scale": 1e30, "embedding_lr": 1e30}
     result = race(run, pool(NET, wild), out=tmp_path / "race", rungs=[0.25, 1])
-    assert [(one.candidate, one.rung, one.why) for one in result.left] == [("wild", 1, "diverged")]
+    assert [(one.candidate, one.rung, one.how) for one in result.left] == [("wild", 1, "diverged")]
     assert (result.ended, result.winner, len(result.rungs)) == ("winner", "net", 1)
     result.check()
-    assert "wild: diverged" in result.remarks()
-    with pytest.raises(DietError, match=r"rung 1: no candidate is left; wild: diverged"):
+    assert "wild diverged: its loss is not finite" in result.remarks()
+    with pytest.raises(DietError, match=r"rung 1: no candidate is left; wild diverged: its loss is not finite"):
         race(run, pool(wild, {**wild, "name": "wild2"}), out=tmp_path / "all", rungs=[0.25, 1])
 
 

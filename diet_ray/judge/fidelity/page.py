@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from rich.table import Column, Table
 
-from diet_ray.figures import mean_sd, number
+from diet_ray.figures import mean_sd, number, times
 from diet_ray.judge.fidelity.live.page import live_sections
 from diet_ray.judge.fidelity.live.pictures import LivePictures
 from diet_ray.judge.fidelity.live.result import LiveCost, LiveResult
@@ -18,7 +18,7 @@ from diet_ray.judge.fidelity.measures import MEASURES
 from diet_ray.judge.fidelity.pictures import Pictures
 from diet_ray.judge.fidelity.plots import mean_and_sd
 from diet_ray.judge.fidelity.result import CEILING, CostResult, FidelityResult
-from diet_ray.judge.fidelity.words import KEY, MEANINGS, NEXT, at_own_ratio, cells, lead, protocol, times
+from diet_ray.judge.fidelity.words import KEY, MEANINGS, NEXT, at_own_ratio, cells, lead, protocol
 from diet_ray.report.page import Section, write_page
 
 THEMES = {

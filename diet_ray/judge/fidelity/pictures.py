@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from diet_ray.figures import number
+from diet_ray.figures import number, times
 from diet_ray.judge.fidelity.config import Method
 from diet_ray.judge.fidelity.plots import (
     Line,
@@ -23,7 +23,7 @@ from diet_ray.judge.fidelity.plots import (
     pool_mean,
 )
 from diet_ray.judge.fidelity.result import CEILING, CostResult, FidelityResult, SetResult
-from diet_ray.judge.fidelity.words import cell, compared, times
+from diet_ray.judge.fidelity.words import cell, compared
 from diet_ray.report.page import Panel, Section, panel
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from diet_ray.errors import ConfigError
-from diet_ray.figures import listed, number
+from diet_ray.figures import listed, number, times
 from diet_ray.judge.fidelity.config import MEMORIES
 from diet_ray.judge.fidelity.measures import MEASURES, Interval
 from diet_ray.judge.fidelity.result import CEILING, CostResult, Difference, FidelityResult, SetResult
@@ -200,11 +200,6 @@ def trust_in(path: Path) -> Callable[[ExportManifest], str]:
         return "\n".join(lines)
 
     return trust
-
-
-def times(count: int, thing: str) -> str:
-    """`1 seed`, `3 seeds`."""
-    return f"{count:,} {thing}" + ("" if count == 1 else "s")
 
 
 def _verdict(task: str, memory: SetResult, ceiling: SetResult | None) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from rich.table import Column, Table
 
+from diet_ray.figures import times
 from diet_ray.judge.fidelity.live.measures import MEASURES
 from diet_ray.judge.fidelity.live.pictures import LivePictures
 from diet_ray.judge.fidelity.live.result import LiveCost, LiveResult
 from diet_ray.judge.fidelity.live.words import KEY, MEANINGS, cell, meaning
-from diet_ray.judge.fidelity.words import NEXT, times
+from diet_ray.judge.fidelity.words import NEXT
 from diet_ray.report.page import Section
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from statistics import median
 
-from diet_ray.figures import listed, number
+from diet_ray.figures import listed, number, times
 from diet_ray.judge.fidelity.live.config import MEANINGS as STARTS
 from diet_ray.judge.fidelity.live.result import BLIND, OTHER_SEED, SAME_ROWS, LiveCost, LiveResult
 from diet_ray.judge.fidelity.measures import Interval
-from diet_ray.judge.fidelity.words import COUNTS, NEXT, times, with_interval
+from diet_ray.judge.fidelity.words import COUNTS, NEXT, with_interval
 
 KEY = ("spearman", "one_seed", "pairs_right", "top1_regret", "gap")
 """The measures of the short tables."""
