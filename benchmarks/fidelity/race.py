@@ -64,7 +64,7 @@ WORKERS = 4
 REDUCTION = 3
 """ASHA's reduction factor, as in `diet_ray.judge.search`."""
 
-WINDOWS = {"kuairand-live": 13, "complete-journey-live": 18}
+WINDOWS = {"kuairand-live": 13, "complete-journey-live": 9}
 """Most blocks before a judging block on which candidates are trained for ASHA, from scratch, with one seed."""
 
 
