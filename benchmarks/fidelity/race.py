@@ -37,7 +37,7 @@ from diet_ray.judge.fidelity.live.trainings import losses
 from diet_ray.judge.fidelity.measures import seed_noise
 from diet_ray.judge.live import rungs_of_rows
 from diet_ray.judge.metrics import auc
-from diet_ray.judge.race_rules import RUNGS, leaving, look_level
+from diet_ray.judge.race_rules import CONFIRMED, RUNGS, leaving, look_level
 from diet_ray.logs.blocks import BlockManifest
 from diet_ray.mapper import Mapper
 from diet_ray.seeds import derive_seed
@@ -246,7 +246,9 @@ class Chosen:
     examples: float
     """Its cost."""
     standing: list[int] | None = None
-    """Those that it could not tell apart, in which it includes the chosen one."""
+    """Those that it could not tell apart, the chosen one with them."""
+    ranked: tuple[int, ...] = ()
+    """The best candidates, the chosen one first."""
 
 
 @dataclass(frozen=True)
@@ -280,16 +282,16 @@ def raced(setting: Setting, *, last: int | None = None) -> Chosen:
         losses = {name: part for name, part in losses.items() if name not in gone}
         if len(losses) == 1:
             break
-    return Chosen(int(leader), examples, [int(name) for name in losses])
+    standing = [int(name) for name in losses]
+    ranked = sorted(standing, key=lambda k: float(on.memory[k][list(setting.seeds), :before].mean()))
+    return Chosen(int(leader), examples, standing, tuple(ranked))
 
 
-def confirmed(setting: Setting, race: Chosen, count: int) -> Chosen:
-    """The last `count` of a race, trained by full backfills, with the race's seeds, and compared on the whole block."""
-    on, seeds = setting.on, list(setting.seeds)
-    assert race.standing is not None, "a race tells who is left"
-    by_loss = sorted(race.standing, key=lambda k: float(on.memory[k][seeds].mean()))[:count]
-    best = min(by_loss, key=lambda k: float(on.full[k][seeds].mean()))
-    return Chosen(best, race.examples + len(by_loss) * len(seeds) * (on.rows_of_log + on.ends[-1]))
+def confirmed(setting: Setting, chosen: Chosen) -> Chosen:
+    """The best `CONFIRMED` of a choice, trained by full backfills, with the race's seeds, and compared on the whole block."""
+    on, seeds, last = setting.on, list(setting.seeds), chosen.ranked[:CONFIRMED]
+    best = min(last, key=lambda k: float(on.full[k][seeds].mean()))
+    return Chosen(best, chosen.examples + len(last) * len(seeds) * (on.rows_of_log + on.ends[-1]))
 
 
 def at_rung(setting: Setting, losses: np.ndarray, rung: int) -> Chosen:
@@ -359,8 +361,8 @@ def _asha_once(setting: Setting, grace: int, brackets: int, rng: np.random.Gener
             )
             if scheduler.on_trial_result(None, trial, result) == "STOP":
                 del running[k]
-    longest = max(length for length, _ in reached.values())
-    return Chosen(min((k for k in reached if reached[k][0] == longest), key=lambda k: reached[k][1]), cost)
+    ranked = tuple(sorted(reached, key=lambda k: (-reached[k][0], reached[k][1])))
+    return Chosen(ranked[0], cost, ranked=ranked)
 
 
 # The figures.
@@ -409,12 +411,14 @@ def _ways(setting: Setting) -> Iterator[tuple[str, list[Chosen]]]:
     race = raced(setting)
     yield "race", [race]
     yield "race, up to a quarter of a block", [raced(setting, last=3)]
-    yield "race, then full backfills of the last 3", [confirmed(setting, race, 3)]
+    yield f"race, then full backfills of the best {CONFIRMED}", [confirmed(setting, race)]
     yield "memory, a fiftieth of a block, no race", [at_rung(setting, on.memory, 0)]
     yield "memory, a tenth of a block, no race", [at_rung(setting, on.memory, 1)]
     yield "memory, the whole block, no race", [at_rung(setting, on.memory, 3)]
     yield "latest rows, from scratch, a tenth of a block", [at_rung(setting, on.recent, 1)]
-    yield "ASHA, from scratch", asha(setting, budget=race.examples, brackets=1)
+    halved = asha(setting, budget=race.examples, brackets=1)
+    yield "ASHA, from scratch", halved
+    yield f"ASHA, then full backfills of the best {CONFIRMED}", [confirmed(setting, run) for run in halved]
     yield "asynchronous Hyperband, from scratch", asha(setting, budget=race.examples, brackets=3)
     cost = len(setting.pool) * len(setting.seeds) * on.rows_of_log
     yield "full backfills of all, a tenth of a block", [Chosen(at_rung(setting, on.full, 1).candidate, cost)]

@@ -57,7 +57,8 @@ def test_a_race_keeps_those_that_cannot_be_told_apart(setting: race.Setting) -> 
     assert sorted(chosen.standing or []) == [0, 1]
     launches = 6 * 2 * 5000
     assert launches + 2 * 2 * 4000 < chosen.examples < launches + 6 * 2 * 4000
-    confirmed = race.confirmed(setting, chosen, 3)
+    assert set(chosen.ranked) == {0, 1}
+    confirmed = race.confirmed(setting, chosen)
     assert confirmed.candidate in (0, 1)
     assert confirmed.examples == chosen.examples + 2 * 2 * 104_000
 
@@ -74,6 +75,7 @@ def test_asha_spends_no_more_than_the_race(setting: race.Setting) -> None:
         assert len(runs) == race.ORDERS
         assert np.mean([run.examples for run in runs]) <= budget
         assert all(run.candidate in (0, 1) for run in runs)
+        assert all(run.ranked[0] == run.candidate and len(set(run.ranked)) == 6 for run in runs)
     cheapest = race.asha(setting, budget=1, brackets=1)  # nothing is cheap enough
     assert np.mean([run.examples for run in cheapest]) < 30_000
     assert race.asha(setting, budget=45_000, brackets=3) == race.asha(setting, budget=45_000, brackets=3)
