@@ -37,7 +37,7 @@ from diet_ray.judge.fidelity.live.trainings import losses
 from diet_ray.judge.fidelity.measures import seed_noise
 from diet_ray.judge.live import rungs_of_rows
 from diet_ray.judge.metrics import auc
-from diet_ray.judge.race_rules import CONFIRMED, RUNGS, leaving, look_level
+from diet_ray.judge.race_rules import RUNGS, TO_CONFIRM, leaving, look_level
 from diet_ray.logs.blocks import BlockManifest
 from diet_ray.mapper import Mapper
 from diet_ray.seeds import derive_seed
@@ -288,8 +288,8 @@ def raced(setting: Setting, *, last: int | None = None) -> Chosen:
 
 
 def confirmed(setting: Setting, chosen: Chosen) -> Chosen:
-    """The best `CONFIRMED` of a choice, trained by full backfills, with the race's seeds, and compared on the whole block."""
-    on, seeds, last = setting.on, list(setting.seeds), chosen.ranked[:CONFIRMED]
+    """The best `TO_CONFIRM` of a choice, trained by full backfills, with the race's seeds, and compared on the whole block."""
+    on, seeds, last = setting.on, list(setting.seeds), chosen.ranked[:TO_CONFIRM]
     best = min(last, key=lambda k: float(on.full[k][seeds].mean()))
     return Chosen(best, chosen.examples + len(last) * len(seeds) * (on.rows_of_log + on.ends[-1]))
 
@@ -411,14 +411,14 @@ def _ways(setting: Setting) -> Iterator[tuple[str, list[Chosen]]]:
     race = raced(setting)
     yield "race", [race]
     yield "race, up to a quarter of a block", [raced(setting, last=3)]
-    yield f"race, then full backfills of the best {CONFIRMED}", [confirmed(setting, race)]
+    yield f"race, then full backfills of the best {TO_CONFIRM}", [confirmed(setting, race)]
     yield "memory, a fiftieth of a block, no race", [at_rung(setting, on.memory, 0)]
     yield "memory, a tenth of a block, no race", [at_rung(setting, on.memory, 1)]
     yield "memory, the whole block, no race", [at_rung(setting, on.memory, 3)]
     yield "latest rows, from scratch, a tenth of a block", [at_rung(setting, on.recent, 1)]
     halved = asha(setting, budget=race.examples, brackets=1)
     yield "ASHA, from scratch", halved
-    yield f"ASHA, then full backfills of the best {CONFIRMED}", [confirmed(setting, run) for run in halved]
+    yield f"ASHA, then full backfills of the best {TO_CONFIRM}", [confirmed(setting, run) for run in halved]
     yield "asynchronous Hyperband, from scratch", asha(setting, budget=race.examples, brackets=3)
     cost = len(setting.pool) * len(setting.seeds) * on.rows_of_log
     yield "full backfills of all, a tenth of a block", [Chosen(at_rung(setting, on.full, 1).candidate, cost)]

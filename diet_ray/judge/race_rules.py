@@ -30,7 +30,7 @@ RUNGS = (0.02, 0.1, 0.25, 1.0)
 """How many blocks candidates have met after each rung, by default."""
 
 
-CONFIRMED = 3
+TO_CONFIRM = 3
 """As many of the best a race proposes to confirm by full backfills."""
 
 
@@ -211,7 +211,7 @@ class Race(Settings):
         needed = max((part.rows_needed for part in parts if part.candidate in self.standing), default=0)
         if rows < needed < math.inf:
             lines.append(f"{number(needed, 0)} rows would tell those that are left apart, if the differences stay")
-        k = min(CONFIRMED, len(self.standing))
+        k = min(TO_CONFIRM, len(self.standing))
         cost = k * self.seeds * (1 + rows / self.rows_of_log)
         lines.append(
             f"To decide among the best {k} by full backfills: --restore --confirm {k}, for {cost:.1f} full trainings more"
