@@ -168,6 +168,8 @@ class _Plan:
     budget: Budget | None
     contexts: list[TrialContext]
     """Per rung: what its trials share."""
+    backfill: Backfill
+    """A full training: all blocks before the first live one."""
     identity: Identity
     out: Path
 
@@ -188,7 +190,8 @@ class _Plan:
         ]
         whole = inputs.identity(lives[-1])
         identity = replace(whole, shared={**whole.shared, "rungs": [len(met.rows) for met in rows]})
-        return _Plan(inputs, list(rungs), confidence, seeds, budget, [first, *later], identity, out)
+        backfill = Backfill(inputs.log, inputs.log.blocks[: inputs.judged_on.index], start.reference)
+        return _Plan(inputs, list(rungs), confidence, seeds, budget, [first, *later], backfill, identity, out)
 
     @property
     def launch(self) -> int:
@@ -199,8 +202,7 @@ class _Plan:
     @property
     def rows_of_log(self) -> int:
         """Rows of a full training."""
-        inputs = self.inputs
-        return sum(block.rows for block in inputs.log.blocks[: inputs.judged_on.index])
+        return self.backfill.rows
 
     def new_rows(self, number: int) -> int:
         """Rows that are met first in a rung."""
@@ -238,7 +240,6 @@ class _Running:
     """A work of each candidate, the first rung's order."""
     standing: list[str] = field(default_factory=list)
     """The candidates that are in, the best first."""
-    ended_by_budget: bool = False
 
     def run(self) -> None:
         """Run rung by rung until the race ends."""
@@ -246,10 +247,12 @@ class _Running:
             if number > 1 and (len(self.standing) == 1 or self._too_dear(number)):
                 break
             self._rung(number)
+        for work in self.works:
+            self.trackers.end_open(work.trial, "finished")
 
     def _rung(self, number: int) -> None:
         plan, context = self.plan, self.plan.contexts[number - 1]
-        folder, last = folder_of(plan.out, number), number == len(plan.contexts)
+        folder = folder_of(plan.out, number)
         outcomes = self._outcomes(folder, f"rung {number}/{len(plan.contexts)}", rows=len(context.rows))
         if number == 1:
             self.works = self.runner.run(plan.inputs.config, context, plan.seeds, outcomes, plan.out)
@@ -286,9 +289,8 @@ class _Running:
         )
         self.rungs.append(rung)
         for work in entered_works:
-            if work.name in gone or last or len(self.standing) == 1:
-                self.trackers.end_open(work.trial, "stopped" if work.name in gone else "finished")
             if work.name in gone:
+                self.trackers.end_open(work.trial, "stopped")
                 self._forget(work)
         self.on_line(_line(rung, number, len(plan.contexts), self.standing))
 
@@ -311,11 +313,9 @@ class _Running:
         students = sum(len(work.seeds) for work in self.works)
         examples, spent = students * plan.new_rows(number), sum(rung.examples for rung in self.rungs)
         if budget.unit == "x":
-            self.ended_by_budget = (spent + examples) / plan.rows_of_log > budget.amount
-        else:
-            seconds = sum(rung.cpu_seconds for rung in self.rungs)
-            self.ended_by_budget = seconds + examples * seconds / spent > budget.amount
-        return self.ended_by_budget
+            return (spent + examples) / plan.rows_of_log > budget.amount
+        seconds = sum(rung.cpu_seconds for rung in self.rungs)
+        return seconds + examples * seconds / spent > budget.amount
 
     def _forget(self, work: Work) -> None:
         """Remove where a candidate stands that has left: a table with its moments."""
@@ -330,10 +330,8 @@ class _Running:
         works = [self.specs[name].model_copy(update={"seeds": [seed]}) for name in names for seed in range(plan.seeds)]
         context, folder = plan.contexts[-1], plan.out / CONFIRMED
         assert context.live is not None, "a race is live"
-        backfill = Backfill(inputs.log, inputs.log.blocks[: inputs.judged_on.index], context.live.start.reference)
-        live = replace(
-            context.live, out=folder.resolve(), states=(folder / STATES).resolve(), keep=False, backfill=backfill
-        )
+        states = (folder / STATES).resolve()
+        live = replace(context.live, out=folder.resolve(), states=states, keep=False, backfill=plan.backfill)
         outcomes = self._outcomes(folder, "full backfills")
         self.runner.run_works(works, inputs.config, replace(context, live=live), outcomes, plan.out)
         verdicts, unfinished = _collected(works, outcomes, len(self.rungs))
@@ -342,13 +340,14 @@ class _Running:
             decision=decide(losses, context.rows.user, confidence=plan.confidence),
             failed={name: one.why for name, one in unfinished.items()},
             rows=len(context.rows),
-            examples=len(verdicts) * (backfill.rows + len(context.rows)),
+            examples=len(verdicts) * (plan.rows_of_log + len(context.rows)),
             cpu_seconds=_cpu_seconds(verdicts),
         )
 
     def result(self, confirmation: Confirmation | None) -> Race:
         """What the race has found."""
         plan, inputs = self.plan, self.plan.inputs
+        all_run = len(self.rungs) == len(plan.contexts)
         parts: list[Rung | Confirmation] = [*self.rungs, *([confirmation] if confirmation else [])]
         race = Race(
             memory=inputs.name,
@@ -364,7 +363,7 @@ class _Running:
             rungs=self.rungs,
             full_trainings=round(sum(part.examples for part in parts) / plan.rows_of_log, 4),
             cpu_seconds=round(sum(part.cpu_seconds for part in parts), 4),
-            ended="winner" if len(self.standing) == 1 else "budget" if self.ended_by_budget else "rungs",
+            ended="winner" if len(self.standing) == 1 else "rungs" if all_run else "budget",
             winner=winner(self.standing, confirmation),
             standing=self.standing,
             confirmation=confirmation,

@@ -28,6 +28,7 @@ from diet_ray.judge.run_race import race, read_race
 from diet_ray.judge.run_sweep import judge_pool
 from diet_ray.judge.search import SweepConfig
 from diet_ray.judge.start import load_start
+from diet_ray.judge.trackers import Trackers
 from diet_ray.logs.blocks import BlockManifest, Log, Rows, open_log
 from diet_ray.settings import Settings
 from tests.judge.test_decision import planted
@@ -390,6 +391,34 @@ def test_trackers_see_one_run_per_trial(run: Path, tmp_path: Path) -> None:
         f"{name}-seed{seed}" for name in ("net", "slow", "fast") for seed in (0, 1)
     )
     assert all(len(list(folder.iterdir())) == 1 for folder in board.iterdir())
+
+
+class Recorder:
+    """A tracker that keeps what it is told of the ends of trials."""
+
+    def __init__(self) -> None:
+        self.ends: dict[str, str] = {}
+
+    def begin(self, trial: str, params: dict[str, Any]) -> None:
+        pass
+
+    def log(self, trial: str, step: int, metrics: dict[str, float]) -> None:
+        pass
+
+    def end(self, trial: str, status: str) -> None:
+        assert trial not in self.ends
+        self.ends[trial] = status
+
+
+@pytest.mark.parametrize("budget", [None, Budget(0.001, "s")])
+def test_who_is_left_has_finished_however_the_race_ends(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: Budget | None
+) -> None:
+    recorder = Recorder()
+    monkeypatch.setattr("diet_ray.judge.run_race.open_trackers", lambda *_: Trackers({"recorder": recorder}))
+    result = race(run, pool(NET, FAST), out=tmp_path / "race", rungs=[0.05, 0.1], confidence=0.999999, budget=budget)
+    assert result.ended == ("budget" if budget else "rungs")
+    assert recorder.ends == {f"{name}-seed{seed}": "finished" for name in ("net", "fast") for seed in (0, 1)}
 
 
 def test_on_the_command_line(run: Path, tmp_path: Path) -> None:
