@@ -29,11 +29,11 @@ from benchmarks.common.tables import filled, markdown, parsed
 from benchmarks.fidelity.published_logs import LOGS, config
 from diet_ray.candidates import CandidateSpec
 from diet_ray.figures import number
-from diet_ray.judge.baselines import own_model
+from diet_ray.judge.baselines import learn_blocks, own_model
 from diet_ray.judge.decision import decide
 from diet_ray.judge.fidelity.config import FidelityConfig
-from diet_ray.judge.fidelity.live.plan import FULL, LivePlan, LiveTraining
-from diet_ray.judge.fidelity.live.trainings import losses
+from diet_ray.judge.fidelity.live.assemble import losses_of
+from diet_ray.judge.fidelity.live.plan import FULL, LivePlan
 from diet_ray.judge.fidelity.measures import seed_noise
 from diet_ray.judge.live import rungs_of_rows
 from diet_ray.judge.metrics import auc
@@ -43,8 +43,6 @@ from diet_ray.mapper import Mapper
 from diet_ray.seeds import derive_seed
 from diet_ray.settings import Metric, Settings, parse_json, write_json
 from diet_ray.training.device import torch_threads
-from diet_ray.training.reference import train_pass
-from diet_ray.training.workers import Solo
 
 RESULTS = Path(__file__).parents[1] / "results"
 PAGE = Path(__file__).parents[2] / "docs" / "race.md"
@@ -138,21 +136,7 @@ def judged(plan: LivePlan, name: str, block: BlockManifest) -> Judged:
     bench = plan.bench
     rows, tasks = bench.log.read_block(block), bench.log.schema.tasks
 
-    def of_start(start: str) -> np.ndarray:
-        last = plan.judged[-1].index if start == FULL else block.index
-        return np.stack(
-            [
-                np.stack(
-                    [
-                        losses(plan, LiveTraining(start=start, candidate=spec, seed=seed, block=last), block)
-                        for seed in bench.seeds
-                    ]
-                )
-                for spec in bench.pool
-            ]
-        )
-
-    full = of_start(FULL)
+    full = losses_of(plan, FULL, block)
     aucs = np.array(
         [
             [
@@ -168,8 +152,8 @@ def judged(plan: LivePlan, name: str, block: BlockManifest) -> Judged:
         block=block,
         users=rows.user,
         full=full.mean(axis=3),
-        memory=of_start("memory").mean(axis=3),
-        recent=of_start("recent").mean(axis=3),
+        memory=losses_of(plan, "memory", block).mean(axis=3),
+        recent=losses_of(plan, "recent", block).mean(axis=3),
         auc=aucs.mean(axis=(1, 2)),
         ends=[len(met.rows) for met in rungs_of_rows(bench.log, block, RUNGS, batch)],
         rows_of_log=sum(earlier.rows for earlier in bench.log.blocks[: block.index]),
@@ -206,14 +190,11 @@ def train_curve(description: str, *, config: str, cache: str) -> bytes:
     path = curve_file(plan, spec, block)
     if not path.exists():
         window = log.blocks[max(0, block.index - todo["window"]) : block.index]
-        losses = []
         with torch_threads(1):
             model = own_model(spec, log.schema, reference, n_ids=window[0].n_ids, seed=derive_seed(0, "curve"))
-            for part in window:
-                model.grow(part.n_ids)
-                losses.append(train_pass(model, log.iter_block(part), Solo(), rows=part.rows))
+            curve = Curve(losses=learn_blocks(model, log, window))
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, Curve(losses=losses))
+        write_json(path, curve)
     return b""
 
 
@@ -308,21 +289,13 @@ def asha(setting: Setting, *, budget: float, brackets: int) -> list[Chosen]:
     Of all first rungs, that is taken whose mean cost over the orders is the largest that is not above the budget; where all are above it,
     the cheapest.
     """
-    best: tuple[float, list[Chosen]] | None = None
-    cheapest: tuple[float, list[Chosen]] | None = None
+    options = []
     for grace in range(1, len(setting.on.window) + 1):
-        runs = [
-            _asha_once(setting, grace, brackets, np.random.default_rng((setting.number, order)))
-            for order in range(ORDERS)
-        ]
-        cost = float(np.mean([run.examples for run in runs]))
-        if cost <= budget and (best is None or cost > best[0]):
-            best = cost, runs
-        if cheapest is None or cost < cheapest[0]:
-            cheapest = cost, runs
-    chosen = best or cheapest
-    assert chosen is not None, "a window has at least one block"
-    return chosen[1]
+        generators = (np.random.default_rng((setting.number, order)) for order in range(ORDERS))
+        runs = [_asha_once(setting, grace, brackets, rng) for rng in generators]
+        options.append((float(np.mean([run.examples for run in runs])), runs))
+    affordable = [option for option in options if option[0] <= budget]
+    return (max if affordable else min)(affordable or options, key=lambda option: option[0])[1]
 
 
 def _asha_once(setting: Setting, grace: int, brackets: int, rng: np.random.Generator) -> Chosen:

@@ -79,8 +79,7 @@ class OnTune:
         self, works: list[Work], config: SweepConfig, context: TrialContext, outcomes: Outcomes, out: Path
     ) -> None:
         """See `Runner.run_works`."""
-        todo = [work for work in works if outcomes.of(work) is None]
-        outcomes.total = len(todo)
+        todo = outcomes.to_run(works)
         if todo:
             self._tune(_grid(todo), config, context, outcomes, out)
 

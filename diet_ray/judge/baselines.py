@@ -115,11 +115,13 @@ def as_examples(sample: Rows, phi: Predictor, *, soft: bool) -> Examples:
     return Examples(x, torch.logit(torch.tensor(sample.labels, dtype=torch.float32)), torch.ones(len(sample)))
 
 
-def learn_blocks(model: Reference, log: Log, blocks: Iterable[BlockManifest]) -> None:
-    """One pass per block, in order; the table grows with each."""
+def learn_blocks(model: Reference, log: Log, blocks: Iterable[BlockManifest]) -> list[float]:
+    """One pass per block, in order; the table grows with each. Returns the progressive loss of each block (see `train_pass`)."""
+    losses = []
     for block in blocks:
         model.grow(block.n_ids)
-        train_pass(model, log.iter_block(block), Solo(), rows=block.rows)
+        losses.append(train_pass(model, log.iter_block(block), Solo(), rows=block.rows))
+    return losses
 
 
 def own_model(spec: CandidateSpec, schema: Schema, config: ReferenceConfig, *, n_ids: int, seed: int) -> Reference:

@@ -52,6 +52,12 @@ class Outcomes:
         """The kept outcome of a trial; None where the trial has not ended or has failed."""
         return self.kept.get(self.identity(work))
 
+    def to_run(self, works: list[Work]) -> list[Work]:
+        """Those of the works whose outcome is not kept; their number is the total from here on."""
+        todo = [work for work in works if self.of(work) is None]
+        self.total = len(todo)
+        return todo
+
     def report(self, work: Work, report: Report) -> None:
         """Record a report of a trial."""
         key = self.identity(work)

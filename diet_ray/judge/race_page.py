@@ -74,11 +74,11 @@ def write_race(out: Path, race: Race) -> None:
 
 def compared(race: Race) -> list[Decided]:
     """The last comparison of each candidate that has one: those that are left, then those that left; the group tells after which rung."""
-    decision = race.rungs[-1].decision
-    last = decision.candidates if decision else []
-    still_in = [part.model_copy(update={"group": ""}) for part in last if part.candidate in race.standing]
-    left = [one.decided.model_copy(update={"group": f"left at rung {one.rung}"}) for one in race.left if one.decided]
-    return still_in + left
+    return [
+        line.decided.model_copy(update={"group": f"left at rung {line.rungs}" if line.why else ""})
+        for line in race.lines()
+        if line.decided
+    ]
 
 
 def plot_places(race: Race) -> Figure:

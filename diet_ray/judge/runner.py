@@ -60,9 +60,8 @@ class InProcess:
         self, works: list[Work], config: SweepConfig, context: TrialContext, outcomes: Outcomes, out: Path
     ) -> None:
         """See `Runner.run_works`."""
-        todo = [work for work in works if outcomes.of(work) is None]
-        outcomes.total, device = len(todo), self._device(config)
-        for work in todo:
+        device = self._device(config)
+        for work in outcomes.to_run(works):
             try:
                 with torch_threads(threads_of(config)):
                     spec = parse(CandidateSpec, work.spec, where="drawn")

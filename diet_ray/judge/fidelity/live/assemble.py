@@ -49,6 +49,16 @@ def assemble(plan: LivePlan) -> LiveResult:
     return _Assembly(plan).result()
 
 
+def losses_of(plan: LivePlan, start: str, block: BlockManifest) -> np.ndarray:
+    """`[C, S, n, T]` float32: the kept losses of all candidates and seeds from a start, on the rows of a judging block that they met."""
+    return np.stack(
+        [
+            np.stack([losses(plan, training_of(plan, start, spec, seed, block), block) for seed in plan.bench.seeds])
+            for spec in plan.bench.pool
+        ]
+    )
+
+
 class _Assembly:
     """The losses of all trainings, and what is made of them."""
 
@@ -100,7 +110,7 @@ class _Assembly:
         """`{start: {task: [Losses, one per judging block]}}`."""
         by_start = {}
         for start in (FULL, *self.live.starts):
-            blocks = [self._of_block(start, block) for block in self.plan.judged]
+            blocks = [losses_of(self.plan, start, block) for block in self.plan.judged]
             by_start[start] = {
                 task: [
                     summed(of_block[..., number], block.rows, self.shares)
@@ -114,20 +124,6 @@ class _Assembly:
     def noise(self) -> dict[str, Noise]:
         """Per task, of one seed's mean loss over a whole block on the full log."""
         return {task: seed_noise(list(whole_means(self.losses[FULL][task]))) for task in self.tasks}
-
-    def _of_block(self, start: str, block: BlockManifest) -> np.ndarray:
-        """`[C, S, n, T]` float32."""
-        return np.stack(
-            [
-                np.stack(
-                    [
-                        losses(self.plan, training_of(self.plan, start, spec, seed, block), block)
-                        for seed in self.bench.seeds
-                    ]
-                )
-                for spec in self.bench.pool
-            ]
-        )
 
     def _measured(self, task: str, share: int) -> dict[str, Replicates]:
         full, noise, draws = self.losses[FULL][task], self.noise[task], self.draws
