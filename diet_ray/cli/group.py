@@ -139,8 +139,10 @@ class Options:
         """Print the contents of a new log."""
         from diet_ray.logs.blocks import open_log
         from diet_ray.logs.ingestion import quarantine
+        from diet_ray.logs.notes import told
 
-        blocks, left = open_log(out).blocks, quarantine.count(out)
+        log, left = open_log(out), quarantine.count(out)
+        blocks, notes = log.blocks, log.notes
         rows, shards = sum(block.rows for block in blocks), sum(len(block.shards) for block in blocks)
         self.result(
             {
@@ -148,6 +150,7 @@ class Options:
                 "rows": rows,
                 "ids": blocks[-1].n_ids,
                 "quarantined": left,
+                "notes": [note.model_dump() for note in notes],
                 "blocks": [
                     {
                         "name": block.name,
@@ -160,6 +163,7 @@ class Options:
             },
             f"{out}: {rows:,} rows in {len(blocks)} blocks ({blocks[0].name} to {blocks[-1].name}), {shards} shards"
             + (f"; {left:,} rows left out, see {out / quarantine.FILE}" if left else ""),
+            *told(notes),
         )
 
 

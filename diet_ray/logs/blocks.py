@@ -14,17 +14,19 @@ fixed_size_list<uint8>[T].
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field as Key
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from diet_ray.errors import CorruptArtefactError
 from diet_ray.logs.layout import block_folder, block_manifest_file, log_manifest_file
+from diet_ray.logs.notes import Note
 from diet_ray.schema import Schema
 from diet_ray.settings import Settings, parse_json
 from diet_ray.storage.arrays import Columns, column_of, column_problems, values_of
@@ -91,6 +93,13 @@ class LogManifest(Settings):
     """The schema by which the log was ingested."""
     blocks: list[Name] = Key(min_length=1)
     """Names of the blocks, in time order."""
+    notes: list[Note] = Key(default_factory=list)
+    """What the ingest and later appends read otherwise than it stands in the files, or passed over."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Left out where there is nothing to say: the file of a log without notes is what it always was.
+        return {name: value for name, value in write(self).items() if name != "notes" or value}
 
 
 @dataclass(frozen=True)
@@ -128,6 +137,8 @@ class Log:
     path: Path
     schema: Schema
     blocks: list[BlockManifest]
+    notes: list[Note] = field(default_factory=list)
+    """What its ingest and later appends read otherwise than it stands in the files, or passed over."""
 
     def shard_path(self, block: BlockManifest, shard: LogShard) -> Path:
         """The path of a shard's file."""
@@ -158,7 +169,7 @@ def open_log(path: str | Path) -> Log:
     blocks = [parse_json(BlockManifest, block_manifest_file(path, name)) for name in manifest.blocks]
     for name, problem in contradictions(manifest.blocks, blocks):
         raise CorruptArtefactError(f"{block_manifest_file(path, name)}: {problem}; ingest the log again")
-    return Log(path, manifest.log_schema, blocks)
+    return Log(path, manifest.log_schema, blocks, manifest.notes)
 
 
 def contradictions(names: list[str], blocks: Sequence[BlockManifest | None]) -> Iterator[tuple[str, str]]:

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import Field as Key
 
 from diet_ray.errors import ConfigError, CorruptArtefactError, SchemaError
 from diet_ray.logs.blocks import Log, LogManifest, open_log
@@ -29,6 +30,7 @@ from diet_ray.logs.ingestion.passes import encode, partition, survey
 from diet_ray.logs.ingestion.sources import find_pieces
 from diet_ray.logs.ingestion.vocabulary import COUNTS, VOCABULARY, build_vocabulary, count_ids, read_vocabulary
 from diet_ray.logs.layout import block_folder, edges_file, log_manifest_file, vocabulary_file
+from diet_ray.logs.notes import Note, merge, told
 from diet_ray.mapper import Mapper, Progress, in_turn, no_progress
 from diet_ray.schema import Schema
 from diet_ray.settings import Settings, write_json
@@ -53,6 +55,8 @@ class Appended(Settings):
     """Rows of the files in blocks that are not over, or beyond the requested number of blocks; left for the next append."""
     n_ids: int
     """Size of the log's id space now."""
+    notes: list[Note] = Key(default_factory=list)
+    """What was read otherwise than it stands in the files, or passed over."""
 
     def __str__(self) -> str:
         new = f"{self.rows:,} rows in {len(self.blocks)} new blocks" if self.blocks else "no new block"
@@ -60,7 +64,7 @@ class Appended(Settings):
         left = (
             f"{self.rows_before:,} rows belong to earlier blocks or times, {self.rows_open:,} to blocks left for later"
         )
-        return f"{self.log}: {new}{names}; {left}"
+        return "\n".join([f"{self.log}: {new}{names}; {left}", *told(self.notes)])
 
 
 def append(
@@ -111,7 +115,7 @@ def append(
         try:
             work = folder / "work"
             work.mkdir(parents=True)
-            batches, counts = partition(pieces, schema, plan, work, on_progress, each=each)
+            batches, counts, notes = partition(pieces, schema, plan, work, on_progress, each=each)
             vocabulary = grow_vocabulary(path, log, counts)
             pq.write_table(vocabulary, vocabulary_file(folder), compression="zstd")
             shutil.copyfile(edges_file(path), edges_file(folder))
@@ -124,13 +128,16 @@ def append(
                 shutil.rmtree(place, ignore_errors=True)
                 block_folder(folder, name).rename(place)
             vocabulary_file(folder).replace(vocabulary_file(path))
-            write_json(log_manifest_file(path), LogManifest(log_schema=schema, blocks=plan.names))
+            write_json(
+                log_manifest_file(path),
+                LogManifest(log_schema=schema, blocks=plan.names, notes=merge([*log.notes, *notes])),
+            )
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     added = int(plan.rows.sum())
     left = int(rows.sum()) - before - added
     n_ids = count_ids(vocabulary, schema, len(plan.names) - 1)
-    return Appended(log=str(path), blocks=new, rows=added, rows_before=before, rows_open=left, n_ids=n_ids)
+    return Appended(log=str(path), blocks=new, rows=added, rows_before=before, rows_open=left, n_ids=n_ids, notes=notes)
 
 
 def plan_blocks(

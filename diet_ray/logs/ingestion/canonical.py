@@ -62,7 +62,7 @@ def pick(table: pa.Table, index: np.ndarray, origin: Origin) -> tuple[pa.Table, 
         with usable(name, origin):
             # Arrow cannot yet pick rows from views.
             columns[name] = table[name].cast(_without_views(table[name].type)).take(pa.array(index))
-    return pa.table(columns), Origin(origin.file, origin.rows[index])
+    return pa.table(columns), origin.at(index)
 
 
 def _without_views(kind: pa.DataType) -> pa.DataType:

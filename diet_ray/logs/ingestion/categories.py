@@ -33,7 +33,7 @@ def categories(column: pa.Array, field: Listed, origin: Origin, *, allow_negativ
             origin.wrong_type(field.source, column.type, "a list or a separator", remedy)
         return [decoded(text_of(column, field.source, origin, allow_negative=allow_negative))]
     flat, parent = _values(column, field)
-    of_value = Origin(origin.file, origin.rows[parent])
+    of_value = origin.at(parent)
     flat = whole(pa.chunked_array([flat]), field.source, of_value)
     if pa.types.is_null(flat.type):  # some writers store lists that are all empty in this way
         flat = flat.cast(pa.string())
@@ -43,7 +43,7 @@ def categories(column: pa.Array, field: Listed, origin: Origin, *, allow_negativ
         flat = pc.utf8_trim_whitespace(flat)
         flat = pc.if_else(pc.equal(flat, ""), pa.scalar(None, pa.string()), flat)
     present = ~nulls(flat)
-    of_value = Origin(origin.file, of_value.rows[present])
+    of_value = of_value.at(present)
     text = decoded(text_of(flat.filter(pa.array(present)), field.source, of_value, allow_negative=allow_negative))
     return _slots(text, parent[present], len(column), field.n_slots)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 import numpy as np
@@ -12,16 +12,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from diet_ray.errors import BadInputError
+from diet_ray.logs.notes import Note
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The origin of rows, for error messages."""
+    """The origin of rows, for error messages and notes."""
 
     file: str
     """Path of the file."""
     rows: np.ndarray
     """`[N]` int64: each row's position in the file, from 0, the header not counted."""
+    notes: list[Note] = field(default_factory=list, compare=False)
+    """What was noted about the rows so far; origins made by `at` share it."""
+
+    def at(self, index: np.ndarray) -> Origin:
+        """The origin of the rows at the positions `index`, or where the mask `index` is true."""
+        return Origin(self.file, self.rows[index], self.notes)
+
+    def note(self, column: str, concerned: np.ndarray, what: str) -> None:
+        """Note what was done in the rows where the mask `concerned` is true, if there are any."""
+        if concerned.any():
+            self.notes.append(Note(column=column, what=what, rows=int(concerned.sum()), file=self.file))
 
     def refuse(
         self, column: str, bad: np.ndarray, problem: str, remedy: str, values: pa.Array | None = None

@@ -90,14 +90,14 @@ def ingest(
         quarantine, quarantined = assign(refused, plan)
         if len(quarantine):
             pq.write_table(quarantine, folder / FILE, compression="zstd")
-        batches, counts = partition(pieces, schema, plan, work, on_progress, refused, each=each)
+        batches, counts, notes = partition(pieces, schema, plan, work, on_progress, refused, each=each)
         vocabulary = build_vocabulary(counts, schema)
         pq.write_table(vocabulary, vocabulary_file(folder), compression="zstd")
         write_json(edges_file(folder), fit(schema, plan, batches))
         done = encode(schema, plan, batches, folder, on_progress, each=each)
         write_manifests(folder, schema, plan, done, vocabulary, quarantined)
         shutil.rmtree(work)
-        manifest = LogManifest(log_schema=schema, blocks=plan.names)
+        manifest = LogManifest(log_schema=schema, blocks=plan.names, notes=notes)
         write_json(log_manifest_file(folder), manifest)
     return manifest
 

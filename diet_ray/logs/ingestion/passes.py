@@ -29,6 +29,7 @@ from diet_ray.logs.ingestion.sources import Piece, read_piece
 from diet_ray.logs.ingestion.times import read_time
 from diet_ray.logs.ingestion.vocabulary import COUNTS, count_values, first_slots, merge_counts
 from diet_ray.logs.layout import block_folder, edges_file, shard_name, vocabulary_file
+from diet_ray.logs.notes import Note, Notes, merge
 from diet_ray.mapper import Mapper, Progress, in_turn
 from diet_ray.schema import Schema
 from diet_ray.settings import Settings
@@ -108,10 +109,11 @@ def partition(
     refused: pa.Table = REFUSED.empty_table(),
     *,
     each: Mapper = in_turn,
-) -> tuple[list[list[tuple[str, int]]], pa.Table]:
-    """Per shard the temporary batches that hold its rows, in source order; and the vocabulary counts of the whole log."""
+) -> tuple[list[list[tuple[str, int]]], pa.Table, list[Note]]:
+    """Per shard the temporary batches that hold its rows, in source order; the vocabulary counts of the whole log; and the notes."""
     batches: list[list[tuple[str, int]]] = [[] for _ in plan.rows]
     counts, waiting, total = COUNTS.empty_table(), [], 0
+    notes: list[Note] = []
     left_out: dict[str, list[int]] = {}
     for file, row in zip(refused["file"].to_pylist(), refused["row"].to_pylist(), strict=True):
         left_out.setdefault(file, []).append(row)
@@ -122,12 +124,13 @@ def partition(
         meta = table.schema.metadata
         for position, shard in enumerate(np.frombuffer(meta[b"shards"], np.int64)):
             batches[shard].append((meta[b"file"].decode(), position))
+        notes = merge([*notes, *Notes.model_validate_json(meta[b"notes"]).notes])
         waiting.append(table.replace_schema_metadata(None))
         if sum(map(len, waiting)) > max(len(counts), 1_000_000):  # so that merging has a constant cost per count
             counts, waiting = merge_counts([counts, *waiting]), []
         total += int(meta[b"rows"])
         report("partition", done, len(pieces), total)
-    return batches, merge_counts([counts, *waiting])
+    return batches, merge_counts([counts, *waiting]), notes
 
 
 def partition_piece(
@@ -143,7 +146,7 @@ def partition_piece(
     file = Path(work) / f"{secrets.token_hex(8)}.{name}.arrow"
     shards: list[int] = []
     counts: list[pa.Table] = [COUNTS.empty_table()]
-    kept = 0
+    kept, notes = 0, list[Note]()
     writer: pa.RecordBatchFileWriter | None = None
     for first, table in read_piece(piece, schema.columns):
         origin = _origin(piece, first, len(table))
@@ -158,6 +161,7 @@ def partition_piece(
         shard = shard[order]
         table, origin = pick(table, order, origin)
         rows = canonical(table, schema, origin).combine_chunks()
+        notes = merge([*notes, *origin.notes])
         counts.append(count_values(rows, schema, plan.block[shard]))
         if writer is None:
             writer = pa.ipc.new_file(str(file), rows.schema, options=pa.ipc.IpcWriteOptions(compression="lz4"))
@@ -167,7 +171,12 @@ def partition_piece(
         kept += len(order)
     if writer is not None:
         writer.close()
-    meta = {b"file": str(file).encode(), b"shards": np.array(shards, np.int64).tobytes(), b"rows": str(kept).encode()}
+    meta = {
+        b"file": str(file).encode(),
+        b"shards": np.array(shards, np.int64).tobytes(),
+        b"rows": str(kept).encode(),
+        b"notes": Notes(notes=notes).model_dump_json().encode(),
+    }
     return to_ipc(merge_counts(counts).replace_schema_metadata(meta))
 
 
