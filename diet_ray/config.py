@@ -121,7 +121,9 @@ class RefineConfig(Settings):
     rounds: int = Key(default=30, ge=0)
     """R, outer rounds per stage; 0 leaves the memory unrefined."""
     window: int = Key(default=20, ge=1)
-    """W, differentiable inner steps at a random place of the horizon."""
+    """W, differentiable inner steps of a round."""
+    pool: int = Key(default=3, ge=1)
+    """Proxies that are in training on the memory at a time; each does the steps of a window in every `pool`-th round, up to the horizon."""
     proxies: list[CandidateSpec] = Key(
         default=[
             CandidateSpec(name="dnn", arch="dnn", params={"hidden": (128, 64)}),
@@ -130,7 +132,7 @@ class RefineConfig(Settings):
         ],
         min_length=1,
     )
-    """Nets of which each round draws one to unroll."""
+    """Nets that learn from the memory in turn."""
     delta_lr: float = Key(default=1e-4, ge=0, allow_inf_nan=False)
     """Outer Adam's learning rate for `delta`, in units of the embedding (whose rms is about 0.05)."""
     logit_lr: float = Key(default=2e-3, ge=0, allow_inf_nan=False)

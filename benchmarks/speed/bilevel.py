@@ -103,7 +103,8 @@ def ours(problem: Problem, start: int, window: int) -> Gradient:
     net = FlatNet(problem.module)
     examples = problem.examples()
     how: dict[str, Any] = {"rate": lambda step: LR, "draw": 0.0, "rng": torch.Generator()}
-    meta = meta_gradient(net, net.initial(), examples, problem.order, problem.hard, start=start, window=window, **how)
+    state = run_steps(net, AdamState.start(net.initial()), examples, problem.order[:start], **how)
+    meta = meta_gradient(net, state, examples, problem.order[start : start + window], problem.hard, **how)
     by_x, by_logit = torch.zeros_like(problem.x), torch.zeros_like(problem.logit)
     by_x[meta.rows], by_logit[meta.rows] = meta.delta, meta.logit
     return by_x, by_logit

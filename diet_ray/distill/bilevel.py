@@ -1,8 +1,8 @@
 """The bi-level step (RaT-BPTT, Feng et al. 2023): the gradient of the hard targets' loss with respect to the units.
 
-A proxy is trained on the units from `theta_0`: `start` steps without a graph, then W steps, each of which keeps the graph of its own
-gradient. The loss of the trained proxy on the hard targets is then backpropagated through the W steps, one after the other, to the units
-that they used. Only the interaction net is unrolled, never the embeddings.
+A proxy that is in training on the units does W more steps, each of which keeps the graph of its own gradient. The loss of the proxy on the
+hard targets is then backpropagated through the W steps, one after the other, to the units that they used. Only the interaction net is
+unrolled, never the embeddings.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from diet_ray.training.adam import AdamState, adam_step, adam_vjp
 from diet_ray.training.device import put
-from diet_ray.training.student import Examples, FlatNet, Rate, drawn, loss, run_steps
+from diet_ray.training.student import Examples, FlatNet, Rate, drawn, loss
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,17 @@ class MetaGradient:
     """`[R, F, d]` float32."""
     logit: Tensor
     """`[R, T]` float32."""
+    state: AdamState
+    """The proxy after the window, without a graph."""
 
 
 def meta_gradient(
     net: FlatNet,
-    theta: Tensor,
+    state: AdamState,
     examples: Examples,
     order: Tensor,
     hard: HardTargets,
     *,
-    start: int,
-    window: int,
     rate: Rate,
     draw: float,
     rng: torch.Generator,
@@ -67,27 +67,23 @@ def meta_gradient(
 
     Args:
         net: the proxy.
-        theta: `[P]`, theta_0.
+        state: where the proxy stands before the window.
         examples: the units' inputs, logits and weights.
-        order: `[>= start + window, B]` int64 batches of units.
+        order: `[W, B]` int64 batches of units, the window.
         hard: the hard targets, or one rank's share of them.
-        start: untracked steps.
-        window: W, tracked steps.
         rate: inner Adam's learning rate.
         draw: share of the labels that is drawn anew at each visit, as for a student; the derivative is that of the soft label.
         rng: of those draws.
         of: size of the whole B_hard where `hard` is a share of it; losses and gradients summed over the shares are those of the whole.
     """
-    order = put(order, examples.x.device)
-    state = run_steps(net, AdamState.start(theta), examples, order[:start], rate, draw=draw, rng=rng)
-    rows, position = torch.unique(order[start : start + window], return_inverse=True)
+    rows, position = torch.unique(put(order, examples.x.device), return_inverse=True)
     x, weight, soft = examples.x[rows], examples.weight[rows], torch.sigmoid(examples.logit[rows])
     steps: list[_Step] = []
     for batch in position:
         steps.append(_Step.forth(net, state, x[batch], drawn(soft[batch], draw, rng), weight[batch], rate(state.step)))
         state = adam_step(state, steps[-1].gradient.detach(), steps[-1].lr)
 
-    theta = state.theta.requires_grad_()
+    theta = state.theta.detach().requires_grad_()
     total = binary_cross_entropy_with_logits(net(theta, hard.x), hard.labels, reduction="sum")
     meta_loss = total / (hard.labels.shape[1] * (of or len(hard)))
     (by_theta,) = torch.autograd.grad(meta_loss, theta)
@@ -99,7 +95,7 @@ def meta_gradient(
         by_x.index_add_(0, batch, by_inputs)
         by_soft.index_add_(0, batch, by_target)
     # The expectation of the drawn label is the soft label; soft * (1 - soft) is the soft label's derivative with respect to the logit.
-    return MetaGradient(float(meta_loss.detach()), rows, by_x, by_soft * soft * (1 - soft))
+    return MetaGradient(float(meta_loss.detach()), rows, by_x, by_soft * soft * (1 - soft), state)
 
 
 @dataclass(frozen=True)

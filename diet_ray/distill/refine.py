@@ -39,7 +39,7 @@ def refine(
 ) -> RefineReport | None:
     """Refine the memory on real rows on which the reference has not trained.
 
-    The units keep the influence measured in the rounds; their deltas and logits are the old ones where refinement did not help.
+    Where refinement did not help, the units are the old ones, with the influence that was measured before they were moved.
 
     Args:
         memory: M_t, open; changed in its shards.
@@ -58,9 +58,9 @@ def refine(
     if config.refine.rounds == 0 or n_guard == 0:
         return None
     x, labels = checkpoints[-1].embed(held.ids), torch.tensor(held.labels, dtype=torch.float32)
-    pool, guard = HardTargets(x[:-n_guard], labels[:-n_guard]), HardTargets(x[-n_guard:], labels[-n_guard:])
+    targets, guard = HardTargets(x[:-n_guard], labels[:-n_guard]), HardTargets(x[-n_guard:], labels[-n_guard:])
 
-    refiner = Refiner(memory, checkpoints, pool, schema, config, crew, seed)
+    refiner = Refiner(memory, checkpoints, targets, schema, config, crew, seed)
     for number in range(config.refine.rounds):
         refiner.round(number)
         if on_round:
@@ -91,6 +91,14 @@ class Proxy:
     """Its parameters in each checkpoint, `[P]`; empty where the reference has another architecture."""
 
 
+@dataclass
+class Pupil:
+    """A proxy in training on the memory."""
+
+    proxy: Proxy
+    state: AdamState
+
+
 class Refiner:
     """The rounds of one stage. Every worker runs the same rounds and fetches the units that a round needs; only the leader moves units.
 
@@ -102,7 +110,7 @@ class Refiner:
         self,
         memory: ShardedMemory,
         checkpoints: list[Predictor],
-        pool: HardTargets,
+        targets: HardTargets,
         schema: Schema,
         config: StreamConfig,
         crew: Crew,
@@ -110,41 +118,39 @@ class Refiner:
     ) -> None:
         self.memory, self.config, self.crew, self.seed, self.device = memory, config, crew, seed, crew.device
         self.schema = schema
-        self.pool, self.pool_logits = pool.to(self.device), put(checkpoints[-1].logits(pool.x), self.device)
+        self.targets, self.target_logits = targets.to(self.device), put(checkpoints[-1].logits(targets.x), self.device)
         self.proxies = [self._proxy(spec, checkpoints) for spec in config.refine.proxies]
         self.clip = MetaClip()
         self.meta_loss: list[float] = []
         self.skipped = 0
         self.active = torch.zeros(0, dtype=torch.int64)
-        self.reducible = torch.zeros(len(pool))
+        self.reducible = torch.zeros(len(targets))
+        self.pupils = [self._new_pupil(number) for number in range(config.refine.pool)]
 
     def round(self, number: int) -> None:
-        """One bi-level step: address, unroll a proxy, move the active units against the gradient of the loss on B_hard."""
+        """One bi-level step: address, let a pupil do the steps of a window, move the active units against the gradient of its loss."""
         config, rng = self.config, generator(self.seed, "round", number)
-        proxy = self.proxies[int(torch.randint(len(self.proxies), (), generator=rng))]
-        random = put(
-            FlatNet(self.fresh_proxy(proxy.spec, derive_seed(self.seed, "start", number))).initial(), self.device
-        )
+        place, window = number % len(self.pupils), config.refine.window
+        if self.pupils[place].state.step + window > config.student.steps:
+            self.pupils[place] = self._new_pupil(len(self.pupils) + number, age=0)
+        pupil = self.pupils[place]
         if number % config.refine.address_every == 0:
-            self.address(proxy, random, rng)
+            self.address(max(self.pupils, key=lambda one: one.state.step))
         chosen = draw_hard(self.reducible, config.refine.hard_batch, config.refine.uniform_share, rng)
         share = put(chosen[self.crew.rank :: self.crew.size], self.device)
-        start = int(torch.randint(config.student.steps - config.refine.window + 1, (), generator=rng))
-        theta = _initial(proxy, random, rng)
-        rows, order = self._rows(round_order(len(self.memory), self.active, config, start=start, rng=rng))
+        rows, order = self._rows(round_order(len(self.memory), self.active, config, rng=rng))
         gradient = meta_gradient(
-            proxy.net,
-            theta,
+            pupil.proxy.net,
+            pupil.state,
             self.memory.take(rows).to(self.device),
             order,
-            HardTargets(self.pool.x[share], self.pool.labels[share]),
-            start=start,
-            window=config.refine.window,
-            rate=cosine(config.student, proxy.spec.lr_scale),
+            HardTargets(self.targets.x[share], self.targets.labels[share]),
+            rate=cosine(config.student, pupil.proxy.spec.lr_scale),
             draw=config.student.draw,
             rng=draws_on(self.device, rng),
             of=len(chosen),
         )
+        pupil.state = gradient.state
         self.meta_loss.append(float(self.crew.sum(torch.tensor([gradient.loss], dtype=torch.float64))))
         used = rows[gradient.rows.cpu()]
         changeable = torch.isin(used, self.active)
@@ -158,19 +164,15 @@ class Refiner:
             self.memory.move(used[changeable], by_delta * factor, by_logit * factor)
         self.crew.barrier()
 
-    def address(self, proxy: Proxy, random: Tensor, rng: torch.Generator) -> None:
-        """Train a fresh student; measure on which rows the memory fails (reducible loss) and which units affect them (influence)."""
-        student, n = self.config.student, min(self.config.refine.active, len(self.memory))
-        rows, order = self._rows(batch_order(len(self.memory), student.steps, student.batch_size, rng))
-        rate, start, units = cosine(student, proxy.spec.lr_scale), AdamState.start(random), self.memory.take(rows)
-        draws = draws_on(self.device, rng)
-        theta = run_steps(proxy.net, start, units.to(self.device), order, rate, draw=student.draw, rng=draws).theta
+    def address(self, pupil: Pupil) -> None:
+        """Measure on which rows a pupil of the memory fails (reducible loss) and which units affect them (influence)."""
+        n, net, theta = min(self.config.refine.active, len(self.memory)), pupil.proxy.net, pupil.state.theta
         with torch.no_grad():
-            self.reducible = reducible_loss(proxy.net(theta, self.pool.x), self.pool_logits, self.pool.labels).cpu()
+            self.reducible = reducible_loss(net(theta, self.targets.x), self.target_logits, self.targets.labels).cpu()
         self.active = torch.zeros(n, dtype=torch.int64)
         if self.crew.rank == 0:
-            along = direction(proxy.net, theta, self.pool)
-            self.active = self.memory.measure(proxy.spec, theta.cpu(), along.cpu(), n)
+            along = direction(net, theta, self.targets)
+            self.active = self.memory.measure(pupil.proxy.spec, theta.cpu(), along.cpu(), n)
         self.active = self.crew.sum(self.active)  # the leader's positions, since all other workers add zeros
 
     def guard_loss(self, guard: HardTargets, *, refined: bool) -> float:
@@ -184,6 +186,21 @@ class Refiner:
             theta = train_student(module, units, self.config.student, seed=seed, lr_scale=spec.lr_scale, order=order)
             losses.append(float(example_losses(predict(module, theta, guard.x), guard.labels).mean()))
         return sum(losses) / len(losses)
+
+    def _new_pupil(self, number: int, age: int | None = None) -> Pupil:
+        """A pupil that has done `age` steps; by default the pool's share of the horizon, so that the first ones are of all ages."""
+        config, rng = self.config, generator(self.seed, "pupil", number)
+        proxy, window = self.proxies[number % len(self.proxies)], config.refine.window
+        if age is None:
+            age = (number * config.student.steps // config.refine.pool) // window * window
+        random = FlatNet(self.fresh_proxy(proxy.spec, derive_seed(self.seed, "start", number))).initial()
+        state = AdamState.start(_initial(proxy, put(random, self.device), rng))
+        if age:
+            rows, order = self._rows(batch_order(len(self.memory), age, config.student.batch_size, rng))
+            units, rate = self.memory.take(rows).to(self.device), cosine(config.student, proxy.spec.lr_scale)
+            draw, draws = config.student.draw, draws_on(self.device, rng)
+            state = run_steps(proxy.net, state, units, order, rate, draw=draw, rng=draws)
+        return Pupil(proxy, state)
 
     @staticmethod
     def _rows(order: Tensor) -> tuple[Tensor, Tensor]:
@@ -214,17 +231,17 @@ class Refiner:
         return Proxy(spec, net, references)
 
 
-def round_order(n: int, active: Tensor, config: StreamConfig, *, start: int, rng: torch.Generator) -> Tensor:
-    """`[start + W, B]` int64: the batches of a round, with enough active units in the window.
+def round_order(n: int, active: Tensor, config: StreamConfig, *, rng: torch.Generator) -> Tensor:
+    """`[W, B]` int64: the batches of a round, with enough active units.
 
-    Where all units are active, the order is that of a student. Otherwise each batch of the window holds active units in proportion to
-    their number, but at least half of the batch; the rest is drawn from all units.
+    Where all units are active, the order is that of a student. Otherwise each batch holds active units in proportion to their number, but
+    at least half of the batch; the rest is drawn from all units.
     """
     batch_size, window = config.student.batch_size, config.refine.window
-    order = batch_order(n, start + window, batch_size, rng)
+    order = batch_order(n, window, batch_size, rng)
     if len(active) < n:
         share = max(round(batch_size * len(active) / n), (batch_size + 1) // 2)
-        order[start:, :share] = active[batch_order(len(active), window, share, rng)]
+        order[:, :share] = active[batch_order(len(active), window, share, rng)]
     return order
 
 

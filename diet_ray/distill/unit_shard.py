@@ -48,7 +48,7 @@ class UnitShard:
     def hold(self, units: Units) -> None:
         """Replace the units of the shard by `units`."""
         self.units = units
-        self.influence = units.influence
+        self.influence = self.influence_before = units.influence
         self.working: tuple[RowAdam, RowAdam] | None = None
 
     def add(self, units: Units) -> None:
@@ -109,6 +109,8 @@ class UnitShard:
         ]
         values = torch.cat(parts) if parts else torch.zeros(0)
         self.influence = values.numpy()
+        if self.working is None:  # measured at units that refinement has not moved
+            self.influence_before = self.influence
         active = choose_active(values, n)
         return active.numpy(), values[active].numpy()
 
@@ -123,8 +125,10 @@ class UnitShard:
         self.working[1].step(at, torch.tensor(by_logit), refine.logit_lr)
 
     def settle(self, kept: bool) -> None:
-        """End refinement: keep the refined units, or the old ones where not `kept`; the measured influence stays in both cases."""
-        units = self.units.updated(influence=self.influence)
+        """End refinement: keep the refined units with their influence, or, where not `kept`, the old ones with the influence that was measured
+        before they were moved.
+        """
+        units = self.units.updated(influence=self.influence if kept else self.influence_before)
         if kept and self.working is not None:
             delta, logit = self.working
             units = units.updated(delta=delta.values.numpy(), logit=logit.values.numpy())
