@@ -118,8 +118,9 @@ class StudentConfig(Settings):
 class RefineConfig(Settings):
     """Stage step 7: bi-level refinement of the memory (RaT-BPTT)."""
 
-    rounds: int = Key(default=30, ge=0)
-    """R, outer rounds per stage; 0 leaves the memory unrefined."""
+    rounds: int = Key(default=0, ge=0)
+    """R, outer rounds per stage. 0, the default, leaves the memory unrefined, because on published logs refinement shows no gain
+    (docs/ablations.md). 30 is a first value to try."""
     window: int = Key(default=20, ge=1)
     """W, differentiable inner steps of a round."""
     pool: int = Key(default=3, ge=1)
@@ -145,6 +146,11 @@ class RefineConfig(Settings):
     """Most units that a round may change: those with the largest gradient influence on all hard targets."""
     address_every: int = Key(default=10, ge=1)
     """Rounds between two addressings."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A newer key is left out where it has no effect: results stored under the hash of an older config are still found.
+        return {name: value for name, value in write(self).items() if name != "pool" or self.rounds}
 
 
 class ClusterConfig(Settings):

@@ -10,7 +10,7 @@ import matplotlib
 from rich.table import Table
 
 from diet_ray.candidates import CandidateFile, default_pool
-from diet_ray.config import RefineConfig, StreamConfig
+from diet_ray.config import StreamConfig
 from diet_ray.distill.pipeline import blocks_to_distil
 from diet_ray.judge.baselines import FULL, HARD, HARD_OWN, SOFT
 from diet_ray.judge.comparison import Compression, compare, compression
@@ -29,8 +29,6 @@ from diet_ray.report.timeline import plot_stages, write_timeline
 from diet_ray.settings import Settings, write_json
 
 SEEDS = 2
-ROUNDS = 10
-"""Rounds of refinement per block."""
 CANDIDATES = ("lr", "fm", "dnn", "dnn-small", "deepfm", "dcnv2", "autoint", "wukong")
 """The candidates of the default pool that are judged: the quick ones."""
 RUNGS = (0.1, 0.25, 1.0)
@@ -93,7 +91,7 @@ def demo(out: Path, *, weeks: int, seed: int, shown: Display, place: Workplace) 
     log = open_log(out / "log")
 
     with clock.part("distil"):
-        config = StreamConfig(log=log.path, seed=seed, refine=RefineConfig(rounds=ROUNDS))
+        config = StreamConfig(log=log.path, seed=seed)
         blocks = [(block.name, block.rows) for block in blocks_to_distil(log, config)]
         with show_progress(out / "run", blocks, shown):
             place.distil(out / "run", config)

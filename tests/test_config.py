@@ -35,9 +35,9 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
         ["reference.nets", "did you mean 'dnn'"],
     ),
     ({"reference": {"holdout": 1.0}}, ["reference.holdout"]),
-    ({"reference": {"holdout": 0.0}}, ["refine.rounds", "reference.holdout"]),
-    ({"refine": {"window": 201}}, ["refine.window (201)", "student.steps (200)"]),
-    ({"student": {"steps": 10}}, ["refine.window (20)", "student.steps (10)"]),
+    ({"reference": {"holdout": 0.0}, "refine": {"rounds": 1}}, ["refine.rounds", "reference.holdout"]),
+    ({"refine": {"rounds": 1, "window": 201}}, ["refine.window (201)", "student.steps (200)"]),
+    ({"student": {"steps": 10}, "refine": {"rounds": 1}}, ["refine.window (20)", "student.steps (10)"]),
     ({"refine": {"windw": 3}}, ["refine.windw", "did you mean 'window'"]),
     ({"refine": {"proxies": []}}, ["refine.proxies"]),
     ({"refine": {"uniform_share": 1.01}}, ["refine.uniform_share"]),
@@ -67,7 +67,7 @@ def test_a_contradiction_names_its_key(raw: dict[str, Any], words: list[str], tm
 
 
 def test_no_rounds_need_no_window_and_no_holdout() -> None:
-    raw = {"log": "x", "refine": {"rounds": 0}, "student": {"steps": 5}, "reference": {"holdout": 0}}
+    raw = {"log": "x", "student": {"steps": 5}, "reference": {"holdout": 0}}
     assert parse(StreamConfig, raw, where="x").refine.rounds == 0
 
 

@@ -28,7 +28,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def shortened(patch: pytest.MonkeyPatch) -> None:
     """Let the demo take less time."""
-    for name, value in {"CANDIDATES": ("lr", "dnn"), "FULL_LOG_CANDIDATES": ("dnn",), "SEEDS": 1, "ROUNDS": 1}.items():
+    for name, value in {"CANDIDATES": ("lr", "dnn"), "FULL_LOG_CANDIDATES": ("dnn",), "SEEDS": 1}.items():
         patch.setattr(demo_module, name, value)
 
 

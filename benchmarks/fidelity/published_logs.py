@@ -165,6 +165,9 @@ LOGS = {
     ),
 }
 
+ROUNDS = 30
+"""Rounds of refinement of the bench's refined memories."""
+
 STARTS = ("memory", "random", "scratch", "table", "recent")
 """The starts that the protocol `live` compares."""
 
@@ -180,7 +183,7 @@ def config(name: str, work: Path, seeds: int) -> FidelityConfig:
     return parse(
         FidelityConfig,
         {
-            "stream": {"log": work / "log", "blocks": about.learned},
+            "stream": {"log": work / "log", "blocks": about.learned, "refine": {"rounds": ROUNDS}},
             "test_blocks": about.blocks - about.learned,
             "more_candidates": dropped,
             "seeds": seeds,

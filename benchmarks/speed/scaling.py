@@ -16,6 +16,7 @@ from benchmarks.fidelity.published_logs import RESULTS
 from benchmarks.speed import scoring_figures, stream
 from benchmarks.speed.scoring_figures import ScoringResult
 from benchmarks.speed.stream import LATE, STEPS, StreamResult, among
+from diet_ray.config import RefineConfig
 
 PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
 COMMAND = "python -m benchmarks.speed.scaling"
@@ -33,13 +34,12 @@ def unit_bytes(fields: int, dim: int, tasks: int) -> int:
 
 
 def fetched(result: StreamResult, units: int) -> float:
-    """Bytes per stage and worker that refinement fetches from the shards: the units in its students' batch orders, if none repeats."""
+    """Bytes per stage and worker that refinement fetches from the shards: the units in its proxies' batch orders, if none repeats."""
     student, refine = result.config.student, result.config.refine
-    start = (student.steps - refine.window) / 2
-    rounds = refine.rounds * min(units, (start + refine.window) * student.batch_size)
-    addressings = -(-refine.rounds // refine.address_every)
-    students = addressings + 2 * len(refine.proxies)
-    named = rounds + students * min(units, student.steps * student.batch_size)
+    # The windows; the steps that the first proxies of the pool have done; the students of the guard, before and after.
+    ages = [number * student.steps // refine.pool // refine.window * refine.window for number in range(refine.pool)]
+    steps = [refine.window] * refine.rounds + ages + [student.steps] * (2 * len(refine.proxies))
+    named = sum(min(units, n * student.batch_size) for n in steps)
     return named * unit_bytes(result.fields, result.config.reference.dim, result.tasks)
 
 
@@ -135,6 +135,8 @@ class Cluster(NamedTuple):
     """Minimum seconds of a collective operation, for any size."""
     disk: float = 1e9
     """Bytes per second that one process writes and hashes."""
+    rounds_of_refinement: int = 30
+    """Per block, where refinement is asked for."""
 
 
 def extrapolated(scores: ScoringResult, result: StreamResult, on: Cluster) -> list[list[str]]:
@@ -145,8 +147,8 @@ def extrapolated(scores: ScoringResult, result: StreamResult, on: Cluster) -> li
     table = on.ids * 4 * dim
     row = scores.shard_bytes / scores.rows
     defaults = type(result.config)(log=Path("log"))
-    student, refine = defaults.student, defaults.refine
-    named = ((student.steps - refine.window) / 2 + refine.window) * student.batch_size
+    student, refine = defaults.student, RefineConfig(rounds=on.rounds_of_refinement)
+    named = refine.window * student.batch_size
     per_round = named * width + 2 * min(refine.active, refine.window * student.batch_size) * width
     align = stream.line(result.grown, "align")[1] * on.units / on.shards
     written = (scores.checkpoints + 2) * table
@@ -170,7 +172,7 @@ def extrapolated(scores: ScoringResult, result: StreamResult, on: Cluster) -> li
         ("select: the leader merges sketches", f"up to {sketches / 1e12:.1f} TB", (parts.send + parts.merge) * on.rows),
         ("align: each shard's owner", f"{on.blocks * table / 1e9:.0f} GB per owner", on.blocks * align),
         (
-            f"refine: network of {refine.rounds} rounds a block",
+            f"refine, where asked: network of {refine.rounds} rounds a block",
             f"{on.blocks * exchanged / 1e9:.0f} GB per worker",
             on.blocks * exchanged / on.network,
         ),
@@ -192,7 +194,7 @@ def assumptions(on: Cluster, scores: ScoringResult) -> str:
         f"and out of each worker and {1e3 * on.latency:.0f} ms per collective; one process writes and hashes {on.disk / 1e9:.0f} GB/s; a "
         f"memory of {on.units:.0e} units in {on.shards} shards; a table of {on.ids:.0e} ids; {on.batch:,} rows per step of "
         f"the reference. Rows, net and fields are those of the scoring benchmark (F = {scores.fields}, d = {scores.dim}, "
-        f"{scores.parameters:,} parameters, K = {scores.checkpoints}); students and rounds are the defaults."
+        f"{scores.parameters:,} parameters, K = {scores.checkpoints}); students and windows are the defaults."
     )
 
 

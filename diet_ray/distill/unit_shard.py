@@ -125,7 +125,7 @@ class UnitShard:
         self.working[1].step(at, torch.tensor(by_logit), refine.logit_lr)
 
     def settle(self, kept: bool) -> None:
-        """End refinement: keep the refined units with their influence, or, where not `kept`, the old ones with the influence that was measured
+        """End refinement: keep the refined units with their influence, or, where not `kept`, the old ones with the influence that they had
         before they were moved.
         """
         units = self.units.updated(influence=self.influence if kept else self.influence_before)

@@ -60,6 +60,11 @@ def open_run(run: Path, config: StreamConfig, *, resume: bool) -> list[StageMani
         raise VersionError(f"{run}: begun with {had}, now {has}; install those or start a new run")
     # Compared as JSON, as the run folder holds it: a tuple among `params` is read back as a list.
     before, now = begun.config.model_dump(mode="json"), config.model_dump(mode="json")
+    refine = begun.config.refine
+    if refine.rounds and "pool" not in refine.model_fields_set:
+        raise ConfigError(
+            f"{run}: was begun by an earlier build, whose refinement gives other bytes; start a new run, or go on with that build"
+        )
     differing = [name for name in before if name not in ("cluster", "log") and before[name] != now[name]]
     if differing:
         raise ConfigError(

@@ -1,7 +1,9 @@
-"""The bytes of a run stay what they were: recorded at commit 0678e55, before the code was laid out in packages.
+"""The bytes of a run stay what they were: recorded at commit 0678e55, before the code was laid out in packages; those of refined runs when
+proxies began to stay in training.
 
-`golden/bytes.json` holds the checksum of every file of every stage of eight small runs, `golden/begun` a run that was begun then. Floating
-point depends on the processor and on the libraries: where a probe of torch alone gives other bytes, the test skips and says so.
+`golden/bytes.json` holds the checksum of every file of every stage of five small runs, `golden/begun` a run that was begun then, and
+`golden/begun_refined` the manifest of one that was refined in the way of that time. Floating point depends on the processor and on the
+libraries: where a probe of torch alone gives other bytes, the test skips and says so.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import torch
 
 from diet_ray.config import StreamConfig
 from diet_ray.distill.local import distil_locally
+from diet_ray.errors import ConfigError
 from tests.support.small_run import STREAM, bytes_of
 from tests.support.synthetic import write_log
 
@@ -101,7 +104,7 @@ def test_one_worker(log: Path, tmp_path: Path, budget: str, rounds: str) -> None
 
 @pytest.mark.ray
 def test_two_workers(ray_cluster: int, log: Path, tmp_path: Path) -> None:
-    """One of the four runs that were recorded, the one with most in it: another takes a worker group of its own, half a minute."""
+    """The run with most in it: another would take a worker group of its own, half a minute."""
     from diet_ray.engine import distil
 
     distil(tmp_path / "run", stream(log, "cap", "refined", cluster={"workers": 2}))
@@ -118,5 +121,15 @@ def test_a_run_begun_before_goes_on(log: Path, tmp_path: Path) -> None:
         if "versions" in raw:
             raw["versions"] |= {"ray": version("ray"), "diet_ray": version("diet_ray")}
         path.write_text(json.dumps(raw))
-    assert len(distil_locally(run, stream(log, "cap", "refined"), resume=True)) == 3
-    assert checksums(run) == RECORDED["1/cap/refined"]
+    assert len(distil_locally(run, stream(log, "cap", "unrefined"), resume=True)) == 3
+    assert checksums(run) == RECORDED["1/cap/unrefined"]
+
+
+def test_a_run_refined_in_another_way_does_not_go_on(log: Path, tmp_path: Path) -> None:
+    """Its later stages would be refined otherwise than its earlier ones."""
+    raw = json.loads((GOLDEN / "begun_refined" / "run.json").read_text())
+    raw["versions"] = {"diet_ray": version("diet_ray")}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text(json.dumps(raw))
+    with pytest.raises(ConfigError, match=r"run: was begun by an earlier build, whose refinement gives other bytes"):
+        distil_locally(tmp_path / "run", stream(log, "cap", "refined"), resume=True)

@@ -137,6 +137,13 @@ class StagesConfig(Settings):
     """Training sets for these candidates."""
 
 
+def _default_methods(known: dict[str, Any]) -> list[Method]:
+    """The methods of a config whose keys so far are `known`."""
+    stream = known.get("stream")  # absent where it is invalid, which is said in any case
+    refines = isinstance(stream, StreamConfig) and stream.refine.rounds > 0
+    return [method for method in DEFAULT_METHODS if refines or method.rows != "refined"]
+
+
 class FidelityConfig(Settings):
     """Which candidates, reduced sets and seeds the bench compares."""
 
@@ -149,8 +156,8 @@ class FidelityConfig(Settings):
     """File with the pool of candidates; None for the default pool."""
     more_candidates: list[CandidateSpec] = Key(default=[])
     """Candidates in addition to the pool, such as some with fields of this log dropped."""
-    methods: list[Method] = Key(default=DEFAULT_METHODS, min_length=1)
-    """Reduced sets to compare at the stream's ratio."""
+    methods: list[Method] = Key(default_factory=_default_methods, min_length=1)
+    """Reduced sets to compare at the stream's ratio. The default has the refined memory only where the stream refines."""
     curve: CurveConfig = CurveConfig()
     stages: StagesConfig = StagesConfig()
     differences: list[tuple[Method, Method]] | None = None
