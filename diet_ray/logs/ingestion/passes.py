@@ -87,7 +87,7 @@ def survey_piece(description: str, schema: Schema, allowed: int) -> bytes:
     piece = Piece.model_validate_json(description)
     seconds, rows, refused = np.zeros(0, np.int64), np.zeros(0, np.int64), REFUSED.empty_table()
     for first, table in read_piece(piece, schema.columns if allowed else [schema.time.column]):
-        origin = _origin(piece, first, len(table))
+        origin = _origin(piece, first, len(table), schema)
         if allowed:
             stamp, bad = sift(table, schema, origin)
             refused = pa.concat_tables([refused, bad])
@@ -149,7 +149,7 @@ def partition_piece(
     kept, notes = 0, list[Note]()
     writer: pa.RecordBatchFileWriter | None = None
     for first, table in read_piece(piece, schema.columns):
-        origin = _origin(piece, first, len(table))
+        origin = _origin(piece, first, len(table), schema)
         if piece.path in left_out:
             good = np.flatnonzero(~np.isin(origin.rows, left_out[piece.path]))
             table, origin = pick(table, good, origin)
@@ -254,8 +254,8 @@ def _read_batches(batches: list[tuple[str, int]], column: str | None = None) -> 
         yield reader.get_batch(position)
 
 
-def _origin(piece: Piece, first: int, rows: int) -> Origin:
-    return Origin(piece.path, np.arange(first, first + rows))
+def _origin(piece: Piece, first: int, rows: int, schema: Schema) -> Origin:
+    return Origin(piece.path, np.arange(first, first + rows), nulls=tuple(schema.nulls))
 
 
 def _add(
