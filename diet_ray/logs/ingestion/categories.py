@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from diet_ray.logs.ingestion.checks import Origin
 from diet_ray.logs.ingestion.forms import is_list
-from diet_ray.logs.ingestion.lists import AS_LIST, Listed, kept_values, note_printed_lists, printed_lists
+from diet_ray.logs.ingestion.lists import AS_LIST, Listed, kept_values, note_printed_lists, printed_lists, ranks
 from diet_ray.logs.ingestion.texts import text_of
 from diet_ray.schema import HashedField, SequenceField
 
@@ -42,7 +42,7 @@ def categories(column: pa.Array, field: Listed, origin: Origin, *, allow_negativ
 
 def _slots(text: pa.Array, parent: np.ndarray, n_rows: int, n_slots: int) -> list[pa.Array]:
     """Spread values `[M]`, whose rows `parent [M]` are ascending, over `n_slots` arrays of all rows; null where a row has fewer values."""
-    rank, slots = np.arange(len(parent)) - np.searchsorted(parent, parent), []
+    rank, slots = ranks(parent, n_rows), []
     for slot in range(n_slots):
         at = np.flatnonzero(rank == slot)
         index = np.full(n_rows, -1)

@@ -16,6 +16,9 @@ from diet_ray.logs.ingestion.forms import one_array
 from diet_ray.logs.notes import Note
 from diet_ray.schema import NO_TEXT
 
+EMPTY = "'' read as no value (schema key nulls)"
+"""The note on empty texts that a file has beside nulls."""
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -104,7 +107,7 @@ def _without_null_texts(column: pa.Array, name: str, origin: Origin, *, told: bo
         return column
     hit = pc.is_in(column, pa.array(origin.nulls, pa.string()), skip_nulls=True)
     if told and origin.nulls == NO_TEXT:  # nobody asked for it
-        origin.note(name, hit.to_numpy(zero_copy_only=False), "'' read as no value (schema key nulls)")
+        origin.note(name, hit.to_numpy(zero_copy_only=False), EMPTY)
     return pc.if_else(hit, pa.scalar(None, pa.string()), column)
 
 

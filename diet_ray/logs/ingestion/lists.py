@@ -53,8 +53,8 @@ def kept_values(column: pa.Array, field: Listed, origin: Origin) -> tuple[pa.Arr
         flat = whole(pa.chunked_array([flat]), field.source, where.at(parent))
         at = np.flatnonzero(_is_value(flat, field))
         row = waiting[parent[at]]
-        rank = n_kept[row] + np.arange(len(at)) - np.searchsorted(row, row)
-        at, row = at[rank < field.n_slots], row[rank < field.n_slots]
+        kept = n_kept[row] + ranks(row, len(column)) < field.n_slots
+        at, row = at[kept], row[kept]
         if len(at):
             values.append(flat.take(pa.array(at)))
             parents.append(row)
@@ -63,9 +63,17 @@ def kept_values(column: pa.Array, field: Listed, origin: Origin) -> tuple[pa.Arr
         begin, end = end, end * _GROWTH
     if not values:
         return pa.array([], pa.string()), np.zeros(0, np.int64)
+    if len(values) == 1:
+        return values[0], parents[0]
     rows = np.concatenate(parents)
     order = np.argsort(rows, kind="stable")
     return pa.concat_arrays(values).take(pa.array(order)), rows[order]
+
+
+def ranks(rows: np.ndarray, n_rows: int) -> np.ndarray:
+    """`[M]` int64: the number of values of the same row before each one; `rows [M]`, ascending and below `n_rows`, are the values' rows."""
+    n = np.bincount(rows, minlength=n_rows)
+    return np.arange(len(rows)) - np.repeat(np.cumsum(n) - n, n)
 
 
 def note_printed_lists(coded: pa.DictionaryArray, name: str, origin: Origin) -> None:
@@ -122,8 +130,13 @@ def _is_value(flat: pa.Array, field: Listed) -> np.ndarray:
     present = ~nulls(flat)
     if field.padding is None or not present.any() or pa.types.is_nested(flat.type):
         return present
-    coded = flat.dictionary_encode()
     padding = canonical_texts(pa.array([field.padding], pa.string()))[0]
-    is_padding = pc.equal(canonical_texts(coded.dictionary), padding)
-    dropped = pc.fill_null(is_padding.take(coded.indices), True).to_numpy(zero_copy_only=False)
-    return np.asarray(present & ~dropped)
+    if pa.types.is_string(flat.type):  # long histories have many different texts; few of them begin like 0 or 0.0
+        like = pc.or_(pc.equal(flat, padding), pc.starts_with(flat, pattern=f"{padding.as_py()}."))
+    else:
+        like = flat.is_valid()
+    like = np.asarray(pc.fill_null(like, False).to_numpy(zero_copy_only=False), bool)
+    coded = flat.filter(pa.array(like)).dictionary_encode()
+    is_padding = pc.equal(canonical_texts(coded.dictionary), padding).take(coded.indices)
+    present[like] = ~np.asarray(is_padding.to_numpy(zero_copy_only=False), bool)
+    return present

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -153,7 +154,8 @@ def partition_piece(
         if piece.path in left_out:
             good = np.flatnonzero(~np.isin(origin.rows, left_out[piece.path]))
             table, origin = pick(table, good, origin)
-        shard = plan.shard_of(read_time(table, schema.time, origin))
+        # Without its notes, as `canonical` reads the times of the rows that stay once more.
+        shard = plan.shard_of(read_time(table, schema.time, replace(origin, notes=[])))
         inside = np.flatnonzero(shard >= 0)
         order = inside[np.argsort(shard[inside], kind="stable")]
         if not len(order):

@@ -35,8 +35,11 @@ _MAYBE_PRINTED = r"^[0-9]+[eE][0-9]+$"
 """Without point and sign, as in 1e5, it may as well be a code, such as the hexadecimal digits of a hash."""
 _NUMBER = r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$"
 
-_ODD = rf"^[-+]?(?:[0-9]*\.[0-9]|[0-9]+[.eE])|^(?:{'|'.join([*_WORDS[:-1], *BOOLEANS])}|\\N)$"
-"""Texts that need a closer look. Most columns have none, and this is the only look at them."""
+_ODD = (
+    r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+[eE][-+]?[0-9])[-+0-9eE]*$"
+    rf"|^(?:{'|'.join([*_WORDS[:-1], *BOOLEANS])}|\\N)$"
+)
+"""Texts that need a closer look: numbers with a point or an exponent, and words. Most columns have none, and are not looked at again."""
 
 
 def text_of(column: pa.Array, name: str, origin: Origin, *, allow_negative: bool) -> pa.DictionaryArray:
@@ -101,8 +104,7 @@ class _Values:
 
     def note(self, concerned: pa.Array, what: str) -> None:
         """Note what was done with the values for which `concerned` is true."""
-        if pc.any(concerned).as_py():
-            self.origin.note(self.name, self._rows(concerned), what)
+        self.origin.note(self.name, self._rows(concerned), what)
 
     def _rows(self, mask: pa.Array) -> np.ndarray:
         return np.asarray(pc.fill_null(mask.take(self.coded.indices), False).to_numpy(zero_copy_only=False), bool)
@@ -134,25 +136,35 @@ def _read(raw: pa.Array, values: _Values) -> pa.Array:
     odd = pc.match_substring_regex(raw, _ODD)
     if not pc.any(odd).as_py():
         return raw
-    texts = pc.replace_with_mask(raw, odd, _of_odd(raw.filter(odd)))
-    printed = pc.match_substring_regex(raw, _PRINTED)
+    some = raw.filter(odd)
+    texts = _of_odd(some)
+    printed, as_it_was = pc.match_substring_regex(some, _PRINTED), pc.equal(some, texts)
     # Beyond exactness, they are as they were; negative exponents are of no harm.
-    beyond = pc.and_(pc.and_(printed, pc.equal(raw, texts)), pc.match_substring_regex(raw, r"[eE]\+?[0-9]+$"))
-    values.refuse(beyond, _inexact(64), _AS_INTEGER, raw.take(values.coded.indices))
-    values.note(
-        pc.and_(printed, pc.not_equal(raw, texts)), "numbers with an exponent read by their value, 1.0E5 as 100000"
-    )
-    values.note(pc.is_in(raw, pa.array(list(BOOLEANS))), "true and false read as 1 and 0")
-    for word, what in _unread(values.origin.nulls):
-        values.note(pc.equal(raw, word), what)
-    integral = pc.and_(pc.greater_equal(pc.binary_length(texts), 16), pc.match_substring_regex(raw, _INTEGRAL))
-    values.note(
-        integral, "integers of 16 digits and more end in .0: if they were floats, neighbouring ids have become one"
-    )
-    maybe = pc.match_substring_regex(raw, _MAYBE_PRINTED)
-    if pc.any(maybe).as_py() and pc.all(pc.match_substring_regex(raw, _NUMBER)).as_py():
-        values.note(maybe, "1e5 and the like read as text, not as numbers; write integers without an exponent")
-    return texts
+    beyond = pc.and_(pc.and_(printed, as_it_was), pc.match_substring_regex(some, r"[eE]\+?[0-9]+$"))
+    values.refuse(_among(odd, beyond), _inexact(64), _AS_INTEGER, raw.take(values.coded.indices))
+    integral = pc.and_(pc.greater_equal(pc.binary_length(texts), 16), pc.match_substring_regex(some, _INTEGRAL))
+    notes = [
+        (pc.and_(printed, pc.invert(as_it_was)), "numbers with an exponent read by their value, 1.0E5 as 100000"),
+        (pc.is_in(some, pa.array(list(BOOLEANS))), "true and false read as 1 and 0"),
+        (integral, "integers of 16 digits and more end in .0: if they were floats, neighbouring ids have become one"),
+        *((pc.equal(some, word), what) for word, what in _unread(values.origin.nulls)),
+    ]
+    maybe = pc.match_substring_regex(some, _MAYBE_PRINTED)
+    if pc.any(maybe).as_py() and _all_numbers(raw.slice(0, 100)) and _all_numbers(raw):
+        notes.append((maybe, "1e5 and the like read as text, not as numbers; write integers without an exponent"))
+    for concerned, what in notes:
+        if pc.any(concerned).as_py():
+            values.note(_among(odd, concerned), what)
+    return pc.replace_with_mask(raw, odd, texts)
+
+
+def _all_numbers(texts: pa.Array) -> bool:
+    return bool(pc.all(pc.match_substring_regex(texts, _NUMBER)).as_py())
+
+
+def _among(odd: pa.Array, mask: pa.Array) -> pa.Array:
+    """A mask of all distinct values from one of those that are odd."""
+    return pc.replace_with_mask(odd, odd, mask)
 
 
 def _unread(nulls: tuple[str, ...]) -> Iterator[tuple[str, str]]:
