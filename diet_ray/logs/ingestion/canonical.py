@@ -25,7 +25,8 @@ def canonical(table: pa.Table, schema: Schema, origin: Origin) -> pa.Table:
     Raises:
         BadInputError: a column has the wrong type. The message names file and column.
         BadRows: values that must not be learned from: a null time, user or label, a label other than 0/1, a NaN or an infinity, a
-            negative id, text that is not UTF-8 or longer than `LONGEST`. The message names the first row.
+            negative id, an id as a float beyond exactness, text that is not UTF-8 or longer than `LONGEST`, a list in brackets where
+            text is split. The message names the first row.
     """
     columns = {"time": pa.array(read_time(table, schema.time, origin))}
     with usable(schema.user, origin):
