@@ -189,3 +189,17 @@ def test_bytes_are_read_as_text_and_told() -> None:
     rows, notes = canon(make_schema(), table(3, c=pa.array([b"x", None, b"5.0"]), p=pa.array([b"1", b"2.5", None])))
     assert [rows[f"slot.{slot}"].to_pylist() for slot in (0, 1)] == [["x", None, "5"], [1.0, 2.5, None]]
     assert notes == [f"{column}: bytes read as text in UTF-8, 2 rows (first in f)" for column in "cp"]
+
+
+def test_rows_are_noted_once(tmp_path: Path) -> None:
+    # The times are read twice: to find the blocks, and with the rows that stay.
+    source = as_parquet(tmp_path / "p", table(4, t=pa.array([b"1", b"2", b"3", b"4"]), c=["a", "", "b", ""]))
+    notes = ingest(make_schema(), [source], tmp_path / "log", by="day").notes
+    assert [(note.column, note.rows) for note in notes] == [("t", 4), ("c", 2)]
+
+
+def test_missing_values_in_quarantine(tmp_path: Path) -> None:
+    source = as_parquet(tmp_path / "p", table(4, u=["a", "-", "b", ""]))
+    ingest(make_schema(nulls=["-"]), [source], tmp_path / "log", by="day", max_quarantined_rows=1)
+    left_out = pq.read_table(tmp_path / "log" / "quarantine.parquet").to_pylist()
+    assert [(row["row"], row["column"], row["reason"]) for row in left_out] == [(1, "u", "no user")]
