@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 from zoneinfo import ZoneInfo
 
 import numpy as np
+from pydantic import BeforeValidator, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 from pydantic import Field as Key
-from pydantic import SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from diet_ray.settings import Settings
 
@@ -18,6 +18,10 @@ MAX_IDS: Final = 2**31 - 1
 
 Name = Annotated[str, Key(min_length=1, max_length=256)]
 """Name of a log, a column, a field or a task."""
+
+
+NO_TEXT: Final = ("",)
+"""The texts that mean "no value" unless a schema says otherwise."""
 
 
 MAX_FIELDS: Final = 4096
@@ -38,6 +42,9 @@ _WRITTEN: dict[str, Any] = {
 }
 """The keys of all kinds, with the value that means absence: format 1 of logs and run folders writes every key for every field."""
 
+_NEWER: dict[str, Any] = {"padding": None}
+"""Keys of later releases, with the value that means absence. They are written only where they are set: hashes of older schemas stay."""
+
 _BELONGS = {
     "transform": "numeric fields",
     "min_count": "vocabulary fields",
@@ -46,6 +53,7 @@ _BELONGS = {
     "length": "sequences",
     "pool": "sequences",
     "newest": "sequences",
+    "padding": "sequences and fields with several values",
 }
 
 
@@ -95,21 +103,36 @@ class FieldBase(Settings):
         """Drop keys of other kinds whose value means absence, as in stored files; refuse other values."""
         if not isinstance(raw, dict):
             return raw
-        foreign = {key for key in _WRITTEN if key in raw and key not in cls.model_fields}
-        for key in _WRITTEN:
-            if key in foreign and raw[key] != _WRITTEN[key]:
+        keys = _WRITTEN | _NEWER
+        foreign = {key for key in keys if key in raw and key not in cls.model_fields}
+        for key, absent in keys.items():
+            if key in foreign and raw[key] != absent:
                 raise ValueError(f"field {raw.get('name')!r}: {cls.refusal(key, raw)}")
         return {key: value for key, value in raw.items() if key not in foreign}
 
     @model_serializer(mode="wrap")
     def _all_keys(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         own = write(self)
-        return {"name": own["name"], "kind": own["kind"], "column": own["column"]} | {
-            key: own.get(key, absent) for key, absent in _WRITTEN.items()
-        }
+        stored = {"name": own["name"], "kind": own["kind"], "column": own["column"]}
+        stored |= {key: own.get(key, absent) for key, absent in _WRITTEN.items()}
+        return stored | {key: own[key] for key, absent in _NEWER.items() if own.get(key, absent) != absent}
+
+
+def _as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _quoted(value: Any) -> Any:
+    """Explain what YAML makes of null words without quotes, and of a backslash in double ones."""
+    if value is None or value == "\x85":
+        raise ValueError("is no text for YAML; write it in single quotes, such as 'NULL' or '\\N'")
+    return value
 
 
 Separator = Annotated[str, Key(min_length=1, max_length=16)]
+Padding = Annotated[str, Key(max_length=256), BeforeValidator(_as_text)]
+"""A text, or a number, which is kept as text."""
+NullText = Annotated[str, Key(max_length=256), BeforeValidator(_quoted)]
 
 
 class CategoryField(FieldBase):
@@ -119,6 +142,8 @@ class CategoryField(FieldBase):
     """Values kept per row; above 1 the field is multi-valued and its embeddings are mean-pooled."""
     separator: Separator | None = None
     """Splits a string column into several values; None where the column already holds lists."""
+    padding: Padding | None = None
+    """The value that fills up lists and means "no value", such as 0; it is dropped before the first `max_values` values are taken."""
     allow_negative: bool = False
     """Whether negative integers are ordinary category codes here; otherwise they are refused as corrupt ids."""
 
@@ -126,6 +151,12 @@ class CategoryField(FieldBase):
     def n_slots(self) -> int:
         """Number of ids per row."""
         return self.max_values
+
+    @model_validator(mode="after")
+    def _padded(self) -> Self:
+        if self.padding is not None and self.max_values == 1:
+            raise ValueError(f"field {self.name!r}: padding needs max_values above 1")
+        return self
 
 
 class HashedField(CategoryField):
@@ -198,6 +229,8 @@ class SequenceField(FieldBase):
     """`sequence`."""
     separator: Separator | None = None
     """Splits a string column into several values; None where the column already holds lists."""
+    padding: Padding | None = None
+    """The value that fills up lists and means "no value", such as 0; it is dropped before the newest `length` values are taken."""
     of: Name | None = None
     """The field whose values it lists, and whose ids and embeddings it shares."""
     length: int = Key(default=0, ge=0, le=256)
@@ -292,6 +325,14 @@ class Schema(Settings):
     """Binary label columns (0/1 integers or booleans), one task each."""
     fields: list[Field] = Key(min_length=2, max_length=MAX_FIELDS)
     """The inputs, in order."""
+    nulls: list[NullText] = Key(default=list(NO_TEXT), max_length=64)
+    """Texts that mean "no value" in text columns of fields, user, labels and time, and in their lists: exact matches, such as
+    `["", "NULL"]`. A null of the file and an empty cell or folder name (`day=`) always mean it."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Left out where it is the default: hashes of schemas from before the key stay.
+        return {key: value for key, value in write(self).items() if key != "nulls" or tuple(value) != NO_TEXT}
 
     @model_validator(mode="after")
     def _consistent(self) -> Schema:

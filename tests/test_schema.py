@@ -184,3 +184,41 @@ def test_presets_are_found() -> None:
         "taobao_schema",
         "tmall_schema",
     ]
+
+
+def test_newer_keys_are_stored_only_where_they_are_set() -> None:
+    before = Schema.model_validate(raw()).model_dump_json()
+    assert "nulls" not in before
+    assert "padding" not in before
+    changed = raw(nulls=["", r"\N"])
+    changed["fields"][1]["padding"] = 0
+    schema = Schema.model_validate(changed)
+    assert Schema.model_validate_json(schema.model_dump_json()) == schema
+    assert schema.nulls == ["", r"\N"]
+    assert schema.model_dump()["fields"][1]["padding"] == "0"
+    assert Schema.model_validate(raw(nulls=[])).model_dump()["nulls"] == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ("nulls: [NULL]", "write it in single quotes"),
+        (r'nulls: ["\N"]', "write it in single quotes"),
+        ("nulls: 0", "nulls"),
+        (
+            "fields: [{name: q, kind: numeric, buckets: 3, padding: 0}, {name: r, kind: vocabulary}]",
+            "belongs to sequences and fields",
+        ),
+        (
+            "fields: [{name: q, kind: vocabulary, padding: 0}, {name: r, kind: vocabulary}]",
+            "padding needs max_values above 1",
+        ),
+        ("fields: [{name: q, kind: vocabulary, max_values: 2, padding: true}, {name: r, kind: vocabulary}]", "padding"),
+    ],
+)
+def test_mistakes_in_nulls_and_padding(keys: str, words: str, tmp_path: Path) -> None:
+    own = "" if "fields" in keys else "\nfields: [{name: a, kind: vocabulary}, {name: b, kind: vocabulary}]"
+    path = tmp_path / "s.yaml"
+    path.write_text(f"name: s\ntime: {{column: t}}\nuser: u\ntasks: [y]\n{keys}{own}\n")
+    with pytest.raises(ConfigError, match=words):
+        load_yaml(Schema, path)

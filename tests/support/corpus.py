@@ -104,7 +104,16 @@ COLUMNS = [
     Column("u", text(b"7", b"\xc3\x28", b"9"), "not UTF-8 in row 1"),
     Column("u", ["7", "8" * 5000, "9"], "more than 4096 bytes"),
     Column("u", [[7], [8], [9]], "type list", bad=()),
-    Column("u", [b"7", b"8", b"9"], "type binary", bad=()),
+    Column("u", [b"7", b"\x00\x01", b"9"], "bytes that are no text in row 1"),
+    Column("u", [b"7", b"\xff", b"9"], "bytes that are no text in row 1"),
+    Column("u", ["7", "", "9"], "no user in row 1"),
+    Column("u", [7.0, 2.0**53, 9.0], "9007199254740992.0, a float64 beyond 9007199254740992"),
+    Column("u", pa.array([7, 2**24, 9], pa.float32()), "a float32 beyond 16777216"),
+    Column("u", ["7", "1.2345678901234568E16", "9"], "'1.2345678901234568E16', a float64 beyond"),
+    Column("u", [{"k": 7}] * 3, "a column of its own", bad=()),
+    Column("y", ["0", "", "1"], "no label in row 1"),
+    Column("y", [0, 1, 2], "label 2", bad=(2,)),
+    Column("y", pa.array([0, 1, 0], pa.duration("s")), "type duration", bad=()),
     Column("y", [0, None, 1], "no label in row 1"),
     Column("y", [0, 2, 3], "label 2, which is not 0/1 in row 1 (from 0), and 1 more", bad=(1, 2)),
     Column("y", [0, -1, 1], "label -1"),
@@ -142,6 +151,9 @@ COLUMNS = [
     Column("d", ["x", "y", "z"], "set separator", bad=()),
     Column("e", ["x", "x," + "y" * 5000, "z"], "more than 4096 bytes"),
     Column("e", [1, 2, 3], "text to split", bad=()),
+    Column("e", ["x,y", "['new', 'sale']", "z"], "a list in brackets, in row 1"),
+    Column("e", ["x,y", "[new, sale]", "{a,b}"], "a list in brackets, in row 1", bad=(1, 2)),
+    Column("d", ["x", '["new", "sale"]', "z"], "the values alone with a separator between them", bad=()),
 ]
 
 

@@ -26,6 +26,7 @@ from diet_ray.errors import ConfigError, CorruptArtefactError, SchemaError
 from diet_ray.logs.blocks import Log, LogManifest, open_log
 from diet_ray.logs.ingestion.block_plan import BlockPlan, By, cut_blocks
 from diet_ray.logs.ingestion.ingest import SHARD_ROWS, write_manifests
+from diet_ray.logs.ingestion.older_logs import check_readings, reads_as_before
 from diet_ray.logs.ingestion.passes import encode, partition, survey
 from diet_ray.logs.ingestion.sources import find_pieces
 from diet_ray.logs.ingestion.vocabulary import COUNTS, VOCABULARY, build_vocabulary, count_ids, read_vocabulary
@@ -82,7 +83,7 @@ def append(
     """Add the blocks that follow a log's last one.
 
     Args:
-        schema: the log's own.
+        schema: the log's own; with `nulls: []` for a log from before that key (`older_logs.py`).
         sources: Parquet or CSV files, or folders of them; they may hold rows that the log has already.
         path: the log's folder.
         by: block length, as the log was ingested.
@@ -95,7 +96,7 @@ def append(
 
     Raises:
         CorruptArtefactError: there is no log at `path`, or its vocabulary is not the one that `ingest` made.
-        SchemaError: the log was ingested with another schema.
+        SchemaError: the log was ingested with another schema, or some of its values are read otherwise by this release.
         ConfigError: `by` does not go on from the log's last block.
         BadInputError: a source is missing or damaged, or holds a value that must not be learned from.
         LockedError: another process appends to the log.
@@ -111,6 +112,7 @@ def append(
             left = int(rows.sum()) - before
             n_ids = log.blocks[-1].n_ids
             return Appended(log=str(path), blocks=[], rows=0, rows_before=before, rows_open=left, n_ids=n_ids)
+        check_readings(_vocabulary(path, log), schema, log)
         folder = path / f".append.{secrets.token_hex(4)}.partial"
         try:
             work = folder / "work"
@@ -130,7 +132,7 @@ def append(
             vocabulary_file(folder).replace(vocabulary_file(path))
             write_json(
                 log_manifest_file(path),
-                LogManifest(log_schema=schema, blocks=plan.names, notes=merge([*log.notes, *notes])),
+                LogManifest(log_schema=log.schema, blocks=plan.names, notes=merge([*log.notes, *notes])),
             )
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -187,7 +189,21 @@ def grow_vocabulary(path: Path, log: Log, counts: pa.Table) -> pa.Table:
     Raises:
         CorruptArtefactError: the log's vocabulary is missing, or `ingest` did not make it.
     """
-    file, schema = vocabulary_file(path), log.schema
+    schema, old = log.schema, _vocabulary(path, log)
+    index = pc.index_in(old["field"], pa.array(schema.field_names))
+    least = pa.array([field.least_rows for field in schema.declared], pa.int64()).take(index.combine_chunks())
+    enough = {"block": old["block"], "field": index, "value": old["value"], "rows": least}
+    grown = build_vocabulary(pa.concat_tables([pa.table(enough).cast(COUNTS), counts]), schema)
+    if not grown.slice(0, len(old)).equals(old):
+        raise CorruptArtefactError(
+            f"{vocabulary_file(path)}: its ids are not in the order in which blocks add them; {_REMEDY}"
+        )
+    return grown
+
+
+def _vocabulary(path: Path, log: Log) -> pa.Table:
+    """The vocabulary of the log's blocks (schema `VOCABULARY`)."""
+    file = vocabulary_file(path)
     try:
         columns = pq.read_schema(file)
         if not columns.equals(VOCABULARY):
@@ -197,23 +213,15 @@ def grow_vocabulary(path: Path, log: Log, counts: pa.Table) -> pa.Table:
         old = read_vocabulary(file)
     except (OSError, pa.ArrowException) as error:
         raise CorruptArtefactError(f"{file}: cannot be read ({error}); {_REMEDY}") from error
-    old = old.filter(pc.less(old["block"], len(log.blocks)))  # an interrupted append may have written more
-    index = pc.index_in(old["field"], pa.array(schema.field_names))
-    least = pa.array([field.least_rows for field in schema.declared], pa.int64()).take(index.combine_chunks())
-    enough = {"block": old["block"], "field": index, "value": old["value"], "rows": least}
-    grown = build_vocabulary(pa.concat_tables([pa.table(enough).cast(COUNTS), counts]), schema)
-    if not grown.slice(0, len(old)).equals(old):
-        raise CorruptArtefactError(f"{file}: its ids are not in the order in which blocks add them; {_REMEDY}")
-    return grown
+    return old.filter(pc.less(old["block"], len(log.blocks)))  # an interrupted append may have written more
 
 
 _REMEDY = "restore it from a copy; only a log that diet-ray ingest made can be appended to"
 
 
 def _check(log: Log, schema: Schema, by: By) -> None:
-    if schema != log.schema:
-        now, then = schema.model_dump(), log.schema.model_dump()
-        key = next(key for key in now if now[key] != then[key])
+    if schema != log.schema and not reads_as_before(schema, log):
+        key = next(key for key in Schema.model_fields if getattr(schema, key) != getattr(log.schema, key))
         raise SchemaError(
             f"{log.path}: was ingested with another schema, key {key!r} differs; append with the log's own schema"
         )

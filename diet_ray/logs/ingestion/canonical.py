@@ -11,10 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from diet_ray.logs.ingestion.categories import categories, hashed, objects_of, stable_hash, text_of
+from diet_ray.logs.ingestion.categories import categories, hashed, objects_of, stable_hash
 from diet_ray.logs.ingestion.checks import Origin, check_finite, nulls, parsed, usable, whole
+from diet_ray.logs.ingestion.forms import one_array
+from diet_ray.logs.ingestion.texts import BOOLEANS, canonical_texts, text_of
 from diet_ray.logs.ingestion.times import read_time
-from diet_ray.schema import CategoryField, Field, HashedField, Schema
+from diet_ray.schema import CategoryField, Field, HashedField, NumericField, Schema
 
 
 def canonical(table: pa.Table, schema: Schema, origin: Origin) -> pa.Table:
@@ -23,7 +25,8 @@ def canonical(table: pa.Table, schema: Schema, origin: Origin) -> pa.Table:
     Raises:
         BadInputError: a column has the wrong type. The message names file and column.
         BadRows: values that must not be learned from: a null time, user or label, a label other than 0/1, a NaN or an infinity, a
-            negative id, text that is not UTF-8 or longer than `LONGEST`. The message names the first row.
+            negative id, an id as a float beyond exactness, text that is not UTF-8 or longer than `LONGEST`, a list in brackets where
+            text is split. The message names the first row.
     """
     columns = {"time": pa.array(read_time(table, schema.time, origin))}
     with usable(schema.user, origin):
@@ -44,7 +47,8 @@ def canonical(table: pa.Table, schema: Schema, origin: Origin) -> pa.Table:
 
 def _field(table: pa.Table, field: Field, of: Field, first_id: int, origin: Origin) -> list[pa.Array]:
     """The slots of a field. It uses the ids of the field `of`, from `first_id` on: itself, or the field that a sequence is made of."""
-    column = whole(table[field.source], field.source, origin)
+    separated = not isinstance(field, NumericField) and field.separator is not None
+    column = whole(table[field.source], field.source, origin, separated=separated)
     if pa.types.is_null(column.type):  # some writers store a column without any value in this way
         values = [pa.nulls(len(column), pa.float64() if field.kind == "numeric" else pa.string())] * field.n_slots
     elif field.kind == "numeric":
@@ -60,16 +64,9 @@ def pick(table: pa.Table, index: np.ndarray, origin: Origin) -> tuple[pa.Table, 
     columns = {}
     for name in table.column_names:
         with usable(name, origin):
-            # Arrow cannot yet pick rows from views.
-            columns[name] = table[name].cast(_without_views(table[name].type)).take(pa.array(index))
+            # Arrow cannot pick rows from columns of all forms.
+            columns[name] = one_array(table[name]).take(pa.array(index))
     return pa.table(columns), origin.at(index)
-
-
-def _without_views(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_string_view(kind):
-        return pa.string()
-    inside = _without_views(kind.value_type) if pa.types.is_list(kind) else None
-    return kind if inside is None or inside == kind.value_type else pa.list_(inside)
 
 
 def _user(table: pa.Table, name: str, origin: Origin) -> np.ndarray:
@@ -85,16 +82,13 @@ def _label(table: pa.Table, name: str, origin: Origin) -> np.ndarray:
     column = whole(table[name], name, origin)
     if column.null_count:
         origin.refuse(name, nulls(column), "no label", "remove the row: an unknown outcome is not a negative")
-    if pa.types.is_string(column.type):
-        column = pc.utf8_lower(column)
-        is_one, is_zero = (pc.is_in(column, pa.array(texts)) for texts in (["1", "1.0", "true"], ["0", "0.0", "false"]))
-    elif pa.types.is_boolean(column.type):
-        is_one, is_zero = column, pc.invert(column)
-    elif pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-        number = column.cast(pa.float64(), safe=False)
-        is_one, is_zero = pc.equal(number, 1), pc.equal(number, 0)
-    else:
-        origin.wrong_type(name, column.type, "0/1 or a boolean", "make the label 0/1 before ingest")
+    kind = column.type
+    if not (pa.types.is_string(kind) or pa.types.is_boolean(kind) or _is_number(kind)):
+        origin.wrong_type(name, kind, "0/1 or a boolean", "make the label 0/1 before ingest")
+    coded = column.dictionary_encode()
+    raw = coded.dictionary
+    texts = canonical_texts(pc.utf8_lower(raw) if pa.types.is_string(raw.type) else raw)
+    is_one, is_zero = (pc.equal(texts, text).take(coded.indices) for text in "10")
     positive = is_one.to_numpy(zero_copy_only=False)
     other = ~(positive | is_zero.to_numpy(zero_copy_only=False))
     if other.any():
@@ -104,11 +98,22 @@ def _label(table: pa.Table, name: str, origin: Origin) -> np.ndarray:
 
 def _numeric(column: pa.Array, name: str, origin: Origin) -> pa.Array:
     if pa.types.is_string(column.type):
-        number = r"^\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$|(?i)^\s*[+-]?(nan|inf|infinity)\s*$"
-        column = parsed(pc.utf8_trim_whitespace(column), pa.float64(), number, name, origin, "a number")
-    numeric = pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)
-    if not numeric and not pa.types.is_boolean(column.type):
+        column = pc.utf8_trim_whitespace(column)
+        is_word = pc.is_in(column, pa.array(list(BOOLEANS)))
+        if pc.any(is_word).as_py():
+            column = pc.if_else(is_word, canonical_texts(pc.if_else(is_word, column, "0")), column)
+        number = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$|(?i)^[+-]?(nan|inf|infinity)$"
+        column = parsed(column, pa.float64(), number, name, origin, "a number")
+    if not _is_number(column.type) and not pa.types.is_boolean(column.type):
         origin.wrong_type(name, column.type, "a number", "make the field hashed or vocabulary, or correct the column")
+    if pa.types.is_decimal(column.type):
+        coded = column.dictionary_encode()
+        # By way of text: Arrow's own cast is one bit off for one price in seven.
+        column = coded.dictionary.cast(pa.string()).cast(pa.float64()).take(coded.indices)
     column = column.cast(pa.float64(), safe=False)
     check_finite(column, name, origin)
     return column
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))

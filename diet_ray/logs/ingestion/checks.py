@@ -12,7 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from diet_ray.errors import BadInputError
+from diet_ray.logs.ingestion.forms import one_array
 from diet_ray.logs.notes import Note
+from diet_ray.schema import NO_TEXT
+
+EMPTY = "'' read as no value (schema key nulls)"
+"""The note on empty texts that a file has beside nulls."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +30,18 @@ class Origin:
     """`[N]` int64: each row's position in the file, from 0, the header not counted."""
     notes: list[Note] = field(default_factory=list, compare=False)
     """What was noted about the rows so far; origins made by `at` share it."""
+    nulls: tuple[str, ...] = NO_TEXT
+    """The texts that mean "no value" in these rows: the schema's key `nulls`."""
 
     def at(self, index: np.ndarray) -> Origin:
         """The origin of the rows at the positions `index`, or where the mask `index` is true."""
-        return Origin(self.file, self.rows[index], self.notes)
+        return Origin(self.file, self.rows[index], self.notes, self.nulls)
 
     def note(self, column: str, concerned: np.ndarray, what: str) -> None:
-        """Note what was done in the rows where the mask `concerned` is true, if there are any."""
+        """Note what was done in the rows where the mask `concerned` is true, if there are any. Values of one list are one row."""
         if concerned.any():
-            self.notes.append(Note(column=column, what=what, rows=int(concerned.sum()), file=self.file))
+            rows = len(np.unique(self.rows[concerned]))
+            self.notes.append(Note(column=column, what=what, rows=rows, file=self.file))
 
     def refuse(
         self, column: str, bad: np.ndarray, problem: str, remedy: str, values: pa.Array | None = None
@@ -77,21 +85,57 @@ def usable(column: str, origin: Origin) -> Iterator[None]:
         ) from error
 
 
-def whole(column: pa.ChunkedArray, name: str, origin: Origin) -> pa.Array:
-    """The column as one array of plain values. Dictionaries and 64-bit offsets are details of storage, and are resolved here."""
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):  # zero chunks, or more than fit one array
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    if pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
-        array = array.cast(pa.string())
+def whole(column: pa.ChunkedArray, name: str, origin: Origin, *, separated: bool = False) -> pa.Array:
+    """The column as one array of plain values (`forms.py`), in which null means "no value" by the one rule for all sources: a null of the
+    file, or one of the texts `origin.nulls`. Bytes are read as text. A column without any value has Arrow's type null, whatever it was.
+
+    `separated`: the column's texts will be split, and an empty one has no parts in any case."""
+    array = one_array(column)
+    if pa.types.is_binary(array.type) or pa.types.is_fixed_size_binary(array.type):
+        array = _text_of_bytes(array, name, origin)
     if pa.types.is_string(array.type):
         _utf8(array, name, origin)
+        array = _without_null_texts(array, name, origin, told=not separated)
+    if len(array) and array.null_count == len(array):
+        return pa.nulls(len(array))
     return array
 
 
-def _utf8(column: pa.Array, name: str, origin: Origin) -> None:
+def _without_null_texts(column: pa.Array, name: str, origin: Origin, *, told: bool) -> pa.Array:
+    lengths = pa.array([len(text.encode()) for text in origin.nulls], pa.int32())
+    if not pc.any(pc.is_in(pc.binary_length(column), lengths)).as_py():
+        return column
+    hit = pc.is_in(column, pa.array(origin.nulls, pa.string()), skip_nulls=True)
+    if told and origin.nulls == NO_TEXT:  # nobody asked for it
+        origin.note(name, hit.to_numpy(zero_copy_only=False), EMPTY)
+    return pc.if_else(hit, pa.scalar(None, pa.string()), column)
+
+
+def _text_of_bytes(column: pa.Array, name: str, origin: Origin) -> pa.Array:
+    """Bytes as text: older writers of Parquet do not say which of their columns are text."""
+    fixed = pa.types.is_fixed_size_binary(column.type)
+    text = column.cast(pa.binary()).view(pa.string())
+    _utf8(text, name, origin, _NO_TEXT, _AS_TEXT)
+    if fixed:  # shorter texts are filled up with zero bytes
+        text = pc.utf8_rtrim(text, "\0")
+    odd = pc.match_substring_regex(text, "[\\x00-\\x1f\\x7f]").fill_null(False).to_numpy(zero_copy_only=False)
+    if odd.any():
+        origin.refuse(name, odd, _NO_TEXT, _AS_TEXT)
+    origin.note(name, ~nulls(text), "bytes read as text in UTF-8")
+    return text
+
+
+_NO_TEXT = "bytes that are no text"
+_AS_TEXT = "write the column as text (numbers as numbers, UUIDs as Parquet's type UUID or as text)"
+
+
+def _utf8(
+    column: pa.Array,
+    name: str,
+    origin: Origin,
+    problem: str = "text that is not UTF-8",
+    remedy: str = "write the column in UTF-8",
+) -> None:
     """Check that text is UTF-8: neither Parquet nor Arrow does."""
     try:
         column.validate(full=True)
@@ -99,7 +143,7 @@ def _utf8(column: pa.Array, name: str, origin: Origin) -> None:
         bad = np.array([_undecodable(value) for value in column.cast(pa.binary()).to_pylist()], bool)
         if not bad.any():
             raise
-        origin.refuse(name, bad, "text that is not UTF-8", "write the column in UTF-8")
+        origin.refuse(name, bad, problem, remedy)
 
 
 def _undecodable(value: bytes | None) -> bool:
@@ -119,7 +163,8 @@ def parsed(column: pa.Array, kind: pa.DataType, pattern: str, name: str, origin:
     """A string array read as `kind`. Raises BadRows for text that does not match `pattern`; `noun` names that form in words."""
     bad = pc.invert(pc.match_substring_regex(column, pattern)).fill_null(False).to_numpy(zero_copy_only=False)
     if bad.any():
-        origin.refuse(name, bad, f"text {{!r}}, where {noun} is needed", "correct the value or the schema", column)
+        remedy = "correct the value or the schema, whose key nulls lists texts that mean no value"
+        origin.refuse(name, bad, f"text {{!r}}, where {noun} is needed", remedy, column)
     return column.cast(kind)
 
 

@@ -94,7 +94,7 @@ def _inside(folder: Path) -> Iterator[Path]:
 def _partition(path: Path) -> dict[str, str | None]:
     """The values in the names of the folders above a file, the nearest folder last."""
     pairs = [name.split("=", 1) for name in path.parts[:-1] if "=" in name]
-    return {name: None if value == _NO_VALUE else unquote(value) for name, value in pairs}
+    return {name: None if value in ("", _NO_VALUE) else unquote(value) for name, value in pairs}
 
 
 # --- Delta

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -87,7 +88,7 @@ def survey_piece(description: str, schema: Schema, allowed: int) -> bytes:
     piece = Piece.model_validate_json(description)
     seconds, rows, refused = np.zeros(0, np.int64), np.zeros(0, np.int64), REFUSED.empty_table()
     for first, table in read_piece(piece, schema.columns if allowed else [schema.time.column]):
-        origin = _origin(piece, first, len(table))
+        origin = _origin(piece, first, len(table), schema)
         if allowed:
             stamp, bad = sift(table, schema, origin)
             refused = pa.concat_tables([refused, bad])
@@ -149,11 +150,12 @@ def partition_piece(
     kept, notes = 0, list[Note]()
     writer: pa.RecordBatchFileWriter | None = None
     for first, table in read_piece(piece, schema.columns):
-        origin = _origin(piece, first, len(table))
+        origin = _origin(piece, first, len(table), schema)
         if piece.path in left_out:
             good = np.flatnonzero(~np.isin(origin.rows, left_out[piece.path]))
             table, origin = pick(table, good, origin)
-        shard = plan.shard_of(read_time(table, schema.time, origin))
+        # Without its notes, as `canonical` reads the times of the rows that stay once more.
+        shard = plan.shard_of(read_time(table, schema.time, replace(origin, notes=[])))
         inside = np.flatnonzero(shard >= 0)
         order = inside[np.argsort(shard[inside], kind="stable")]
         if not len(order):
@@ -254,8 +256,8 @@ def _read_batches(batches: list[tuple[str, int]], column: str | None = None) -> 
         yield reader.get_batch(position)
 
 
-def _origin(piece: Piece, first: int, rows: int) -> Origin:
-    return Origin(piece.path, np.arange(first, first + rows))
+def _origin(piece: Piece, first: int, rows: int, schema: Schema) -> Origin:
+    return Origin(piece.path, np.arange(first, first + rows), nulls=tuple(schema.nulls))
 
 
 def _add(

@@ -172,3 +172,55 @@ def test_mistakes_of_the_caller_leave_the_log_as_it_was(table: pa.Table, tmp_pat
     (log / "vocabulary.parquet").unlink()
     with pytest.raises(CorruptArtefactError, match=r"vocabulary\.parquet: cannot be read"):
         append(schema, [everything], log, by="day", now=LATER)
+
+
+def labelled(values: list[Any], day: int, kind: pa.DataType | None = None) -> pa.Table:
+    n = len(values)
+    start = int(clock(f"2024-03-0{day}", 6) * 1000)
+    return pa.table(
+        {
+            "ts": pa.array(range(start, start + n)),
+            "user": pa.array([1] * n),
+            "buy": pa.array([0] * n),
+            "item": pa.array(values, kind),
+            "price": pa.array([1.0] * n),
+        }
+    )
+
+
+@pytest.mark.parametrize(("value", "now"), [("", "no value"), ("True", "'1'"), ("1.0E5", "'100000'")])
+def test_a_log_whose_values_were_read_by_older_rules_is_not_appended_to(value: str, now: str, tmp_path: Path) -> None:
+    fields = [{"name": "item", "kind": "vocabulary"}, {"name": "price", "kind": "numeric", "buckets": 2}]
+    schema, as_before, log = make_schema(fields=fields), make_schema(fields=fields, nulls=[]), tmp_path / "log"
+    days = [save(labelled([value, "x", text], day), tmp_path / f"{day}.parquet") for day, text in ((4, "y"), (5, "z"))]
+    # Its vocabulary is what made of these rows before there was the key `nulls`, and before True was 1.
+    ingest(schema, [save(labelled(["a", "x", "y"], 4), tmp_path / "old.parquet")], log, by="day")
+    vocabulary = pq.read_table(log / "vocabulary.parquet")
+    old = pa.array([value, *vocabulary["value"].to_pylist()[1:]])
+    pq.write_table(vocabulary.set_column(1, "value", old), log / "vocabulary.parquet")
+    before = bytes_of(log)
+    with pytest.raises(SchemaError, match=f"has the value {value!r} of field 'item', which is read as {now} now"):
+        append(schema, days, log, by="day", now=LATER)
+    assert bytes_of(log) == before
+    if value:
+        with pytest.raises(SchemaError, match="ingest the log again"):
+            append(as_before, days, log, by="day", now=LATER)
+        return
+    append(as_before, days, log, by="day", now=LATER)
+    after = open_log(log)
+    assert after.schema == schema
+    first, second = (after.read_block(block).ids[:, 0].tolist() for block in after.blocks)
+    assert second[:2] == first[:2]
+    assert second[2] == max(first) + 1
+
+
+def test_nulls_is_part_of_the_schema_that_an_append_needs(tmp_path: Path) -> None:
+    fields = [{"name": "item", "kind": "vocabulary"}, {"name": "price", "kind": "numeric", "buckets": 2}]
+    schema, log = make_schema(fields=fields), tmp_path / "log"
+    days = [save(labelled(["", "x"], day), tmp_path / f"{day}.parquet") for day in (4, 5)]
+    ingest(schema, days[:1], log, by="day")
+    for other in ([], ["NULL"], ["", "NULL"]):  # this log's empty texts were read as no value: it says so in a note
+        with pytest.raises(SchemaError, match="key 'nulls' differs"):
+            append(make_schema(fields=fields, nulls=other), days, log, by="day", now=LATER)
+    assert append(schema, days, log, by="day", now=LATER).rows == 2
+    assert [note.rows for note in open_log(log).notes] == [2]

@@ -85,11 +85,11 @@ def test_one_value_in_all_types_has_one_text_one_hash_one_user(five: pa.Array) -
 
 
 def test_texts_that_only_look_alike_stay_apart() -> None:
-    assert categories(pa.array(["05", "5", "5.5", "-0.5", " 5", "1e3", ""])) == [
-        ["05", "5", "5.5", "-0.5", " 5", "1e3", ""]
+    assert categories(pa.array(["05", "5", "5.5", "-0.5", " 5", "1e3", "5.50"])) == [
+        ["05", "5", "5.5", "-0.5", " 5", "1e3", "5.50"]
     ]
     assert categories(pa.array([True, False])) == [["1", "0"]]
-    assert categories(pa.array([0.25, 1e22])) == [["0.25", str(10**22)]]
+    assert categories(pa.array([0.25, 2.0**52])) == [["0.25", str(2**52)]]
 
 
 def test_picking_from_types_of_which_arrow_cannot_pick_itself() -> None:
@@ -168,8 +168,9 @@ def test_sequences_against_plain_python(
 ) -> None:
     expected = [[None] * len(lists) for _ in range(length)]
     for row, values in enumerate(lists):
-        from_newest = list(reversed(values or [])) if newest == "last" else values or []
-        for k, value in enumerate([v for v in from_newest[:length] if v is not None]):
+        # Nulls take no places: they are dropped before the list is cut.
+        from_newest = [v for v in (reversed(values or []) if newest == "last" else values or []) if v is not None]
+        for k, value in enumerate(from_newest[:length]):
             expected[k][row] = value
     keys = {"length": length, "newest": newest, "pool": pool}
     if how == "separator":

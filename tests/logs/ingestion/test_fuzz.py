@@ -326,6 +326,21 @@ KINDS += [
     pa.list_(pa.list_(pa.int8())),
     pa.string_view(),
 ]
+KINDS += [
+    pa.decimal32(7, 1),
+    pa.decimal256(40, 3),
+    pa.binary(4),
+    pa.large_binary(),
+    pa.binary_view(),
+    pa.date64(),
+    pa.float32(),
+]
+KINDS += [
+    pa.list_view(pa.string()),
+    pa.large_list_view(pa.int64()),
+    pa.large_list(pa.float64()),
+    pa.dictionary(pa.uint8(), pa.int16()),
+]
 KINDS += [pa.list_(pa.float32(), 2), pa.struct([("k", pa.int8())]), pa.dictionary(pa.int32(), pa.string())]
 
 
@@ -347,9 +362,9 @@ def arrays(draw: st.DrawFn) -> pa.Array:
     items: Any = st.none()
     if pa.types.is_fixed_size_list(kind):
         items = st.lists(number, min_size=2, max_size=2)
-    elif kind == pa.list_(pa.string()):
+    elif kind in (pa.list_(pa.string()), pa.list_view(pa.string())):
         items = st.lists(st.one_of(text, st.none()), max_size=4)
-    elif kind == pa.list_(pa.int64()):
+    elif kind in (pa.list_(pa.int64()), pa.large_list_view(pa.int64()), pa.large_list(pa.float64())):
         items = st.lists(st.one_of(number, st.none()), max_size=4)
     elif kind == pa.list_(pa.list_(pa.int8())):
         items = st.lists(st.lists(number, max_size=2), max_size=2)
@@ -357,10 +372,14 @@ def arrays(draw: st.DrawFn) -> pa.Array:
         items = st.fixed_dictionaries({"k": number})
     elif pa.types.is_boolean(kind):
         items = st.booleans()
-    elif pa.types.is_binary(kind):
+    elif pa.types.is_dictionary(kind) and pa.types.is_integer(kind.value_type):
+        items = number
+    elif kind in (pa.binary(), pa.large_binary(), pa.binary_view()):
         items = st.binary(max_size=4)
+    elif pa.types.is_fixed_size_binary(kind):
+        items = st.binary(min_size=kind.byte_width, max_size=kind.byte_width)
     elif pa.types.is_decimal(kind):
-        items = st.decimals(-9, 9, places=2)
+        items = st.decimals(-9, 9, places=kind.scale)
     elif not pa.types.is_null(kind):
         items = text
     return pa.array(draw(st.lists(st.one_of(items, st.none()), min_size=3, max_size=3)), kind)
