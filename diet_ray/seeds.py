@@ -13,6 +13,11 @@ def derive_seed(seed: int, *purpose: str | int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
+def numpy_generator(*seed: int) -> np.random.Generator:
+    """A numpy generator of that seed, PCG64 by name: `default_rng` may become another one in a later numpy."""
+    return np.random.Generator(np.random.PCG64(seed))
+
+
 def uniform_by_id(ids: np.ndarray, seed: int) -> np.ndarray:
     """`[N]` float64 in (0, 1), a pure function of each id (int64) and the seed, whatever the order or the shard.
 

@@ -29,7 +29,7 @@ _SHOWN = 10
 class Settings(BaseModel):
     """Base of every config, schema and manifest: immutable, and an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, ser_json_inf_nan="null")
 
 
 S = TypeVar("S", bound=Settings)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version as version_of
-
 import typer
 
 from diet_ray.cli.group import Options, app
-from diet_ray.storage.hashes import PACKAGES
+from diet_ray.storage.hashes import PACKAGES, versions_of
 
 
 @app.command()
@@ -16,6 +14,6 @@ def version(ctx: typer.Context) -> None:
 
     Example: diet-ray --json version
     """
-    versions = {name: version_of(name) for name in PACKAGES}
+    versions = versions_of(PACKAGES)
     options: Options = ctx.obj
     options.result(versions, "\n".join(f"{name} {number}" for name, number in versions.items()))

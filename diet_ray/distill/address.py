@@ -38,7 +38,7 @@ def draw_hard(reducible: Tensor, n: int, uniform_share: float, rng: torch.Genera
     weights = reducible[rest].double() + 1e-9
     u = torch.rand(len(rest), generator=rng, dtype=torch.float64)
     keys = torch.log(u) / weights
-    return torch.cat([uniform, rest[torch.argsort(keys, descending=True)[: n - n_uniform]]])
+    return torch.cat([uniform, rest[torch.argsort(keys, descending=True, stable=True)[: n - n_uniform]]])
 
 
 def direction(net: FlatNet, theta: Tensor, hard: HardTargets) -> Tensor:

@@ -127,7 +127,7 @@ class ShardedMemory:
         parts = self.shards.call("measure", spec, theta.numpy(), direction.numpy(), n)
         rows = np.concatenate([place[local] for place, (local, _) in zip(self.places, parts, strict=True)])
         values = np.concatenate([influence for _, influence in parts])
-        order = np.argsort(rows)
+        order = np.argsort(rows, kind="stable")
         chosen: Tensor = torch.from_numpy(rows[order])[choose_active(torch.from_numpy(values[order]), n)]
         return chosen
 

@@ -10,10 +10,9 @@ from typing import Any
 import ray
 import torch
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler
 
 from diet_ray.candidates import CandidateFile, CandidateSpec, import_modules
-from diet_ray.config import StudentConfig
+from diet_ray.engine.deciders import asha, optuna_search
 from diet_ray.engine.tune import run_trials
 from diet_ray.errors import ResourceError
 from diet_ray.judge import run_race
@@ -21,12 +20,13 @@ from diet_ray.judge.leaderboard import Leaderboard
 from diet_ray.judge.outcomes import Outcomes
 from diet_ray.judge.race_rules import Race
 from diet_ray.judge.run_sweep import judge_pool
-from diet_ray.judge.search import REDUCTION, RUNGS, Suggest, SweepConfig
+from diet_ray.judge.search import SweepConfig
+from diet_ray.judge.suggest import Suggest
 from diet_ray.judge.sweep_plan import Work, planned_works, reason, threads_of
 from diet_ray.judge.trial import Outcome, Report, TrialContext, run_trial
 from diet_ray.judge.verdict import Verdict
-from diet_ray.seeds import derive_seed
 from diet_ray.settings import parse
+from diet_ray.training.device import device_of
 
 
 def sweep(memory: str | Path, candidates: CandidateFile | SweepConfig, *, out: Path, **options: Any) -> Leaderboard:
@@ -60,11 +60,11 @@ class OnTune:
     def run(self, config: SweepConfig, context: TrialContext, seeds: int, outcomes: Outcomes, out: Path) -> list[Work]:
         """See `Runner.run`."""
         search = config.search
-        works, scheduler = planned_works(config, seeds), _asha(context.student) if search.scheduler == "asha" else None
+        works, scheduler = planned_works(config, seeds), asha(context.student) if search.scheduler == "asha" else None
         if search.algorithm == "optuna":
             suggest = Suggest(config.candidates, search.seed, seeds, out / "suggested.json")
             outcomes.total = len(suggest.order)
-            searcher = _optuna(suggest, search.seed)
+            searcher = optuna_search(suggest, search.seed)
             self._tune({}, config, context, outcomes, out, scheduler=scheduler, searcher=searcher)
             return [Work.model_validate(work) for work in suggest.works]
         if scheduler:
@@ -155,28 +155,6 @@ def _work(trial: Any) -> Work:
     return Work.model_validate(trial.config["work"])
 
 
-def _asha(student: StudentConfig) -> ASHAScheduler:
-    first = student.steps / REDUCTION ** (RUNGS - 1)
-    return ASHAScheduler(
-        time_attr="step",
-        metric="score",
-        mode="max",
-        max_t=student.steps,
-        grace_period=first,
-        reduction_factor=REDUCTION,
-    )
-
-
-def _optuna(suggest: Suggest, seed: int) -> Any:
-    from optuna.samplers import TPESampler
-    from ray.tune.search.optuna import OptunaSearch
-
-    before = suggest.before()
-    # Earlier suggestions are given again without a draw. With the same seed, the next draws would repeat the first values.
-    sampler = TPESampler(seed=derive_seed(seed, "optuna", len(before)) % 2**32)
-    return OptunaSearch(suggest, metric="score", mode="max", sampler=sampler, points_to_evaluate=before)
-
-
 def _trial(
     trial: dict[str, Any], *, shared: list[Any], modules: list[str], folder: str, threads: int, gpu: bool
 ) -> None:
@@ -191,7 +169,7 @@ def _trial(
                 tune.report({"step": score.step, "score": score.score, "verdicts": "[]", "failure": ""})
             return
         spec = parse(CandidateSpec, work.spec, where="drawn")
-        device = torch.device("cuda" if gpu else "cpu")
+        device = device_of(float(gpu), "float32")
         for report in run_trial(spec, work.seeds, context, device, key=identity(work)):
             verdicts = json.dumps([verdict.model_dump(mode="json") for verdict in report.verdicts])
             tune.report({"step": report.step, "score": report.score, "verdicts": verdicts, "failure": ""})

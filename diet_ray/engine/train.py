@@ -33,7 +33,7 @@ from diet_ray.memory.layout import RECORDS, events_file
 from diet_ray.memory.manifests import StageManifest
 from diet_ray.memory.run_folder import committed_stages, open_run
 from diet_ray.storage.lock import locked
-from diet_ray.training.device import device_of, gpu_fault
+from diet_ray.training.device import device_of, exact_products, gpu_fault
 from diet_ray.training.workers import Crew, Group, Solo
 
 
@@ -151,6 +151,7 @@ def _work(task: dict[Any, Any]) -> Any:
     """The function of each worker of the group: run the whole stream. Returns the user's error that ended it, as JSON."""
     config = StreamConfig.model_validate_json(task["config"])
     run = Path(task["run"])
+    exact_products()
     crew: Crew = Group(get_device()) if config.cluster.workers > 1 else Solo(get_device())
     events = Events(events_file(run) if crew.rank == 0 else None)
     engine = RayEngine(crew, task["shards"])

@@ -71,7 +71,7 @@ def run_trials(
             storage_path=str(storage.resolve()),
             verbose=0,
             callbacks=[callback, ended],
-            failure_config=tune.FailureConfig(max_failures=1),
+            failure_config=tune.FailureConfig(max_failures=1, fail_fast=False),
         ),
     )
     # Tune leaves its own signal handlers behind, which would swallow the first Ctrl-C after its end.

@@ -19,6 +19,7 @@ from diet_ray.judge.baselines import own_model
 from diet_ray.judge.start import Start
 from diet_ray.seeds import derive_seed
 from diet_ray.settings import Settings
+from diet_ray.training.adam import net_adam
 from diet_ray.training.device import generator
 from diet_ray.training.embedding import new_rows
 from diet_ray.training.reference import Reference
@@ -124,7 +125,7 @@ class Launching:
         self._moved = bool(self._delta.any())
         self._order = student_order(len(start.ids), self.student, seed)
         self._labels, self._done = generator(seed, "labels"), 0
-        self._net_optimiser = torch.optim.Adam(self.model.net.parameters())
+        self._net_optimiser = net_adam(self.model.net.parameters())
         self._net_rate = cosine(self.student, spec.lr_scale)
         at_full_rate = self.student.model_copy(update={"lr": self.model.config.embedding_lr})
         self._table_rate = cosine(at_full_rate, recipe.table_lr_scale)

@@ -9,7 +9,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 from pydantic import Field as Key
 from rich.table import Column, Table
@@ -21,6 +20,7 @@ from diet_ray.judge.decision import Decision
 from diet_ray.judge.standings import Standing
 from diet_ray.judge.verdict import Verdict
 from diet_ray.settings import Metric, Settings
+from diet_ray.storage.parquet_writing import write_parquet
 
 METRICS = ("auc", "logloss", "gauc", "calibration")
 
@@ -82,6 +82,8 @@ class Leaderboard(Settings):
     """Trials that failed; `--restore` tries them again."""
     untracked: dict[str, str] = Key(default_factory=dict)
     """Trackers that failed during the sweep, and why. Some trials are missing in them."""
+    versions: dict[str, str] = Key(default_factory=dict)
+    """Of the packages on which this result depends; empty in a file of an earlier release."""
 
     def table(self) -> Table:
         """The leaderboard for a terminal: mean +- sd over seeds."""
@@ -208,7 +210,7 @@ def write_tables(out: Path, board: Leaderboard) -> None:
     ]
     for name, rows in (("leaderboard", lines), ("verdicts", trials)):
         table = pa.Table.from_pylist(rows)
-        pq.write_table(table, out / f"{name}.parquet")
+        write_parquet(table, out / f"{name}.parquet", compression="snappy")
         pa.csv.write_csv(table, out / f"{name}.csv")
 
 

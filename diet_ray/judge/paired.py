@@ -22,7 +22,7 @@ from functools import cached_property
 import numpy as np
 from scipy import stats
 
-from diet_ray.seeds import derive_seed
+from diet_ray.seeds import derive_seed, numpy_generator
 
 DRAWS = 20_000
 """Simulated sets of K means behind the corrected p-values and the probabilities of being the best."""
@@ -179,7 +179,7 @@ class Comparison:
 
     def half_width(self) -> np.ndarray:
         """`[K, K]` nats: half the width of the interval of each difference; all intervals hold together with the confidence."""
-        critical = float(np.quantile(self._largest, self.confidence))
+        critical = float(np.quantile(self._largest, self.confidence, method="linear"))
         return np.asarray(stats.t.isf(stats.norm.sf(critical), self.df) * self.error)
 
     def different(self) -> np.ndarray:
@@ -193,7 +193,7 @@ class Comparison:
 
     def rows_needed(self) -> np.ndarray:
         """`[K, K]`: how many rows in all would tell a pair apart if its difference stays; infinite where more seeds are needed."""
-        critical = float(np.quantile(self._largest, self.confidence))
+        critical = float(np.quantile(self._largest, self.confidence, method="linear"))
         allowed = (self.difference / critical) ** 2 - self.seeds_variance
         needed = np.divide(
             self.rows_variance * self.means.n_rows, allowed, out=np.full_like(allowed, np.inf), where=allowed > 0
@@ -205,7 +205,7 @@ class Comparison:
         """`[DRAWS, K]`: draws of the means around their estimates."""
         covariance = self.means.rows + np.diag(self.means.seeds)
         values, vectors = np.linalg.eigh(covariance)
-        rng = np.random.default_rng(derive_seed(self.seed, "paired"))
+        rng = numpy_generator(derive_seed(self.seed, "paired"))
         drawn = rng.standard_normal((DRAWS, len(covariance))) * np.sqrt(np.maximum(values, 0))
         return np.asarray(drawn @ vectors.T)
 

@@ -21,6 +21,7 @@ from diet_ray.judge.metrics import evaluate, undefined
 from diet_ray.logs.blocks import Rows
 from diet_ray.schema import Schema
 from diet_ray.settings import Metric, Settings, whole_file
+from diet_ray.storage.parquet_writing import write_parquet
 
 TENTHS = 10
 """Parts of equal size into which the rows of a block are divided."""
@@ -188,7 +189,7 @@ def write_losses(path: Path, row_id: np.ndarray, losses: np.ndarray, tasks: list
     columns = {"row_id": row_id} | {f"{task}_loss": losses[:, t] for t, task in enumerate(tasks)}
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as temporary:
-        pq.write_table(pa.table(columns), temporary, compression="zstd")
+        write_parquet(pa.table(columns), temporary)
 
 
 def read_losses(path: Path, tasks: list[str]) -> tuple[np.ndarray, np.ndarray]:

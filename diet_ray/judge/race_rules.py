@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.parquet as pq
 from pydantic import Field as Key
 from rich.table import Column, Table
 
@@ -25,6 +24,7 @@ from diet_ray.errors import ConfigError, DietError
 from diet_ray.figures import number, times
 from diet_ray.judge.decision import Decided, Decision, few
 from diet_ray.settings import Settings
+from diet_ray.storage.parquet_writing import write_parquet
 
 RUNGS = (0.02, 0.1, 0.25, 1.0)
 """How many blocks candidates have met after each rung, by default."""
@@ -149,6 +149,8 @@ class Race(Settings):
     """The spec of each candidate, by name, with the values that were drawn for it."""
     untracked: dict[str, str] = Key(default_factory=dict)
     """Trackers that failed during the race, and why."""
+    versions: dict[str, str] = Key(default_factory=dict)
+    """Of the packages on which this result depends; empty in a file of an earlier release."""
 
     @property
     def left(self) -> list[Left]:
@@ -322,5 +324,5 @@ def write_lines(out: Path, race: Race) -> None:
         [*types.items(), *((key, pa.float64()) for key in ("mean", "difference", "low", "high", "best"))]
     )
     table = pa.Table.from_pylist(rows, schema=schema)
-    pq.write_table(table, out / "race.parquet")
+    write_parquet(table, out / "race.parquet", compression="snappy")
     pa.csv.write_csv(table, out / "race.csv")

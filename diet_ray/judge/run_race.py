@@ -33,7 +33,7 @@ from diet_ray.judge.race_rules import (
 )
 from diet_ray.judge.runner import InProcess, Runner
 from diet_ray.judge.search import SweepConfig
-from diet_ray.judge.sweep_plan import Identity, Inputs, Work, planned_works, start_of, trial_context
+from diet_ray.judge.sweep_plan import Identity, Inputs, Work, judged_with, planned_works, start_of, trial_context
 from diet_ray.judge.trackers import Trackers, open_trackers
 from diet_ray.judge.trial import TrialContext
 from diet_ray.judge.verdict import Verdict
@@ -371,6 +371,7 @@ class _Running:
             memory_seconds=_seconds_of(inputs.folder, inputs.memory.stage.index),
             candidates={name: work.spec for name, work in self.specs.items()},
             untracked=self.trackers.lost,
+            versions=judged_with(inputs.config),
         )
         return race.model_copy(update={"sentence": sentence(race)})
 

@@ -17,7 +17,7 @@ from diet_ray.judge.outcomes import Outcomes
 from diet_ray.judge.runner import InProcess, Runner
 from diet_ray.judge.search import SweepConfig
 from diet_ray.judge.standings import rank
-from diet_ray.judge.sweep_plan import Inputs, Work, live_context, trial_context
+from diet_ray.judge.sweep_plan import Inputs, Work, judged_with, live_context, trial_context
 from diet_ray.judge.trackers import open_trackers
 from diet_ray.judge.verdict import Verdict
 from diet_ray.memory.download import OnFetch
@@ -131,4 +131,5 @@ def _leaderboard(inputs: Inputs, works: list[Work], outcomes: Outcomes) -> Leade
         stopped=stopped,
         failed=failed,
         untracked=outcomes.trackers.lost,
+        versions=judged_with(inputs.config),
     )

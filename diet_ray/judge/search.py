@@ -15,8 +15,7 @@ from diet_ray.candidates import EMBEDDING_KEYS, CandidateFile, CandidateSpec, ar
 from diet_ray.errors import ConfigError
 from diet_ray.judge.trackers import TrackersConfig
 from diet_ray.seeds import derive_seed
-from diet_ray.settings import Settings, parse_json, write_json
-from diet_ray.storage.hashes import content_hash
+from diet_ray.settings import Settings
 
 REDUCTION = 3
 """At each rung ASHA continues with the best third of the candidates."""
@@ -255,46 +254,3 @@ class SweepConfig(Settings):
 def rungs(steps: int) -> list[int]:
     """The steps after which ASHA compares students of that horizon, ascending; the last is the horizon."""
     return sorted({math.ceil(steps / REDUCTION**k - 1e-9) for k in range(RUNGS)})
-
-
-class Suggested(Settings):
-    """The suggestions of Optuna so far, from which an interrupted sweep continues."""
-
-    asked: str
-    """Hash of the candidates and the seed."""
-    points: list[dict[str, Any]]
-    """One per trial: the suggested values by `candidate.key`, those of a choice as their number."""
-
-
-class Suggest:
-    """The function that Ray Tune's OptunaSearch calls for the next candidate. It also writes the suggestions to a file.
-
-    Candidates without a search space come first, then the first sample of each other candidate, then the second and so on.
-    """
-
-    def __init__(self, candidates: list[SearchedSpec], seed: int, seeds: int, path: Path) -> None:
-        turns = [(turn, spec, name) for spec in candidates for turn, name in enumerate(spec.names())]
-        fixed = [(spec, name) for _, spec, name in turns if not spec.spaces()]
-        self.order = fixed + [
-            (spec, name) for _, spec, name in sorted(turns, key=lambda turn: turn[0]) if spec.spaces()
-        ]
-        self.seeds, self.path = list(range(seeds)), path
-        self.asked = content_hash([*(spec.model_dump(mode="json") for spec in candidates), seed])
-        self.works: list[dict[str, Any]] = []
-        self._points: list[dict[str, Any]] = []
-
-    def before(self) -> list[dict[str, Any]]:
-        """The suggestions of an interrupted sweep of the same candidates, in order. They are given again."""
-        suggested = parse_json(Suggested, self.path) if self.path.is_file() else None
-        self._points = list(suggested.points) if suggested and suggested.asked == self.asked else []
-        return list(self._points)
-
-    def __call__(self, trial: Any) -> dict[str, Any]:
-        """The trial's work, `{"work": {"spec", "seeds"}}`."""
-        spec, name = self.order[len(self.works)]
-        values = {key: space.suggest(trial, f"{spec.name}.{key}") for key, space in spec.spaces().items()}
-        work = {"spec": spec.filled(name, values), "seeds": self.seeds}
-        self.works.append(work)
-        self._points[len(self.works) - 1 : len(self.works)] = [dict(trial.params)]
-        write_json(self.path, Suggested(asked=self.asked, points=self._points))
-        return {"work": work}

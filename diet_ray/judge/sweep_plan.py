@@ -23,7 +23,7 @@ from diet_ray.memory.download import OnFetch, fetch, name_of
 from diet_ray.memory.layout import MANIFEST, stage_in
 from diet_ray.memory.moments import load_moments
 from diet_ray.settings import Settings
-from diet_ray.storage.hashes import content_hash, sha256, versions
+from diet_ray.storage.hashes import content_hash, sha256, versions, versions_of
 
 RECIPE = 2
 """A version, increased whenever the same trial would give another outcome, so that older outcomes are not used."""
@@ -63,7 +63,8 @@ class Identity:
         stage = stage_in(path, memory.stage.index)
         shared = {
             "recipe": RECIPE,
-            "versions": versions(),
+            # Where ASHA decides how long a student trains, Ray Tune's code is a part of the outcome.
+            "versions": versions() | (versions_of(("ray",)) if config.search.scheduler == "asha" else {}),
             "memory": sha256(stage / MANIFEST),
             "judged_on": block_sha256(log, judged_on),
             "scores": [config.search.guided, config.search.scheduler],
@@ -131,6 +132,12 @@ class Inputs:
     def identity(self, live: LiveContext | None) -> Identity:
         """The identity of trials on these inputs."""
         return Identity.of(self.folder, self.memory, self.log, self.judged_on, self.config, live)
+
+
+def judged_with(config: SweepConfig) -> dict[str, str]:
+    """The versions of the packages on which the result of a sweep or a race depends."""
+    more = ("ray",) if config.search.guided else ()
+    return versions() | versions_of(("scipy", *more, *(("optuna",) if config.search.algorithm == "optuna" else ())))
 
 
 def threads_of(config: SweepConfig) -> int:

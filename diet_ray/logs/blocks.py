@@ -33,6 +33,7 @@ from diet_ray.storage.arrays import Columns, column_of, column_problems, values_
 from diet_ray.storage.entries import OtherFileError, read_content
 from diet_ray.storage.hashes import sha256
 from diet_ray.storage.parquet import check_whole
+from diet_ray.storage.parquet_writing import write_parquet
 
 DTYPES = {"row_id": np.int64, "time": np.int64, "user": np.int64, "ids": np.int32, "labels": np.uint8}
 """The columns of a shard, as they are described above."""
@@ -200,7 +201,7 @@ def contradictions(names: list[str], blocks: Sequence[BlockManifest | None]) -> 
 def write_shard(path: Path, rows: Rows) -> LogShard:
     """Write rows as one Parquet shard and return its manifest entry. The same rows give the same bytes."""
     table = pa.table({name: column_of(getattr(rows, name).astype(kind, copy=False)) for name, kind in DTYPES.items()})
-    pq.write_table(table, path, compression="zstd")
+    write_parquet(table, path)
     return LogShard(
         path=path.name,
         rows=len(rows),

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow as pa
@@ -29,7 +28,7 @@ from diet_ray.memory.units import Units, check_columns, from_arrow, to_arrow
 from diet_ray.settings import parse_json, write_json
 from diet_ray.storage.arrow_files import read_table
 from diet_ray.storage.entries import FileEntry, file_entry
-from diet_ray.storage.hashes import PACKAGES, sha256
+from diet_ray.storage.hashes import PACKAGES, other_versions, sha256, versions_of
 
 
 def read_stage(run: Path, index: int) -> StageManifest:
@@ -45,7 +44,7 @@ def open_run(run: Path, config: StreamConfig, *, resume: bool) -> list[StageMani
         CorruptArtefactError: there is no run to resume, or a stage is damaged.
         VersionError: the run was begun under other package versions, which would give other bytes.
     """
-    manifest = RunManifest(config=config, versions={name: version(name) for name in PACKAGES})
+    manifest = RunManifest(config=config, versions=versions_of(PACKAGES))
     if not resume:
         if run_manifest(run).exists():
             raise ConfigError(f"{run}: already holds a run; continue it with --resume or choose another folder")
@@ -53,11 +52,9 @@ def open_run(run: Path, config: StreamConfig, *, resume: bool) -> list[StageMani
         write_json(run_manifest(run), manifest)
         return []
     begun = parse_json(RunManifest, run_manifest(run))
-    # Packages that an earlier release did not record cannot be compared.
-    other = [name for name in begun.versions if begun.versions[name] != manifest.versions.get(name)]
+    other = other_versions(begun.versions, manifest.versions)
     if other:
-        had, has = (", ".join(f"{name} {v.get(name)}" for name in other) for v in (begun.versions, manifest.versions))
-        raise VersionError(f"{run}: begun with {had}, now {has}; install those or start a new run")
+        raise VersionError(f"{run}: begun with {other}; install those or start a new run")
     # Compared as JSON, as the run folder holds it: a tuple among `params` is read back as a list.
     before, now = begun.config.model_dump(mode="json"), config.model_dump(mode="json")
     refine = begun.config.refine
@@ -145,7 +142,14 @@ class StageDraft:
 def write_units(path: Path, units: Units) -> FileEntry:
     """Write units as an Arrow IPC file; the same units give the same bytes."""
     table = to_arrow(units)
-    options = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
+    options = pa.ipc.IpcWriteOptions(
+        metadata_version=pa.ipc.MetadataVersion.V5,
+        use_legacy_format=False,
+        compression=pa.Codec("zstd", compression_level=1),
+        use_threads=False,
+        emit_dictionary_deltas=False,
+        unify_dictionaries=False,
+    )
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema, options=options) as writer:
         writer.write_table(table)
     return file_entry(path)

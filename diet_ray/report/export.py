@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from diet_ray.errors import ConfigError
 from diet_ray.memory.dataset import Memory
@@ -33,6 +32,7 @@ from diet_ray.settings import write_json
 from diet_ray.storage.arrays import column_of
 from diet_ray.storage.entries import FileEntry, file_entry
 from diet_ray.storage.hashes import sha256
+from diet_ray.storage.parquet_writing import write_parquet
 from diet_ray.storage.tensors import save_tensors
 from diet_ray.storage.whole_folder import appearing
 
@@ -75,7 +75,11 @@ def export_memory(
         raise ConfigError(f"--units: {units} asked for, but the memory has {len(memory)}; ask for 1 to {len(memory)}")
     kept = np.arange(len(memory)) if units is None else prune(memory.units, units)
     if not ids:
-        kept = kept[np.argsort(uniform_by_id(memory.units.unit_id[kept], derive_seed(stage.config.seed, "export")))]
+        kept = kept[
+            np.argsort(
+                uniform_by_id(memory.units.unit_id[kept], derive_seed(stage.config.seed, "export")), kind="stable"
+            )
+        ]
     with appearing(out, "export") as folder:
         files = [_write(folder, memory, part, number, ids) for number, part in enumerate(_parts(kept))]
         if ids:
@@ -138,7 +142,7 @@ def _write(folder: Path, memory: Memory, index: np.ndarray, number: int, ids: bo
         columns |= {f"soft_label_{task}": soft[:, t], f"label_{task}": units.label[:, t]}
     columns["weight"] = units.weight
     path = folder / f"units-{number:05d}.parquet"
-    pq.write_table(pa.table({name: column_of(values) for name, values in columns.items()}), path, compression="zstd")
+    write_parquet(pa.table({name: column_of(values) for name, values in columns.items()}), path)
     return file_entry(path)
 
 

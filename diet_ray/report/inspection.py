@@ -185,7 +185,7 @@ def spread(values: np.ndarray) -> Spread:
     """Mean, extremes and quantiles (linear between values) of `values [N]`."""
     if not len(values):
         return Spread.model_validate(dict.fromkeys(Spread.model_fields, float("nan")))
-    quantiles = np.quantile(values.astype(np.float64), [0, 0.05, 0.5, 0.95, 1])
+    quantiles = np.quantile(values.astype(np.float64), [0, 0.05, 0.5, 0.95, 1], method="linear")
     low, q05, median, q95, high = (float(value) for value in quantiles)
     return Spread(mean=float(values.mean(dtype=np.float64)), low=low, q05=q05, median=median, q95=q95, high=high)
 

@@ -9,6 +9,7 @@ whole_folder   a folder that appears complete or not at all
 background     a thread that repeats a call
 parquet        Parquet files, read within bounds
 parquet_pages  page headers of Parquet files
+parquet_writing  Parquet files, with every setting given
 arrow_files    Arrow IPC files, read within bounds
 lock           one driver at a time in a run folder
 remote         object stores

@@ -7,19 +7,35 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("diet_ray", "torch", "ray", "numpy", "pyarrow", "safetensors")
+PACKAGES = ("diet_ray", "torch", "ray", "numpy", "pyarrow", "safetensors", "pydantic")
 """The packages on which the bytes of a run folder's files depend."""
 
 
 @cache
 def versions() -> dict[str, str]:
     """Versions of the packages on which the result of a training depends. They are read once: each reading parses files."""
-    return {name: version(name) for name in ("diet_ray", "torch", "numpy")}
+    return versions_of(("diet_ray", "torch", "numpy"))
+
+
+def versions_of(packages: Iterable[str]) -> dict[str, str]:
+    """The installed version of each package."""
+    return {name: version(name) for name in packages}
+
+
+def other_versions(begun: dict[str, str], now: dict[str, str]) -> str | None:
+    """Which packages had other versions, such as `torch 2.13.0, now torch 2.14.0`; None where none had.
+
+    Packages that an earlier release did not record cannot be compared.
+    """
+    other = [name for name in begun if begun[name] != now.get(name)]
+    had, has = (", ".join(f"{name} {versions.get(name)}" for name in other) for versions in (begun, now))
+    return f"{had}, now {has}" if other else None
 
 
 def content_hash(data: Any) -> str:

@@ -1,8 +1,9 @@
-"""Adam in the two forms that diet_ray needs: differentiable on one flat vector, and on some rows of a tensor at a time."""
+"""Adam in the forms that diet_ray needs: differentiable on one flat vector, on some rows of a tensor at a time, and torch's own."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,6 +11,8 @@ from torch import Tensor
 BETA1, BETA2 = 0.9, 0.999
 EPSILON = 1e-10
 """Adam's epsilon, inside the root so that the derivative of a step stays finite where a gradient is zero."""
+TORCH_EPSILON = 1e-8
+"""That of torch's own optimisers, outside the root."""
 
 
 class AdamState(NamedTuple):
@@ -76,3 +79,33 @@ class RowAdam:
         self.v[rows] = BETA2 * self.v[rows] + (1 - BETA2) * gradient**2
         root = torch.sqrt(self.v[rows] / (1 - BETA2**count)) + EPSILON
         self.values[rows] -= lr * self.m[rows] / (1 - BETA1**count) / root
+
+
+def net_adam(parameters: Iterable[Tensor] | list[dict[str, Any]]) -> torch.optim.Adam:
+    """torch's Adam for the parameters of nets on the CPU, with every setting given. Each group's `lr` must be set before a step."""
+    return torch.optim.Adam(
+        parameters,
+        lr=0.0,
+        betas=(BETA1, BETA2),
+        eps=TORCH_EPSILON,
+        weight_decay=0,
+        amsgrad=False,
+        maximize=False,
+        capturable=False,
+        differentiable=False,
+        decoupled_weight_decay=False,
+        # Each of torch's three ways to compute a step rounds in its own way; by default torch chooses one of them.
+        foreach=False,
+        fused=False,
+    )
+
+
+def on_device(optimiser: torch.optim.Optimizer, device: torch.device) -> None:
+    """Let a `net_adam` step on a device: on a GPU all parameters at once, as torch does there by default."""
+    for group in optimiser.param_groups:
+        group["foreach"] = device.type == "cuda"
+
+
+def table_adam(table: Tensor, lr: float) -> torch.optim.SparseAdam:
+    """torch's Adam for a table with sparse gradients, with every setting given: rows without a gradient do not change."""
+    return torch.optim.SparseAdam([table], lr=lr, betas=(BETA1, BETA2), eps=TORCH_EPSILON, maximize=False)

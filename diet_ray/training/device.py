@@ -38,7 +38,14 @@ def device_of(gpus: float, precision: Precision) -> torch.device:
     fault = gpu_fault(precision)
     if fault:
         raise ResourceError(fault)
+    exact_products()
     return torch.device("cuda")
+
+
+def exact_products() -> None:
+    """Let float32 products of this process be float32's. `TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1`, which NVIDIA's images of torch set, rounds
+    their factors to 11 significant bits on a GPU; this call comes after it."""
+    torch.set_float32_matmul_precision("highest")
 
 
 def put(values: Tensor, device: torch.device) -> Tensor:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diet_ray.schema import Schema
+from diet_ray.seeds import numpy_generator
 
 STD = 0.05
 """Standard deviation of a new row."""
@@ -91,10 +92,7 @@ def new_rows(start: int, stop: int, dim: int, seed: int) -> Tensor:
     A row depends only on its id, `dim` and the seed: ids are divided into pages, and each page is drawn by its own generator.
     """
     first, last = start // PAGE, -(-stop // PAGE)
-    pages = [
-        np.random.default_rng((seed, page)).standard_normal((PAGE, dim), dtype=np.float32)
-        for page in range(first, last)
-    ]
+    pages = [numpy_generator(seed, page).standard_normal((PAGE, dim), dtype=np.float32) for page in range(first, last)]
     rows = STD * np.concatenate(pages or [np.empty((0, dim), np.float32)])[start - first * PAGE : stop - first * PAGE]
     if start == 0:
         rows[:1] = 0

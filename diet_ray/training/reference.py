@@ -17,6 +17,7 @@ from diet_ray.config import ReferenceConfig
 from diet_ray.logs.blocks import Rows
 from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed
+from diet_ray.training.adam import net_adam, on_device, table_adam
 from diet_ray.training.device import forked, put
 from diet_ray.training.embedding import Embedding
 from diet_ray.training.workers import Crew
@@ -68,7 +69,7 @@ class Reference(nn.Module):
             {"params": list(member.parameters()), "lr": config.lr * net.lr_scale}
             for net, member in zip(nets, self.net.members, strict=True)
         ]
-        self.net_optimiser = torch.optim.Adam(groups)
+        self.net_optimiser = net_adam(groups)
         self.table_optimiser = self._table_optimiser()
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -116,6 +117,7 @@ class Reference(nn.Module):
     def move(self, device: torch.device) -> None:
         """Put the model and the moments of its optimisers on a device."""
         self.to(device)
+        on_device(self.net_optimiser, device)
         for _, parameter, optimiser in self._optimised():
             state = optimiser.state[parameter]
             # Step counts stay on the CPU, where the optimisers need them.
@@ -148,7 +150,7 @@ class Reference(nn.Module):
         return int(self.table_optimiser.state[self.embedding.weight].get("step", 0))
 
     def _table_optimiser(self) -> torch.optim.Optimizer:
-        return torch.optim.SparseAdam([self.embedding.weight], lr=self.config.embedding_lr)
+        return table_adam(self.embedding.weight, self.config.embedding_lr)
 
     def _optimised(self) -> Iterator[tuple[str, Tensor, torch.optim.Optimizer]]:
         yield "table", self.embedding.weight, self.table_optimiser

@@ -360,4 +360,4 @@ def test_each_command_shows_an_example() -> None:
 
 def test_versions_as_json() -> None:
     result = CliRunner().invoke(app, ["--json", "version"])
-    assert set(json.loads(result.stdout)) == {"diet_ray", "torch", "ray", "numpy", "pyarrow", "safetensors"}
+    assert set(json.loads(result.stdout)) == {"diet_ray", "torch", "ray", "numpy", "pyarrow", "safetensors", "pydantic"}

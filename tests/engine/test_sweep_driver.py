@@ -246,6 +246,7 @@ def test_optuna_repeats_itself_and_goes_on_where_it_was(ray_cluster: int, run: P
     assert len(set(drawn)) == 5
     assert all(0.001 <= value <= 30 for value in drawn)
     assert set(board.scores) == set(board.candidates)
+    assert {"optuna", "ray"} < set(board.versions)
     assert any(line.startswith("Best on held-out rows: ") for line in board.remarks())
 
     # Interrupted after three: those are given again and not trained again, the others are new.

@@ -468,6 +468,7 @@ def test_a_search_races_all_that_it_launched(ray_cluster: int, run: Path, tmp_pa
     keys = {"search": {"algorithm": "optuna", "concurrent": 1, "seed": 1}}
     result = on_ray(run, pool(searched, **keys), out=tmp_path / "race", rungs=[0.1, 0.5])
     assert len(result.candidates) == 3
+    assert {"optuna", "ray", "scipy"} < set(result.versions)
     assert len({str(spec["lr_scale"]) for spec in result.candidates.values()}) == 3
     again = on_ray(run, pool(searched, **keys), out=tmp_path / "race", rungs=[0.1, 0.5], restore=True)
     assert without_times(again) == without_times(result)

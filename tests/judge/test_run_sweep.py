@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from diet_ray.errors import ConfigError, CorruptArtefactError, DietError
 from diet_ray.judge.leaderboard import Leaderboard
 from diet_ray.judge.run_sweep import judge_pool as sweep
 from diet_ray.judge.search import SweepConfig
+from diet_ray.judge.sweep_plan import Inputs, judged_with
 from diet_ray.judge.verdict import Verdict
 from tests.support.small_run import POOL, config, local_run
 from tests.support.synthetic import write_log
@@ -124,6 +126,22 @@ def test_what_is_kept_is_not_run_again(run: Path, tmp_path: Path) -> None:
     # Another block to judge on is another question.
     sweep(run, pool, out=tmp_path / "sweep", seeds=1, block="block-003", restore=True)
     assert len(files(tmp_path / "sweep")) == 6
+
+
+def test_a_result_says_with_which_versions_it_was_made(run: Path, tmp_path: Path) -> None:
+    board = sweep(run, POOL, out=tmp_path / "sweep", seeds=1)
+    assert board.versions == {name: version(name) for name in ("diet_ray", "torch", "numpy", "scipy")}
+    searched = {"asha": {"scheduler": "asha"}, "optuna": {"algorithm": "optuna"}}
+    raw = POOL.model_dump(mode="json")
+    configs = {name: SweepConfig.model_validate({**raw, "search": search}) for name, search in searched.items()}
+    assert set(judged_with(configs["asha"])) - set(board.versions) == {"ray"}
+    assert set(judged_with(configs["optuna"])) - set(board.versions) == {"ray", "optuna"}
+    # How long a student trains is Ray Tune's decision under ASHA: another version of it is another outcome.
+    kept = {
+        name: Inputs.read(run, config, log=None, block=None, moments=False, on_fetch=None).identity(None).shared
+        for name, config in configs.items()
+    }
+    assert set(kept["asha"]["versions"]) - set(kept["optuna"]["versions"]) == {"ray"}
 
 
 def test_where_all_fail_there_is_no_leaderboard(run: Path, tmp_path: Path) -> None:

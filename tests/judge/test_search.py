@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import yaml
 
 from diet_ray.candidates import CandidateSpec, default_pool
 from diet_ray.errors import ConfigError
-from diet_ray.judge.search import SearchedSpec, Space, Suggest, SweepConfig, rungs
+from diet_ray.judge.search import SearchedSpec, Space, SweepConfig, rungs
 from diet_ray.settings import load_yaml, parse
 
 MINE: dict[str, Any] = {
@@ -158,56 +157,6 @@ def test_modules_are_imported_before_the_candidates_are_read(user_code: Path) ->
 @pytest.mark.parametrize(("steps", "expected"), [(200, [23, 67, 200]), (9, [1, 3, 9]), (10, [2, 4, 10]), (1, [1])])
 def test_rungs_are_a_ninth_a_third_and_all(steps: int, expected: list[int]) -> None:
     assert rungs(steps) == expected
-
-
-class FakeTrial:
-    """As OptunaSearch hands it over: the suggestions are told, and kept as `params`."""
-
-    def __init__(self, point: dict[str, Any]) -> None:
-        self.point, self.params = point, {}
-
-    def _give(self, name: str) -> Any:
-        self.params[name] = self.point[name]
-        return self.point[name]
-
-    def suggest_categorical(self, name: str, options: list[int]) -> Any:
-        assert options == [0, 1]
-        return self._give(name)
-
-    def suggest_float(self, name: str, low: float, high: float, log: bool = False) -> Any:
-        assert (low, high, log) == {"mine.dropout": (0, 0.3, False), "mine.lr_scale": (0.1, 10, True)}[name]
-        return self._give(name)
-
-
-def test_suggestions_are_kept_and_given_again(tmp_path: Path) -> None:
-    specs = sweep_of({**MINE, "samples": 2}, {"name": "fm", "arch": "fm"}).candidates
-    suggest = Suggest(specs, 3, 2, tmp_path / "suggested.json")
-    assert suggest.before() == []
-    point = {"mine.hidden": 1, "mine.dropout": 0.25, "mine.lr_scale": 2.0}
-    assert suggest(FakeTrial({}))["work"]["spec"]["name"] == "fm"  # what has no space comes first
-    work = suggest(FakeTrial(point))["work"]
-    assert work["seeds"] == [0, 1]
-    assert work["spec"] | {"params": {}} == {
-        "name": "mine.000",
-        "arch": "dnn",
-        "params": {},
-        "adapter": True,
-        "drop_fields": [],
-        "lr_scale": 2.0,
-    }
-    assert work["spec"]["params"] == {"hidden": [16, 8], "dropout": 0.25, "activation": "gelu"}
-
-    again = Suggest(specs, 3, 2, tmp_path / "suggested.json")
-    assert again.before() == [{}, point]
-    again(FakeTrial({}))  # interrupted once more, before it has come as far
-    assert json.loads((tmp_path / "suggested.json").read_text())["points"] == [{}, point]
-    assert Suggest(specs, 4, 2, tmp_path / "suggested.json").before() == []  # another seed is another search
-
-
-def test_samples_take_turns() -> None:
-    specs = sweep_of({**MINE, "samples": 2}, {**MINE, "name": "yours", "samples": 3}).candidates
-    names = [name for _, name in Suggest(specs, 0, 1, Path("none")).order]
-    assert names == ["mine.000", "yours.000", "mine.001", "yours.001", "yours.002"]
 
 
 def test_a_searched_spec_without_spaces_is_itself() -> None:

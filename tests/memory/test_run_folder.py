@@ -212,7 +212,7 @@ def test_the_cluster_may_change_on_resume(run: Path, log: Path) -> None:
     assert len(open_run(run, config(log, scorers=3), resume=True)) == 3
 
 
-@pytest.mark.parametrize("package", ["diet_ray", "torch", "ray", "numpy", "pyarrow", "safetensors"])
+@pytest.mark.parametrize("package", ["diet_ray", "torch", "ray", "numpy", "pyarrow", "safetensors", "pydantic"])
 def test_another_version_of_a_package_on_which_bytes_depend_stops_a_resume(run: Path, log: Path, package: str) -> None:
     versions = json.loads((run / "run.json").read_text())["versions"]
     assert versions[package] == version(package)

@@ -23,7 +23,7 @@ from functools import partial
 import numpy as np
 from scipy.stats import rankdata, t
 
-from diet_ray.seeds import derive_seed
+from diet_ray.seeds import derive_seed, numpy_generator
 from diet_ray.settings import Metric, Settings
 
 CHANCE = 0.5
@@ -212,7 +212,7 @@ def pooled_pearson(points: list[tuple[np.ndarray, np.ndarray]]) -> tuple[float, 
 
 def resample(purpose: str, n: int, *, seed: int, replicates: int) -> np.ndarray:
     """`[replicates, n]` int64: 0 to n - 1 drawn with replacement; `purpose` is `candidates`, `full` or `other`."""
-    rng = np.random.default_rng(derive_seed(seed, "bootstrap", purpose))
+    rng = numpy_generator(derive_seed(seed, "bootstrap", purpose))
     return rng.integers(max(n, 1), size=(replicates, n))
 
 
@@ -249,7 +249,7 @@ def _measures(
         "auc_gap_max": gap.max(axis=1),
         "logloss_gap_mean": ratio(np.nansum(loss_gap, axis=1), (~np.isnan(loss_gap)).sum(axis=1)),
         "logloss_gap_max": np.fmax.reduce(loss_gap, axis=1),
-        "spearman": correlation(rankdata(x, axis=1), rankdata(y, axis=1)),
+        "spearman": correlation(ranked(x), ranked(y)),
         "pearson": correlation(x, y),
         "spread": ratio(np.linalg.norm(_centred(y), axis=1), np.linalg.norm(_centred(x), axis=1)),
         "diverged": (~present).sum(axis=(1, 2)).astype(np.float64),
@@ -280,6 +280,11 @@ def kendall_and_pairs(x: np.ndarray, y: np.ndarray, threshold: float) -> dict[st
     return {"kendall": ratio(agreement.sum(axis=1), untied), "pairs_right": ratio(right, pairs), "pairs": pairs}
 
 
+def ranked(values: np.ndarray) -> np.ndarray:
+    """The rank of each value in its row of `values [B, C]`, the mean rank where values are equal; a row with a nan is nan."""
+    return np.asarray(rankdata(values, method="average", axis=1, nan_policy="propagate"))
+
+
 def correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Pearson's correlation of each row of `x [B, C]` with that of `y`, nan where one is constant."""
     x, y = _centred(x), _centred(y)
@@ -303,5 +308,7 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 def interval(value: float, replicates: np.ndarray) -> Interval:
     """The 95 % percentile interval of a value from its replicates; those that are nan are ignored."""
     defined = replicates[~np.isnan(replicates)]
-    low, high = np.percentile(defined, [100 * TAIL, 100 * (1 - TAIL)]) if len(defined) else (np.nan, np.nan)
+    low, high = (
+        np.percentile(defined, [100 * TAIL, 100 * (1 - TAIL)], method="linear") if len(defined) else (np.nan, np.nan)
+    )
     return Interval(value=float(value), low=float(low), high=float(high))

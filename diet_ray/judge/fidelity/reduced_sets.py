@@ -26,6 +26,7 @@ from diet_ray.seeds import derive_seed
 from diet_ray.settings import whole_file
 from diet_ray.storage.entries import check_file
 from diet_ray.storage.parquet import batches
+from diet_ray.storage.parquet_writing import write_parquet
 from diet_ray.storage.tensors import load_tensors
 from diet_ray.training.predictor import Predictor
 from diet_ray.training.student import Examples
@@ -92,7 +93,7 @@ def select_rows(bench: Bench, training_set: TrainingSet) -> Path:
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as temporary:
-        pq.write_table(pa.table({"row_id": np.sort(np.concatenate(chosen))}), temporary)
+        write_parquet(pa.table({"row_id": np.sort(np.concatenate(chosen))}), temporary, compression="snappy")
     return path
 
 

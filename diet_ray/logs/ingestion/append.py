@@ -36,6 +36,7 @@ from diet_ray.mapper import Mapper, Progress, in_turn, no_progress
 from diet_ray.schema import Schema
 from diet_ray.settings import Settings, write_json
 from diet_ray.storage.lock import locked
+from diet_ray.storage.parquet_writing import write_parquet
 
 _NAMES = {"day": r"\d{4}-\d\d-\d\d", "week": r"\d{4}-W\d\d"}
 """Patterns for the names of days and weeks."""
@@ -119,7 +120,7 @@ def append(
             work.mkdir(parents=True)
             batches, counts, notes = partition(pieces, schema, plan, work, on_progress, each=each)
             vocabulary = grow_vocabulary(path, log, counts)
-            pq.write_table(vocabulary, vocabulary_file(folder), compression="zstd")
+            write_parquet(vocabulary, vocabulary_file(folder))
             shutil.copyfile(edges_file(path), edges_file(folder))
             done = encode(schema, plan, batches, folder, on_progress, each=each)
             new = plan.names[len(log.blocks) :]

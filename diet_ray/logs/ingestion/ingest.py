@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from diet_ray.errors import BadInputError, ConfigError
 from diet_ray.logs.blocks import BlockManifest, LogManifest
@@ -25,6 +24,7 @@ from diet_ray.logs.layout import block_manifest_file, edges_file, log_manifest_f
 from diet_ray.mapper import Mapper, Progress, in_turn, no_progress
 from diet_ray.schema import Schema
 from diet_ray.settings import write_json
+from diet_ray.storage.parquet_writing import write_parquet
 from diet_ray.storage.whole_folder import appearing
 
 SHARD_ROWS = 16_384
@@ -89,10 +89,10 @@ def ingest(
         plan = cut_blocks(seconds, rows, by=by, timezone=schema.time.timezone, shard_rows=shard_rows, blocks=blocks)
         quarantine, quarantined = assign(refused, plan)
         if len(quarantine):
-            pq.write_table(quarantine, folder / FILE, compression="zstd")
+            write_parquet(quarantine, folder / FILE)
         batches, counts, notes = partition(pieces, schema, plan, work, on_progress, refused, each=each)
         vocabulary = build_vocabulary(counts, schema)
-        pq.write_table(vocabulary, vocabulary_file(folder), compression="zstd")
+        write_parquet(vocabulary, vocabulary_file(folder))
         write_json(edges_file(folder), fit(schema, plan, batches))
         done = encode(schema, plan, batches, folder, on_progress, each=each)
         write_manifests(folder, schema, plan, done, vocabulary, quarantined)

@@ -117,7 +117,11 @@ def _sorted(logs: list[Path], features: tuple[Lookup, Lookup] | None, work: Path
                 time, date = rows["time_ms"].to_numpy(), pc.min(rows["date"]).as_py()
                 first = date if first is None else min(first, date)
                 spill.add(rows, time // WINDOW_MS)
-        start = pd.to_datetime(str(first), errors="coerce").tz_localize(ZONE).value // 1_000_000 if spill.keys else 0
+        start = (
+            pd.to_datetime(str(first), format="%Y%m%d", errors="coerce").tz_localize(ZONE).value // 1_000_000
+            if spill.keys
+            else 0
+        )
         for key in spill.keys:
             rows = spill.read(key)
             keys = pd.DataFrame({name: rows[name].to_numpy() for name in ("user_id", "video_id", "time_ms")})
@@ -134,7 +138,7 @@ def _joined(rows: pa.Table, users: Lookup, videos: Lookup) -> pa.Table:
     columns |= videos(rows["video_id"].to_numpy())
     columns["tag1"] = pc.fill_null(columns["tag1"].cast(pa.string()), "unknown")
     columns["hour"] = pc.divide(rows["hourmin"], 100)
-    shown = pa.array(pd.to_datetime(rows["date"].to_numpy().astype(str))).cast(pa.date32())
+    shown = pa.array(pd.to_datetime(rows["date"].to_numpy().astype(str), format="%Y%m%d")).cast(pa.date32())
     columns["freshness_days"] = pc.subtract(shown.cast(pa.int32()), columns["upload_dt"].cast(pa.int32()))
     return pa.table(columns)
 

@@ -94,7 +94,7 @@ def _scales(config_json: str) -> _Scales:
     scales = _Scales(parts.mean(axis=0), np.where(sd > 0, sd, 1), np.zeros(len(config.tasks)))
     logit = _logit(config, scales, parts)
     intercept = [
-        brentq(lambda b, z=z, rate=rate: expit(z + b).mean() - rate, -1000, 1000)
+        brentq(lambda b, z=z, rate=rate: expit(z + b).mean() - rate, -1000, 1000, xtol=2e-12, rtol=2**-50, maxiter=100)
         for z, rate in zip(logit.T, config.tasks.values(), strict=True)
     ]
     return replace(scales, intercept=np.array(intercept))

@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
 
 from diet_ray.judge.fidelity.measures import (
     Interval,
@@ -27,12 +26,13 @@ from diet_ray.judge.fidelity.measures import (
     correlation,
     interval,
     kendall_and_pairs,
+    ranked,
     ratio,
     regrets,
     resample,
 )
 from diet_ray.judge.live import rows_met
-from diet_ray.seeds import derive_seed
+from diet_ray.seeds import derive_seed, numpy_generator
 
 PART = 256
 """Rows of a part that the bootstrap draws as one: as many as a batch."""
@@ -114,7 +114,7 @@ class Draws:
         return np.asarray((losses.sums[:, :, :n] @ weight.T) / (weight @ losses.rows[:n]))
 
     def _weights(self, number: int, stratum: np.ndarray) -> np.ndarray:
-        rng = np.random.default_rng(derive_seed(self.seed, "bootstrap", "rows", number))
+        rng = numpy_generator(derive_seed(self.seed, "bootstrap", "rows", number))
         drawn = [
             rng.multinomial(n, np.full(n, 1 / n), size=self.replicates) for n in np.bincount(stratum).tolist() if n
         ]
@@ -250,10 +250,10 @@ def _measured(
     single = np.where(diverged, np.where(np.isfinite(worst), worst, 0.0), single)
     mean = single.mean(axis=2)
     gap = np.where(diverged.any(axis=2), np.nan, np.abs(mean - same_rows))
-    ranks = rankdata(truth, axis=1)
-    one_seed = np.mean([correlation(ranks, rankdata(single[:, :, s], axis=1)) for s in range(single.shape[2])], axis=0)
+    ranks = ranked(truth)
+    one_seed = np.mean([correlation(ranks, ranked(single[:, :, s])) for s in range(single.shape[2])], axis=0)
     return {
-        "spearman": correlation(ranks, rankdata(mean, axis=1)),
+        "spearman": correlation(ranks, ranked(mean)),
         "one_seed": one_seed,
         # Both functions take what is better to be larger.
         **regrets(-truth, -mean, candidates),
