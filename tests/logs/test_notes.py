@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from diet_ray.logs.blocks import LogManifest, open_log
 from diet_ray.logs.ingestion.checks import Origin

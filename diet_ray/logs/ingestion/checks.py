@@ -25,10 +25,12 @@ class Origin:
     """`[N]` int64: each row's position in the file, from 0, the header not counted."""
     notes: list[Note] = field(default_factory=list, compare=False)
     """What was noted about the rows so far; origins made by `at` share it."""
+    instants: frozenset[str] = frozenset()
+    """Columns whose timestamps are instants, although their type names no zone; see `Piece.int96`."""
 
     def at(self, index: np.ndarray) -> Origin:
         """The origin of the rows at the positions `index`, or where the mask `index` is true."""
-        return Origin(self.file, self.rows[index], self.notes)
+        return Origin(self.file, self.rows[index], self.notes, self.instants)
 
     def note(self, column: str, concerned: np.ndarray, what: str) -> None:
         """Note what was done in the rows where the mask `concerned` is true, if there are any."""
