@@ -23,8 +23,8 @@ _EARLY, _FIRST, _LAST = (datetime(year, 1, 1, tzinfo=UTC).timestamp() for year i
 _SHORT = 43_200
 """A log of that many seconds or fewer is refused where another unit fits. A longer one is told: it may be made up and count from 1970."""
 
-_COARSE = 64
-"""Steps from that many seconds on are told, unless they are whole minutes: clocks do not tick so, but rounded floats do."""
+_ROUNDED = 64, 100
+"""Times that are all multiples of so many seconds, but not of minutes, are told: 32-bit floats are, and their shortest decimal forms."""
 
 _ENOUGH = 8
 """Different seconds from which steps are judged."""
@@ -48,14 +48,14 @@ def check_unit(seconds: np.ndarray, time: Time, source: str) -> list[Note]:
     for factor, unit in _other_units(time.unit):
         if last < _EARLY and first * factor >= _FIRST and last * factor < _LAST:
             counted = f"counted in {unit}" if unit else f"{factor:,.0f} times as large"
-            problem = f"all times lie on {_days(first, last)}; {counted} they would lie on {_days(first * factor, last * factor)}"
+            problem = f"all times lie on {_days(first, last)}; {counted} they would lie between 1990 and 2100"
             if last - first <= _SHORT:
                 raise BadInputError(source, problem, column=time.column, remedy=_remedy(unit))
             return [Note(column=time.column, what=f"{problem}: is time.unit {time.unit!r} right?")]
-    step = int(np.gcd.reduce(np.diff(seconds))) if len(seconds) >= _ENOUGH else 0
-    if step >= _COARSE and step % 60:
+    step = int(np.gcd.reduce(seconds)) if len(seconds) >= _ENOUGH else 0
+    if step % 60 and any(step % rounded == 0 for rounded in _ROUNDED):
         rounded = "were they rounded, as by 32-bit floats? export them again as integers or timestamps"
-        return [Note(column=time.column, what=f"all times are {step} s apart, or a multiple of that: {rounded}")]
+        return [Note(column=time.column, what=f"all times are multiples of {step} s: {rounded}")]
     return []
 
 
@@ -66,7 +66,7 @@ def _other_units(stated: str) -> list[tuple[float, str]]:
     return [(size / _SECONDS[stated], unit) for unit, size in _SECONDS.items() if size > _SECONDS[stated]]
 
 
-def _days(first: float, last: float) -> str:
+def _days(first: int, last: int) -> str:
     begin, end = (datetime.fromtimestamp(moment, UTC).date().isoformat() for moment in (first, last))
     return begin if begin == end else f"{begin} to {end}"
 

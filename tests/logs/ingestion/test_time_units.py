@@ -50,14 +50,14 @@ def test_a_log_that_lands_in_1970_by_a_wrong_unit(values: np.ndarray, unit: str,
     with pytest.raises(BadInputError, match=r"in\.csv, column 't': all times lie on 1970-01") as caught:
         judged(values, unit, per_second)
     assert right in str(caught.value)
-    assert "they would lie on 2024-03-04 to 2024-0" in str(caught.value) or unit == "ns" or per_second == 1e9
+    assert "they would lie between 1990 and 2100" in str(caught.value)
 
 
 def test_a_long_log_is_told_for_it_may_be_made_up() -> None:
     decade = np.arange(BEGIN - 9 * 365 * 86_400, BEGIN, 86_477)
     (told,) = judged(decade, "ms", 1e3)
     assert told.startswith(
-        "all times lie on 1970-01-17 to 1970-01-20; counted in s they would lie on 2015-03-07 to 2024-03-0"
+        "all times lie on 1970-01-17 to 1970-01-20; counted in s they would lie between 1990 and 2100"
     )
     assert told.endswith("is time.unit 'ms' right?")
 
@@ -86,9 +86,9 @@ def test_sound_times_and_those_of_made_up_logs_pass(seconds: np.ndarray) -> None
 def test_steps_that_no_clock_has_are_told() -> None:
     coarse = MONTH.astype(np.float32).astype(np.float64)
     (told,) = judged(coarse, "s", 1)
-    assert "all times are 128 s apart, or a multiple of that: were they rounded, as by 32-bit floats?" in told
+    assert "all times are multiples of 128 s: were they rounded, as by 32-bit floats?" in told
     (told,) = judged(MONTH // 100 * 100, "s", 1)
-    assert "all times are 100 s apart" in told
+    assert "all times are multiples of 100 s" in told
 
 
 def write(values: Any, folder: Path, name: str) -> Path:
@@ -102,7 +102,9 @@ def write(values: Any, folder: Path, name: str) -> Path:
 @pytest.mark.parametrize("name", ["x.csv", "x.parquet"])
 def test_the_whole_log_is_judged_and_not_a_piece_of_it(tmp_path: Path, name: str) -> None:
     path = write(MONTH, tmp_path, name)
-    with pytest.raises(BadInputError, match="set time.unit to s; the times of a made-up log may begin at 0") as caught:
+    with pytest.raises(
+        BadInputError, match=r"set time\.unit to s; the times of a made-up log may begin at 0"
+    ) as caught:
         ingest(schema(unit="ms"), [path], tmp_path / "log", by="day")
     assert (caught.value.file, caught.value.column) == (str(path), "t")
     assert not (tmp_path / "log").exists()
@@ -118,4 +120,4 @@ def test_doubles_that_were_floats_once_are_told_in_the_log(tmp_path: Path, name:
     ingest(schema(unit="s"), [path], tmp_path / "log", by="day")
     (note,) = open_log(tmp_path / "log").notes
     assert note.column == "t"
-    assert "all times are 128 s apart" in note.what
+    assert "all times are multiples of 128 s" in note.what
