@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from diet_ray.logs.blocks import BlockManifest, LogManifest, LogShard, Rows, contradictions, row_bytes, shard_columns
-from diet_ray.logs.ingestion.encode import Edges
+from diet_ray.logs.ingestion.edges import Edges
 from diet_ray.logs.ingestion.vocabulary import VOCABULARY, read_vocabulary
 from diet_ray.logs.layout import (
     MANIFEST,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 import numpy as np
@@ -32,10 +32,12 @@ class Origin:
     """What was noted about the rows so far; origins made by `at` share it."""
     nulls: tuple[str, ...] = NO_TEXT
     """The texts that mean "no value" in these rows: the schema's key `nulls`."""
+    instants: frozenset[str] = frozenset()
+    """Columns whose timestamps are instants, although their type names no zone; see `Piece.int96`."""
 
     def at(self, index: np.ndarray) -> Origin:
         """The origin of the rows at the positions `index`, or where the mask `index` is true."""
-        return Origin(self.file, self.rows[index], self.notes, self.nulls)
+        return replace(self, rows=self.rows[index])
 
     def note(self, column: str, concerned: np.ndarray, what: str) -> None:
         """Note what was done in the rows where the mask `concerned` is true, if there are any. Values of one list are one row."""

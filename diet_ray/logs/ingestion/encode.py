@@ -1,4 +1,4 @@
-"""From canonical columns to ids: vocabularies that grow forward in time, bucket edges fitted on the first block, `Rows`.
+"""From canonical columns to ids: vocabularies that grow forward in time, buckets of numbers, `Rows`.
 
 Ids live in one space. Id 0 is padding, ids 1..F are the fields' `unknown`, then come the fixed ranges of hashed and numeric fields,
 then vocabulary values in the order in which blocks add them (within a block by field, then by value). A longer log therefore keeps
@@ -14,36 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from diet_ray.errors import SchemaError
 from diet_ray.logs.blocks import Rows
-from diet_ray.schema import Field, NumericField, Schema
-from diet_ray.settings import Settings
-
-
-class Edges(Settings):
-    """Bucket edges of the numeric fields, fitted on the first block; `edges.json` of a log."""
-
-    edges: dict[str, list[float]]
-    """Inner edges per field, ascending, at most `buckets - 1`; a value on an edge belongs to the bucket above it."""
-
-
-def fit_edges(values: np.ndarray, field: NumericField) -> list[float]:
-    """Bucket edges of a numeric field from its non-null values in the first block, `[N]` float64.
-
-    Equal quantiles are merged, so a field with few values uses fewer buckets. `log` counts negative values as 0.
-
-    Raises:
-        SchemaError: the first block holds no value of the field.
-    """
-    if not len(values):
-        raise SchemaError(
-            f"numeric field {field.name!r} has no value in the first block, on which its buckets are fitted: "
-            "make the first block longer, or the field hashed"
-        )
-    steps = np.linspace(0.0, 1.0, field.buckets + 1)[1:-1]
-    logarithmic = field.transform == "log"
-    edges = np.expm1(steps * np.log1p(max(float(values.max()), 0.0))) if logarithmic else np.quantile(values, steps)
-    return [float(edge) for edge in np.unique(edges)]
+from diet_ray.logs.ingestion.edges import Edges
+from diet_ray.schema import Field, Schema
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,14 @@ import pyarrow as pa
 from diet_ray.errors import BadInputError, ConfigError
 from diet_ray.logs.blocks import BlockManifest, LogManifest
 from diet_ray.logs.ingestion.block_plan import BlockPlan, By, cut_blocks
-from diet_ray.logs.ingestion.passes import ShardDone, encode, fit, partition, survey
+from diet_ray.logs.ingestion.fit import fit
+from diet_ray.logs.ingestion.passes import ShardDone, encode, partition, survey
 from diet_ray.logs.ingestion.quarantine import FILE, assign
 from diet_ray.logs.ingestion.sources import find_pieces
+from diet_ray.logs.ingestion.time_units import check_unit
 from diet_ray.logs.ingestion.vocabulary import build_vocabulary, count_ids
 from diet_ray.logs.layout import block_manifest_file, edges_file, log_manifest_file, vocabulary_file
+from diet_ray.logs.notes import merge
 from diet_ray.mapper import Mapper, Progress, in_turn, no_progress
 from diet_ray.schema import Schema
 from diet_ray.settings import write_json
@@ -73,6 +76,7 @@ def ingest(
         raise ConfigError(f"ingest: by must be 'day', 'week' or a number of rows, not {by!r}")
     if not sources:
         raise ConfigError("ingest: no source given; name Parquet or CSV files, or folders of them")
+    files = ", ".join(map(str, sources))
     pieces = find_pieces(sources, schema.columns)
     with appearing(out, "log") as folder:
         work = folder / "work"
@@ -80,12 +84,13 @@ def ingest(
         seconds, rows, refused = survey(pieces, schema, on_progress, max_quarantined_rows, each=each)
         if not len(seconds):
             raise BadInputError(
-                ", ".join(map(str, sources)),
+                files,
                 f"holds no rows at all, besides {len(refused)} that break a rule"
                 if len(refused)
                 else "holds no rows at all",
                 remedy="an empty log cannot be learned from",
             )
+        suspicious = check_unit(seconds, schema.time, files)
         plan = cut_blocks(seconds, rows, by=by, timezone=schema.time.timezone, shard_rows=shard_rows, blocks=blocks)
         quarantine, quarantined = assign(refused, plan)
         if len(quarantine):
@@ -93,11 +98,12 @@ def ingest(
         batches, counts, notes = partition(pieces, schema, plan, work, on_progress, refused, each=each)
         vocabulary = build_vocabulary(counts, schema)
         write_parquet(vocabulary, vocabulary_file(folder))
-        write_json(edges_file(folder), fit(schema, plan, batches))
+        edges, about_edges = fit(schema, plan, batches)
+        write_json(edges_file(folder), edges)
         done = encode(schema, plan, batches, folder, on_progress, each=each)
         write_manifests(folder, schema, plan, done, vocabulary, quarantined)
         shutil.rmtree(work)
-        manifest = LogManifest(log_schema=schema, blocks=plan.names, notes=notes)
+        manifest = LogManifest(log_schema=schema, blocks=plan.names, notes=merge([*suspicious, *notes, *about_edges]))
         write_json(log_manifest_file(folder), manifest)
     return manifest
 

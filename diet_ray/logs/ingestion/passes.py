@@ -11,7 +11,6 @@ blocks are cut.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -21,14 +20,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from diet_ray.logs.blocks import LogShard, write_shard
+from diet_ray.logs.ingestion.batches import read_batches
 from diet_ray.logs.ingestion.block_plan import BlockPlan
 from diet_ray.logs.ingestion.canonical import canonical, pick
 from diet_ray.logs.ingestion.checks import Origin
-from diet_ray.logs.ingestion.encode import Edges, Encoder, fit_edges
+from diet_ray.logs.ingestion.edges import Edges
+from diet_ray.logs.ingestion.encode import Encoder
 from diet_ray.logs.ingestion.quarantine import REFUSED, check_allowance, sift
 from diet_ray.logs.ingestion.sources import Piece, read_piece
 from diet_ray.logs.ingestion.times import read_time
-from diet_ray.logs.ingestion.vocabulary import COUNTS, count_values, first_slots, merge_counts
+from diet_ray.logs.ingestion.vocabulary import COUNTS, count_values, merge_counts
 from diet_ray.logs.layout import block_folder, edges_file, shard_name, vocabulary_file
 from diet_ray.logs.notes import Note, Notes, merge
 from diet_ray.mapper import Mapper, Progress, in_turn
@@ -154,7 +155,7 @@ def partition_piece(
         if piece.path in left_out:
             good = np.flatnonzero(~np.isin(origin.rows, left_out[piece.path]))
             table, origin = pick(table, good, origin)
-        # Without its notes, as `canonical` reads the times of the rows that stay once more.
+        # `canonical` notes what is to be told about the times, and only of rows that are kept.
         shard = plan.shard_of(read_time(table, schema.time, replace(origin, notes=[])))
         inside = np.flatnonzero(shard >= 0)
         order = inside[np.argsort(shard[inside], kind="stable")]
@@ -180,19 +181,6 @@ def partition_piece(
         b"notes": Notes(notes=notes).model_dump_json().encode(),
     }
     return to_ipc(merge_counts(counts).replace_schema_metadata(meta))
-
-
-def fit(schema: Schema, plan: BlockPlan, batches: list[list[tuple[str, int]]]) -> Edges:
-    """Fit the numeric fields on the first block, one column in memory at a time."""
-    edges = {}
-    for field, slot in zip(schema.declared, first_slots(schema), strict=True):
-        if field.kind == "numeric":
-            parts = [np.zeros(0)]
-            for shard in np.flatnonzero(plan.block == 0):
-                for batch in _read_batches(batches[shard], f"slot.{slot}"):
-                    parts.append(batch.column(0).drop_null().to_numpy(zero_copy_only=False))
-            edges[field.name] = fit_edges(np.concatenate(parts), field)
-    return Edges(edges=edges)
 
 
 def encode(
@@ -231,7 +219,7 @@ def encode_shard(description: str, schema: Schema, folder: str) -> bytes:
     """A call of the mapper: gather, sort, encode and write the shard of a `ShardPlan`."""
     step = ShardPlan.model_validate_json(description)
     encoder = _encoder(folder, step.block, schema.model_dump_json())
-    rows = encoder.encode(pa.Table.from_batches(_read_batches(step.batches)), step.first_row_id)
+    rows = encoder.encode(pa.Table.from_batches(read_batches(step.batches)), step.first_row_id)
     shard = write_shard(Path(step.folder) / step.name, rows)
     done = ShardDone(shard=shard, time_min=int(rows.time[0]), time_max=int(rows.time[-1]))
     return done.model_dump_json().encode()
@@ -245,19 +233,9 @@ def _encoder(folder: str, block: int, schema: str) -> Encoder:
     return Encoder.at(block, Schema.model_validate_json(schema), vocabulary, edges)
 
 
-def _read_batches(batches: list[tuple[str, int]], column: str | None = None) -> Iterator[pa.RecordBatch]:
-    """Read temporary batches, with one file open at a time; one column of them, or all."""
-    name, reader = "", None
-    for file, position in batches:
-        if file != name or reader is None:
-            source = pa.memory_map(file)
-            fields = None if column is None else [pa.ipc.open_file(source).schema.get_field_index(column)]
-            name, reader = file, pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=fields))
-        yield reader.get_batch(position)
-
-
 def _origin(piece: Piece, first: int, rows: int, schema: Schema) -> Origin:
-    return Origin(piece.path, np.arange(first, first + rows), nulls=tuple(schema.nulls))
+    instants, nulls = frozenset(piece.int96), tuple(schema.nulls)
+    return Origin(piece.path, np.arange(first, first + rows), nulls=nulls, instants=instants)
 
 
 def _add(

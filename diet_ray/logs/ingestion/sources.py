@@ -38,6 +38,8 @@ class Piece(Settings):
     """Index of the row group; None for CSV."""
     first_row: int = 0
     """Position of the piece's first row in the file, from 0; for messages."""
+    int96: list[str] = Field(default_factory=list)
+    """Columns that the Parquet file holds in its oldest type of timestamp, which is an instant; Arrow reads it without a zone."""
     given: dict[str, str | None] = Field(default_factory=dict)
     """Values of columns that the file lacks and its folders' names give, as text; see `diet_ray.logs.ingestion.folders`."""
 
@@ -60,11 +62,13 @@ def find_pieces(sources: list[Path], columns: list[str]) -> list[Piece]:
         try:
             with pq.ParquetFile(path) as parquet:
                 names, groups = parquet.schema_arrow.names, parquet.metadata
+                leaves = [parquet.schema.column(leaf) for leaf in range(groups.num_columns)]
         except _UNREADABLE as error:
             raise _damaged(path, error) from error
         given, first = _lacking(file, names, columns), 0
+        int96 = [leaf.path for leaf in leaves if leaf.physical_type == "INT96" and leaf.path in columns]
         for group in range(groups.num_row_groups):
-            pieces.append(Piece(path=str(path), row_group=group, first_row=first, given=given))
+            pieces.append(Piece(path=str(path), row_group=group, first_row=first, int96=int96, given=given))
             first += groups.row_group(group).num_rows
     _refuse_copies(files, columns)
     return pieces

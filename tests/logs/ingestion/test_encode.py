@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from diet_ray.errors import SchemaError
 from diet_ray.logs.ingestion.canonical import canonical
 from diet_ray.logs.ingestion.checks import Origin
-from diet_ray.logs.ingestion.encode import Edges, Encoder, fit_edges
+from diet_ray.logs.ingestion.edges import Edges, fit_edges
+from diet_ray.logs.ingestion.encode import Encoder
 from diet_ray.logs.ingestion.vocabulary import (
     COUNTS,
     VOCABULARY,

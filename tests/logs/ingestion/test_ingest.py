@@ -16,7 +16,7 @@ from diet_ray.engine.data import fan_out
 from diet_ray.errors import BadInputError, ConfigError, SchemaError
 from diet_ray.logs.blocks import open_log
 from diet_ray.logs.ingestion import sources
-from diet_ray.logs.ingestion.encode import Edges
+from diet_ray.logs.ingestion.edges import Edges
 from diet_ray.logs.ingestion.ingest import ingest
 from diet_ray.schema import Schema
 from diet_ray.settings import load_yaml, parse_json
