@@ -223,4 +223,4 @@ def test_nulls_is_part_of_the_schema_that_an_append_needs(tmp_path: Path) -> Non
         with pytest.raises(SchemaError, match="key 'nulls' differs"):
             append(make_schema(fields=fields, nulls=other), days, log, by="day", now=LATER)
     assert append(schema, days, log, by="day", now=LATER).rows == 2
-    assert [note.rows for note in open_log(log).notes] == [2]
+    assert [note.rows for note in open_log(log).notes if note.rows] == [2]

@@ -82,7 +82,8 @@ def test_one_rule_for_missing_values_in_all_sources(nulls: list[str], word: str 
         None,
         word,
     ]
-    notes = [[(note.column, note.what, note.rows) for note in open_log(tmp_path / n).notes] for n in "123"]
+    logs = [open_log(tmp_path / n) for n in "123"]  # notes without rows are about the buckets of so few prices
+    notes = [[(note.column, note.what, note.rows) for note in log.notes if note.rows] for log in logs]
     listed = "['', 'NULL']" if nulls else "['NULL']"
     told = [("c", f"'NULL' read as a value; if it means no value, set nulls: {listed} in the schema", 1)] * bool(word)
     read = [("c", "'' read as no value (schema key nulls)", 1)] * (nulls == [""])
@@ -195,7 +196,7 @@ def test_rows_are_noted_once(tmp_path: Path) -> None:
     # The times are read twice: to find the blocks, and with the rows that stay.
     source = as_parquet(tmp_path / "p", table(4, t=pa.array([b"1", b"2", b"3", b"4"]), c=["a", "", "b", ""]))
     notes = ingest(make_schema(), [source], tmp_path / "log", by="day").notes
-    assert [(note.column, note.rows) for note in notes] == [("t", 4), ("c", 2)]
+    assert [(note.column, note.rows) for note in notes if note.rows] == [("t", 4), ("c", 2)]
 
 
 def test_missing_values_in_quarantine(tmp_path: Path) -> None:
