@@ -134,6 +134,8 @@ class FolderStore(FileSystemHandler):  # type: ignore[misc]
     @contextmanager
     def _folder(self, path: str) -> Iterator[int]:
         """A descriptor of a folder below the root."""
+        if self.root.is_file():
+            raise FileNotFoundError(f"{self.root} is no folder")
         at = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for part in _parts(path):
@@ -167,7 +169,7 @@ class FolderStore(FileSystemHandler):  # type: ignore[misc]
         try:
             with self._above(path) as (at, name):
                 return _about(path, os.stat(name, dir_fd=at, follow_symlinks=False))
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return FileInfo(path, FileType.NotFound)
 
     def _inside(self, at: int, folder: str, deep: bool) -> Iterator[FileInfo]:
@@ -211,7 +213,11 @@ def _refuse_link(at: int, name: str, path: str) -> None:
 def _down(at: int, name: str, path: str) -> int:
     """A descriptor of a folder in the folder `at`."""
     _refuse_link(at, name, path)
-    return os.open(name, _FOLDER, dir_fd=at)  # fails, too, where a link was laid since
+    try:
+        return os.open(name, _FOLDER, dir_fd=at)
+    except NotADirectoryError as error:
+        _refuse_link(at, name, path)  # laid since
+        raise FileNotFoundError(f"{path}: {name} is no folder") from error
 
 
 def _remove(at: int, name: str, path: str) -> None:
