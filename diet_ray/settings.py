@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 import re
 from collections.abc import Hashable, Iterator
@@ -81,7 +82,12 @@ def parse(kind: type[S], raw: Any, *, where: str) -> S:
 
 
 def parse_json(kind: type[S], path: Path) -> S:
-    """Read a manifest that diet_ray wrote.
+    """Read a manifest that diet_ray wrote. Raises what `parse_json_with_checksum` does."""
+    return parse_json_with_checksum(kind, path)[0]
+
+
+def parse_json_with_checksum(kind: type[S], path: Path) -> tuple[S, str]:
+    """Read a manifest that diet_ray wrote, and the hexadecimal SHA-256 of the bytes that were read.
 
     Raises:
         CorruptArtefactError: the file, which the message names, is missing or damaged.
@@ -97,7 +103,7 @@ def parse_json(kind: type[S], path: Path) -> S:
             raise CorruptArtefactError(
                 f"{path}: has more than {JSON_BYTES >> 20} MiB, too much for a manifest; {_AGAIN}"
             )
-        return kind.model_validate_json(data)
+        return kind.model_validate_json(data), hashlib.sha256(data).hexdigest()
     except FileNotFoundError as error:
         raise CorruptArtefactError(
             f"{path}: missing; the folder that it describes was not completely written: make it again"

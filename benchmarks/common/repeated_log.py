@@ -11,6 +11,7 @@ import numpy as np
 from diet_ray.logs.blocks import BlockManifest, Log, LogManifest, Rows, open_log, write_shard
 from diet_ray.logs.ingestion.ingest import ingest
 from diet_ray.settings import write_json
+from diet_ray.storage.hashes import sha256
 from diet_ray.storage.whole_folder import appearing
 
 SHARD_ROWS = 31_250
@@ -56,7 +57,8 @@ def repeated(log: Log, out: Path, rows: int, shard_rows: int = SHARD_ROWS) -> Lo
         BlockManifest.model_validate_json((out / "blocks" / name / "manifest.json").read_bytes())
         for name in ("few", "many")
     ]
-    return Log(out, log.schema, manifests)
+    checksums = [sha256(out / "blocks" / name / "manifest.json") for name in ("few", "many")]
+    return Log(out, log.schema, manifests, checksums=checksums)
 
 
 def _again(whole: Rows, rows: int, shard_rows: int, static: int, new: int) -> Iterator[Rows]:

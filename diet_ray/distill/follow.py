@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from diet_ray.config import StreamConfig
-from diet_ray.errors import ConfigError
+from diet_ray.errors import ConfigError, CorruptArtefactError, LockedError
 from diet_ray.logs.blocks import LogManifest
 from diet_ray.logs.layout import log_manifest_file
 from diet_ray.memory.layout import count_committed, run_manifest, waiting_folder
@@ -21,6 +22,12 @@ from diet_ray.storage.lock import locked
 
 POLL_SECONDS = 5.0
 """Seconds between two reads of the log's manifest."""
+
+RETRIES = 5
+"""Times that a follower looks again where the log cannot be read or a lock is held, after 5, 10, 20, 40 and 80 seconds: a log that is being
+copied or a run that `gc` looks at for a moment must not end a follower that has run for months."""
+
+T = TypeVar("T")
 
 
 def follow_log(
@@ -44,25 +51,42 @@ def follow_log(
         sleep: waits for so many seconds.
 
     Raises:
-        ConfigError: the config asks for a fixed number of blocks.
-        CorruptArtefactError: there is no log, or its manifest is damaged.
-        LockedError: another follower waits for the same run's next block.
+        ConfigError: the config asks for a fixed number of blocks, or the log has fewer blocks than the run has distilled.
+        CorruptArtefactError: there is no log; or, after all retries, the log is damaged.
+        LockedError: another follower waits for the same run's next block; or, after all retries, another process works on the run.
     """
     if config.blocks is not None:
         raise ConfigError(
             "key 'blocks': --follow needs a run without a fixed number of blocks; remove the key, or do not use --follow"
         )
+
+    def patiently(work: Callable[[], T]) -> T:
+        for retry in range(RETRIES):
+            try:
+                return work()
+            except (CorruptArtefactError, LockedError) as error:
+                wait = POLL_SECONDS * 2**retry
+                on_wait(f"{error}; looking again in {wait:g} s")
+                sleep(wait)
+        return work()
+
+    names = _blocks(config)
     while True:
-        names = _blocks(config)
         done = count_committed(run)
+        if done > len(names):
+            raise ConfigError(
+                f"log {config.log}: has {len(names)} blocks, but the run has distilled {done}; put the whole log back, or start a new run"
+            )
         if done < len(names) - 1:
-            distil(run_manifest(run).exists())
+            patiently(lambda: distil(run_manifest(run).exists()))
+            names = patiently(lambda: _blocks(config))
             continue
         if names:
             on_wait(f"{done} blocks of {config.log} distilled; waiting for the block after {names[-1]}")
         with _waiting(run):
-            while _blocks(config) == names:
+            while (now := patiently(lambda: _blocks(config))) == names:
                 sleep(POLL_SECONDS)
+        names = now
 
 
 def _blocks(config: StreamConfig) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from diet_ray.config import StreamConfig
-from diet_ray.distill.pipeline import open_for, run_stream
+from diet_ray.distill.pipeline import check_log, open_for, run_stream
 from diet_ray.distill.score import ScoreJob, score_rows
 from diet_ray.distill.select import Sketch
 from diet_ray.distill.sharded_memory import LocalShards, ShardedMemory
@@ -53,6 +53,7 @@ def distil_locally(run: Path, config: StreamConfig, *, resume: bool = False) -> 
     config, log, n_blocks = open_for(config)
     with locked(run):
         committed = open_run(run, config, resume=resume)
+        check_log(log, committed)
         if len(committed) < n_blocks:
             run_stream(run, log, config, LocalEngine(config), Events(events_file(run)), committed)
         return committed_stages(run)

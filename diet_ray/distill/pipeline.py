@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from diet_ray.config import StreamConfig
@@ -26,11 +27,12 @@ from diet_ray.memory.facts import RefineReport
 from diet_ray.memory.layout import checkpoint, optimiser, stage_folder, stage_manifest
 from diet_ray.memory.manifests import StageManifest
 from diet_ray.memory.run_folder import StageDraft, read_stage
+from diet_ray.memory.same_log import check_same_log
 from diet_ray.memory.units import Units
 from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed
 from diet_ray.storage.entries import check_file, file_entry
-from diet_ray.storage.hashes import sha256
+from diet_ray.storage.hashes import content_hash, sha256
 from diet_ray.storage.tensors import load_tensors, save_tensors
 from diet_ray.training.device import torch_threads
 from diet_ray.training.holdout import held_out, held_rows
@@ -127,7 +129,8 @@ def begin(
         ConfigError: the log is not the one from which the committed stages were made.
         CorruptArtefactError: a file of the last stage is damaged.
     """
-    check_blocks(log, committed)
+    check_log(log, committed)
+    _check_crew(log, engine.crew)
     reference = Reference(
         log.schema,
         config.reference.nets,
@@ -151,15 +154,18 @@ def begin(
     return stream
 
 
-def check_blocks(log: Log, committed: list[StageManifest]) -> None:
-    """Raise ConfigError where a committed stage was not made from the block of `log` with its index."""
-    for stage in committed:
-        block = log.blocks[stage.index] if stage.index < len(log.blocks) else None
-        if block is None or block.name != stage.block or block_sha256(log, block) != stage.block_sha256:
-            raise ConfigError(
-                f"key 'log': block {stage.index} of {log.path} is not the {stage.block!r} that the run has distilled; "
-                "resume with the run's own log or start a new run"
-            )
+def check_log(log: Log, committed: list[StageManifest]) -> None:
+    """Raise ConfigError where committed stages of a run were made from another log."""
+    check_same_log(log, committed, remedy="resume with the run's own log or start a new run")
+
+
+def _check_crew(log: Log, crew: Crew) -> None:
+    """Raise ConfigError where the workers have opened different logs: one that changes while they start, or differs from node to node."""
+    own = torch.tensor([int(content_hash(log.checksums)[:8], 16)])
+    if int(crew.sum(own.clone())) != crew.size * int(own):
+        raise ConfigError(
+            f"log {log.path}: the workers see different blocks; let nobody write to it, and put it where all nodes see it"
+        )
 
 
 def run_stage(stream: Stream, block: BlockManifest) -> None:

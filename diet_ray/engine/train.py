@@ -17,7 +17,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from diet_ray.config import ClusterConfig, StreamConfig
-from diet_ray.distill.pipeline import open_for, run_stream
+from diet_ray.distill.pipeline import check_log, open_for, run_stream
 from diet_ray.distill.score import ScoreJob, Scorer, score_rows
 from diet_ray.distill.select import Sketch, merge_as_they_come
 from diet_ray.distill.sharded_memory import ShardedMemory
@@ -66,24 +66,26 @@ def distil(run: Path, config: StreamConfig, *, resume: bool = False) -> list[Sta
             the run folder. BrokenOffError where a process or a node died or a disk was full: `resume` continues the run.
     """
     run = run.resolve()
-    config, _, n_blocks = open_for(config)
+    config, log, n_blocks = open_for(config)
     check_cluster(config.cluster)
     with locked(run):
-        left = n_blocks - len(open_run(run, config, resume=resume))
+        committed = open_run(run, config, resume=resume)
+        check_log(log, committed)
+        left = n_blocks - len(committed)
         try:
             if left > 0:
-                _train(run, config)
+                _train(run, config, n_blocks)
         finally:  # also the records of a driver that was killed after its last commit
             shutil.rmtree(run / RECORDS, ignore_errors=True)
         return committed_stages(run)
 
 
-def _train(run: Path, config: StreamConfig) -> None:
-    """Run the stream after the last committed stage on a worker group of Ray Train."""
+def _train(run: Path, config: StreamConfig, n_blocks: int) -> None:
+    """Run the stream after the last committed stage, up to the first `n_blocks` blocks, on a worker group of Ray Train."""
     shards = OwnedShards(config.cluster.memory_shards)
     trainer = TorchTrainer(
         _work,
-        train_loop_config={"run": str(run), "config": config.model_dump_json(), "shards": shards},
+        train_loop_config={"run": str(run), "config": config.model_dump_json(), "blocks": n_blocks, "shards": shards},
         scaling_config=ScalingConfig(
             num_workers=config.cluster.workers,
             use_gpu=config.cluster.gpus_per_worker > 0,
@@ -156,7 +158,9 @@ def _work(task: dict[Any, Any]) -> Any:
     events = Events(events_file(run) if crew.rank == 0 else None)
     engine = RayEngine(crew, task["shards"])
     try:
-        run_stream(run, open_log(config.log), config, engine, events, committed_stages(run))
+        # A log may grow at any time: all workers distil the blocks that the driver has seen.
+        log = open_log(config.log).first(task["blocks"] + 1)
+        run_stream(run, log, config, engine, events, committed_stages(run))
     except DietError as error:
         if config.cluster.workers > 1:
             raise  # the others wait for this one in a collective: only the end of the group frees them

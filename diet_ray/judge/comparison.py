@@ -14,6 +14,7 @@ from diet_ray.logs.blocks import Log, open_log
 from diet_ray.mapper import Mapper, in_turn
 from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.layout import stage_folder
+from diet_ray.memory.same_log import check_log_of
 from diet_ray.seeds import derive_seed
 from diet_ray.settings import Settings
 from diet_ray.storage.entries import check_file
@@ -109,6 +110,7 @@ def train_otherwise(run: Path, spec: CandidateSpec, method: str, seed: int) -> V
     """One training of `compare`, in this process."""
     memory = load_memory(run)
     stage, log = memory.stage, open_log(memory.stage.config.log)
+    check_log_of(run, log)
     blocks, rows = log.blocks[: stage.index + 1], log.read_block(log.blocks[stage.index + 1])
     config, student = stage.config.reference, stage.config.student
     if method == FULL:

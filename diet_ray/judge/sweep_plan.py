@@ -16,12 +16,13 @@ from diet_ray.judge.live import live_rows
 from diet_ray.judge.live_trial import STATES, LiveContext
 from diet_ray.judge.search import SweepConfig, rungs
 from diet_ray.judge.start import Start
-from diet_ray.judge.trial import TrialContext, distilled_block, held_rows
+from diet_ray.judge.trial import TrialContext, held_rows
 from diet_ray.logs.blocks import BlockManifest, Log, block_sha256, open_log
 from diet_ray.memory.dataset import Memory, load_memory
 from diet_ray.memory.download import OnFetch, fetch, name_of
 from diet_ray.memory.layout import MANIFEST, stage_in
 from diet_ray.memory.moments import load_moments
+from diet_ray.memory.same_log import check_log_of
 from diet_ray.settings import Settings
 from diet_ray.storage.hashes import content_hash, sha256, versions, versions_of
 
@@ -117,7 +118,8 @@ class Inputs:
         """Read them; the arguments are those of `judge_pool`. `moments`: candidates will be launched.
 
         Raises:
-            ConfigError: a candidate drops an unknown field, or the block does not exist or is not later than the memory.
+            ConfigError: a candidate drops an unknown field, the block does not exist or is not later than the memory, or the log is not
+                the one that was distilled.
             DietError: the memory or the log is damaged.
         """
         config = candidates if isinstance(candidates, SweepConfig) else SweepConfig.of(candidates)
@@ -125,6 +127,7 @@ class Inputs:
         loaded = load_memory(folder)
         opened = open_log(log or loaded.stage.config.log)
         judged_on = block_to_judge_on(loaded, opened, block)
+        check_log_of(folder, opened)
         for spec in config.candidates:
             spec.kept_fields(loaded.field_names)
         return Inputs(config, folder, name_of(memory), loaded, opened, judged_on)
@@ -219,7 +222,6 @@ def start_of(inputs: Inputs, slices: Sequence[str] = ()) -> Start:
     for name in slices:
         if name not in log.schema.field_names:
             raise ConfigError(f"--slice {name}: the log has no such field; fields: {', '.join(log.schema.field_names)}")
-    distilled_block(memory, log)
     return Start.of_memory(memory, load_moments(inputs.folder, memory.stage))
 
 

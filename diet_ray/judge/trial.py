@@ -15,8 +15,9 @@ from diet_ray.errors import ConfigError
 from diet_ray.judge.live_trial import LiveContext, LiveStudent
 from diet_ray.judge.metrics import auc
 from diet_ray.judge.verdict import Clock, Verdict, predict_rows, verdict
-from diet_ray.logs.blocks import BlockManifest, Log, Rows, block_sha256
+from diet_ray.logs.blocks import BlockManifest, Log, Rows
 from diet_ray.memory.dataset import Memory
+from diet_ray.memory.same_log import check_same_log
 from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed
 from diet_ray.settings import Settings
@@ -115,10 +116,8 @@ def held_score(logits: np.ndarray, rows: Rows) -> float:
 
 def distilled_block(memory: Memory, log: Log) -> BlockManifest:
     """The last block from which the memory has learned. Raises ConfigError where the log's block of that name is another one."""
-    block = next(block for block in log.blocks if block.name == memory.stage.block)
-    if block_sha256(log, block) != memory.stage.block_sha256:
-        raise ConfigError(f"log {log.path}: its block {block.name!r} is not the one that was distilled; name that log")
-    return block
+    check_same_log(log, [memory.stage], remedy="name the log that was distilled")
+    return log.blocks[memory.stage.index]
 
 
 def held_rows(memory: Memory, log: Log) -> Rows:

@@ -14,7 +14,7 @@ fixed_size_list<uint8>[T].
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -28,7 +28,7 @@ from diet_ray.errors import CorruptArtefactError
 from diet_ray.logs.layout import block_folder, block_manifest_file, log_manifest_file
 from diet_ray.logs.notes import Note
 from diet_ray.schema import Schema
-from diet_ray.settings import Settings, parse_json
+from diet_ray.settings import Settings, parse_json, parse_json_with_checksum
 from diet_ray.storage.arrays import Columns, column_of, column_problems, values_of
 from diet_ray.storage.entries import OtherFileError, read_content
 from diet_ray.storage.hashes import sha256
@@ -140,6 +140,12 @@ class Log:
     blocks: list[BlockManifest]
     notes: list[Note] = field(default_factory=list)
     """What its ingest and later appends read otherwise than it stands in the files, or passed over."""
+    checksums: list[str] = field(default_factory=list)
+    """SHA-256 of the manifest of each block, of the bytes that were read when the log was opened."""
+
+    def first(self, n: int) -> Log:
+        """The log as it was when it had no more than its first n blocks."""
+        return replace(self, blocks=self.blocks[:n], checksums=self.checksums[:n])
 
     def shard_path(self, block: BlockManifest, shard: LogShard) -> Path:
         """The path of a shard's file."""
@@ -167,10 +173,11 @@ def open_log(path: str | Path) -> Log:
     for name in manifest.blocks:
         if block_folder(path, name).is_symlink():
             raise CorruptArtefactError(f"{block_folder(path, name)}: a link; put the block itself there")
-    blocks = [parse_json(BlockManifest, block_manifest_file(path, name)) for name in manifest.blocks]
+    read = [parse_json_with_checksum(BlockManifest, block_manifest_file(path, name)) for name in manifest.blocks]
+    blocks = [block for block, _ in read]
     for name, problem in contradictions(manifest.blocks, blocks):
         raise CorruptArtefactError(f"{block_manifest_file(path, name)}: {problem}; ingest the log again")
-    return Log(path, manifest.log_schema, blocks, manifest.notes)
+    return Log(path, manifest.log_schema, blocks, manifest.notes, [checksum for _, checksum in read])
 
 
 def contradictions(names: list[str], blocks: Sequence[BlockManifest | None]) -> Iterator[tuple[str, str]]:
@@ -248,5 +255,7 @@ def row_bytes(schema: Schema) -> int:
 
 
 def block_sha256(log: Log, block: BlockManifest) -> str:
-    """Checksum of a block's manifest. It covers all rows of the block, because the manifest holds their checksums."""
-    return sha256(block_manifest_file(log.path, block.name))
+    """Checksum of a block's manifest as it was when the log was opened. It covers all rows of the block, because the manifest holds their
+    checksums, and every reading of rows is checked against it.
+    """
+    return log.checksums[block.index]

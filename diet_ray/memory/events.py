@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ class Events:
 def read_events(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
     """The complete events from byte `offset` on, and the offset at which to go on reading.
 
-    A line that a full disk or a crash of the machine has cut short is skipped: no result depends on it.
+    A line that is no event is skipped, such as one that a full disk or a crash of the machine has cut short: no result depends on it.
     """
     if not path.exists():
         return [], offset
@@ -64,6 +64,33 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]
 def _event(line: bytes) -> dict[str, Any] | None:
     try:
         event = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return event if isinstance(event, dict) and "kind" in event else None
+    if not isinstance(event, dict) or not isinstance(event.get("kind"), str):
+        return None
+    needed = {"time": _number, **_VALUES.get(event["kind"], {})}
+    return event if all(is_valid(event.get(name)) for name, is_valid in needed.items()) else None
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**53
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and _number(value)
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+_STEP = {"stage": _count, "step": _text}
+
+_VALUES: dict[str, dict[str, Callable[[Any], bool]]] = {
+    "stage": {"stage": _count, "block": _text, "rows": _count},
+    "start": _STEP,
+    "progress": {**_STEP, "done": _count, "total": _count},
+    "step": {**_STEP, "seconds": _number, "rows": lambda value: value is None or _number(value)},
+    "committed": {"stage": _count, "block": _text, "units": _count, "rows_seen": _count},
+}
+"""What readers rely on in an event, by its kind."""

@@ -165,7 +165,8 @@ class StreamState:
         return ", ".join([*parts, self._memory()] if self.units else parts)
 
     def _where(self, stage: int) -> str:
-        return f"block {self.blocks[stage][0]} ({stage + 1}/{len(self.blocks)})"
+        name = self.blocks[stage][0] if stage < len(self.blocks) else "?"
+        return f"block {name} ({stage + 1}/{len(self.blocks)})"
 
     def _memory(self) -> str:
         return f"memory {self.units:,} units, {size(self.memory_bytes)}"

@@ -16,10 +16,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pyarrow as pa
-from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, SubTreeFileSystem
+from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, LocalFileSystem, PyFileSystem, SubTreeFileSystem
 
 from diet_ray.errors import ConfigError, CorruptArtefactError, UnreachableError
 from diet_ray.settings import JSON_BYTES
+from diet_ray.storage.folder_store import FolderStore, LinkError
 from diet_ray.storage.places import is_uri
 
 CHUNK = 8 << 20
@@ -33,7 +34,8 @@ class Interrupted(Exception):
 class Remote:
     """The files below a URI; names are relative to it, with slashes.
 
-    Every method raises UnreachableError where the store cannot be reached or refuses the request. Credentials come from the environment,
+    Every method raises UnreachableError where the store cannot be reached or refuses the request, and CorruptArtefactError where a name in
+    a folder (file://) is a link. Credentials come from the environment,
     as for any AWS program, and no message contains them.
 
     Attributes:
@@ -64,7 +66,8 @@ class Remote:
                 "gs://BUCKET/PREFIX or file:///FOLDER"
             ) from error
         self.fs: Any = SubTreeFileSystem(path, base)
-        self._base, self._path = base, path
+        if isinstance(base, LocalFileSystem):
+            self.fs = PyFileSystem(FolderStore(Path(path)))
 
     def at(self, name: str) -> str:
         """The URI of a file."""
@@ -160,13 +163,18 @@ class Remote:
         try:
             return self.fs.open_output_stream(name)
         except FileNotFoundError:  # a file system whose folders must be created first
-            self._base.create_dir(posixpath.dirname(posixpath.join(self._path, name)), recursive=True)
+            self.fs.create_dir(posixpath.dirname(name), recursive=True)
             return self.fs.open_output_stream(name)
 
     @contextmanager
     def _reached(self, name: str) -> Iterator[None]:
         try:
             yield
+        except LinkError as error:
+            raise CorruptArtefactError(
+                f"{self.at(error.name)}: is a link, or lies behind one, and may lead out of the archive; remove it by hand, and see who "
+                "can write there"
+            ) from error
         except (OSError, pa.ArrowException) as error:
             raise UnreachableError(
                 f"{self.at(name)}: cannot be reached ({error}); check the bucket, its endpoint and your rights "

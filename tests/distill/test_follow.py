@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -202,3 +202,60 @@ def test_what_cannot_be_followed_is_refused(growing: Path, tmp_path: Path) -> No
     (growing / "log.json").unlink()
     with pytest.raises(CorruptArtefactError, match=r"log\.json: missing"):
         follow_log(tmp_path / "run", config(growing), never, on_wait=print)
+
+
+def test_a_bad_glance_does_not_end_a_follower(growing: Path, tmp_path: Path) -> None:
+    """`log.json` is away for a moment, then half-written, then names a block that is not there yet; then a lock is held for a moment."""
+    run, stream, resumed, waits = tmp_path / "run", config(growing), list[bool](), list[str]()
+    manifest, aside = growing / "log.json", tmp_path / "aside"
+    whole = manifest.read_bytes()
+    held = iter([True, False])
+    work = local(run, stream, resumed)
+
+    def distil(resume: bool) -> None:
+        if len(committed_stages(run)) == 2 and next(held):
+            raise LockedError(f"{run}: in use by gc")
+        work(resume)
+
+    steps: Iterator[Callable[[], object]] = iter(
+        [
+            lambda: manifest.unlink(),
+            lambda: manifest.write_bytes(whole[:40]),
+            lambda: manifest.write_bytes(whole),
+            lambda: ((growing / "blocks" / "block-001").rename(aside), first_blocks(growing, 3)),
+            lambda: aside.rename(growing / "blocks" / "block-001"),
+            lambda: first_blocks(growing, 4),
+        ]
+    )
+
+    def sleep(seconds: float) -> None:
+        if len(committed_stages(run)) == 3:
+            raise KeyboardInterrupt
+        next(steps, lambda: None)()
+
+    with pytest.raises(KeyboardInterrupt):
+        follow_log(run, stream, distil, on_wait=waits.append, sleep=sleep)
+    assert stage_bytes(run) == stage_bytes(tmp_path / "whole")
+    told = [text for text in waits if "looking again" in text]
+    for words in ("log.json: missing", "log.json: not a valid", "block-001/manifest.json: missing", "in use by gc"):
+        assert any(words in text for text in told), (words, told)
+
+
+def test_a_fault_that_stays_ends_a_follower(growing: Path, tmp_path: Path) -> None:
+    run, stream, sleeps = tmp_path / "run", config(growing), list[float]()
+
+    def sleep(seconds: float) -> None:
+        sleeps.append(seconds)
+        (growing / "log.json").write_text("{")
+
+    with pytest.raises(CorruptArtefactError, match=r"log\.json: not a valid"):
+        follow_log(run, stream, local(run, stream, []), on_wait=lambda text: None, sleep=sleep)
+    assert sleeps == [5, 5, 10, 20, 40, 80]
+
+
+def test_a_log_that_lost_blocks_is_told_at_once(log: Path, finished: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    shutil.copytree(log, tmp_path / "log")
+    first_blocks(tmp_path / "log", 2)
+    with pytest.raises(ConfigError, match="has 2 blocks, but the run has distilled 3; put the whole log back"):
+        follow_log(run, config(tmp_path / "log"), never, on_wait=print, sleep=lambda s: pytest.fail("it waits"))

@@ -127,7 +127,7 @@ def test_resuming_a_finished_run_changes_nothing(finished: Path, log: Path) -> N
 def test_a_run_is_not_resumed_on_another_log(finished: Path, tmp_path: Path, other: dict[str, int]) -> None:
     stream = config(write_log(tmp_path / "log", **{"blocks": 4, "n": 300, **other}))
     committed = open_run(finished, stream, resume=True)
-    with pytest.raises(ConfigError, match=r"key 'log': block \d of .* is not the 'block-00\d'"):
+    with pytest.raises(ConfigError, match=r"its block \d is not the 'block-00\d' that was distilled"):
         run_stream(finished, open_log(stream.log), stream, LocalEngine(stream), Events(None), committed)
 
 

@@ -196,7 +196,7 @@ def test_a_memory_without_moments_and_another_log_are_refused(run: Path, tmp_pat
     with pytest.raises(CorruptArtefactError, match=rf"{OPTIMISER}: missing"):
         judge_pool(copy, POOL, out=tmp_path / "sweep", live=0.1)
     other = write_log(tmp_path / "other", blocks=4, n=300, seed=1)
-    with pytest.raises(ConfigError, match="its block 'block-001' is not the one that was distilled"):
+    with pytest.raises(ConfigError, match="its block 0 is not the 'block-000' that was distilled"):
         judge_pool(run, POOL, out=tmp_path / "sweep", log=other, live=0.1)
     assert not (tmp_path / "sweep").exists()
 

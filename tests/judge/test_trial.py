@@ -108,7 +108,7 @@ def test_where_nothing_was_held_out_the_latest_rows_score(log: Path, tmp_path: P
 def test_another_log_or_too_few_rows_are_refused(log: Path, finished: Path, tmp_path: Path) -> None:
     memory = load_memory(finished)
     other = open_log(write_log(tmp_path / "other", blocks=4, n=300, seed=1))
-    with pytest.raises(ConfigError, match="its block 'block-002' is not the one that was distilled"):
+    with pytest.raises(ConfigError, match="its block 2 is not the 'block-002' that was distilled"):
         held_rows(memory, other)
     tiny = write_log(tmp_path / "tiny", blocks=2, n=12)
     stream = config(tiny)

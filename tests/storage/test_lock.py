@@ -227,12 +227,12 @@ def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
 
 
 def without_ray(monkeypatch: pytest.MonkeyPatch, train: Any) -> None:
-    """Let `distil` hand its stream to `train(run, config)` instead of a cluster."""
+    """Let `distil` hand its stream to `train(run, config, blocks)` instead of a cluster."""
     monkeypatch.setattr(engine, "check_cluster", lambda cluster: None)
     monkeypatch.setattr(engine, "_train", train)
 
 
-def train_here(run: Path, stream: StreamConfig) -> None:
+def train_here(run: Path, stream: StreamConfig, blocks: int) -> None:
     committed = committed_stages(run)
     run_stream(run, open_log(stream.log), stream, LocalEngine(stream), Events(None), committed)
 
@@ -240,7 +240,7 @@ def train_here(run: Path, stream: StreamConfig) -> None:
 def test_two_distillations_into_one_folder(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, refused = tmp_path / "run", []
 
-    def train(run: Path, stream: StreamConfig) -> None:
+    def train(run: Path, stream: StreamConfig, blocks: int) -> None:
         with pytest.raises(LockedError, match="in use by process"):
             engine.distil(run, stream, resume=True)
         with pytest.raises(LockedError, match="in use by process"):
