@@ -104,18 +104,22 @@ def append(
     with locked(path):
         log = open_log(path)
         _check(log, schema, by)
-        pieces = find_pieces(sources, schema.columns)
+        passed_over: list[Note] = []
+        pieces = find_pieces(sources, schema.columns, passed_over)
         seconds, rows, _ = survey(pieces, schema, on_progress, each=each)
         plan, before = plan_blocks(seconds, rows, log, by=by, now=now, shard_rows=shard_rows, blocks=blocks)
         if plan is None:
             left = int(rows.sum()) - before
             n_ids = log.blocks[-1].n_ids
-            return Appended(log=str(path), blocks=[], rows=0, rows_before=before, rows_open=left, n_ids=n_ids)
+            return Appended(
+                log=str(path), blocks=[], rows=0, rows_before=before, rows_open=left, n_ids=n_ids, notes=passed_over
+            )
         folder = path / f".append.{secrets.token_hex(4)}.partial"
         try:
             work = folder / "work"
             work.mkdir(parents=True)
             batches, counts, notes = partition(pieces, schema, plan, work, on_progress, each=each)
+            notes = [*passed_over, *notes]
             vocabulary = grow_vocabulary(path, log, counts)
             pq.write_table(vocabulary, vocabulary_file(folder), compression="zstd")
             shutil.copyfile(edges_file(path), edges_file(folder))

@@ -22,6 +22,7 @@ from diet_ray.logs.ingestion.quarantine import FILE, assign
 from diet_ray.logs.ingestion.sources import find_pieces
 from diet_ray.logs.ingestion.vocabulary import build_vocabulary, count_ids
 from diet_ray.logs.layout import block_manifest_file, edges_file, log_manifest_file, vocabulary_file
+from diet_ray.logs.notes import Note
 from diet_ray.mapper import Mapper, Progress, in_turn, no_progress
 from diet_ray.schema import Schema
 from diet_ray.settings import write_json
@@ -73,7 +74,8 @@ def ingest(
         raise ConfigError(f"ingest: by must be 'day', 'week' or a number of rows, not {by!r}")
     if not sources:
         raise ConfigError("ingest: no source given; name Parquet or CSV files, or folders of them")
-    pieces = find_pieces(sources, schema.columns)
+    passed_over: list[Note] = []
+    pieces = find_pieces(sources, schema.columns, passed_over)
     with appearing(out, "log") as folder:
         work = folder / "work"
         work.mkdir()
@@ -97,7 +99,7 @@ def ingest(
         done = encode(schema, plan, batches, folder, on_progress, each=each)
         write_manifests(folder, schema, plan, done, vocabulary, quarantined)
         shutil.rmtree(work)
-        manifest = LogManifest(log_schema=schema, blocks=plan.names, notes=notes)
+        manifest = LogManifest(log_schema=schema, blocks=plan.names, notes=[*passed_over, *notes])
         write_json(log_manifest_file(folder), manifest)
     return manifest
 
