@@ -84,7 +84,7 @@ def _text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-_STEP = {"stage": _count, "step": _text}
+_STEP: dict[str, Callable[[Any], bool]] = {"stage": _count, "step": _text}
 
 _VALUES: dict[str, dict[str, Callable[[Any], bool]]] = {
     "stage": {"stage": _count, "block": _text, "rows": _count},

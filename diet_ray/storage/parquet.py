@@ -7,6 +7,7 @@ be divided.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -46,18 +47,50 @@ def batches(path: Path, columns: list[str], row_group: int | None = None) -> Ite
     Raises:
         pa.ArrowException, OSError: the file cannot be read; or `BombError`.
     """
-    with pq.ParquetFile(path) as file:
-        about = file.metadata
+    about = footer(path)
+    with pq.ParquetFile(path, metadata=about) as file:
         groups = range(about.num_row_groups) if row_group is None else [row_group]
         leaves = [leaf for leaf in range(about.num_columns) if _belongs(file.schema.column(leaf).path, columns)]
         texts = [file.schema.column(leaf).path for leaf in leaves if _is_text(file, leaf)]
-        _check_rows(path, about)
+        check_rows(path, sum(about.row_group(group).num_rows for group in range(about.num_row_groups)))
     # Text is read as codes and a dictionary. That takes no more memory than its pages, however often a value repeats.
     with pq.ParquetFile(path, metadata=about, read_dictionary=texts) as file:
         for group in groups:
             n = _rows_at_a_time(path, file, group, leaves)
             for batch in file.iter_batches(n, row_groups=[group], columns=columns):
                 yield from _plain(batch)
+
+
+def footer(path: Path) -> pq.FileMetaData:
+    """The footer of a Parquet file. One whose stored Arrow schema has types that Arrow lacks is read without it (`types_are_lost`).
+
+    Raises:
+        pa.ArrowException, OSError: the file cannot be read.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            return file.metadata
+    except pa.ArrowNotImplementedError:
+        with path.open("rb") as source:
+            source.seek(-_TAIL_BYTES, os.SEEK_END)
+            tail = source.read()
+            length = int.from_bytes(tail[:4], "little")
+            source.seek(-_TAIL_BYTES - length, os.SEEK_END)
+            content = source.read(length)
+        alone = (
+            tail[4:] + content.replace(_STORED, _LOST) + tail
+        )  # a file without pages: its magic bytes, and the footer
+        with pq.ParquetFile(BytesIO(alone)) as file:
+            return file.metadata
+
+
+def types_are_lost(about: pq.FileMetaData) -> bool:
+    """Whether the file has types that Arrow lacks; columns of such types then look like bytes of fixed length."""
+    return _LOST in (about.metadata or {})
+
+
+_STORED, _LOST = b"ARROW:schema", b"arrow:schema"  # of equal length: the footer stays valid
+_TAIL_BYTES = 8
 
 
 def check_whole(content: bytes, file: pq.ParquetFile, row_bytes: int) -> None:
@@ -84,8 +117,8 @@ def check_whole(content: bytes, file: pq.ParquetFile, row_bytes: int) -> None:
                 raise BombError(f"its pages unpack to more than {n_rows} rows of {row_bytes} bytes need")
 
 
-def _check_rows(path: Path, about: pq.FileMetaData) -> None:
-    n_rows = sum(about.row_group(group).num_rows for group in range(about.num_row_groups))
+def check_rows(path: Path, n_rows: int) -> None:
+    """Raise BombError where a file claims more rows than one of its size may have."""
     n_bytes = path.stat().st_size
     if n_rows > max(MANY_ROWS, n_bytes * MANY_ROWS_PER_BYTE):
         raise BombError(f"claims {n_rows} rows in {n_bytes} bytes")

@@ -245,12 +245,12 @@ ROW = b"1,2,0,3,1.5,x,y,z\n"
 FILES = [
     Files("no such file", lambda folder: [folder / "x.parquet"], "no such file or folder", "x.parquet"),
     Files("name with a zero byte", lambda folder: [folder / "x\0.parquet"], "no such file or folder", "x\0.parquet"),
-    Files("empty folder", lambda folder: [folder], "without any Parquet or CSV", ""),
-    Files("another kind", _csv(b"{}", "x.json"), "neither Parquet nor CSV", "x.json"),
+    Files("empty folder", lambda folder: [folder], "without any Parquet, CSV, ORC or Avro", ""),
+    Files("another kind", _csv(b"{}", "x.json"), "of a kind that neither its name", "x.json"),
     Files("link to nowhere", _links(lambda path: path.symlink_to("gone")), "leads nowhere", "x.parquet"),
     Files("link to itself", _links(lambda path: path.symlink_to(path)), "leads nowhere", "x.parquet"),
     Files("pipe", _links(lambda path: os.mkfifo(path)), "no file at all", "x.parquet"),
-    Files("folder called a file", _links(lambda path: path.mkdir()), "no file at all", "x.parquet"),
+    Files("folder called a file", _links(lambda path: path.mkdir()), "without any Parquet", ""),
     Files("two copies", _copies, "has the same bytes as", "x.parquet"),
     Files("given twice", lambda folder: _copies(folder) + [folder / "w.parquet"], "is given twice", "w.parquet"),  # noqa: RUF005
     Files("no bytes", _bytes(lambda data: b""), "cannot be read", "x.parquet"),

@@ -106,19 +106,23 @@ def append(
     with locked(path):
         log = open_log(path)
         _check(log, schema, by)
-        pieces = find_pieces(sources, schema.columns)
+        passed_over: list[Note] = []
+        pieces = find_pieces(sources, schema.columns, passed_over)
         seconds, rows, _ = survey(pieces, schema, on_progress, each=each)
         plan, before = plan_blocks(seconds, rows, log, by=by, now=now, shard_rows=shard_rows, blocks=blocks)
         if plan is None:
             left = int(rows.sum()) - before
             n_ids = log.blocks[-1].n_ids
-            return Appended(log=str(path), blocks=[], rows=0, rows_before=before, rows_open=left, n_ids=n_ids)
+            return Appended(
+                log=str(path), blocks=[], rows=0, rows_before=before, rows_open=left, n_ids=n_ids, notes=passed_over
+            )
         check_readings(_vocabulary(path, log), schema, log)
         folder = path / f".append.{secrets.token_hex(4)}.partial"
         try:
             work = folder / "work"
             work.mkdir(parents=True)
             batches, counts, notes = partition(pieces, schema, plan, work, on_progress, each=each)
+            notes = [*passed_over, *notes]
             vocabulary = grow_vocabulary(path, log, counts)
             write_parquet(vocabulary, vocabulary_file(folder))
             shutil.copyfile(edges_file(path), edges_file(folder))

@@ -1,52 +1,38 @@
-"""The files of a source, and the values in their folders' names: plain folders, partitions (`day=2024-03-04/`), Delta tables."""
+"""The files of a source, and the values in their folders' names: plain folders, partitions (`day=2024-03-04/`), tables of several files."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
-import pyarrow as pa
-
-from diet_ray.errors import BadInputError, ResourceError
-
-SUFFIXES = (".parquet", ".csv", ".csv.gz")
-"""The kinds of file that are read."""
-
-_LOG = "_delta_log"
+from diet_ray.errors import BadInputError
+from diet_ray.logs.ingestion import tables
+from diet_ray.logs.ingestion.kinds import ENDINGS, Found, Kind, kind_by_magic, kind_by_name
+from diet_ray.logs.notes import Note
 
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 """Name of the partition of rows without a value, by the convention of Hive and Spark."""
 
-_FEATURES = {
-    "columnMapping", "deletionVectors", "timestampNtz", "typeWidening", "v2Checkpoint", "vacuumProtocolCheck",
-}  # fmt: skip
-"""Features that a Delta table may require of its readers. The first two are checked further; the others change nothing here."""
+_NAMED = 3
+"""Files that a note names."""
 
 
-@dataclass(frozen=True)
-class Found:
-    """A file to read."""
-
-    path: Path
-    given: dict[str, str | None] = field(default_factory=dict)
-    """Values of columns for all of its rows, as text, used where the file has no column of that name; None is a missing value."""
-
-
-def found_files(sources: list[Path]) -> list[Found]:
+def found_files(sources: list[Path], notes: list[Note] | None = None) -> list[Found]:
     """The files of all sources, in the order given. A folder contains the files in it and in its subfolders, sorted by path.
 
-    A folder named `NAME=VALUE` in the path of a file gives all of its rows that value, as Hive and Spark write partitions. A Delta table,
-    or a folder or file in one, contains the files of its latest version (needs the extra `delta`).
+    A folder named `NAME=VALUE` in the path of a file gives all of its rows that value, as Hive and Spark write partitions. A table
+    (`tables.py`), or a folder or file in one, contains the files of its latest version. What is passed over in a folder is added to
+    `notes`: files whose names tell no kind and links to folders, but not markers, whose names begin with "." or "_".
 
     Raises:
-        BadInputError: a source is missing, of an unknown kind, or given twice (under another name, too), or is a Delta table whose files
-            alone do not determine its rows.
-        ResourceError: it is a Delta table, and the extra is not installed.
+        BadInputError: a source is missing, of an unknown kind, or given twice (under another name, too), or is a table whose files alone
+            do not determine its rows.
+        ResourceError: it is a table, and the extra that reads it is not installed.
     """
-    files = [file for source in sources for file in _below(source)]
+    passed: list[str] = []
+    files = [file for source in sources for file in _below(source, passed)]
     targets: set[Path] = set()
     for path in (file.path for file in files):
         if not path.is_file():  # reading a pipe could wait forever
@@ -56,110 +42,75 @@ def found_files(sources: list[Path]) -> list[Found]:
         if path.resolve() in targets:
             raise BadInputError(path, "is given twice", remedy="its rows would count twice; name it once")
         targets.add(path.resolve())
+    if passed and notes is not None:
+        notes.append(Note(what=_listed(passed)))
     return files
 
 
-def _below(source: Path) -> list[Found]:
+def _below(source: Path, passed: list[str]) -> list[Found]:
     if not source.exists():
         raise BadInputError(source, "no such file or folder", remedy="correct the path")
-    place = source.absolute()
-    table = next((folder for folder in (place, *place.parents) if (folder / _LOG).is_dir()), None)
-    if table is not None:
-        return _live(table, place)
+    live = tables.live_files(source)
+    if live is not None:
+        return live
     if not source.is_dir():
-        if not source.name.endswith(SUFFIXES):
+        kind = kind_by_name(source.name) or (kind_by_magic(source) if source.is_file() else None)
+        if kind is None:
             raise BadInputError(
-                source, "neither Parquet nor CSV by its name", remedy=f"name it one of {', '.join(SUFFIXES)}"
+                source, "of a kind that neither its name nor its first bytes tell", remedy=f"name it one of {ENDINGS}"
             )
-        return [Found(source, _partition(source))]
-    inside = sorted(_inside(source))
-    if not inside:
+        return [Found(source, kind, _partition(source))]
+    found, over = list[Found](), list[str]()
+    for path in sorted(_inside(source)):
+        kind = None if _is_marker(path.name) else _kind(path)
+        if kind is None:
+            over.append(os.fsencode(path.relative_to(source)).decode("utf-8", "replace"))
+        else:
+            found.append(Found(path, kind, _partition(path)))
+    if not found:
         raise BadInputError(
-            source, "folder without any Parquet or CSV file", remedy="give the files, or the folder that holds them"
+            source,
+            "folder without any Parquet, CSV, ORC or Avro file" + (f"; {_listed(over)}" if over else ""),
+            remedy="give the files, or the folder that holds them",
         )
-    return [Found(path, _partition(path)) for path in inside]
+    passed += over
+    return found
 
 
 def _inside(folder: Path) -> Iterator[Path]:
+    """The files below a folder that are to be read or named. Markers and half-written files are neither, unless their names end as data."""
     for path in folder.rglob("*"):
-        # Names that begin with "." or "_" are markers and half-written files, by convention.
         names = path.relative_to(folder).parts
-        if path.name == _LOG:
-            raise BadInputError(path.parent, "is a Delta table within the folder", remedy="give the tables by name")
-        hidden = any(name.startswith((".", "_")) and "=" not in name for name in names)
-        if path.name.endswith(SUFFIXES) and not hidden:
+        tables.refuse_within(path)
+        if any(map(_is_marker, names[:-1])) or (path.is_dir() and not path.is_symlink()):
+            continue
+        if not _is_marker(path.name) or kind_by_name(path.name):
             yield path
+
+
+def _is_marker(name: str) -> bool:
+    """Whether a name is one of a marker or of a half-written file, by convention."""
+    return name.startswith((".", "_")) and "=" not in name
+
+
+def _kind(path: Path) -> Kind | None:
+    """The kind of a file in a folder. Only names without an ending, as Spark and Hive give them, leave it to the first bytes: a copy
+    that is called `a.parquet.old` is not meant to be read."""
+    if path.is_dir():  # a link to one
+        return None
+    try:
+        return kind_by_name(path.name) or (kind_by_magic(path) if "." not in path.name and path.is_file() else None)
+    except OSError:
+        return None
+
+
+def _listed(passed: list[str]) -> str:
+    more = f" and {len(passed) - _NAMED} more" if len(passed) > _NAMED else ""
+    files = "1 file" if len(passed) == 1 else f"{len(passed)} files"
+    return f"{files} passed over: {', '.join(passed[:_NAMED])}{more}"
 
 
 def _partition(path: Path) -> dict[str, str | None]:
     """The values in the names of the folders above a file, the nearest folder last."""
     pairs = [name.split("=", 1) for name in path.parts[:-1] if "=" in name]
     return {name: None if value in ("", _NO_VALUE) else unquote(value) for name, value in pairs}
-
-
-# --- Delta
-
-
-def _live(table: Path, below: Path) -> list[Found]:
-    """The files of a Delta table's latest version that lie at or below a path, sorted by path."""
-    try:
-        from deltalake import DeltaTable
-        from deltalake.exceptions import DeltaError
-    except ImportError as error:
-        raise ResourceError(f"{table} is a Delta table: pip install 'diet_ray[delta]'") from error
-    try:
-        version = DeltaTable(str(table))
-        _check(table, version)
-        files = pa.table(version.get_add_actions(flatten=True)).to_pylist()
-        columns: dict[str, str | None] = dict.fromkeys(column.name for column in version.schema().fields)
-    except DeltaError as error:
-        raise BadInputError(
-            table,
-            f"Delta table that cannot be read: {str(error).splitlines()[0]}",
-            remedy="check it with the tool that wrote it",
-        ) from error
-    of_version = [Found(_place(table, file["path"]), columns | _values(file)) for file in files]
-    selected = [file for file in of_version if file.path.is_relative_to(below)]
-    if not selected:
-        raise BadInputError(
-            below, f"no file of the latest version of the Delta table {table} is here", remedy="give the table itself"
-        )
-    return sorted(selected, key=lambda file: file.path)
-
-
-def _check(table: Path, version: Any) -> None:
-    """Refuse a table whose files alone do not determine its rows: deleted rows, for example, would be learned from."""
-    required = set(version.protocol().reader_features or ())
-    if required - _FEATURES:
-        raise BadInputError(
-            table,
-            f"Delta table that requires the reader features {', '.join(sorted(required - _FEATURES))}, which diet_ray lacks",
-            remedy="write it as Parquet, or drop the feature",
-        )
-    if version.metadata().configuration.get("delta.columnMapping.mode", "none") != "none":
-        raise BadInputError(
-            table, "Delta table whose columns have other names in its files", remedy="drop its column mapping"
-        )
-    if pa.table(version.deletion_vectors()).num_rows:
-        raise BadInputError(
-            table, "Delta table with deleted rows in its files", remedy="rewrite those: REORG TABLE ... APPLY (PURGE)"
-        )
-
-
-def _place(table: Path, name: str) -> Path:
-    path = Path(unquote(name))
-    if "://" in name or path.is_absolute() or ".." in path.parts:
-        raise BadInputError(
-            table, f"Delta table with a file elsewhere, {name!r}", remedy="copy it whole; a shallow clone is not enough"
-        )
-    return table / path
-
-
-def _values(file: dict[str, Any]) -> dict[str, str | None]:
-    """The values of a file's partition."""
-    start = "partition."
-    return {
-        name.removeprefix(start): None if value is None else str(value)
-        for name, value in file.items()
-        if name.startswith(start)
-    }

@@ -23,7 +23,7 @@ from diet_ray.logs.ingestion.sources import find_pieces
 from diet_ray.logs.ingestion.time_units import check_unit
 from diet_ray.logs.ingestion.vocabulary import build_vocabulary, count_ids
 from diet_ray.logs.layout import block_manifest_file, edges_file, log_manifest_file, vocabulary_file
-from diet_ray.logs.notes import merge
+from diet_ray.logs.notes import Note, merge
 from diet_ray.mapper import Mapper, Progress, in_turn, no_progress
 from diet_ray.schema import Schema
 from diet_ray.settings import write_json
@@ -77,7 +77,8 @@ def ingest(
     if not sources:
         raise ConfigError("ingest: no source given; name Parquet or CSV files, or folders of them")
     files = ", ".join(map(str, sources))
-    pieces = find_pieces(sources, schema.columns)
+    passed_over: list[Note] = []
+    pieces = find_pieces(sources, schema.columns, passed_over)
     with appearing(out, "log") as folder:
         work = folder / "work"
         work.mkdir()
@@ -103,7 +104,8 @@ def ingest(
         done = encode(schema, plan, batches, folder, on_progress, each=each)
         write_manifests(folder, schema, plan, done, vocabulary, quarantined)
         shutil.rmtree(work)
-        manifest = LogManifest(log_schema=schema, blocks=plan.names, notes=merge([*suspicious, *notes, *about_edges]))
+        told = merge([*passed_over, *suspicious, *notes, *about_edges])
+        manifest = LogManifest(log_schema=schema, blocks=plan.names, notes=told)
         write_json(log_manifest_file(folder), manifest)
     return manifest
 

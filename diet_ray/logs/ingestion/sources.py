@@ -1,4 +1,4 @@
-"""The source files of a log: Parquet and CSV, read piece by piece and batch by batch, so that memory stays bounded."""
+"""The source files of a log, read piece by piece and batch by batch, so that memory stays bounded."""
 
 from __future__ import annotations
 
@@ -14,68 +14,120 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from diet_ray.errors import BadInputError
-from diet_ray.logs.ingestion.folders import Found, found_files
+from diet_ray.logs.ingestion import avro_files, orc_files
+from diet_ray.logs.ingestion.csv_dialect import delimiter_of, open_csv
+from diet_ray.logs.ingestion.folders import found_files
+from diet_ray.logs.ingestion.kinds import Deletes, Found, Kind
+from diet_ray.logs.notes import Note
 from diet_ray.settings import Settings
 from diet_ray.storage.hashes import sha256
-from diet_ray.storage.parquet import BombError, batches
-
-MOST_CSV_COLUMNS = 16_384
-"""Most columns that a CSV file may have, whether they are read or not."""
+from diet_ray.storage.parquet import BombError, batches, footer, types_are_lost
 
 _CSV_BYTES = 16 << 20
-_CSV_HEADER_BYTES = 1 << 20
 
 _UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
 """Errors that pyarrow raises for a damaged file."""
 
 
 class Piece(Settings):
-    """The part of a file that one task reads: a row group of a Parquet file, or a whole CSV file."""
+    """The part of a file that one task reads: a row group of a Parquet file, or a whole file of another kind."""
 
     path: str
     """The file."""
+    kind: Kind
+    """Its kind."""
     row_group: int | None = None
-    """Index of the row group; None for CSV."""
+    """Index of the row group; None where the piece is the whole file."""
     first_row: int = 0
     """Position of the piece's first row in the file, from 0; for messages."""
     int96: list[str] = Field(default_factory=list)
     """Columns that the Parquet file holds in its oldest type of timestamp, which is an instant; Arrow reads it without a zone."""
     given: dict[str, str | None] = Field(default_factory=dict)
     """Values of columns that the file lacks and its folders' names give, as text; see `diet_ray.logs.ingestion.folders`."""
+    delimiter: str = ","
+    """The delimiter of a CSV file."""
+    named: dict[str, str] = Field(default_factory=dict)
+    """The names of columns in the file, where it has others."""
+    deletes: Deletes | None = None
+    """Rows of the file that a table no longer has."""
 
 
-def find_pieces(sources: list[Path], columns: list[str]) -> list[Piece]:
-    """All pieces to read, in the order of `found_files`.
+def find_pieces(sources: list[Path], columns: list[str], notes: list[Note] | None = None) -> list[Piece]:
+    """All pieces to read, in the order of `found_files`. What is passed over in folders is added to `notes`.
 
     Raises:
         BadInputError: a source is missing, of an unknown kind, damaged, given twice (under another name, too), or lacks one of
             `columns`.
-        ResourceError: it is a Delta table, and the extra that reads them is not installed.
+        ResourceError: an extra that reads it is not installed.
     """
-    pieces: list[Piece] = []
-    files = found_files(sources)
-    for file in files:
-        path = file.path
-        if path.suffix != ".parquet":
-            pieces.append(Piece(path=str(path), given=_lacking(file, _csv_header(path), columns)))
-            continue
-        try:
-            with pq.ParquetFile(path) as parquet:
-                names, groups = parquet.schema_arrow.names, parquet.metadata
-                leaves = [parquet.schema.column(leaf) for leaf in range(groups.num_columns)]
-        except _UNREADABLE as error:
-            raise _damaged(path, error) from error
-        given, first = _lacking(file, names, columns), 0
-        int96 = [leaf.path for leaf in leaves if leaf.physical_type == "INT96" and leaf.path in columns]
-        for group in range(groups.num_row_groups):
-            pieces.append(Piece(path=str(path), row_group=group, first_row=first, int96=int96, given=given))
-            first += groups.row_group(group).num_rows
+    files = found_files(sources, notes)
+    pieces = [piece for file in files for piece in _pieces(file, columns)]
     _refuse_copies(files, columns)
     return pieces
 
 
+def _pieces(file: Found, columns: list[str]) -> list[Piece]:
+    path = file.path
+    try:
+        if file.kind == "parquet":
+            return _row_groups(file, columns)
+        delimiter = ","
+        if file.kind == "csv":
+            delimiter = delimiter_of(path, [name for name in columns if name not in file.given])
+            with open_csv(path, delimiter) as reader:
+                names = list(reader.schema.names)
+        else:
+            names = (orc_files if file.kind == "orc" else avro_files).names(path)
+    except _UNREADABLE as error:
+        raise _damaged(path, error) from error
+    given = _lacking(file, names, columns)
+    return [Piece(path=str(path), kind=file.kind, given=given, delimiter=delimiter)]
+
+
+def _row_groups(file: Found, columns: list[str]) -> list[Piece]:
+    about = footer(file.path)
+    with pq.ParquetFile(file.path, metadata=about) as parquet:
+        schema = parquet.schema_arrow
+    named = {} if file.named is None else file.named(schema)
+    given = _lacking(file, schema.names if file.named is None else list(named), columns)
+    named = {name: own for name, own in named.items() if name in columns and name != own}
+    leaves = [about.schema.column(leaf) for leaf in range(about.num_columns)]
+    int96 = [leaf.path for leaf in leaves if leaf.physical_type == "INT96" and leaf.path in columns]
+    if types_are_lost(about):
+        _refuse_lost(file.path, schema, columns)
+    pieces, first = [], 0
+    for group in range(about.num_row_groups):
+        pieces.append(
+            Piece(
+                path=str(file.path),
+                kind="parquet",
+                row_group=group,
+                first_row=first,
+                int96=int96,
+                given=given,
+                named=named,
+                deletes=file.deletes,
+            )
+        )
+        first += about.row_group(group).num_rows
+    return pieces
+
+
+def _refuse_lost(path: Path, schema: pa.Schema, columns: list[str]) -> None:
+    for name in columns:
+        if name in schema.names and pa.types.is_fixed_size_binary(schema.field(name).type):
+            raise BadInputError(
+                path,
+                f"has a type that Arrow lacks, stored as {schema.field(name).type}",
+                column=name,
+                remedy="write it as a 64-bit integer, a decimal or text",
+            )
+
+
 def read_piece(piece: Piece, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
     """The rows of a piece as (position of the first row in the file, table of `columns`). CSV values are text, empty ones null.
+
+    Of a table with deleted rows, only the others are counted within a piece.
 
     Raises:
         BadInputError: the file turns out to be damaged.
@@ -83,19 +135,29 @@ def read_piece(piece: Piece, columns: list[str]) -> Iterator[tuple[int, pa.Table
     path, position = Path(piece.path), piece.first_row
     own = [name for name in columns if name not in piece.given]
     try:
-        parts = _csv_batches(path, own) if piece.row_group is None else batches(path, own, piece.row_group)
-        for batch in parts:
+        for batch in _batches(piece, [piece.named.get(name, name) for name in own]):
             if batch.num_rows:
-                yield position, pa.table({name: _column(batch, name, piece.given) for name in columns})
+                yield position, pa.table({name: _column(batch, name, piece) for name in columns})
             position += batch.num_rows
     except _UNREADABLE as error:
         raise _damaged(path, error, piece.row_group) from error
 
 
-def _column(batch: pa.RecordBatch, name: str, given: dict[str, str | None]) -> pa.Array:
-    if name in given:
-        return pa.repeat(pa.scalar(given[name], pa.string()), batch.num_rows)
-    return batch.column(name)
+def _batches(piece: Piece, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    path = Path(piece.path)
+    if piece.kind == "csv":
+        return _csv_batches(path, columns, piece.delimiter)
+    if piece.kind == "orc":
+        return orc_files.batches(path, columns)
+    if piece.kind == "avro":
+        return avro_files.batches(path, columns)
+    return batches(path, columns, piece.row_group)
+
+
+def _column(batch: pa.RecordBatch, name: str, piece: Piece) -> pa.Array:
+    if name in piece.given:
+        return pa.repeat(pa.scalar(piece.given[name], pa.string()), batch.num_rows)
+    return batch.column(piece.named.get(name, name))
 
 
 def _lacking(file: Found, names: list[str], columns: list[str]) -> dict[str, str | None]:
@@ -119,17 +181,14 @@ def _refuse_copies(files: list[Found], columns: list[str]) -> None:
         # Partitions may hold equal files: with other values of the partitions, their rows differ.
         values = (file.given.get(name) for name in columns)
         first = first_with.setdefault((sha256(file.path), *values), file.path)
-        if first is not file.path and _has_rows(file.path):
+        if first is not file.path and _has_rows(file, columns):
             raise BadInputError(
                 file.path, f"has the same bytes as {first}", remedy="its rows would count twice; give one of the two"
             )
 
 
-def _has_rows(path: Path) -> bool:
-    if path.suffix == ".parquet":
-        with pq.ParquetFile(path) as file:
-            return bool(file.metadata.num_rows)
-    return any(True for _ in read_piece(Piece(path=str(path)), []))
+def _has_rows(file: Found, columns: list[str]) -> bool:
+    return any(True for piece in _pieces(file, columns) for _ in read_piece(piece, []))
 
 
 def _require(path: Path, names: list[str], columns: list[str]) -> None:
@@ -146,24 +205,10 @@ def _require(path: Path, names: list[str], columns: list[str]) -> None:
             )
 
 
-def _csv_header(path: Path) -> list[str]:
-    try:
-        with pa.input_stream(str(path)) as stream:
-            n_columns = stream.read(_CSV_HEADER_BYTES).partition(b"\n")[0].count(b",") + 1
-        if n_columns > MOST_CSV_COLUMNS:  # Arrow takes minutes and gigabytes for a million of them
-            raise BadInputError(
-                path,
-                f"its header has more than {MOST_CSV_COLUMNS} columns",
-                remedy="leave out those that are not needed",
-            )
-        with pa_csv.open_csv(path) as reader:
-            return list(reader.schema.names)
-    except _UNREADABLE as error:
-        raise _damaged(path, error) from error
-
-
-def _csv_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    columns = columns or _csv_header(path)[:1]  # for Arrow, an empty list means all
+def _csv_batches(path: Path, columns: list[str], delimiter: str) -> Iterator[pa.RecordBatch]:
+    if not columns:  # for Arrow, an empty list means all
+        with open_csv(path, delimiter) as reader:
+            columns = reader.schema.names[:1]
     # Read as text: a type guessed from the first megabytes may not fit the rest, and "007" must not become 7.
     convert = pa_csv.ConvertOptions(
         include_columns=columns,
@@ -171,7 +216,7 @@ def _csv_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
         null_values=[""],
         strings_can_be_null=True,
     )
-    with pa_csv.open_csv(path, pa_csv.ReadOptions(block_size=_CSV_BYTES), convert_options=convert) as reader:
+    with open_csv(path, delimiter, block_bytes=_CSV_BYTES, convert=convert) as reader:
         for batch in reader:
             for column in columns:
                 # An unclosed quote turns several lines into one value, and rows are lost.

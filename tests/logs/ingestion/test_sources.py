@@ -26,7 +26,8 @@ def everything(paths: list[Path], columns: list[str]) -> list[tuple[int, int]]:
 
 def test_parquet_pieces_are_row_groups(parquet: Path) -> None:
     assert find_pieces([parquet], ["a"]) == [
-        Piece(path=str(parquet), row_group=group, first_row=first) for group, first in enumerate([0, 4, 8])
+        Piece(path=str(parquet), kind="parquet", row_group=group, first_row=first)
+        for group, first in enumerate([0, 4, 8])
     ]
     assert everything([parquet], ["b", "a"]) == [(0, 4), (4, 4), (8, 2)]
     first = next(read_piece(find_pieces([parquet], ["b", "a"])[1], ["b", "a"]))[1]
@@ -58,7 +59,9 @@ def test_batches_of_long_rows_are_shorter(parquet: Path, monkeypatch: pytest.Mon
 def test_csv_is_streamed_and_types_may_change_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "_CSV_BYTES", 64)
     (tmp_path / "c.csv").write_text("a\n" + "".join(f"{i}\n" for i in range(100)) + "late\n")
-    batches = [(first, t["a"].to_pylist()) for first, t in read_piece(Piece(path=str(tmp_path / "c.csv")), ["a"])]
+    batches = [
+        (first, t["a"].to_pylist()) for first, t in read_piece(Piece(path=str(tmp_path / "c.csv"), kind="csv"), ["a"])
+    ]
     assert len(batches) > 3
     assert [value for _, values in batches for value in values] == [*map(str, range(100)), "late"]
     assert [first for first, _ in batches][1] == len(batches[0][1])
@@ -87,8 +90,8 @@ def test_mistakes_are_named(tmp_path: Path, parquet: Path) -> None:
     (tmp_path / "empty").mkdir()
     for path, words in [
         (tmp_path / "none.parquet", "no such file"),
-        (tmp_path / "x.json", "neither Parquet nor CSV"),
-        (tmp_path / "empty", "without any Parquet or CSV"),
+        (tmp_path / "x.json", "of a kind that neither its name nor its first bytes tell"),
+        (tmp_path / "empty", "without any Parquet, CSV, ORC or Avro"),
         (tmp_path / "c.csv", "'b': column is there twice"),
     ]:
         with pytest.raises(BadInputError, match=words) as caught:
