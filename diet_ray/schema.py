@@ -202,9 +202,10 @@ class NumericField(FieldBase):
     kind: Literal["numeric"] = "numeric"
     """`numeric`."""
     buckets: int = Key(default=0, ge=0, le=2**30)
-    """Number of value buckets, at least 2."""
+    """Number of value buckets, at least 2. The first block needs 20 values for each, or for each different value where these are few."""
     transform: Literal["quantile", "log"] = "quantile"
-    """Where the bucket edges lie: at quantiles of the first block, or evenly in log(1+x) up to its maximum."""
+    """Where the bucket edges lie: at quantiles of the first block, with a bucket for each value that fills one, or evenly in log(1+x) up
+    to its maximum."""
 
     @property
     def n_buckets(self) -> int:
@@ -294,7 +295,7 @@ class Time(Settings):
     column: Name
     """Name of the column."""
     unit: Literal["s", "ms", "us", "ns", "timestamp"] = "timestamp"
-    """Integer epoch in that unit, or `timestamp` for a date or time type (a text column is parsed as ISO 8601)."""
+    """Number since 1970 in that unit, or `timestamp` for a date, a timestamp or ISO 8601 text: docs/your-log.md, "What a time may be"."""
     timezone: str = "UTC"
     """IANA zone in which days and weeks begin; also the zone of timestamps that carry none."""
 

@@ -198,6 +198,7 @@ def test_schema_without_vocabulary() -> None:
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=200), st.integers(2, 20))
+@settings(deadline=None)
 def test_quantile_edges_balance_distinct_values(values: list[float], buckets: int) -> None:
     edges = fit_edges(np.array(values), NumericField(name="n", buckets=buckets))
     assert edges == sorted(set(edges))
