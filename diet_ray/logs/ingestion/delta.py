@@ -19,8 +19,13 @@ _FEATURES = {
 is a structure in the files, which no field takes, and values of a narrower type are the same values."""
 
 
-def live_files(table: Path, below: Path) -> list[Found]:
-    """The files of a Delta table's latest version that lie at or below a path, sorted by path."""
+def files_of(table: Path) -> list[Found]:
+    """The files of a Delta table's latest version.
+
+    Raises:
+        BadInputError: the table cannot be read, or its files alone do not determine its rows.
+        ResourceError: the extra is not installed.
+    """
     try:
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError
@@ -37,13 +42,7 @@ def live_files(table: Path, below: Path) -> list[Found]:
             f"Delta table that cannot be read: {str(error).splitlines()[0]}",
             remedy="check it with the tool that wrote it",
         ) from error
-    of_version = [Found(_place(table, file["path"]), "parquet", columns | _values(file)) for file in files]
-    selected = [file for file in of_version if file.path.is_relative_to(below)]
-    if not selected:
-        raise BadInputError(
-            below, f"no file of the latest version of the Delta table {table} is here", remedy="give the table itself"
-        )
-    return sorted(selected, key=lambda file: file.path)
+    return [Found(_place(table, file["path"]), "parquet", columns | _values(file)) for file in files]
 
 
 def _check(table: Path, version: Any) -> None:

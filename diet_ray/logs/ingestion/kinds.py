@@ -64,13 +64,14 @@ def kind_by_magic(path: Path) -> Kind | None:
 
 
 def packed_with(path: Path) -> str | None:
-    """The compression of a text file, as Arrow calls it. Its first bytes tell: some exports are packed without `.gz` in their names.
+    """The compression of a text file, as Arrow calls it; None if there is none. Some exports are packed without `.gz` in their names.
 
     Raises:
         OSError: the file cannot be read.
     """
-    start = _start(path)
-    return next((name for magic, name in _PACKED.items() if start.startswith(magic)), None)
+    start, ending = _start(path), path.suffix.lower()
+    by_magic = next((name for magic, name in _PACKED.items() if start.startswith(magic)), None)
+    return {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".zstd": "zstd"}.get(ending, by_magic)
 
 
 def _start(path: Path) -> bytes:

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
@@ -16,6 +17,7 @@ from pydantic import Field
 from diet_ray.errors import BadInputError
 from diet_ray.logs.ingestion import avro_files, orc_files
 from diet_ray.logs.ingestion.csv_dialect import delimiter_of, open_csv
+from diet_ray.logs.ingestion.deletes import deleted_rows
 from diet_ray.logs.ingestion.folders import found_files
 from diet_ray.logs.ingestion.kinds import Deletes, Found, Kind
 from diet_ray.logs.notes import Note
@@ -127,7 +129,7 @@ def _refuse_lost(path: Path, schema: pa.Schema, columns: list[str]) -> None:
 def read_piece(piece: Piece, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
     """The rows of a piece as (position of the first row in the file, table of `columns`). CSV values are text, empty ones null.
 
-    Of a table with deleted rows, only the others are counted within a piece.
+    Where a table has deleted rows of the file, those are left out, and a table's positions count on from its first row without gaps.
 
     Raises:
         BadInputError: the file turns out to be damaged.
@@ -135,9 +137,11 @@ def read_piece(piece: Piece, columns: list[str]) -> Iterator[tuple[int, pa.Table
     path, position = Path(piece.path), piece.first_row
     own = [name for name in columns if name not in piece.given]
     try:
+        deleted = None if piece.deletes is None else deleted_rows(piece.deletes)
         for batch in _batches(piece, [piece.named.get(name, name) for name in own]):
-            if batch.num_rows:
-                yield position, pa.table({name: _column(batch, name, piece) for name in columns})
+            live = batch if deleted is None else _without(batch, deleted - position)
+            if live.num_rows:
+                yield position, pa.table({name: _column(live, name, piece) for name in columns})
             position += batch.num_rows
     except _UNREADABLE as error:
         raise _damaged(path, error, piece.row_group) from error
@@ -152,6 +156,13 @@ def _batches(piece: Piece, columns: list[str]) -> Iterator[pa.RecordBatch]:
     if piece.kind == "avro":
         return avro_files.batches(path, columns)
     return batches(path, columns, piece.row_group)
+
+
+def _without(batch: pa.RecordBatch, deleted: np.ndarray) -> pa.RecordBatch:
+    """A batch without the rows at the positions `deleted`, some of which may lie outside it."""
+    keep = np.ones(batch.num_rows, bool)
+    keep[deleted[(deleted >= 0) & (deleted < len(keep))]] = False
+    return batch.take(pa.array(np.flatnonzero(keep)))
 
 
 def _column(batch: pa.RecordBatch, name: str, piece: Piece) -> pa.Array:

@@ -6,9 +6,8 @@ Such a folder also holds files of older versions and files whose rows are delete
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NoReturn
 
-from diet_ray.errors import BadInputError
+from diet_ray.errors import BadInputError, ResourceError
 from diet_ray.logs.ingestion import delta
 from diet_ray.logs.ingestion.kinds import Found
 
@@ -21,12 +20,27 @@ def live_files(source: Path) -> list[Found] | None:
         ResourceError: the extra that reads it is not installed.
     """
     place = source.absolute()
-    for folder in (place, *place.parents):
-        kind = _kind(folder)
+    for table in (place, *place.parents):
+        kind = _kind(table)
+        if kind is None:
+            continue
         if kind == "Delta":
-            return delta.live_files(folder, place)
-        if kind is not None:
-            _refuse(folder, kind)
+            files = delta.files_of(table)
+        elif kind == "Iceberg":
+            files = _iceberg(table, place)
+            place = table if _is_metadata(place) else place
+        else:
+            raise BadInputError(
+                table, f"is {_a(kind)} table, which is not read", remedy="write the rows that you want as Parquet"
+            )
+        below = [file for file in files if file.path.is_relative_to(place)]
+        if not below:
+            raise BadInputError(
+                source,
+                f"no file of the latest version of the {kind} table {table} is here",
+                remedy="give the table itself",
+            )
+        return sorted(below, key=lambda file: file.path)
     return None
 
 
@@ -40,16 +54,25 @@ def refuse_within(path: Path) -> None:
 def _kind(folder: Path) -> str | None:
     if (folder / "_delta_log").is_dir():
         return "Delta"
+    if any(map(_is_metadata, (folder / "metadata").glob("*.metadata.json*"))):
+        return "Iceberg"
     if (folder / ".hoodie").is_dir():
         return "Hudi"
-    return None
+    return "Lance" if any((folder / "_versions").glob("*.manifest")) else None
+
+
+def _is_metadata(path: Path) -> bool:
+    """Whether a path may be an Iceberg table's metadata file, by its name."""
+    return path.parent.name == "metadata" and path.name.endswith((".metadata.json", ".metadata.json.gz"))
+
+
+def _iceberg(table: Path, place: Path) -> list[Found]:
+    try:
+        from diet_ray.logs.ingestion import iceberg
+    except ImportError as error:
+        raise ResourceError(f"{table} is an Iceberg table: pip install 'diet_ray[iceberg]'") from error
+    return iceberg.files_of(table, place if _is_metadata(place) else None)
 
 
 def _a(kind: str) -> str:
     return f"{'an' if kind[0] in 'AEIOU' else 'a'} {kind}"
-
-
-def _refuse(folder: Path, kind: str) -> NoReturn:
-    raise BadInputError(
-        folder, f"is {_a(kind)} table, which is not read", remedy="write the rows that you want as Parquet"
-    )
