@@ -7,7 +7,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -68,6 +68,8 @@ class Written:
             yield replace(self, path=self.home)
         finally:
             shutil.rmtree(self.home)
+            with suppress(OSError):  # the folder of the engine's other tables
+                self.home.parent.rmdir()
 
 
 def engines(data: Path = DATA) -> list[Path]:
