@@ -141,13 +141,17 @@ def _verdicts(written: Written, cases: Sequence[Case]) -> dict[str, Verdict]:
     return found
 
 
+_TOLD = ("read as a value; if it means no value", "neighbouring ids have become one")
+"""Notes that say of a value that it may be read otherwise than it was meant."""
+
+
 def _verdict(case: Case, values: Values, notes: list[Note], written: Written) -> Verdict:
     difference = _difference(values[case.name], expected()[case.name], case)
     # That so few rows fit buckets badly is no matter of the engine.
     noted = [str(note) for note in notes if note.column in (None, case.column) and "are fitted on" not in note.what]
     if difference:
         # What the engine has lost or spells in a way of its own cannot be known, but it can be told.
-        told = any(note.column == case.column for note in notes if note.rows)
+        told = any(note.column == case.column and any(word in note.what for word in _TOLD) for note in notes)
         noted.insert(0, difference)
         return Verdict(verdict="read with a note" if told else "WRONG", because=_portable("; ".join(noted), written))
     if noted:

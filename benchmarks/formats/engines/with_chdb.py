@@ -69,8 +69,11 @@ def write(folder: Path) -> None:
         ("Avro", "log.avro", "Avro"),
     ):
         written.add(kind, name, names, lambda columns, path, form=form: export(columns, path, form))
-    lacks = written.about["kinds"]["CSV"]["lacks"]
-    lacks["at_utc"] = "written as a wall clock of its zone, without the zone: name it in time.timezone"
+    kinds = written.about["kinds"]
+    kinds["CSV"]["lacks"]["at_utc"] = "written as a wall clock of its zone, without the zone: name it in time.timezone"
+    for name in ("at_utc", "at_local"):
+        kinds["ORC"]["lacks"][name] = "written as a wall clock of UTC, without a zone: name UTC in time.timezone"
+    kinds["ORC"]["lacks"]["device"] = "an Enum is written as the number of its name"
     source.unlink()
     written.close()
 
