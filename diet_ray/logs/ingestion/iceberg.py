@@ -68,8 +68,9 @@ def _files(table: Path, metadata: Path) -> list[Found]:
     content = metadata.read_bytes()
     about = TableMetadataUtil.parse_raw((gzip.decompress(content) if ".gz" in metadata.suffixes else content).decode())
     place = partial(_place, table, about.location)
-    static = StaticTable(("table",), about, str(metadata), _Moved(place), NoopCatalog("table"))
-    by_name = {name: mapped.field_id for mapped in about.name_mapping() or () for name in mapped.names}
+    moved: Any = _Moved(place)
+    static = StaticTable(("table",), about, str(metadata), moved, NoopCatalog("table"))
+    by_name: dict[str, Any] = {name: mapped.field_id for mapped in about.name_mapping() or () for name in mapped.names}
     ids = {field.name: field.field_id for field in static.schema().fields}
     found = []
     for task in static.scan().plan_files():
