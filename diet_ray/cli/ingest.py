@@ -32,7 +32,8 @@ def ingest(
         list[Path] | None,
         typer.Option(
             "--from",
-            help="Parquet or CSV file, a folder of them, or a Delta table; repeatable. Some published logs do not need it.",
+            help="Parquet, CSV, ORC or Avro file, a folder of them, or a Delta or Iceberg table; repeatable. Some published logs do "
+            "not need it.",
         ),
     ] = None,
     by: Annotated[

@@ -54,7 +54,8 @@ def batches(path: Path, columns: list[str], row_group: int | None = None) -> Ite
         texts = [file.schema.column(leaf).path for leaf in leaves if _is_text(file, leaf)]
         check_rows(path, sum(about.row_group(group).num_rows for group in range(about.num_row_groups)))
     # Text is read as codes and a dictionary. That takes no more memory than its pages, however often a value repeats.
-    with pq.ParquetFile(path, metadata=about, read_dictionary=texts) as file:
+    # INT96 as microseconds: in nanoseconds, years after 2262 would come back as others, without an error.
+    with pq.ParquetFile(path, metadata=about, read_dictionary=texts, coerce_int96_timestamp_unit="us") as file:
         for group in groups:
             n = _rows_at_a_time(path, file, group, leaves)
             for batch in file.iter_batches(n, row_groups=[group], columns=columns):

@@ -49,6 +49,8 @@ def _field(table: pa.Table, field: Field, of: Field, first_id: int, origin: Orig
     """The slots of a field. It uses the ids of the field `of`, from `first_id` on: itself, or the field that a sequence is made of."""
     separated = not isinstance(field, NumericField) and field.separator is not None
     column = whole(table[field.source], field.source, origin, separated=separated)
+    if field.source in origin.instants:  # as a category, INT96 has the digits of nanoseconds
+        column = column.cast(pa.timestamp("ns"))
     if pa.types.is_null(column.type):  # some writers store a column without any value in this way
         values = [pa.nulls(len(column), pa.float64() if field.kind == "numeric" else pa.string())] * field.n_slots
     elif field.kind == "numeric":

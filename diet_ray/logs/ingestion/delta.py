@@ -12,8 +12,8 @@ from diet_ray.errors import BadInputError, ResourceError
 from diet_ray.logs.ingestion.kinds import Found
 
 _FEATURES = {
-    "columnMapping", "deletionVectors", "timestampNtz", "typeWidening", "typeWidening-preview", "v2Checkpoint", "vacuumProtocolCheck",
-    "variantType", "variantType-preview", "variantShredding", "variantShredding-preview",
+    "columnMapping", "deletionVectors", "timestampNtz", "typeWidening", "v2Checkpoint", "vacuumProtocolCheck",
+    "variantType", "variantType-preview",
 }  # fmt: skip
 """Features that a Delta table may require of its readers. The first two are checked further. The others change nothing here: a variant
 is a structure in the files, which no field takes, and values of a narrower type are the same values."""
@@ -40,7 +40,7 @@ def files_of(table: Path) -> list[Found]:
         raise BadInputError(
             table,
             f"Delta table that cannot be read: {str(error).splitlines()[0]}",
-            remedy="check it with the tool that wrote it",
+            remedy="check it with the tool that wrote it, or write its rows as Parquet",
         ) from error
     return [Found(_place(table, file["path"]), "parquet", columns | _values(file)) for file in files]
 

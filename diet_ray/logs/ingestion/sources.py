@@ -16,7 +16,7 @@ from pydantic import Field
 
 from diet_ray.errors import BadInputError
 from diet_ray.logs.ingestion import avro_files, orc_files
-from diet_ray.logs.ingestion.csv_dialect import delimiter_of, open_csv
+from diet_ray.logs.ingestion.csv_dialect import csv_tables, dialect_of
 from diet_ray.logs.ingestion.deletes import deleted_rows
 from diet_ray.logs.ingestion.folders import found_files
 from diet_ray.logs.ingestion.kinds import Deletes, Found, Kind
@@ -75,9 +75,7 @@ def _pieces(file: Found, columns: list[str]) -> list[Piece]:
             return _row_groups(file, columns)
         delimiter = ","
         if file.kind == "csv":
-            delimiter = delimiter_of(path, [name for name in columns if name not in file.given])
-            with open_csv(path, delimiter) as reader:
-                names = list(reader.schema.names)
+            names, delimiter = dialect_of(path, [name for name in columns if name not in file.given])
         else:
             names = (orc_files if file.kind == "orc" else avro_files).names(path)
     except _UNREADABLE as error:
@@ -162,6 +160,8 @@ def _without(batch: pa.RecordBatch, deleted: np.ndarray) -> pa.RecordBatch:
     """A batch without the rows at the positions `deleted`, some of which may lie outside it."""
     keep = np.ones(batch.num_rows, bool)
     keep[deleted[(deleted >= 0) & (deleted < len(keep))]] = False
+    if not batch.num_columns:  # Arrow would lose the number of rows
+        return pa.record_batch({"": pa.nulls(int(keep.sum()))})
     return batch.take(pa.array(np.flatnonzero(keep)))
 
 
@@ -217,9 +217,6 @@ def _require(path: Path, names: list[str], columns: list[str]) -> None:
 
 
 def _csv_batches(path: Path, columns: list[str], delimiter: str) -> Iterator[pa.RecordBatch]:
-    if not columns:  # for Arrow, an empty list means all
-        with open_csv(path, delimiter) as reader:
-            columns = reader.schema.names[:1]
     # Read as text: a type guessed from the first megabytes may not fit the rest, and "007" must not become 7.
     convert = pa_csv.ConvertOptions(
         include_columns=columns,
@@ -227,18 +224,17 @@ def _csv_batches(path: Path, columns: list[str], delimiter: str) -> Iterator[pa.
         null_values=[""],
         strings_can_be_null=True,
     )
-    with open_csv(path, delimiter, block_bytes=_CSV_BYTES, convert=convert) as reader:
-        for batch in reader:
-            for column in columns:
-                # An unclosed quote turns several lines into one value, and rows are lost.
-                if pc.any(pc.match_substring(batch.column(column), "\n")).as_py():
-                    raise BadInputError(
-                        path,
-                        "a line break within a value",
-                        column=column,
-                        remedy="is a quote missing? write the value without line breaks",
-                    )
-            yield batch
+    for table in csv_tables(path, delimiter, convert, _CSV_BYTES):
+        for column in columns:
+            # An unclosed quote turns several lines into one value, and rows are lost.
+            if pc.any(pc.match_substring(table.column(column), "\n")).as_py():
+                raise BadInputError(
+                    path,
+                    "a line break within a value",
+                    column=column,
+                    remedy="is a quote missing? write the value without line breaks",
+                )
+        yield from table.to_batches()
 
 
 def _damaged(path: Path, error: Exception, row_group: int | None = None) -> BadInputError:

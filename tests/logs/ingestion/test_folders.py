@@ -67,6 +67,18 @@ def test_equal_files_are_copies_unless_their_partitions_differ(tmp_path: Path) -
         find_pieces([tmp_path], ["a"])
 
 
+@pytest.mark.parametrize(("name", "kind"), [(".hoodie/x", "a Hudi"), ("_versions/1.manifest", "a Lance")])
+def test_tables_that_are_not_read_are_named(name: str, kind: str, tmp_path: Path) -> None:
+    part = put(tmp_path / "t" / "day=1" / "a.parquet", a=[1])
+    (tmp_path / "t" / name).parent.mkdir()
+    (tmp_path / "t" / name).touch()
+    for source in (tmp_path / "t", part):
+        with pytest.raises(BadInputError, match=f"is {kind} table, which is not read"):
+            found_files([source])
+    with pytest.raises(BadInputError, match=f"is {kind} table within the folder"):
+        found_files([tmp_path])
+
+
 # --- Delta tables
 
 
@@ -197,6 +209,41 @@ def test_an_unknown_feature_is_named(table: Path) -> None:
     commit(table, protocol("rowsInTheCloud"))
     with pytest.raises(BadInputError, match=r"Delta table .*rowsInTheCloud"):
         found_files([table])
+
+
+@pytest.mark.parametrize("feature", ["variantType", "variantType-preview"])
+def test_a_feature_of_which_nothing_is_used_does_no_harm(table: Path, feature: str) -> None:
+    # Tables by delta-rs with deletion vectors allowed list variants, without a column of that type.
+    before = rows([table], ["a", "day", "late"])
+    commit(table, protocol("deletionVectors", feature))
+    assert rows([table], ["a", "day", "late"]) == before
+
+
+@pytest.mark.parametrize(
+    ("feature", "words"),
+    [
+        ("catalogManaged", "catalog-managed"),  # only the catalog knows the newest version
+        ("catalogOwned-preview", "catalog-managed"),
+        ("typeWidening", "Unsupported table features.*TypeWidening"),  # by delta-rs itself
+    ],
+)
+def test_a_feature_that_hides_what_the_table_is_is_refused(table: Path, feature: str, words: str) -> None:
+    commit(table, protocol(feature))
+    with pytest.raises(BadInputError, match=words):
+        found_files([table])
+
+
+def test_a_column_of_variants_is_only_in_the_way_where_it_is_wanted(table: Path) -> None:
+    [first] = [
+        json.loads(line)
+        for line in (table / "_delta_log" / f"{0:020d}.json").read_text().splitlines()
+        if "metaData" in line
+    ]
+    schema = json.loads(first["metaData"]["schemaString"])
+    schema["fields"].append({"name": "v", "type": "variant", "nullable": True, "metadata": {}})
+    first["metaData"]["schemaString"] = json.dumps(schema)
+    commit(table, protocol("variantType"), first)
+    assert rows([table], ["a", "day"]) == [(2, "x"), (3, "y/y"), (4, None)]
 
 
 def test_a_damaged_log_is_named(table: Path) -> None:

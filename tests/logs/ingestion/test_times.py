@@ -21,6 +21,8 @@ from diet_ray.logs.blocks import open_log
 from diet_ray.logs.ingestion.checks import Origin
 from diet_ray.logs.ingestion.ingest import ingest
 from diet_ray.logs.ingestion.times import read_time
+from diet_ray.logs.ingestion.vocabulary import read_vocabulary
+from diet_ray.logs.layout import vocabulary_file
 from diet_ray.schema import Schema, Time
 
 MOMENT = 1_709_548_205_123
@@ -182,6 +184,28 @@ def test_int96_is_an_instant_and_told_where_the_zone_would_matter(tmp_path: Path
     assert log_of(tmp_path, naive, berlin) == (moments - HOUR).tolist()
     assert open_log(tmp_path / "2" / "log").notes == []
     assert log_of(tmp_path, naive.cast(pa.timestamp("ms", "UTC")), berlin) == moments.tolist()
+
+
+def test_int96_after_2262_is_no_other_year(tmp_path: Path) -> None:
+    """In nanoseconds, 9999-12-31 would wrap round to 1816, and 5000-01-01 to 2077."""
+    ends = [datetime(2024, 3, 4), datetime(5000, 1, 1), datetime(9999, 12, 31)]
+    table = pa.table({"t": pa.array(ends, pa.timestamp("us")), "a": [1, 2, 3], "b": [1, 2, 3], "y": [0, 1, 0]})
+    pq.write_table(table, tmp_path / "x.parquet", use_deprecated_int96_timestamps=True)
+    stamped = schema(unit="timestamp")
+    with pytest.raises(BadInputError, match=r"column 't': time outside 1970-2200 in row 1 \(from 0\), and 1 more"):
+        ingest(stamped, [tmp_path / "x.parquet"], tmp_path / "log", by="day")
+    as_category = {
+        "time": {"column": "a", "unit": "s"},
+        "user": "b",
+        "fields": [{"name": "t", "kind": "vocabulary"}, {"name": "b", "kind": "vocabulary"}],
+    }
+    of_category = Schema.model_validate({**stamped.model_dump(), **as_category})
+    with pytest.raises(BadInputError, match=r"column 't': cannot be used: .*out of bounds"):
+        ingest(of_category, [tmp_path / "x.parquet"], tmp_path / "log", by="day")
+    pq.write_table(table[:1], tmp_path / "y.parquet", use_deprecated_int96_timestamps=True)
+    ingest(of_category, [tmp_path / "y.parquet"], tmp_path / "log", by="day")
+    values = read_vocabulary(vocabulary_file(tmp_path / "log"))["value"].to_pylist()
+    assert "2024-03-04 00:00:00.000000000" in values
 
 
 def test_int96_is_noted_only_for_rows_that_are_kept(tmp_path: Path) -> None:
