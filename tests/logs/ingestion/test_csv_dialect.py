@@ -54,7 +54,7 @@ def test_a_missing_column_names_what_was_seen(tmp_path: Path) -> None:
 
 
 def test_a_log_is_the_same_with_any_delimiter(tmp_path: Path) -> None:
-    table, schema = make_table(200), make_schema()
+    table, schema = make_table(700), make_schema()
     logs = []
     for delimiter in ",;\t":
         path, log = tmp_path / "x.csv", tmp_path / f"log{len(logs)}"

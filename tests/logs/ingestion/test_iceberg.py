@@ -149,7 +149,7 @@ def test_a_part_of_a_table(folder: Path) -> None:
 
 
 def test_a_log_is_that_of_plain_files(tmp_path: Path) -> None:
-    rows, schema = make_table(300), make_schema()
+    rows, schema = make_table(700), make_schema()
     plain, kinds = (
         tmp_path / "plain.parquet",
         {pa.int64(): LongType(), pa.string(): StringType(), pa.float64(): DoubleType()},

@@ -101,9 +101,9 @@ def test_a_folder_named_as_a_file_is_a_folder(tmp_path: Path) -> None:
 
 
 def test_ingest_and_append_keep_and_tell_it(tmp_path: Path) -> None:
-    folder, schema, table = tmp_path / "in", make_schema(), make_table(300)
+    folder, schema, table = tmp_path / "in", make_schema(), make_table(1200)
     folder.mkdir()
-    first = pa.array(table["ts"].to_numpy() < sorted(table["ts"].to_pylist())[150])
+    first = pa.array(table["ts"].to_numpy() < sorted(table["ts"].to_pylist())[600])
     pq.write_table(table.filter(first), folder / "0.parquet")
     (folder / "notes.md").write_text("x")
     told = Note(what="1 file passed over: notes.md")

@@ -42,7 +42,7 @@ def read(path: Path, columns: list[str]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("codec", ["deflate", "snappy", "zstandard"])
 def test_a_log_from_avro_is_the_log_from_parquet(codec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(avro_files, "_BATCH_ROWS", 64)
-    table, schema = make_table(300), make_schema()
+    table, schema = make_table(700), make_schema()
     kinds = {pa.int64(): "long", pa.float64(): "double", pa.string(): "string"}
     fields = [(field.name, ["null", kinds[field.type]]) for field in table.schema]
     write_avro(tmp_path / "x.avro", fields, table.to_pylist(), codec)
@@ -54,7 +54,7 @@ def test_a_log_from_avro_is_the_log_from_parquet(codec: str, tmp_path: Path, mon
 
 def test_a_log_from_orc_is_the_log_from_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(orc_files, "_BATCH_ROWS", 64)
-    table, schema = make_table(300), make_schema()
+    table, schema = make_table(2000), make_schema()
     time = table["ts"].cast(pa.timestamp("ms"))
     table = table.set_column(table.schema.get_field_index("ts"), "ts", time)
     schema = make_schema(time={"column": "ts", "timezone": "Asia/Shanghai"})
