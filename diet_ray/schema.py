@@ -356,6 +356,10 @@ class Schema(Settings):
             raise ValueError(f"the fields' buckets take {self.first_static_id[-1]} ids, more than 2^31 - 1: take fewer")
         return self
 
+    def differing_key(self, other: Schema) -> str | None:
+        """The first key whose value differs in another schema; None where they are the same."""
+        return next((key for key in Schema.model_fields if getattr(self, key) != getattr(other, key)), None)
+
     def _check_sequence(self, field: SequenceField) -> None:
         kinds = {other.name: other for other in self.fields}
         of = kinds.get(field.of or "")

@@ -70,7 +70,7 @@ def follow_log(
                 sleep(wait)
         return work()
 
-    names = _blocks(config)
+    names = _blocks(config)  # a log that is not there is told at once
     while True:
         done = count_committed(run)
         if done > len(names):
@@ -79,14 +79,12 @@ def follow_log(
             )
         if done < len(names) - 1:
             patiently(lambda: distil(run_manifest(run).exists()))
-            names = patiently(lambda: _blocks(config))
-            continue
-        if names:
+        else:
             on_wait(f"{done} blocks of {config.log} distilled; waiting for the block after {names[-1]}")
-        with _waiting(run):
-            while (now := patiently(lambda: _blocks(config))) == names:
-                sleep(POLL_SECONDS)
-        names = now
+            with _waiting(run):
+                while patiently(lambda: _blocks(config)) == names:
+                    sleep(POLL_SECONDS)
+        names = patiently(lambda: _blocks(config))
 
 
 def _blocks(config: StreamConfig) -> list[str]:

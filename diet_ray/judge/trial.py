@@ -15,7 +15,7 @@ from diet_ray.errors import ConfigError
 from diet_ray.judge.live_trial import LiveContext, LiveStudent
 from diet_ray.judge.metrics import auc
 from diet_ray.judge.verdict import Clock, Verdict, predict_rows, verdict
-from diet_ray.logs.blocks import BlockManifest, Log, Rows
+from diet_ray.logs.blocks import Log, Rows
 from diet_ray.memory.dataset import Memory
 from diet_ray.memory.same_log import check_same_log
 from diet_ray.schema import Schema
@@ -114,12 +114,6 @@ def held_score(logits: np.ndarray, rows: Rows) -> float:
     return float(np.mean([auc(rows.labels[:, t], logits[:, t]) for t in _scored(rows)]))
 
 
-def distilled_block(memory: Memory, log: Log) -> BlockManifest:
-    """The last block from which the memory has learned. Raises ConfigError where the log's block of that name is another one."""
-    check_same_log(log, [memory.stage], remedy="name the log that was distilled")
-    return log.blocks[memory.stage.index]
-
-
 def held_rows(memory: Memory, log: Log) -> Rows:
     """The rows to score candidates on during a trial: rows of the last block that the memory has learned from, never of a later block.
 
@@ -129,7 +123,9 @@ def held_rows(memory: Memory, log: Log) -> Rows:
     Raises:
         ConfigError: the log is not the one that was distilled, or no task has both labels among these rows.
     """
-    stage, block = memory.stage, distilled_block(memory, log)
+    stage = memory.stage
+    check_same_log(log, [stage], remedy="name the log that was distilled")
+    block = log.blocks[stage.index]
     rows = log.read_block(block)
     share = stage.config.reference.holdout
     if share:

@@ -20,9 +20,8 @@ def check_same_log(log: Log, stages: Iterable[StageManifest], *, remedy: str) ->
         ConfigError: they differ; the message names the first difference and ends with `remedy`.
     """
     for stage in stages:
-        if stage.log_schema != log.schema:
-            now, then = log.schema.model_dump(), stage.log_schema.model_dump()
-            key = next(key for key in then if now[key] != then[key])
+        key = stage.log_schema.differing_key(log.schema)
+        if key:
             raise ConfigError(
                 f"log {log.path}: its schema is not the one that was distilled, key {key!r} differs; {remedy}"
             )

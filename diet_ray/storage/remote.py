@@ -65,9 +65,8 @@ class Remote:
                 f"{self.uri}: cannot hold an archive ({str(error).replace(uri, self.uri)}); write s3://BUCKET/PREFIX, "
                 "gs://BUCKET/PREFIX or file:///FOLDER"
             ) from error
-        self.fs: Any = SubTreeFileSystem(path, base)
-        if isinstance(base, LocalFileSystem):
-            self.fs = PyFileSystem(FolderStore(Path(path)))
+        local = isinstance(base, LocalFileSystem)
+        self.fs: Any = PyFileSystem(FolderStore(Path(path))) if local else SubTreeFileSystem(path, base)
 
     def at(self, name: str) -> str:
         """The URI of a file."""

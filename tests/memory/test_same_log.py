@@ -77,6 +77,21 @@ def test_fields_that_changed_their_places_are_refused(made: tuple[Path, Path], t
         distil_locally(copy, config(turned), resume=True)
 
 
+@pytest.mark.parametrize("nulls", [[], ["", "NULL"]])
+def test_a_key_that_only_one_of_two_schemas_writes_is_named(
+    made: tuple[Path, Path], tmp_path: Path, nulls: list[str]
+) -> None:
+    """`nulls` is left out of a stored schema where it has its default."""
+    log, run = made
+    other = Path(shutil.copytree(log, tmp_path / "other"))
+    manifest = LogManifest.model_validate_json(log_manifest_file(other).read_bytes())
+    schema = manifest.log_schema.model_copy(update={"nulls": nulls})
+    log_manifest_file(other).write_text(manifest.model_copy(update={"log_schema": schema}).model_dump_json())
+    with pytest.raises(ConfigError, match="key 'nulls' differs; name the log that was distilled"):
+        read(run, other)
+    assert schema.differing_key(manifest.log_schema) == manifest.log_schema.differing_key(schema) == "nulls"
+
+
 def test_a_stage_records_the_block_that_it_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The block is replaced after the last reading of its rows and before the commit."""
     log, other = write_log(tmp_path / "log", n=300), write_log(tmp_path / "other", n=300, seed=1)

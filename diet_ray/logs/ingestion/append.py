@@ -225,8 +225,8 @@ _REMEDY = "restore it from a copy; only a log that diet-ray ingest made can be a
 
 
 def _check(log: Log, schema: Schema, by: By) -> None:
-    if schema != log.schema and not reads_as_before(schema, log):
-        key = next(key for key in Schema.model_fields if getattr(schema, key) != getattr(log.schema, key))
+    key = schema.differing_key(log.schema)
+    if key and not reads_as_before(schema, log):
         raise SchemaError(
             f"{log.path}: was ingested with another schema, key {key!r} differs; append with the log's own schema"
         )

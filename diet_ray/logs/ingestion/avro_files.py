@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from diet_ray.errors import BadInputError, ResourceError
+from diet_ray.errors import BadInputError, ResourceError, first_line
 
 _BATCH_ROWS = 16_384
 """Rows that are held at a time."""
@@ -110,10 +110,9 @@ def _opened(path: Path, schema: dict[str, Any] | None = None) -> Iterator[Any]:
         with path.open("rb") as file:
             yield fastavro.reader(file, schema)
     except Exception as error:  # the codecs have errors of their own
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BadInputError(
             path,
-            f"cannot be read: {reason[:200]}",
+            f"cannot be read: {first_line(error)[:200]}",
             remedy="truncated or damaged? export it again, packed with deflate, snappy or zstandard",
         ) from error
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from diet_ray.logs.ingestion.categories import categories, hashed, objects_of, stable_hash
-from diet_ray.logs.ingestion.checks import Origin, check_finite, nulls, parsed, usable, whole
+from diet_ray.logs.ingestion.checks import NUMBER, Origin, check_finite, nulls, parsed, usable, whole
 from diet_ray.logs.ingestion.forms import one_array
 from diet_ray.logs.ingestion.texts import BOOLEANS, canonical_texts, text_of
 from diet_ray.logs.ingestion.times import read_time
@@ -104,8 +104,7 @@ def _numeric(column: pa.Array, name: str, origin: Origin) -> pa.Array:
         is_word = pc.is_in(column, pa.array(list(BOOLEANS)))
         if pc.any(is_word).as_py():
             column = pc.if_else(is_word, canonical_texts(pc.if_else(is_word, column, "0")), column)
-        number = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$|(?i)^[+-]?(nan|inf|infinity)$"
-        column = parsed(column, pa.float64(), number, name, origin, "a number")
+        column = parsed(column, pa.float64(), NUMBER + r"|(?i)^[+-]?(nan|inf|infinity)$", name, origin, "a number")
     if not _is_number(column.type) and not pa.types.is_boolean(column.type):
         origin.wrong_type(name, column.type, "a number", "make the field hashed or vocabulary, or correct the column")
     if pa.types.is_decimal(column.type):

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from diet_ray.errors import BadInputError
+from diet_ray.errors import BadInputError, first_line
 from diet_ray.logs.ingestion.forms import one_array
 from diet_ray.logs.notes import Note
 from diet_ray.schema import NO_TEXT
@@ -81,9 +81,11 @@ def usable(column: str, origin: Origin) -> Iterator[None]:
     try:
         yield
     except pa.ArrowException as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BadInputError(
-            origin.file, f"cannot be used: {reason[:200]}", column=column, remedy="correct the column or the schema"
+            origin.file,
+            f"cannot be used: {first_line(error)[:200]}",
+            column=column,
+            remedy="correct the column or the schema",
         ) from error
 
 
@@ -168,6 +170,10 @@ def parsed(column: pa.Array, kind: pa.DataType, pattern: str, name: str, origin:
         remedy = "correct the value or the schema, whose key nulls lists texts that mean no value"
         origin.refuse(name, bad, f"text {{!r}}, where {noun} is needed", remedy, column)
     return column.cast(kind)
+
+
+NUMBER = r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$"
+"""A number in text."""
 
 
 def check_finite(column: pa.Array, name: str, origin: Origin) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from diet_ray.errors import BadInputError, ResourceError
+from diet_ray.errors import BadInputError, ResourceError, first_line
 from diet_ray.logs.ingestion.kinds import Found
 
 _FEATURES = {
@@ -39,7 +39,7 @@ def files_of(table: Path) -> list[Found]:
     except DeltaError as error:
         raise BadInputError(
             table,
-            f"Delta table that cannot be read: {str(error).splitlines()[0]}",
+            f"Delta table that cannot be read: {first_line(error)}",
             remedy="check it with the tool that wrote it, or write its rows as Parquet",
         ) from error
     return [Found(_place(table, file["path"]), "parquet", columns | _values(file)) for file in files]

@@ -80,9 +80,11 @@ def _below(source: Path, passed: list[str]) -> list[Found]:
 def _inside(folder: Path) -> Iterator[Path]:
     """The files below a folder that are to be read or named. Markers and half-written files are neither, unless their names end as data."""
     for path in folder.rglob("*"):
-        names = path.relative_to(folder).parts
-        tables.refuse_within(path)
-        if any(map(_is_marker, names[:-1])) or (path.is_dir() and not path.is_symlink()):
+        if path.is_dir():
+            tables.refuse_within(path)
+            if not path.is_symlink():
+                continue
+        if any(map(_is_marker, path.relative_to(folder).parts[:-1])):
             continue
         if not _is_marker(path.name) or kind_by_name(path.name):
             yield path

@@ -22,7 +22,7 @@ from pyiceberg.table.metadata import TableMetadataUtil
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import DateType
 
-from diet_ray.errors import BadInputError, DietError
+from diet_ray.errors import BadInputError, DietError, first_line
 from diet_ray.logs.ingestion.kinds import Deletes, Found
 
 METADATA = re.compile(r"v?(\d+)(-[^.]*)?(\.gz)?\.metadata\.json(\.gz)?")
@@ -41,10 +41,9 @@ def files_of(table: Path, metadata: Path | None = None) -> list[Found]:
     except DietError:
         raise
     except Exception as error:  # pyiceberg and its decoders have many errors of their own
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BadInputError(
             metadata,
-            f"Iceberg table that cannot be read: {reason[:200]}",
+            f"Iceberg table that cannot be read: {first_line(error)[:200]}",
             remedy="check it, or rewrite its data files, with the engine that wrote it",
         ) from error
 

@@ -14,7 +14,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from diet_ray.errors import BadInputError
+from diet_ray.errors import BadInputError, first_line
 from diet_ray.logs.ingestion import avro_files, orc_files
 from diet_ray.logs.ingestion.csv_dialect import csv_tables, dialect_of
 from diet_ray.logs.ingestion.deletes import deleted_rows
@@ -238,11 +238,10 @@ def _csv_batches(path: Path, columns: list[str], delimiter: str) -> Iterator[pa.
 
 
 def _damaged(path: Path, error: Exception, row_group: int | None = None) -> BadInputError:
-    reason = str(error).strip().splitlines()
     part = "" if row_group is None else f"row group {row_group} "
     return BadInputError(
         path,
-        f"{part}cannot be read: {reason[0] if reason else type(error).__name__}",
+        f"{part}cannot be read: {first_line(error)}",
         remedy=_DIVIDE if isinstance(error, BombError) else "truncated or damaged? fetch or export it again",
     )
 

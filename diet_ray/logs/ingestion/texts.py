@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from diet_ray.logs.ingestion.checks import Origin
+from diet_ray.logs.ingestion.checks import NUMBER, Origin
 
 LONGEST = 4096
 """Most bytes in the text of one value. A longer text is not an id; it may be the rest of a CSV file after a stray quote."""
@@ -33,7 +33,6 @@ _PRINTED = r"^[+-]?(?:[0-9]+\.[0-9]*|\.[0-9]+)[eE][+-]?[0-9]+$|^[+-]?[0-9]+[eE][
 """A number with an exponent as floats are printed, such as 1.0E7, 1e+16 and 1e-05."""
 _MAYBE_PRINTED = r"^[0-9]+[eE][0-9]+$"
 """Without point and sign, as in 1e5, it may as well be a code, such as the hexadecimal digits of a hash."""
-_NUMBER = r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$"
 
 _ODD = (
     r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+[eE][-+]?[0-9])[-+0-9eE]*$"
@@ -159,7 +158,7 @@ def _read(raw: pa.Array, values: _Values) -> pa.Array:
 
 
 def _all_numbers(texts: pa.Array) -> bool:
-    return bool(pc.all(pc.match_substring_regex(texts, _NUMBER)).as_py())
+    return bool(pc.all(pc.match_substring_regex(texts, NUMBER)).as_py())
 
 
 def _among(odd: pa.Array, mask: pa.Array) -> pa.Array:

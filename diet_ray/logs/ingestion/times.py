@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from diet_ray.errors import BadInputError
-from diet_ray.logs.ingestion.checks import Origin, check_finite, nulls, parsed, usable, whole
+from diet_ray.logs.ingestion.checks import NUMBER, Origin, check_finite, nulls, parsed, usable, whole
 from diet_ray.logs.ingestion.time_text import read_text, wall_clock
 from diet_ray.schema import Time
 
@@ -15,7 +15,6 @@ _PER_MS = {"s": (1000, 1), "ms": (1, 1), "us": (1, 1000), "ns": (1, 1_000_000)}
 _LATEST = np.datetime64("2200-01-01", "ms").astype(np.int64)
 
 _INTEGER = r"^-?([0-9]{1,18}|[1-8][0-9]{18})$"
-_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 
 
 def read_time(table: pa.Table, time: Time, origin: Origin) -> np.ndarray:
@@ -77,7 +76,7 @@ def _epoch_text(column: pa.Array, time: Time, origin: Origin) -> np.ndarray:
     integer = pc.match_substring_regex(column, _INTEGER).to_numpy(zero_copy_only=False)
     if integer.all():
         return _from_integers(column.cast(pa.int64()).to_numpy(zero_copy_only=False), time, origin)
-    floats = parsed(column, pa.float64(), _NUMBER, time.column, origin, "a number")
+    floats = parsed(column, pa.float64(), NUMBER, time.column, origin, "a number")
     stamp = _from_floats(floats.to_numpy(zero_copy_only=False), time)
     exact = column.filter(pa.array(integer)).cast(pa.int64()).to_numpy(zero_copy_only=False)
     stamp[integer] = _from_integers(exact, time, origin.at(integer))

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from diet_ray.errors import BadInputError, ConfigError
+from diet_ray.errors import BadInputError, ConfigError, first_line
 
 ROW_GROUP = 131_072
 """Most rows per row group of a prepared file: the unit of parallel reading."""
@@ -157,7 +157,7 @@ def count_lines(path: Path) -> int:
 
 def damaged(path: Path, error: Exception) -> BadInputError:
     """The error for a file that could not be read."""
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    reason = first_line(error)[:200]
     reason = re.sub(r"\bRow #(\d+)", r"line \1", reason)
     return BadInputError(path, f"cannot be read: {reason}", remedy=_REMEDY)
 
