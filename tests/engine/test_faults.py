@@ -126,15 +126,6 @@ def test_a_worker_that_outlives_its_driver_writes_into_nobodys_stage(tmp_path: P
         late.commit(stage)
 
 
-def test_an_event_that_was_cut_short_is_passed_over(tmp_path: Path) -> None:
-    path = tmp_path / "events.jsonl"
-    path.write_bytes(b'{"time": 1, "kind": "stage"}\n{"time": 2, "ki{"time": 3, "kind": "stage"}\n[]\n')
-    Events(path).emit("committed", stage=0)
-    events, offset = read_events(path)
-    assert [event["kind"] for event in events] == ["stage", "committed"]
-    assert offset == path.stat().st_size
-
-
 def kill_once(run: Path, kill: Kill) -> Callable[[], bool]:
     """Something to call often: it kills a process of this test's cluster at the point, and returns False when it has."""
     seen = 0

@@ -20,6 +20,7 @@ from tests.support.synthetic import write_log
 ODD = [
     "",
     "{",
+    '{"time": 2, "ki{"time": 3, "kind": "stage", "stage": 0, "block": "b", "rows": 1}',
     "null",
     "[1]",
     "[" * 100_000,
