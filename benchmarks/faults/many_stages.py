@@ -51,8 +51,8 @@ COMMANDS: dict[str, list[str]] = {
 
 FLAT = 1.5
 """The cost per stage at most stages may be this multiple of that at fewer."""
-NOISE_SECONDS, NOISE_MB = 2e-4, 0.005
-"""Costs per stage below which a multiple is noise."""
+NOISE_SECONDS, NOISE_MB = 0.1, 0.5
+"""How much the start of a command varies: a share of its CPU seconds, and MB."""
 
 
 class Figure(Settings):
@@ -124,8 +124,9 @@ def growing(result: ManyStages) -> list[str]:
     grown = []
     for name, figures in result.commands.items():
         (seconds, mb), (more_seconds, more_mb) = per_stage(figures, -2), per_stage(figures, -1)
-        slower = more_seconds > max(FLAT * seconds, NOISE_SECONDS)
-        if slower or more_mb > max(FLAT * mb, NOISE_MB):
+        between = figures[-2].stages - figures[0].stages
+        slower = more_seconds > FLAT * max(seconds, 0) + NOISE_SECONDS * figures[0].cpu / between
+        if slower or more_mb > FLAT * max(mb, 0) + NOISE_MB / between:
             grown.append(name)
     return grown
 
@@ -140,15 +141,17 @@ def document(result: ManyStages) -> str:
             [
                 f"`{name}`",
                 *(f"{figure.cpu:.1f}" for figure in figures),
-                *(f"{1000 * seconds:.2f}" for seconds, _ in costs),
+                *(f"{1000 * max(seconds, 0):.1f}" for seconds, _ in costs),
                 *(f"{figure.peak:.0f}" for figure in figures),
-                *(f"{1000 * mb:.0f}" for _, mb in costs),
+                *(f"{1000 * max(mb, 0):.0f}" for _, mb in costs),
             ]
         )
     grown = growing(result)
+    noise = NOISE_SECONDS * max(figures[0].cpu for figures in result.commands.values()) / (counts[-2] - counts[0])
     text = (
         f"CPU seconds and peak memory of a command on a finished run. Per stage, {', '.join(grown) if grown else 'no command'} takes more "
-        f"at {counts[-1]:,} stages than at {counts[-2]:,}. {result.machine}.\n\n"
+        f"at {counts[-1]:,} stages than at {counts[-2]:,}; a start varies by a tenth, which is up to {1000 * noise:.0f} ms per stage at "
+        f"{counts[-2]:,}. {result.machine}.\n\n"
     )
     columns = [
         "command",

@@ -67,7 +67,7 @@ def test_growth_per_stage_is_told_from_the_cost_of_a_start() -> None:
     assert many_stages.growing(result) == ["slower", "larger"]
     assert many_stages.per_stage(flat, 1) == pytest.approx((0.01, 0.1))
     assert "slower, larger takes more at 1,000 stages than at 100" in many_stages.document(result)
-    assert "| `flat` | 2.0 | 3.0 | 12.0 | 10.00 | 10.00 | 300 | 310 | 400 | 100 | 100 |" in many_stages.document(result)
+    assert "| `flat` | 2.0 | 3.0 | 12.0 | 10.0 | 10.0 | 300 | 310 | 400 | 100 | 100 |" in many_stages.document(result)
 
 
 def test_kills_are_counted_by_what_the_run_was_doing(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 
 The log depends on the files and the schema alone, not on the number of workers. A task holds one batch or one shard, and
 the vocabulary counts of its piece; the driver holds 16 bytes per second of the log, a count per block and vocabulary value seen in it (a
-field with hundreds of millions of values is better hashed), and one numeric column of the first block at a time.
+field with hundreds of millions of values is better hashed), and some numeric
+columns of the first block at a time (`fit.AT_ONCE`).
 """
 
 from __future__ import annotations

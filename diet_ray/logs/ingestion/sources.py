@@ -27,6 +27,7 @@ from diet_ray.storage.hashes import sha256
 from diet_ray.storage.parquet import BombError, batches, footer, holds_two, types_are_lost
 
 _CSV_BYTES = 16 << 20
+"""Bytes of CSV that are read at a time; up to four times as many for more than 256 columns, because each time has a cost per column."""
 
 _UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
 """Errors that pyarrow raises for a damaged file."""
@@ -233,7 +234,8 @@ def _csv_batches(path: Path, columns: list[str], delimiter: str) -> Iterator[pa.
         null_values=[""],
         strings_can_be_null=True,
     )
-    for table in csv_tables(path, delimiter, convert, _CSV_BYTES):
+    n_bytes = int(_CSV_BYTES * min(max(len(columns) / 256, 1), 4))
+    for table in csv_tables(path, delimiter, convert, n_bytes):
         for column in columns:
             # An unclosed quote turns several lines into one value, and rows are lost.
             if pc.any(pc.match_substring(table.column(column), "\n")).as_py():
