@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 from zoneinfo import ZoneInfo
@@ -281,6 +282,10 @@ def place(name: str, index: int) -> str:
     return f"{name}[{index}]"
 
 
+_PLACE = re.compile(r"(.*)\[[0-9]+\]", re.DOTALL)
+"""The name of a place, or of a field that looks like one; the group is the sequence's name."""
+
+
 def places_of(name: str, field_names: Sequence[str]) -> list[int]:
     """Positions of a field in `field_names`: `[i]`; for an unpooled sequence those of its places, in order; `[]` if it is absent."""
     if name in field_names:
@@ -339,12 +344,10 @@ class Schema(Settings):
     def _consistent(self) -> Schema:
         declared = [field.name for field in self.fields]
         for noun, values in (("field", declared), ("field", self.field_names), ("task", self.tasks)):
-            doubled = sorted({value for value in values if values.count(value) > 1})
+            doubled = sorted(value for value, n in Counter(values).items() if n > 1)
             if doubled:
                 raise ValueError(f"{noun} {doubled[0]!r} is given twice")
-        for field in self.fields:
-            if field.kind == "sequence":
-                self._check_sequence(field)
+        self._check_sequences()
         if self.n_fields > MAX_FIELDS:
             raise ValueError(
                 f"{self.n_fields} fields, each place of a sequence counted; at most {MAX_FIELDS} are possible"
@@ -360,19 +363,26 @@ class Schema(Settings):
         """The first key whose value differs in another schema; None where they are the same."""
         return next((key for key in Schema.model_fields if getattr(self, key) != getattr(other, key)), None)
 
-    def _check_sequence(self, field: SequenceField) -> None:
+    def _check_sequences(self) -> None:
         kinds = {other.name: other for other in self.fields}
-        of = kinds.get(field.of or "")
-        if of is None:
-            raise ValueError(f"field {field.name!r}: of names {field.of!r}, but the schema has no field {field.of!r}")
-        if not isinstance(of, CategoryField) or of.max_values > 1:
-            raise ValueError(
-                f"field {field.name!r}: is made of {of.name!r}, which must be a hashed or vocabulary field with one value"
-            )
-        if field.pool == "none" and len(places_of(field.name, self.field_names)) != field.length:
-            raise ValueError(
-                f"field {field.name!r}: another field has the name of one of its places; rename one of them"
-            )
+        # How many of the F fields have the name of a place of each name, in one look at them all.
+        places = Counter(match[1] for name in self.field_names if (match := _PLACE.fullmatch(name)))
+        for field in self.fields:
+            if not isinstance(field, SequenceField):
+                continue
+            of = kinds.get(field.of or "")
+            if of is None:
+                raise ValueError(
+                    f"field {field.name!r}: of names {field.of!r}, but the schema has no field {field.of!r}"
+                )
+            if not isinstance(of, CategoryField) or of.max_values > 1:
+                raise ValueError(
+                    f"field {field.name!r}: is made of {of.name!r}, which must be a hashed or vocabulary field with one value"
+                )
+            if field.pool == "none" and places[field.name] != field.length:
+                raise ValueError(
+                    f"field {field.name!r}: another field has the name of one of its places; rename one of them"
+                )
 
     @property
     def n_fields(self) -> int:
@@ -389,11 +399,13 @@ class Schema(Settings):
         """`[F]`: the field of the schema to which each of the F fields belongs; all places of a sequence have one."""
         return [field for field in self.fields for _ in field.places]
 
-    def lender(self, field: Field) -> tuple[int, Field]:
-        """The field whose ids `field` uses, with its number among the F: `field` itself, or the field that a sequence is made of."""
-        name = (field.of if field.kind == "sequence" else None) or field.name
-        index = self.field_names.index(name)
-        return index, self.declared[index]
+    @property
+    def lenders(self) -> list[tuple[int, Field]]:
+        """For each of `fields`, the field whose ids it uses, with its number among the F: the field itself, or that which a sequence is
+        made of."""
+        numbers, declared = {name: index for index, name in enumerate(self.field_names)}, self.declared
+        names = [(field.of if field.kind == "sequence" else None) or field.name for field in self.fields]
+        return [(numbers[name], declared[numbers[name]]) for name in names]
 
     @property
     def n_tasks(self) -> int:

@@ -168,6 +168,25 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _plain_number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Any:
+    """A number, unless YAML 1.1 reads it as nobody means it: 007 in base 8, 1:30 in base 60."""
+    text = node.value.lstrip("+-")
+    base = 60 if ":" in text else 8 if re.fullmatch(r"0[0-9_]+", text) else None
+    if base:
+        raise yaml.constructor.ConstructorError(
+            None,
+            None,
+            f"{node.value} is a number in base {base} for YAML; quote it, or write it plainly",
+            node.start_mark,
+        )
+    if node.tag.endswith(":float"):
+        return loader.construct_yaml_float(node)
+    return loader.construct_yaml_int(node)
+
+
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _plain_number)
+
 # `1e-6` and `1.5e3` are numbers in YAML 1.2 and JSON; in YAML 1.1, which PyYAML reads, they are texts: one has no dot, the other no sign.
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\.\d+|\d+(\.\d*)?)[eE][-+]?\d+$"), [*"-+.0123456789"]

@@ -42,7 +42,8 @@ def test_layout_of_sequences() -> None:
     np.testing.assert_array_equal(schema.field_of_slot, [0, 1, 2, 3, 4, 4, 5, 6, 6, 6, 7])
     np.testing.assert_array_equal(schema.first_static_id, [9, 9, 9, 9, 14, 14, 24, 24, 28])
     assert [field.name for field in schema.declared] == ["seen"] * 3 + ["item", "mean", "a", "b", "c"]
-    assert [schema.lender(field)[0] for field in schema.fields] == [3, 3, 3, 5, 6, 7]
+    assert [index for index, _ in schema.lenders] == [3, 3, 3, 5, 6, 7]
+    assert [field.name for _, field in schema.lenders] == ["item", "item", "item", "a", "b", "c"]
     assert schema.columns == ["t", "u", "y", "items", "item", "mean", "a", "b", "price"]
     names = schema.field_names
     assert [places_of(name, names) for name in ("seen", "seen[1]", "mean", "see")] == [[0, 1, 2], [1], [4], []]

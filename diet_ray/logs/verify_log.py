@@ -49,6 +49,8 @@ def check_log(path: Path, faults: Faults) -> None:
         return
     schema = manifest.log_schema
     blocks = read_blocks(path, manifest, faults)
+    if blocks_folder(path).is_symlink():
+        faults.add(blocks_folder(path), "is a link")
     if blocks_folder(path).is_dir():
         faults.strays(blocks_folder(path), set(manifest.blocks), remedy=STRAY)
     for name, problem in contradictions(manifest.blocks, blocks):

@@ -33,6 +33,7 @@ def check_quarantine(path: Path, schema: Schema, blocks: Sequence[BlockManifest 
             faults.add(file, f"missing, though {sum(claimed.values())} rows were left out of the blocks")
         return
     counts: Counter[str] = Counter()
+    times = _times(blocks)
     last: tuple[str, int] | None = None
     try:
         columns = pq.read_schema(file)
@@ -47,7 +48,7 @@ def check_quarantine(path: Path, schema: Schema, blocks: Sequence[BlockManifest 
                 return
             last = _check_order(file, batch, last, faults)
             _check_columns(file, batch, schema, faults)
-            _check_times(file, batch, blocks, faults)
+            _check_times(file, batch, times, faults)
             counts.update(batch["block"].drop_null().to_pylist())
     except (OSError, MemoryError, pa.ArrowException) as error:
         faults.add(file, f"not a readable Parquet file ({error})")
@@ -83,15 +84,41 @@ def _check_columns(file: Path, batch: pa.RecordBatch, schema: Schema, faults: Fa
         faults.add(file, f"names {name[:100]!r}, which the schema does not have", part="column 'column'")
 
 
-def _check_times(file: Path, batch: pa.RecordBatch, blocks: Sequence[BlockManifest | None], faults: Faults) -> None:
-    """Check that the rows listed for a block have a time within it: from its first second up to the next block's first second."""
-    for block, after in zip(blocks, [*blocks[1:], None], strict=True):
-        if block is None:
-            continue
-        own = batch.filter(pc.equal(batch["block"], block.name))
-        end = after.time_min // 1000 if after else block.time_max // 1000 + 1
-        second = pc.fill_null(own["time"], -(2**62)).to_numpy() // 1000
-        bad = (second < block.time_min // 1000) | (second >= end)
-        if bad.any():
-            problem = f"{int(bad.sum())} of {len(own)} rows of block {block.name!r}: outside its times"
-            faults.add(file, problem, part="column 'time'")
+def _times(blocks: Sequence[BlockManifest | None]) -> pa.Table:
+    """Columns `block`, `first`, `end`: the seconds of each block whose manifest can be read, from its first one up to the next block's."""
+    known = [(block, after) for block, after in zip(blocks, [*blocks[1:], None], strict=True) if block is not None]
+    return pa.table(
+        {
+            "block": pa.array([block.name for block, _ in known], pa.string()),
+            "first": pa.array([block.time_min // 1000 for block, _ in known], pa.int64()),
+            "end": pa.array(
+                [after.time_min // 1000 if after else block.time_max // 1000 + 1 for block, after in known], pa.int64()
+            ),
+        }
+    )
+
+
+def _check_times(file: Path, batch: pa.RecordBatch, times: pa.Table, faults: Faults) -> None:
+    """Check that the rows listed for a block have a time within it."""
+    number = pc.index_in(batch["block"], times["block"].combine_chunks(), skip_nulls=True)
+    own = batch.filter(number.is_valid())
+    number = number.drop_null().to_numpy()
+    second = pc.fill_null(own["time"], -(2**62)).to_numpy() // 1000
+    first, end = (times[name].to_numpy()[number] for name in ("first", "end"))
+    n_rows, n_bad = (
+        np.bincount(some, minlength=len(times)) for some in (number, number[(second < first) | (second >= end)])
+    )
+    _check_unnamed(file, batch.filter(batch["block"].is_null()), times, faults)
+    for at in np.flatnonzero(n_bad):
+        problem = f"{n_bad[at]} of {n_rows[at]} rows of block {times['block'][int(at)].as_py()!r}: outside its times"
+        faults.add(file, problem, part="column 'time'")
+
+
+def _check_unnamed(file: Path, batch: pa.RecordBatch, times: pa.Table, faults: Faults) -> None:
+    """Check that rows listed for no block have no time, or one outside all blocks."""
+    second = batch["time"].drop_null().to_numpy() // 1000
+    first, end = (times[name].to_numpy() for name in ("first", "end"))
+    block = np.searchsorted(first, second, side="right") - 1  # -1 takes the last block, which ends no earlier
+    bad = (block >= 0) & (second < end[block])
+    if bad.any():
+        faults.add(file, f"missing for {int(bad.sum())} rows, whose times are within a block", part="column 'block'")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,9 +112,10 @@ def unnamed(archive: Archive) -> list[Leftover]:
         for name, size in archive.remote.sizes().items()
         if (description := _in_run(name))
     ]
-    stages, sizes = set(archive.stages()), archive.remote.sizes(STAGES, deep=True)
-    for part in sorted({name.partition("/")[0] for name in sizes}):
-        inside = {name: size for name, size in sizes.items() if name == part or name.startswith(f"{part}/")}
+    stages, parts = set(archive.stages()), defaultdict[str, dict[str, int]](dict)
+    for name, size in archive.remote.sizes(STAGES, deep=True).items():
+        parts[name.partition("/")[0]][name] = size
+    for part, inside in sorted(parts.items()):
         number = int(part) if re.fullmatch(r"[0-9]{4,}", part) else -1
         if number not in stages or part != stage_folder(Path(), number).name:
             leftovers.append(Leftover(Path(STAGES, part), DRAFT if number >= 0 else NO_STAGE, sum(inside.values())))

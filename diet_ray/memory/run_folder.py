@@ -85,7 +85,7 @@ def committed_stages(run: Path) -> list[StageManifest]:
             raise CorruptArtefactError(
                 f"{path}: does not follow from the stage before it; restore the run folder from a copy"
             )
-        stages.append(stage)
+        stages.append(_sharing(stage, stages[-1]) if stages else stage)
         parent = sha256(path)
     beyond = sorted(path for path in stages_folder(run).glob("[0-9][0-9][0-9][0-9]") if int(path.name) >= len(stages))
     if beyond:
@@ -93,6 +93,12 @@ def committed_stages(run: Path) -> list[StageManifest]:
             f"{stage_folder(run, len(stages))}: missing, though {beyond[0].name} after it is there; restore it from a copy"
         )
     return stages
+
+
+def _sharing(stage: StageManifest, before: StageManifest) -> StageManifest:
+    """The manifest with the config and the schema of the one before where they are equal: they are larger than all the rest of it."""
+    same = {name: getattr(before, name) for name in ("config", "log_schema")}
+    return stage.model_copy(update={name: value for name, value in same.items() if getattr(stage, name) == value})
 
 
 class StageDraft:

@@ -50,6 +50,7 @@ def check_run(run: Path, faults: Faults, log: Path | None) -> None:
     source = _open(log, faults) if log else None
     config = begun.config if begun else None
     before, expected = _Before(), 0
+    taken: dict[str, int] = {}
     for index in _stages(run, faults):
         if index > expected:
             faults.add(
@@ -64,6 +65,9 @@ def check_run(run: Path, faults: Faults, log: Path | None) -> None:
             continue
         config = config or stage.config
         _check_lineage(folder / MANIFEST, stage, index, config, before, faults)
+        first = taken.setdefault(stage.block, index)
+        if first != index:
+            faults.add(folder / MANIFEST, f"took in block {stage.block!r}, as stage {first:04d} did")
         units = check_stage(folder, stage, faults)
         if source is not None:
             _check_source(folder, stage, source, before, faults)
@@ -145,6 +149,10 @@ def _check_inherited(folder: Path, stage: StageManifest, units: Units, old: Unit
                     part=f"column {name!r}",
                 )
         fresh[here] = False
+        gone = ~np.isin(old.unit_id, units.unit_id)
+        if stage.config.budget.ratio is not None and gone.any():
+            problem = f"{few(old.unit_id, gone, 'units')} of the stage before: gone, though budget.ratio removes none"
+            faults.add(folder, problem, part="column 'unit_id'")
     bad = fresh & (units.block != stage.index)
     if bad.any():
         faults.add(

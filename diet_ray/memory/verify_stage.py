@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ def check_stage(folder: Path, stage: StageManifest, faults: Faults) -> Units | N
     checkpoints = [checkpoint(folder, index).name for index in range(len(stage.checkpoints))]
     _check_names(folder, "checkpoints", stage.checkpoints, checkpoints, reference.checkpoints, faults)
     _check_names(folder, "optimisers", [stage.optimiser], [OPTIMISER], 1, faults)
+    _check_figures(folder / MANIFEST, stage, faults)
 
     units = _check_memory(folder, stage, faults)
     _check_weights(folder, stage, faults)
@@ -50,6 +52,21 @@ def _check_names(
     for entry, name in zip(entries, names, strict=True):
         if entry.path != name:
             faults.add(folder / MANIFEST, f"names {entry.path!r} where {name!r} belongs")
+
+
+def _check_figures(path: Path, stage: StageManifest, faults: Faults) -> None:
+    """Check what the manifest says of the stage's training and refinement."""
+    if not 0 <= stage.reference_logloss < math.inf:
+        faults.add(path, f"says a mean loss of {stage.reference_logloss}, which none can be")
+    report, rounds = stage.refine, stage.config.refine.rounds
+    if report is None:
+        return
+    if len(report.meta_loss) != rounds or not 0 <= report.skipped <= rounds:
+        made = f"{len(report.meta_loss)} rounds of refinement, {report.skipped} of them skipped"
+        faults.add(path, f"reports {made}, its config asks for {rounds}")
+    if report.kept != (report.guard_after <= report.guard_before):
+        what = f"says that refinement was {'' if report.kept else 'not '}kept"
+        faults.add(path, f"{what}, with a loss of {report.guard_before} before and {report.guard_after} after it")
 
 
 def _check_memory(folder: Path, stage: StageManifest, faults: Faults) -> Units | None:
@@ -104,6 +121,7 @@ def _check_units(path: Path, units: Units, index: int, stage: StageManifest, fau
     each(np.diff(ids, prepend=ids[:1]) < 0, "unit_id", "below the one before")
     for column, bad, problem in unit_problems(units, stage.n_ids):
         each(bad, column, problem)
+    each(units.weight < 0, "weight", "below 0")
     each((units.block < 0) | (units.block > stage.index), "block", f"outside the blocks 0 to {stage.index}")
 
 
@@ -155,6 +173,12 @@ def _check_tensors(path: Path, wanted: Shapes, faults: Faults) -> None:
                 values = file.get_tensor(name)
                 if not bool(torch.isfinite(values).all()):
                     faults.add(path, "not finite", part=f"tensor {name!r}")
+                if name.endswith("/exp_avg_sq") and bool((values < 0).any()):
+                    faults.add(path, "below 0, which no mean of squares is", part=f"tensor {name!r}")
+                if name.endswith("/step") and bool((values < 1).any()):
+                    faults.add(
+                        path, f"says {values.item():g} steps, a stage takes at least one", part=f"tensor {name!r}"
+                    )
                 if name == "table" and bool(values[0].any()):
                     faults.add(path, "row 0, the padding, is not zero", part="tensor 'table'")
     except (OSError, MemoryError, SafetensorError) as error:

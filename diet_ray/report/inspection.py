@@ -208,8 +208,10 @@ def _blocks(lineage: Lineage) -> list[BlockPart]:
     units, tasks = lineage.memory.units, lineage.memory.stage.log_schema.tasks
     names, rows = {stage.index: stage.block for stage in lineage.stages}, lineage.rows
     parts = []
-    for block in np.unique(units.block).tolist():
-        part = units.take(units.block == block)
+    order = np.argsort(units.block, kind="stable")  # once: a memory may have units of many thousand blocks
+    blocks, begins = np.unique(units.block[order], return_index=True)
+    for block, index in zip(blocks.tolist(), np.split(order, begins)[1:], strict=True):
+        part = units.take(index)
         parts.append(
             BlockPart(
                 block=block,

@@ -15,6 +15,9 @@ from diet_ray.report.page import Panel, Section, panel, write_page
 COLOURS = ("#7f8fa6", "#d1603d")
 """Colours of label 0 and label 1."""
 
+MOST_NAMES = 50
+"""Blocks that are named below a plot; of more, every second or third one is, and so on."""
+
 
 def sections(inspection: Inspection) -> list[Section]:
     """The tables, each with a note that explains it."""
@@ -190,10 +193,12 @@ def plot_blocks(inspection: Inspection, task: str) -> Figure:
     names = [part.name or str(part.block) for part in inspection.blocks]
     ones = np.array([part.positives[task] for part in inspection.blocks])
     zeros = np.array([part.units for part in inspection.blocks]) - ones
-    axis.bar(names, zeros, color=COLOURS[0], label=f"{task} = 0")
-    axis.bar(names, ones, bottom=zeros, color=COLOURS[1], label=f"{task} = 1")
+    at = np.arange(len(names))
+    axis.bar(at, zeros, color=COLOURS[0], label=f"{task} = 0")
+    axis.bar(at, ones, bottom=zeros, color=COLOURS[1], label=f"{task} = 1")
     axis.set_ylabel("units")
-    axis.tick_params(axis="x", rotation=90)
+    every = -(-len(names) // MOST_NAMES)
+    axis.set_xticks(at[::every], names[::every], rotation=90)
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
     return figure
 

@@ -121,12 +121,16 @@ def run_status(place: str | Path, *, now: float | None = None) -> RunStatus:
     if not run_manifest(run).exists():
         raise CorruptArtefactError(f"{run / 'run.json'}: missing; point at the folder that distill was given as --out")
     config = parse_json(RunFacts, run_manifest(run)).config
-    stages = [stage_facts(run, index) for index in range(count_committed(run))]
+    seen = [0]
+    stage: StageFacts | None = None
+    for index in range(count_committed(run)):
+        stage = stage_facts(run, index)  # one at a time: each holds the whole schema
+        seen.append(stage.rows_seen)
+    n_stages = len(seen) - 1
     events, _ = read_events(events_file(run))
     timing, now = timings(events), time.time() if now is None else now
-    total, rows_left = _to_distil(config, len(stages))
-    seen = [0, *(stage.rows_seen for stage in stages)]
-    timed = {t: seconds for t in range(len(stages)) if (seconds := timing.get(t, ({}, None))[1])}
+    total, rows_left = _to_distil(config, n_stages)
+    timed = {t: seconds for t in range(n_stages) if (seconds := timing.get(t, ({}, None))[1])}
     rate = sum(seen[t + 1] - seen[t] for t in timed) / sum(timed.values()) if timed else None
 
     open_stage: dict[str, Any] = {}
@@ -140,7 +144,7 @@ def run_status(place: str | Path, *, now: float | None = None) -> RunStatus:
     last = events[-1]["time"] if events else run_manifest(run).stat().st_mtime
     silence = max(now - last, 0.0)
     held, waits = live_lock(run), live_lock(waiting_folder(run))
-    state: State = "finished" if len(stages) == total else "running" if held else "stopped"
+    state: State = "finished" if n_stages == total else "running" if held else "stopped"
     if waits and not held:
         state = "waiting"
     eta = None
@@ -150,13 +154,13 @@ def run_status(place: str | Path, *, now: float | None = None) -> RunStatus:
         run=str(run),
         state=state,
         owner=str(held or waits) if held or waits else None,
-        blocks_done=len(stages),
+        blocks_done=n_stages,
         blocks=total,
         rows_seen=seen[-1],
         rows_left=rows_left,
-        units=stages[-1].units if stages else 0,
-        memory_bytes=stages[-1].memory_bytes if stages else 0,
-        table_bytes=stages[-1].table_bytes if stages else 0,
+        units=stage.units if stage else 0,
+        memory_bytes=stage.memory_bytes if stage else 0,
+        table_bytes=stage.table_bytes if stage else 0,
         block=open_stage.get("block"),
         step=open_stage.get("step"),
         done=open_stage.get("done"),

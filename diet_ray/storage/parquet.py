@@ -50,7 +50,8 @@ def batches(path: Path, columns: list[str], row_group: int | None = None) -> Ite
     about = footer(path)
     with pq.ParquetFile(path, metadata=about) as file:
         groups = range(about.num_row_groups) if row_group is None else [row_group]
-        leaves = [leaf for leaf in range(about.num_columns) if _belongs(file.schema.column(leaf).path, columns)]
+        wanted = frozenset(columns)
+        leaves = [leaf for leaf in range(about.num_columns) if _belongs(file.schema.column(leaf).path, wanted)]
         texts = [file.schema.column(leaf).path for leaf in leaves if _is_text(file, leaf)]
         check_rows(path, sum(about.row_group(group).num_rows for group in range(about.num_row_groups)))
     # Text is read as codes and a dictionary. That takes no more memory than its pages, however often a value repeats.
@@ -85,13 +86,28 @@ def footer(path: Path) -> pq.FileMetaData:
             return file.metadata
 
 
+def holds_two(path: Path, about: pq.FileMetaData) -> bool:
+    """Whether a file is two Parquet files one after the other, as `cat` joins them: the rows of the first would be lost.
+
+    Between the pages and the footer, which `about` has read, there are only indexes.
+    """
+    if not about.num_row_groups:
+        return False
+    group = about.row_group(about.num_row_groups - 1)
+    columns = [group.column(leaf) for leaf in range(about.num_columns)]
+    end = max((_start(column) + column.total_compressed_size for column in columns), default=0)
+    with path.open("rb") as source:
+        source.seek(end)
+        return _MAGIC + _MAGIC in source.read(max(path.stat().st_size - _TAIL_BYTES - about.serialized_size - end, 0))
+
+
 def types_are_lost(about: pq.FileMetaData) -> bool:
     """Whether the file has types that Arrow lacks; columns of such types then look like bytes of fixed length."""
     return _LOST in (about.metadata or {})
 
 
 _STORED, _LOST = b"ARROW:schema", b"arrow:schema"  # of equal length: the footer stays valid
-_TAIL_BYTES = 8
+_TAIL_BYTES, _MAGIC = 8, b"PAR1"
 
 
 def check_whole(content: bytes, file: pq.ParquetFile, row_bytes: int) -> None:
@@ -169,9 +185,9 @@ def _at_once(chunk: Chunk) -> int:
     return chunk.dictionary + chunk.largest
 
 
-def _belongs(path: str, columns: list[str]) -> bool:
+def _belongs(path: str, columns: frozenset[str]) -> bool:
     """Whether a leaf of the schema is one of the columns, or a part of one."""
-    return any(path == column or path.startswith(f"{column}.") for column in columns)
+    return path in columns or any(path[:at] in columns for at, letter in enumerate(path) if letter == ".")
 
 
 def _is_text(file: pq.ParquetFile, leaf: int) -> bool:

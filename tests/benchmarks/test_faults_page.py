@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks.faults import chaos, leaks
+from benchmarks.common.machine import Machine
+from benchmarks.common.tables import parsed
+from benchmarks.faults import chaos, leaks, many_stages
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_the_page_is_written_from_the_results() -> None:
     text = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
-    assert text == chaos.page(leaks.page(text))
-    assert text.count("<!-- end of figures -->") == 2
+    assert text == chaos.page(leaks.page(many_stages.page(text)))
+    assert text.count("<!-- end of figures -->") == 3
 
 
 def test_a_hundred_kills_hit_everybody_and_every_run_was_whole_in_the_end() -> None:
@@ -37,6 +40,34 @@ def test_nothing_grew_in_two_hundred_stages_of_which_nearly_all_were_measured() 
     assert found["stages"] >= 200
     assert len(found["samples"]) >= 0.9 * found["stages"]
     assert leaks.leaking(found) == []
+
+
+def test_a_command_costs_the_same_per_stage_at_a_thousand_stages() -> None:
+    found = parsed(many_stages.ManyStages, many_stages.RESULT)
+    if found is None:
+        pytest.skip("not measured yet")
+    assert set(found.commands) == set(many_stages.COMMANDS)
+    assert all(figures[-1].stages >= 1000 for figures in found.commands.values())
+    assert many_stages.growing(found) == []
+
+
+def test_growth_per_stage_is_told_from_the_cost_of_a_start() -> None:
+    def figures(seconds: Callable[[int], float], mb: Callable[[int], float]) -> list[many_stages.Figure]:
+        return [many_stages.Figure(stages=n, cpu=2 + seconds(n), wall=9, peak=300 + mb(n)) for n in (1, 100, 1000)]
+
+    flat = figures(lambda n: n / 100, lambda n: 0.1 * n)
+    result = many_stages.ManyStages(
+        machine=Machine.here(),
+        commands={
+            "flat": flat,
+            "slower": figures(lambda n: n * n / 1000, lambda n: 0),
+            "larger": figures(lambda n: 0, lambda n: n * n / 1000),
+        },
+    )
+    assert many_stages.growing(result) == ["slower", "larger"]
+    assert many_stages.per_stage(flat, 1) == pytest.approx((0.01, 0.1))
+    assert "slower, larger takes more at 1,000 stages than at 100" in many_stages.document(result)
+    assert "| `flat` | 2.0 | 3.0 | 12.0 | 10.0 | 10.0 | 300 | 310 | 400 | 100 | 100 |" in many_stages.document(result)
 
 
 def test_kills_are_counted_by_what_the_run_was_doing(tmp_path: Path) -> None:

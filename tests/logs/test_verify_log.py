@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +30,7 @@ from tests.support.synthetic import write_log
 BLOCK = "blocks/block-001"
 MANIFEST, SHARD = f"{BLOCK}/manifest.json", f"{BLOCK}/shard-00000.parquet"
 N_IDS = 118
+BLOCKS = ["block-000", "block-001", "block-002"]
 
 
 @pytest.fixture
@@ -34,8 +38,13 @@ def log(tmp_path: Path) -> Path:
     return write_log(tmp_path / "log", blocks=3, n=40)
 
 
+def content_of(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
 def edit(path: Path, **changes: Any) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    path.write_text(json.dumps({**content_of(path), **changes}))
 
 
 def entry(log: Path, **changes: Any) -> None:
@@ -90,6 +99,11 @@ def flip(path: Path) -> None:
 def link(path: Path, target: Path) -> None:
     path.rename(target)
     path.symlink_to(target)
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
 
 
 def write(path: Path, content: str) -> None:
@@ -152,6 +166,40 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str, str]] = {
     "log cut": (lambda log: cut(log / "log.json") or cut(log / "log.json"), "log.json", "not a valid LogManifest"),
     "a way out in the log": (lambda log: edit(log / "log.json", blocks=["../block-000"]), "log.json", "not a valid"),
     "a way out in a block": (lambda log: entry(log, path="../block-000/shard-00000.parquet"), MANIFEST, "not a valid"),
+    "log is a link": (lambda log: link(log / "log.json", log / "elsewhere"), "log.json", "is a link"),
+    "log is a pipe": (lambda log: pipe(log / "log.json"), "log.json", "not a file"),
+    "log too large": (lambda log: os.truncate(log / "log.json", 65 << 20), "log.json", "more than 64 MiB"),
+    "log without blocks": (lambda log: edit(log / "log.json", blocks=[]), "log.json", "at least 1 item"),
+    "schema that contradicts itself": (
+        lambda log: edit(log / "log.json", log_schema={**content_of(log / "log.json")["log_schema"], "user": ""}),
+        "log.json",
+        "log_schema.user",
+    ),
+    "block named twice": (
+        lambda log: edit(log / "log.json", blocks=[*BLOCKS, "block-002"]),
+        "blocks/block-002/manifest.json",
+        "is block 2 'block-002', log.json puts 'block-002' at position 3",
+    ),
+    "block of another name": (
+        lambda log: edit(log / MANIFEST, name="block-1"),
+        MANIFEST,
+        "is block 1 'block-1', log.json puts 'block-001' at position 1",
+    ),
+    "blocks is a link": (lambda log: link(log / "blocks", log / "elsewhere"), "blocks", "is a link"),
+    "blocks are gone": (lambda log: shutil.rmtree(log / "blocks"), "blocks/block-000/manifest.json", "missing"),
+    "block is a file": (
+        lambda log: shutil.rmtree(log / BLOCK) or write(log / BLOCK, ""),
+        MANIFEST,
+        "not a valid BlockManifest",
+    ),
+    "manifest is a link": (lambda log: link(log / MANIFEST, log / "elsewhere"), MANIFEST, "is a link"),
+    "shard is a folder": (lambda log: (log / SHARD).unlink() or (log / SHARD).mkdir(), SHARD, "missing, though"),
+    "stray link": (lambda log: (log / BLOCK / "x").symlink_to("/"), f"{BLOCK}/x", "stray"),
+    "times of a manifest contradict": (
+        lambda log: edit(log / MANIFEST, time_min=86_400_100),
+        MANIFEST,
+        "its times or its row counts contradict each other",
+    ),
     "manifest missing": (lambda log: (log / MANIFEST).unlink(), MANIFEST, "missing"),
     "manifest cut": (lambda log: write(log / MANIFEST, "{"), MANIFEST, "not a valid BlockManifest"),
     "block is a link": (lambda log: link(log / BLOCK, log / "elsewhere"), BLOCK, "is a link"),
@@ -273,6 +321,27 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str, str]] = {
     ),
     "quarantine is a link": (lambda log: quarantine(log) or link(log / FILE, log / "x"), FILE, "is a link"),
     "quarantine cut": (lambda log: quarantine(log) or cut(log / FILE), FILE, "not a readable Parquet file"),
+    "quarantine is a folder": (lambda log: (log / FILE).mkdir(), FILE, "is a link, or no file"),
+    "quarantine row below zero": (
+        lambda log: quarantine(log, {"row": [-3, 7, 0]}),
+        f"{FILE}, column 'row'",
+        "1 are below 0 or not above the one before, the first is -3",
+    ),
+    "quarantine without a file": (
+        lambda log: quarantine(log, {"file": ["a.parquet", None, "b.parquet"]}),
+        f"{FILE}, column 'file'",
+        "has missing values",
+    ),
+    "quarantine of a column of another type": (
+        lambda log: quarantine(log, schema=QUARANTINE.set(1, pa.field("row", pa.int32()))),
+        FILE,
+        "in their types",
+    ),
+    "quarantine hides a row of a block": (
+        lambda log: quarantine(log, {"time": [86_400_007, 86_400_008, 86_400_900]}),
+        f"{FILE}, column 'block'",
+        "missing for 1 rows, whose times are within a block",
+    ),
     "quarantine without a column": (
         lambda log: quarantine(log, schema=QUARANTINE.remove(4)),
         FILE,
@@ -332,7 +401,9 @@ def test_the_forger_of_these_tests_leaves_no_trace(log: Path) -> None:
 
 
 def test_the_damages_are_many() -> None:
-    assert len(DAMAGES) >= 50
+    """What is said and in which file: two damages that give the same words about the same thing are one kind."""
+    kinds = {(re.sub(r"[0-9]+", "N", where), re.sub(r"[0-9]+", "N", what)) for _, where, what in DAMAGES.values()}
+    assert len(kinds) >= 65
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

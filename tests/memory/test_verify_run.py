@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -127,6 +129,35 @@ def rename_shard(run: Path) -> None:
     manifest(run, 2, memory=entries)
 
 
+def report(run: Path, **changes: Any) -> None:
+    """Change what the last stage says of its refinement."""
+    manifest(run, 2, refine={**said(run, 2)["refine"], **changes})
+
+
+def again(run: Path) -> None:
+    """The last stage takes in the block of the stage before, by its manifest."""
+    manifest(run, 2, **{name: said(run, 1)[name] for name in ("block", "block_sha256")})
+
+
+def renamed_optimiser(run: Path) -> None:
+    (run / OPTIMISER).rename(run / LAST / "adam.safetensors")
+    manifest(run, 2, optimiser={**said(run, 2)["optimiser"], "path": "adam.safetensors"})
+
+
+def same_shard_twice(run: Path) -> None:
+    manifest(run, 2, memory=said(run, 2)["memory"][:1] * 2)
+
+
+def folder_instead(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def pipe_instead(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 def swap_shards(run: Path) -> None:
     folder = stage_folder(run, 2)
     (folder / "memory-00.arrow").rename(folder / "x")
@@ -234,6 +265,33 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str, str]] = {
         f"{LAST}/manifest.json",
         "another log_schema than the stage before",
     ),
+    "a loss below zero": (
+        lambda run: manifest(run, 2, reference_logloss=-0.5),
+        f"{LAST}/manifest.json",
+        "loss of -0.5",
+    ),
+    "a loss that is none": (
+        lambda run: manifest(run, 2, reference_logloss=NAN),
+        f"{LAST}/manifest.json",
+        "loss of nan",
+    ),
+    "rounds that were not asked for": (
+        lambda run: report(run, meta_loss=[0.5, 0.5]),
+        f"{LAST}/manifest.json",
+        "reports 2 rounds of refinement, 0 of them skipped, its config asks for 3",
+    ),
+    "more rounds skipped than made": (lambda run: report(run, skipped=4), f"{LAST}/manifest.json", "4 of them skipped"),
+    "kept though it was worse": (
+        lambda run: report(run, kept=True, guard_before=0.5, guard_after=0.75),
+        f"{LAST}/manifest.json",
+        "says that refinement was kept, with a loss of 0.5 before and 0.75 after it",
+    ),
+    "not kept though it was better": (
+        lambda run: report(run, kept=False, guard_before=0.75, guard_after=0.5),
+        f"{LAST}/manifest.json",
+        "says that refinement was not kept",
+    ),
+    "a block twice": (again, f"{LAST}/manifest.json", "took in block 'block-001', as stage 0001 did"),
     "over the budget": (
         lambda run: manifest(run, 2, rows_seen=899, config=config_with(run, 2, budget={"cap": 44})),
         f"{LAST}/manifest.json",
@@ -269,12 +327,43 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str, str]] = {
         f"{LAST}/manifest.json",
         "names 'memory-07.arrow' where 'memory-01.arrow' belongs",
     ),
+    "a shard named twice": (
+        same_shard_twice,
+        f"{LAST}/manifest.json",
+        "names 'memory-00.arrow' where 'memory-01.arrow' belongs",
+    ),
+    "an optimiser of another name": (
+        renamed_optimiser,
+        f"{LAST}/manifest.json",
+        "names 'adam.safetensors' where 'optimiser.safetensors' belongs",
+    ),
     "another number of checkpoints": (
         lambda run: manifest(run, 2, checkpoints=said(run, 2)["checkpoints"][1:]),
         f"{LAST}/manifest.json",
         "names 1 checkpoints, its config asks for 2",
     ),
     "file missing": (lambda run: (run / SHARD).unlink(), SHARD, "missing, though the manifest names it"),
+    "folder in a file's place": (lambda run: folder_instead(run / OPTIMISER), OPTIMISER, "missing, though"),
+    "pipe in a manifest's place": (
+        lambda run: pipe_instead(run / LAST / "manifest.json"),
+        f"{LAST}/manifest.json",
+        "not a file",
+    ),
+    "manifest too large": (
+        lambda run: os.truncate(run / LAST / "manifest.json", 65 << 20),
+        f"{LAST}/manifest.json",
+        "more than 64 MiB",
+    ),
+    "run.json is a link": (lambda run: link(run / "run.json"), "run.json", "is a link"),
+    "run.json is a folder": (lambda run: folder_instead(run / "run.json"), "run.json", "not a file"),
+    "stages is a link": (lambda run: link(run / "stages"), "stages", "is a link"),
+    "draft is a link": (
+        lambda run: (run / "stages" / ".0003.0a1b2c3d.tmp").symlink_to("0000"),
+        "stages/.0003.0a1b2c3d.tmp",
+        "is a link",
+    ),
+    "file in a stage's place": (lambda run: text(run, "stages/0003", ""), "stages/0003", "stray"),
+    "stage of another spelling": (lambda run: (run / "stages" / "3").mkdir(), "stages/3", "stray"),
     "file cut": (
         lambda run: (run / CHECKPOINT).write_bytes((run / CHECKPOINT).read_bytes()[:-1]),
         CHECKPOINT,
@@ -355,6 +444,11 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str, str]] = {
         f"{SHARD}, column 'weight'",
         "not finite",
     ),
+    "weight below zero": (
+        lambda run: units(run, 2, lambda old: cell(old, "weight", -1)),
+        f"{SHARD}, column 'weight'",
+        "below 0",
+    ),
     "influence not finite": (
         lambda run: units(run, 2, lambda old: cell(old, "influence", NAN)),
         f"{SHARD}, column 'influence'",
@@ -374,6 +468,11 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str, str]] = {
         lambda run: units(run, 2, lambda old: old.updated(label=1 - old.label)),
         f"{LAST}, column 'label'",
         "changed since the stage before",
+    ),
+    "a unit is gone": (
+        lambda run: units(run, 2, lambda old: old.take(np.flatnonzero(np.arange(len(old)) != np.argmin(old.block)))),
+        f"{LAST}, column 'unit_id'",
+        "gone, though budget.ratio removes none",
     ),
     "unit of an earlier block is new": (inherit, f"{LAST}, column 'block'", "not in the stage before"),
     "no safetensors file": (
@@ -433,6 +532,16 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str, str]] = {
         f"{OPTIMISER}, tensor 'table/exp_avg'",
         "not finite",
     ),
+    "moments below zero": (
+        lambda run: tensors(run, "optimiser", spoil("table/exp_avg_sq", (3, 1), -1e-9)),
+        f"{OPTIMISER}, tensor 'table/exp_avg_sq'",
+        "below 0, which no mean of squares is",
+    ),
+    "no step": (
+        lambda run: tensors(run, "optimiser", put("table/step", torch.tensor(0))),
+        f"{OPTIMISER}, tensor 'table/step'",
+        "says 0 steps",
+    ),
     "steps of another type": (
         lambda run: tensors(run, "optimiser", put("table/step", torch.tensor(5.0))),
         f"{OPTIMISER}, tensor 'table/step'",
@@ -462,6 +571,13 @@ def test_the_forger_of_these_tests_leaves_no_trace(run: Path) -> None:
     units(run, 1, lambda old: old)
     tensors(run, "checkpoint-1", lambda held: None)
     assert verify(run) == []
+
+
+def test_the_damages_are_many() -> None:
+    """What is said and in which file: two damages that give the same words about the same thing are one kind."""
+    kinds = {(re.sub(r"[0-9]+", "N", where), re.sub(r"[0-9]+", "N", what)) for _, where, what in DAMAGES.values()}
+    assert len(kinds) >= 75
+    assert len(kinds | {(where, what) for _, where, what in LOGS.values()}) >= 80
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

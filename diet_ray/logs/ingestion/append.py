@@ -25,11 +25,12 @@ from pydantic import Field as Key
 from diet_ray.errors import ConfigError, CorruptArtefactError, SchemaError
 from diet_ray.logs.blocks import Log, LogManifest, open_log
 from diet_ray.logs.ingestion.block_plan import BlockPlan, By, cut_blocks
+from diet_ray.logs.ingestion.encode_pass import encode
 from diet_ray.logs.ingestion.ingest import SHARD_ROWS, write_manifests
 from diet_ray.logs.ingestion.older_logs import check_readings, reads_as_before
-from diet_ray.logs.ingestion.passes import encode, partition, survey
+from diet_ray.logs.ingestion.passes import partition, survey
 from diet_ray.logs.ingestion.sources import find_pieces
-from diet_ray.logs.ingestion.vocabulary import COUNTS, VOCABULARY, build_vocabulary, count_ids, read_vocabulary
+from diet_ray.logs.ingestion.vocabulary import COUNTS, VOCABULARY, build_vocabulary, ids_after, read_vocabulary
 from diet_ray.logs.layout import block_folder, edges_file, log_manifest_file, vocabulary_file
 from diet_ray.logs.notes import Note, merge, told
 from diet_ray.mapper import Mapper, Progress, in_turn, no_progress
@@ -143,7 +144,7 @@ def append(
             shutil.rmtree(folder, ignore_errors=True)
     added = int(plan.rows.sum())
     left = int(rows.sum()) - before - added
-    n_ids = count_ids(vocabulary, schema, len(plan.names) - 1)
+    n_ids = int(ids_after(vocabulary, schema, len(plan.names))[-1])
     return Appended(log=str(path), blocks=new, rows=added, rows_before=before, rows_open=left, n_ids=n_ids, notes=notes)
 
 

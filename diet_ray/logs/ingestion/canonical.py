@@ -35,8 +35,7 @@ def canonical(table: pa.Table, schema: Schema, origin: Origin) -> pa.Table:
         with usable(name, origin):
             columns[f"label.{task}"] = pa.array(_label(table, name, origin))
     slot, first_id = 0, schema.first_static_id
-    for field in schema.fields:
-        index, of = schema.lender(field)
+    for field, (index, of) in zip(schema.fields, schema.lenders, strict=True):
         with usable(field.source, origin):
             values = _field(table, field, of, int(first_id[index]), origin)
         for part in values:

@@ -8,7 +8,9 @@ empty places are padding.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -16,68 +18,110 @@ import pyarrow.compute as pc
 
 from diet_ray.logs.blocks import Rows
 from diet_ray.logs.ingestion.edges import Edges
+from diet_ray.logs.ingestion.vocabulary import ids_after
 from diet_ray.schema import Field, Schema
+
+_AT_ONCE = 1 << 18
+"""Vocabulary values that are sorted by field at a time. Their text, at most 4096 bytes each, then fits in one array."""
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """Turns canonical rows of one block into ids. It holds only vocabulary values of that block and of earlier ones."""
+    """Turns canonical rows into ids."""
 
     schema: Schema
     values: dict[str, pa.Array]
-    """Per vocabulary field its values."""
+    """Per vocabulary field its values, in the order of their ids."""
     ids: dict[str, np.ndarray]
-    """Per vocabulary field `[V]` int32, the ids of `values`."""
+    """Per vocabulary field `[V]` int32 ascending, the ids of `values`."""
+    n_ids: np.ndarray
+    """`[B]` int64: size of the id space after each block, up to the last one that adds values."""
     edges: Edges
 
     @staticmethod
-    def at(block: int, schema: Schema, vocabulary: pa.Table, edges: Edges) -> Encoder:
-        """The encoder of one block of a log whose whole `vocabulary` (schema `VOCABULARY`) is given."""
-        until_now = vocabulary.filter(pc.less_equal(vocabulary["block"], block))
+    def of(schema: Schema, vocabulary: pa.Table, edges: Edges) -> Encoder:
+        """The encoder of a log, whose whole `vocabulary` (schema `VOCABULARY`) is given."""
         names = [field.name for field in schema.fields if field.kind == "vocabulary"]
-        parts = {name: until_now.filter(pc.equal(until_now["field"], name)) for name in names}
-        values = {name: part["value"].combine_chunks() for name, part in parts.items()}
-        return Encoder(schema, values, {name: part["id"].to_numpy() for name, part in parts.items()}, edges)
+        values: dict[str, list[pa.Array]] = {name: [pa.array([], pa.string())] for name in names}
+        ids: dict[str, list[np.ndarray]] = {name: [np.zeros(0, np.int32)] for name in names}
+        for name, some, their_ids in _by_field(vocabulary, names):
+            values[name].append(some)
+            ids[name].append(their_ids)
+        return Encoder(
+            schema,
+            {name: pa.concat_arrays(parts) for name, parts in values.items()},
+            {name: np.concatenate(parts) for name, parts in ids.items()},
+            ids_after(vocabulary, schema),
+            edges,
+        )
 
-    def encode(self, table: pa.Table, first_row_id: int) -> Rows:
-        """Rows of a canonical table of N rows, in time order; rows of equal time keep their order.
+    def encode(self, table: pa.Table, block: np.ndarray, row_id: np.ndarray) -> Rows:
+        """Rows of a canonical table, in time order; rows of equal time keep their order.
 
-        Row ids count up from `first_row_id`.
+        Args:
+            table: N rows.
+            block: `[N]` int64, the block of each. Values that only later blocks add are unknown in it.
+            row_id: `[N]` int64, the ids of the rows in time order.
         """
         time = table["time"].to_numpy()
         order = np.argsort(time, kind="stable")
+        n_ids = self.n_ids[np.minimum(block, len(self.n_ids) - 1)]
         ids = np.zeros((len(table), self.schema.n_slots), np.int32)
-        owner, slot = self.schema.field_of_slot, 0
-        for field in self.schema.fields:
+        owner, first_id, slot = self.schema.field_of_slot, self.schema.first_static_id, 0
+        for field, (index, of) in zip(self.schema.fields, self.schema.lenders, strict=True):
             slots = slice(slot, slot + field.n_slots)
-            columns = [table[f"slot.{index}"] for index in range(slots.start, slots.stop)]
-            ids[:, slots] = self._field(columns, field, owner[slots] + 1)
+            columns = [table[f"slot.{number}"] for number in range(slots.start, slots.stop)]
+            ids[:, slots] = self._field(columns, field, of, int(first_id[index]), owner[slots] + 1, n_ids)
             slot = slots.stop
         labels = [table[f"label.{task}"].to_numpy() for task in range(self.schema.n_tasks)]
         return Rows(
-            row_id=first_row_id + np.arange(len(table), dtype=np.int64),
+            row_id=row_id,
             time=time[order],
             user=table["user"].to_numpy()[order],
             ids=ids[order],
             labels=np.stack(labels, axis=1)[order],
         )
 
-    def _field(self, columns: list[pa.ChunkedArray], field: Field, unknown: np.ndarray) -> np.ndarray:
-        """`[N, n_slots]` ids of a field's canonical columns; `unknown [n_slots]` are the ids of values that the vocabulary lacks."""
-        first_id, of = self.schema.lender(field)
+    def _field(
+        self,
+        columns: list[pa.ChunkedArray],
+        field: Field,
+        of: Field,
+        first_id: int,
+        unknown: np.ndarray,
+        n_ids: np.ndarray,
+    ) -> np.ndarray:
+        """`[N, n_slots]` ids of a field's canonical columns, whose ids are those of the field `of`, from `first_id` on.
+
+        `unknown [n_slots]` are the ids of values that the vocabulary lacks, or has only from an id of `n_ids [N]` on.
+        """
         # All slots in one call: each call indexes the vocabulary anew.
         values = pa.chunked_array([chunk for column in columns for chunk in column.chunks], columns[0].type)
         if of.kind == "hashed":
             ids = pc.fill_null(values, 0).to_numpy()
         elif of.kind == "numeric":
-            edges = np.asarray(self.edges.edges[of.name])
-            ids = self.schema.first_static_id[first_id] + np.searchsorted(edges, values.to_numpy(), side="right")
+            ids = first_id + np.searchsorted(self.edges.edges[of.name], values.to_numpy(), side="right")
         else:
-            vocabulary_ids = np.concatenate([self.ids[of.name], [-1]])  # -1 for values that the vocabulary lacks
-            at = pc.index_in(values, self.values[of.name])
-            ids = vocabulary_ids[pc.fill_null(at, len(vocabulary_ids) - 1).to_numpy()]
+            known = self.ids[of.name]
+            known = known[: np.searchsorted(known, n_ids.max(initial=0))]  # only those are indexed that a row may have
+            at = pc.index_in(values, self.values[of.name].slice(0, len(known)))
+            ids = np.append(known, -1)[pc.fill_null(at, len(known)).to_numpy()]
+            ids = np.where(ids < np.tile(n_ids, len(columns)), ids, -1)
         missing = np.zeros_like(unknown)
         if field.kind != "sequence":
             missing[0] = unknown[0]
         ids, present = (a.reshape(len(columns), -1).T for a in (ids, values.is_valid().to_numpy()))
         return np.where(present, np.where(ids < 0, unknown, ids), missing)
+
+
+def _by_field(vocabulary: pa.Table, names: list[str]) -> Iterator[tuple[str, pa.Array, np.ndarray]]:
+    """Values and ids of each field of `names`, in several parts and in the order of the ids; in one look at the vocabulary, however many
+    fields there are."""
+    for batch in vocabulary.to_batches(max_chunksize=_AT_ONCE):
+        field = pc.fill_null(pc.index_in(batch["field"], pa.array(names, pa.string())), len(names)).to_numpy()
+        order = np.argsort(field, kind="stable")
+        values, ids = batch["value"].take(pa.array(order)), batch["id"].to_numpy()[order]
+        ends = np.cumsum(np.bincount(field, minlength=len(names)))[: len(names)].tolist()
+        for name, (begin, end) in zip(names, pairwise([0, *ends]), strict=True):
+            if begin < end:
+                yield name, values.slice(begin, end - begin), ids[begin:end]

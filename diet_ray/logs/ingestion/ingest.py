@@ -1,8 +1,10 @@
-"""Ingest: from Parquet or CSV files of any size to a log of blocks (`diet_ray.logs.blocks`), in three passes (`passes.py`).
+"""Ingest: from Parquet or CSV files of any size to a log of blocks (`diet_ray.logs.blocks`), in three passes (`passes.py`,
+`encode_pass.py`).
 
 The log depends on the files and the schema alone, not on the number of workers. A task holds one batch or one shard, and
 the vocabulary counts of its piece; the driver holds 16 bytes per second of the log, a count per block and vocabulary value seen in it (a
-field with hundreds of millions of values is better hashed), and one numeric column of the first block at a time.
+field with hundreds of millions of values is better hashed), and some numeric
+columns of the first block at a time (`fit.AT_ONCE`).
 """
 
 from __future__ import annotations
@@ -16,17 +18,19 @@ import pyarrow as pa
 from diet_ray.errors import BadInputError, ConfigError
 from diet_ray.logs.blocks import BlockManifest, LogManifest
 from diet_ray.logs.ingestion.block_plan import BlockPlan, By, cut_blocks
+from diet_ray.logs.ingestion.encode_pass import ShardDone, encode
 from diet_ray.logs.ingestion.fit import fit
-from diet_ray.logs.ingestion.passes import ShardDone, encode, partition, survey
+from diet_ray.logs.ingestion.passes import partition, survey
 from diet_ray.logs.ingestion.quarantine import FILE, assign
 from diet_ray.logs.ingestion.sources import find_pieces
 from diet_ray.logs.ingestion.time_units import check_unit
-from diet_ray.logs.ingestion.vocabulary import build_vocabulary, count_ids
+from diet_ray.logs.ingestion.vocabulary import build_vocabulary, ids_after
 from diet_ray.logs.layout import block_manifest_file, edges_file, log_manifest_file, vocabulary_file
 from diet_ray.logs.notes import Note, merge
 from diet_ray.mapper import Mapper, Progress, in_turn, no_progress
 from diet_ray.schema import Schema
 from diet_ray.settings import write_json
+from diet_ray.storage.arrays import runs
 from diet_ray.storage.parquet_writing import write_parquet
 from diet_ray.storage.whole_folder import appearing
 
@@ -119,11 +123,11 @@ def write_manifests(
     quarantined: np.ndarray | None = None,
 ) -> None:
     """Write the manifest of every block that has shards in the plan; `quarantined [B]` is the number of rows left out of each block."""
-    for block in np.unique(plan.block).tolist():
-        members = [done[shard] for shard in np.flatnonzero(plan.block == block)]
+    n_ids = ids_after(vocabulary, schema, len(plan.names))
+    for begin, end in runs(plan.block):
+        block = int(plan.block[begin])
         left_out = 0 if quarantined is None else int(quarantined[block])
-        n_ids = count_ids(vocabulary, schema, block)
-        manifest = block_manifest(plan.names[block], block, members, n_ids, quarantined=left_out)
+        manifest = block_manifest(plan.names[block], block, done[begin:end], int(n_ids[block]), quarantined=left_out)
         write_json(block_manifest_file(folder, plan.names[block]), manifest)
 
 

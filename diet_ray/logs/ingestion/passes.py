@@ -2,7 +2,7 @@
 
     survey      per piece: check the times, count rows per second         -> where blocks and shards begin
     partition   per piece: check all columns, split the rows by shard     -> temporary files, vocabulary counts
-    encode      per shard: gather its rows, sort by time, encode, write   -> Parquet shards
+    encode      per shard: gather its rows, sort by time, encode, write   -> Parquet shards (`encode_pass.py`)
 
 With an allowance for rows that break a rule (`quarantine.py`) the survey checks all columns: those rows must be known before the
 blocks are cut.
@@ -12,56 +12,22 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from diet_ray.logs.blocks import LogShard, write_shard
-from diet_ray.logs.ingestion.batches import read_batches
 from diet_ray.logs.ingestion.block_plan import BlockPlan
 from diet_ray.logs.ingestion.canonical import canonical, pick
 from diet_ray.logs.ingestion.checks import Origin
-from diet_ray.logs.ingestion.edges import Edges
-from diet_ray.logs.ingestion.encode import Encoder
 from diet_ray.logs.ingestion.quarantine import REFUSED, check_allowance, sift
 from diet_ray.logs.ingestion.sources import Piece, read_piece
 from diet_ray.logs.ingestion.times import read_time
 from diet_ray.logs.ingestion.vocabulary import COUNTS, count_values, merge_counts
-from diet_ray.logs.layout import block_folder, edges_file, shard_name, vocabulary_file
 from diet_ray.logs.notes import Note, Notes, merge
 from diet_ray.mapper import Mapper, Progress, in_turn
 from diet_ray.schema import Schema
-from diet_ray.settings import Settings
 from diet_ray.storage.arrays import from_ipc, runs, to_ipc
-
-
-class ShardPlan(Settings):
-    """The work of the encode pass for one shard."""
-
-    folder: str
-    """Folder of the block."""
-    name: str
-    """File name of the shard."""
-    block: int
-    """Index of the block."""
-    first_row_id: int
-    """Row id of the shard's first row."""
-    batches: list[tuple[str, int]]
-    """The temporary batches that hold its rows, in source order: Arrow file, position in it."""
-
-
-class ShardDone(Settings):
-    """The report of the encode pass on one shard."""
-
-    shard: LogShard
-    """Its manifest entry."""
-    time_min: int
-    """Time of its first row, ms."""
-    time_max: int
-    """Time of its last row, ms."""
 
 
 def survey(
@@ -73,21 +39,25 @@ def survey(
         The seconds of the rows that break no rule, `[M]` int64 ascending; the number of rows in each; and the rows that break a rule
         (schema `REFUSED`), at most `allowed`.
     """
-    seconds, rows, refused = np.zeros(0, np.int64), np.zeros(0, np.int64), REFUSED.empty_table()
+    counts, waiting, refused, total = _per_second(), list[pa.Table](), REFUSED.empty_table(), 0
     results = each(survey_piece, [piece.model_dump_json() for piece in pieces], schema=schema, allowed=allowed)
     for done, result in enumerate(results, start=1):
         table, bad = (from_ipc(part) for part in from_ipc(result)["part"].to_pylist())
         refused = pa.concat_tables([refused, bad])
         check_allowance(refused, allowed)
-        seconds, rows = _add(seconds, rows, table["second"].to_numpy(), table["rows"].to_numpy())
-        report("survey", done, len(pieces), int(rows.sum()))
-    return seconds, rows, refused
+        waiting.append(table)
+        if sum(map(len, waiting)) > max(len(counts), 1_000_000):  # so that merging has a constant cost per count
+            counts, waiting = _per_second(counts, *waiting), []
+        total += int(table["rows"].to_numpy().sum())
+        report("survey", done, len(pieces), total)
+    counts = _per_second(counts, *waiting)
+    return counts["second"].to_numpy(), counts["rows"].to_numpy(), refused
 
 
 def survey_piece(description: str, schema: Schema, allowed: int) -> bytes:
     """A call of the mapper: count the rows of a `Piece` per second; where rows may be left out, find those too."""
     piece = Piece.model_validate_json(description)
-    seconds, rows, refused = np.zeros(0, np.int64), np.zeros(0, np.int64), REFUSED.empty_table()
+    counts, refused = _per_second(), REFUSED.empty_table()
     for first, table in read_piece(piece, schema.columns if allowed else [schema.time.column]):
         origin = _origin(piece, first, len(table), schema)
         if allowed:
@@ -95,10 +65,9 @@ def survey_piece(description: str, schema: Schema, allowed: int) -> bytes:
             refused = pa.concat_tables([refused, bad])
         else:
             stamp = read_time(table, schema.time, origin)
-        seconds, rows = _add(seconds, rows, stamp // 1000, np.ones(len(stamp), np.int64))
+        counts = _per_second(counts, pa.table({"second": stamp // 1000, "rows": np.ones(len(stamp), np.int64)}))
         if len(refused) > allowed:
             break
-    counts = pa.table({"second": seconds, "rows": rows})
     return to_ipc(pa.table({"part": pa.array([to_ipc(counts), to_ipc(refused)], pa.binary())}))
 
 
@@ -183,63 +152,16 @@ def partition_piece(
     return to_ipc(merge_counts(counts).replace_schema_metadata(meta))
 
 
-def encode(
-    schema: Schema,
-    plan: BlockPlan,
-    batches: list[list[tuple[str, int]]],
-    folder: Path,
-    report: Progress,
-    *,
-    each: Mapper = in_turn,
-) -> list[ShardDone]:
-    """Write all shards; returns their manifest entries, in order."""
-    todo = []
-    opens = np.searchsorted(plan.block, plan.block)
-    for shard, (block, position) in enumerate(zip(plan.block.tolist(), plan.first_row.tolist(), strict=True)):
-        place = block_folder(folder, plan.names[block])
-        place.mkdir(parents=True, exist_ok=True)
-        step = ShardPlan(
-            folder=str(place),
-            name=shard_name(shard - opens[shard]),
-            block=block,
-            first_row_id=(block << 32) + position,
-            batches=batches[shard],
-        )
-        todo.append(step.model_dump_json())
-    done: list[ShardDone] = []
-    rows = 0
-    for result in each(encode_shard, todo, schema=schema, folder=str(folder)):
-        done.append(ShardDone.model_validate_json(result))
-        rows += done[-1].shard.rows
-        report("encode", len(done), len(todo), rows)
-    return done
-
-
-def encode_shard(description: str, schema: Schema, folder: str) -> bytes:
-    """A call of the mapper: gather, sort, encode and write the shard of a `ShardPlan`."""
-    step = ShardPlan.model_validate_json(description)
-    encoder = _encoder(folder, step.block, schema.model_dump_json())
-    rows = encoder.encode(pa.Table.from_batches(read_batches(step.batches)), step.first_row_id)
-    shard = write_shard(Path(step.folder) / step.name, rows)
-    done = ShardDone(shard=shard, time_min=int(rows.time[0]), time_max=int(rows.time[-1]))
-    return done.model_dump_json().encode()
-
-
-@lru_cache(maxsize=1)
-def _encoder(folder: str, block: int, schema: str) -> Encoder:
-    """A worker's encoder, cached for all shards of a block: a big vocabulary takes longer to load than a shard takes to encode."""
-    vocabulary = pq.read_table(vocabulary_file(Path(folder)))
-    edges = Edges.model_validate_json(edges_file(Path(folder)).read_bytes())
-    return Encoder.at(block, Schema.model_validate_json(schema), vocabulary, edges)
-
-
 def _origin(piece: Piece, first: int, rows: int, schema: Schema) -> Origin:
     instants, nulls = frozenset(piece.int96), tuple(schema.nulls)
     return Origin(piece.path, np.arange(first, first + rows), nulls=nulls, instants=instants)
 
 
-def _add(
-    seconds: np.ndarray, rows: np.ndarray, more_seconds: np.ndarray, more_rows: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    merged, at = np.unique(np.concatenate([seconds, more_seconds]), return_inverse=True)
-    return merged, np.bincount(at, np.concatenate([rows, more_rows]), len(merged)).astype(np.int64)
+def _per_second(*counts: pa.Table) -> pa.Table:
+    """The sum of tables of rows per second: columns `second` int64 ascending, each once, and `rows` int64."""
+    seconds, rows = (
+        np.concatenate([np.zeros(0, np.int64), *(table[name].to_numpy() for table in counts)])
+        for name in ("second", "rows")
+    )
+    merged, at = np.unique(seconds, return_inverse=True)
+    return pa.table({"second": merged, "rows": np.bincount(at, rows, len(merged)).astype(np.int64)})

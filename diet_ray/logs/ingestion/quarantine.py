@@ -69,6 +69,8 @@ def sift(table: pa.Table, schema: Schema, origin: Origin) -> tuple[np.ndarray, p
             refused.append(_refused(bad, None if stamp is None else stamp[at]))
             stamp = None if stamp is None else np.delete(stamp, at)
             kept = np.delete(kept, at)
+            if not len(kept):  # of a column without any value, not even a type may be left
+                return np.zeros(0, np.int64), pa.concat_tables(refused).sort_by("row")
         else:
             return stamp, pa.concat_tables(refused).sort_by("row")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -23,9 +24,10 @@ from diet_ray.logs.ingestion.kinds import Deletes, Found, Kind
 from diet_ray.logs.notes import Note
 from diet_ray.settings import Settings
 from diet_ray.storage.hashes import sha256
-from diet_ray.storage.parquet import BombError, batches, footer, types_are_lost
+from diet_ray.storage.parquet import BombError, batches, footer, holds_two, types_are_lost
 
 _CSV_BYTES = 16 << 20
+"""Bytes of CSV that are read at a time; up to four times as many for more than 256 columns, because each time has a cost per column."""
 
 _UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
 """Errors that pyarrow raises for a damaged file."""
@@ -86,13 +88,18 @@ def _pieces(file: Found, columns: list[str]) -> list[Piece]:
 
 def _row_groups(file: Found, columns: list[str]) -> list[Piece]:
     about = footer(file.path)
+    if holds_two(file.path, about):
+        raise BadInputError(
+            file.path, "is two Parquet files joined into one, of which only one can be read", remedy="give both by name"
+        )
     with pq.ParquetFile(file.path, metadata=about) as parquet:
         schema = parquet.schema_arrow
     named = {} if file.named is None else file.named(schema)
     given = _lacking(file, schema.names if file.named is None else list(named), columns)
-    named = {name: own for name, own in named.items() if name in columns and name != own}
+    wanted = set(columns)
+    named = {name: own for name, own in named.items() if name in wanted and name != own}
     leaves = [about.schema.column(leaf) for leaf in range(about.num_columns)]
-    int96 = [leaf.path for leaf in leaves if leaf.physical_type == "INT96" and leaf.path in columns]
+    int96 = [leaf.path for leaf in leaves if leaf.physical_type == "INT96" and leaf.path in wanted]
     if types_are_lost(about):
         _refuse_lost(file.path, schema, columns)
     pieces, first = [], 0
@@ -114,8 +121,9 @@ def _row_groups(file: Found, columns: list[str]) -> list[Piece]:
 
 
 def _refuse_lost(path: Path, schema: pa.Schema, columns: list[str]) -> None:
+    present = set(schema.names)
     for name in columns:
-        if name in schema.names and pa.types.is_fixed_size_binary(schema.field(name).type):
+        if name in present and pa.types.is_fixed_size_binary(schema.field(name).type):
             raise BadInputError(
                 path,
                 f"has a type that Arrow lacks, stored as {schema.field(name).type}",
@@ -173,7 +181,8 @@ def _column(batch: pa.RecordBatch, name: str, piece: Piece) -> pa.Array:
 
 def _lacking(file: Found, names: list[str], columns: list[str]) -> dict[str, str | None]:
     """The values of the wanted `columns` that the file's folders give and that the file, whose columns are `names`, lacks."""
-    given = {name: value for name, value in file.given.items() if name in columns and name not in names}
+    wanted, present = set(columns), set(names)
+    given = {name: value for name, value in file.given.items() if name in wanted and name not in present}
     _require(file.path, [*names, *given], columns)
     return given
 
@@ -203,11 +212,12 @@ def _has_rows(file: Found, columns: list[str]) -> bool:
 
 
 def _require(path: Path, names: list[str], columns: list[str]) -> None:
-    doubled = [name for name in columns if names.count(name) > 1]
+    times = Counter(names)
+    doubled = [name for name in columns if times[name] > 1]
     if doubled:
         raise BadInputError(path, "column is there twice", column=doubled[0], remedy="rename one of the two")
     for column in columns:
-        if column not in names:
+        if not times[column]:
             raise BadInputError(
                 path,
                 "column is missing",
@@ -224,7 +234,8 @@ def _csv_batches(path: Path, columns: list[str], delimiter: str) -> Iterator[pa.
         null_values=[""],
         strings_can_be_null=True,
     )
-    for table in csv_tables(path, delimiter, convert, _CSV_BYTES):
+    n_bytes = int(_CSV_BYTES * min(max(len(columns) / 256, 1), 4))
+    for table in csv_tables(path, delimiter, convert, n_bytes):
         for column in columns:
             # An unclosed quote turns several lines into one value, and rows are lost.
             if pc.any(pc.match_substring(table.column(column), "\n")).as_py():

@@ -114,6 +114,7 @@ def build_vocabulary(counts: pa.Table, schema: Schema) -> pa.Table:
     return pa.table(columns).cast(VOCABULARY)
 
 
-def count_ids(vocabulary: pa.Table, schema: Schema, block: int) -> int:
-    """Size of the id space after `block`: all ids of rows up to there are below it."""
-    return int(schema.first_static_id[-1]) + int(pc.sum(pc.less_equal(vocabulary["block"], block)).as_py() or 0)
+def ids_after(vocabulary: pa.Table, schema: Schema, n_blocks: int = 1) -> np.ndarray:
+    """`[B]` int64, B at least `n_blocks`: the size of the id space after each block; all ids of rows up to there are below it."""
+    added = np.bincount(np.asarray(vocabulary["block"].to_numpy(), np.int64), minlength=n_blocks)
+    return np.asarray(schema.first_static_id[-1] + np.cumsum(added), np.int64)

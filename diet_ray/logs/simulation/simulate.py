@@ -14,8 +14,8 @@ from itertools import islice
 from pathlib import Path
 
 from diet_ray.logs.blocks import LogManifest, write_shard
+from diet_ray.logs.ingestion.encode_pass import ShardDone
 from diet_ray.logs.ingestion.ingest import block_manifest
-from diet_ray.logs.ingestion.passes import ShardDone
 from diet_ray.logs.layout import block_folder, block_manifest_file, log_manifest_file, shard_name
 from diet_ray.logs.simulation.config import SimulateConfig
 from diet_ray.logs.simulation.labels import FIRST_DAY, draw

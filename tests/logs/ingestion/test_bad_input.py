@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from diet_ray.errors import BadInputError, ConfigError, CorruptArtefactError, VersionError
+from diet_ray.errors import BadInputError, ConfigError, CorruptArtefactError, DietError, VersionError
 from diet_ray.logs.blocks import open_log
 from diet_ray.logs.ingestion.canonical import canonical
 from diet_ray.logs.ingestion.checks import Origin
@@ -21,7 +21,9 @@ from diet_ray.logs.ingestion.ingest import ingest
 from diet_ray.logs.ingestion.quarantine import sift
 from diet_ray.logs.ingestion.sources import find_pieces, read_piece
 from diet_ray.memory.dataset import load_memory
-from diet_ray.settings import load_yaml
+from diet_ray.memory.manifests import RunManifest
+from diet_ray.memory.run_folder import open_run
+from diet_ray.settings import load_yaml, parse_json
 from tests.support.corpus import (
     COLUMNS,
     FILES,
@@ -36,18 +38,25 @@ from tests.support.corpus import (
     good_table,
     log_schema,
 )
+from tests.support.odd_artefacts import ODD_BEGINNINGS, ODD_LOGS, ODD_RUNS, ODD_YAMLS
+from tests.support.odd_sources import ODD_COLUMNS, ODD_FILES
+
+ALL_COLUMNS, ALL_FILES = COLUMNS + ODD_COLUMNS, FILES + ODD_FILES
+ALL_YAMLS, ALL_LOGS, ALL_RUNS = YAMLS + ODD_YAMLS, LOGS + ODD_LOGS, RUNS + ODD_RUNS
 
 REMEDY = r"restore|ingest the log again|make it again|put the block itself"
 
 
 def test_the_corpus_is_large_and_without_doubles() -> None:
-    groups: list[Sequence[Any]] = [COLUMNS, FILES, YAMLS, LOGS, RUNS]
-    assert sum(map(len, groups)) >= 200
-    for group in (FILES, LOGS, RUNS):
+    groups: list[Sequence[Any]] = [ALL_COLUMNS, ALL_FILES, ALL_YAMLS, ALL_LOGS, ALL_RUNS, ODD_BEGINNINGS]
+    assert sum(map(len, groups)) >= 300
+    for group in groups[3:] + groups[1:2]:
         assert len({case.name for case in group}) == len(group)
+    assert len({(case.kind, case.text) for case in ALL_YAMLS}) == len(ALL_YAMLS)
+    assert len({(case.name, case.unit, str(case.values)) for case in ALL_COLUMNS}) == len(ALL_COLUMNS)
 
 
-@pytest.mark.parametrize("case", COLUMNS, ids=lambda case: f"{case.name}-{case.words[:30]}")
+@pytest.mark.parametrize("case", ALL_COLUMNS, ids=lambda case: f"{case.name}-{case.words[:30]}")
 def test_columns(case: Column, tmp_path: Path) -> None:
     path, schema = tmp_path / "x.parquet", log_schema(case.unit)
     pq.write_table(case.table(), path)
@@ -73,7 +82,7 @@ def test_columns(case: Column, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("allowed", [0, 10**6])
-@pytest.mark.parametrize("case", FILES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", ALL_FILES, ids=lambda case: case.name)
 def test_files(case: Files, allowed: int, tmp_path: Path) -> None:
     # No allowance for rows excuses a file.
     folder = tmp_path / "in"
@@ -87,7 +96,7 @@ def test_files(case: Files, allowed: int, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
-@pytest.mark.parametrize("case", YAMLS, ids=lambda case: f"{case.kind.__name__}-{case.words[0][:40]}")
+@pytest.mark.parametrize("case", ALL_YAMLS, ids=lambda case: f"{case.kind.__name__}-{case.words[0][:40]}")
 def test_yaml(case: Yaml, tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_bytes(case.text if isinstance(case.text, bytes) else case.text.encode())
@@ -104,18 +113,33 @@ def everything(log: Path) -> int:
     return sum(len(opened.read_block(block)) for block in opened.blocks)
 
 
-@pytest.mark.parametrize("case", LOGS, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", ALL_LOGS, ids=lambda case: case.name)
 def test_logs(case: Artefact, log: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(log, tmp_path / "log"))
     assert everything(copy) == 1200
     refused(case, copy, everything)
 
 
-@pytest.mark.parametrize("case", RUNS, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", ALL_RUNS, ids=lambda case: case.name)
 def test_runs(case: Artefact, finished: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(finished, tmp_path / "run"))
     assert len(load_memory(copy)) == 45
     refused(case, copy, load_memory)
+
+
+@pytest.mark.parametrize("case", ODD_BEGINNINGS, ids=lambda case: case.name)
+def test_runs_that_are_not_continued(case: Artefact, finished: Path, log: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(finished, tmp_path / "run"))
+    own = parse_json(RunManifest, copy / "run.json").config
+    assert len(open_run(copy, own, resume=True)) == 3
+    case.change(copy / case.at)
+    with pytest.raises(DietError) as caught:
+        open_run(copy, own, resume=True)
+    message = str(caught.value)
+    assert case.words in message
+    assert str(copy) in message
+    assert re.search(rf"{REMEDY}|start a new run|resume with the run's own config", message), message
+    assert len(message) < 1000
 
 
 def refused(case: Artefact, folder: Path, load: Callable[[Path], Any]) -> None:

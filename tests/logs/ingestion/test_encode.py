@@ -16,9 +16,9 @@ from diet_ray.logs.ingestion.vocabulary import (
     COUNTS,
     VOCABULARY,
     build_vocabulary,
-    count_ids,
     count_values,
     first_slots,
+    ids_after,
     merge_counts,
 )
 from diet_ray.schema import HashedField, NumericField, Schema
@@ -88,8 +88,8 @@ def test_ids_against_plain_python(rows: list[dict[str, Any]], n_blocks: int) -> 
 
         mine = [i for i in range(len(rows)) if block[i] == b]
         edges = [-1.0, 0.0, 1.0]
-        encoder = Encoder.at(b, SCHEMA, vocabulary, Edges(edges={"n": edges}))
-        out = encoder.encode(table.take(mine), 1000)
+        encoder = Encoder.of(SCHEMA, vocabulary, Edges(edges={"n": edges}))
+        out = encoder.encode(table.take(mine), block[mine], 1000 + np.arange(len(mine)))
         order = sorted(mine, key=lambda i: rows[i]["t"])
         assert out.row_id.tolist() == list(range(1000, 1000 + len(mine)))
         assert out.time.tolist() == [rows[i]["t"] for i in order]
@@ -106,7 +106,7 @@ def test_ids_against_plain_python(rows: list[dict[str, Any]], n_blocks: int) -> 
             assert ids[6] == (4 if row["n"] is None else 12 + sum(row["n"] >= edge for edge in edges))
         assert out.ids.dtype == np.int32
         assert out.ids.max() < sizes[b]
-    assert [count_ids(vocabulary, SCHEMA, b) for b in range(len(sizes))] == sizes
+    assert ids_after(vocabulary, SCHEMA, len(sizes)).tolist() == sizes
     assert list(zip(vocabulary["field"].to_pylist(), vocabulary["value"].to_pylist(), strict=True)) == [
         ("vm"[f], value) for f, value in known
     ]
@@ -156,7 +156,8 @@ def test_sequences_have_the_ids_of_their_field() -> None:
         {"field": "v", "value": "x", "id": 10, "block": 0},
         {"field": "v", "value": "y", "id": 11, "block": 1},
     ]
-    both = Encoder.at(1, schema, vocabulary, Edges(edges={})).encode(table, 0).ids
+    encoder, row_id = Encoder.of(schema, vocabulary, Edges(edges={})), np.arange(5)
+    both = encoder.encode(table, np.full(5, 1), row_id).ids
     hashed = {value: both[row, 5] for row, value in enumerate(["y", "y", "rare", "x", "x"])}
     assert both[:, :5].tolist() == [
         [0, 0, 11, 0, 0],
@@ -167,8 +168,11 @@ def test_sequences_have_the_ids_of_their_field() -> None:
     ]
     assert [row[:1] for row in both[:, 6:].tolist()] == [[0], [hashed["x"]], [hashed["rare"]], [0], [hashed["x"]]]
     assert both[1, 7] == hashed["y"]
-    first = Encoder.at(0, schema, vocabulary, Edges(edges={})).encode(table, 0).ids
+    first = encoder.encode(table, np.zeros(5, np.int64), row_id).ids
     assert first[1, :2].tolist() == [10, 2]  # y enters with the block after
+    # Rows of several blocks at once, as tiny blocks are encoded: each knows what its own block knows.
+    mixed = encoder.encode(table, np.array([1, 0, 1, 0, 0]), row_id).ids
+    assert mixed.tolist() == np.where(np.array([0, 0, 1, 0, 1])[:, None] == 1, both, first).tolist()
 
 
 def test_first_slots() -> None:
@@ -193,8 +197,9 @@ def test_schema_without_vocabulary() -> None:
     counts = merge_counts([count_values(table, plain, np.zeros(1, np.int64))])
     vocabulary = build_vocabulary(counts, plain)
     assert len(vocabulary) == 0
-    assert count_ids(vocabulary, plain, 5) == plain.first_static_id[-1] == 14
-    assert Encoder.at(0, plain, vocabulary, Edges(edges={"n": []})).encode(table, 0).ids[0, 2] == 10
+    assert ids_after(vocabulary, plain, 6).tolist() == [14] * 6 == [plain.first_static_id[-1]] * 6
+    encoder = Encoder.of(plain, vocabulary, Edges(edges={"n": []}))
+    assert encoder.encode(table, np.zeros(1, np.int64), np.zeros(1, np.int64)).ids[0, 2] == 10
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=200), st.integers(2, 20))
