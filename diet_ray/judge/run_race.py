@@ -114,9 +114,9 @@ def race(
         raise ConfigError("key 'resources.gpus': live candidates use the CPU; set it to 0")
     if (out / "rung-1").is_dir() and not restore:
         raise ConfigError(f"{out}: holds a race; continue it with --restore, or choose another folder")
-    runner.check(config)
     plan = _Plan.of(inputs, rungs, confidence, seeds, budget, out)
     plan.check_budget(len(names))
+    runner.check(config)  # the first use of a cluster: what the user may have mistaken has been checked
     trackers = open_trackers(config.trackers, out)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):

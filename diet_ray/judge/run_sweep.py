@@ -72,8 +72,8 @@ def judge_pool(
     config = inputs.config
     if (out / "trials").is_dir() and not restore:
         raise ConfigError(f"{out}: holds a sweep; continue it with --restore, or choose another folder")
-    runner.check(config)
     met = live_context(inputs, share=live, slices=slices, out=out.resolve())
+    runner.check(config)  # the first use of a cluster: what the user may have mistaken has been checked
     context = trial_context(inputs, met)
     trackers = open_trackers(config.trackers, out)
     (out / "trials").mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from pydantic import Field as Key
 
 from diet_ray.errors import ConfigError, CorruptArtefactError, SchemaError
-from diet_ray.logs.blocks import Log, LogManifest, open_log
+from diet_ray.logs.blocks import Log, LogManifest, add_counts, open_log
 from diet_ray.logs.ingestion.block_plan import BlockPlan, By, cut_blocks
 from diet_ray.logs.ingestion.ingest import SHARD_ROWS, write_manifests
 from diet_ray.logs.ingestion.older_logs import check_readings, reads_as_before
@@ -135,10 +135,14 @@ def append(
                 shutil.rmtree(place, ignore_errors=True)
                 block_folder(folder, name).rename(place)
             vocabulary_file(folder).replace(vocabulary_file(path))
-            write_json(
-                log_manifest_file(path),
-                LogManifest(log_schema=log.schema, blocks=plan.names, notes=merge([*log.notes, *notes])),
+            counted = add_counts([*log.counts, *(count for shard in done for count in shard.counts)])
+            manifest = LogManifest(
+                log_schema=log.schema,
+                blocks=plan.names,
+                notes=merge([*log.notes, *notes]),
+                counts=counted if log.counts else [],  # a sum over some of the blocks would be taken for one over all
             )
+            write_json(log_manifest_file(path), manifest)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     added = int(plan.rows.sum())

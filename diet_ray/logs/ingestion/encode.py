@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from diet_ray.logs.blocks import Rows
+from diet_ray.logs.blocks import FieldCount, Rows
 from diet_ray.logs.ingestion.edges import Edges
 from diet_ray.schema import Field, Schema
 
@@ -39,31 +39,37 @@ class Encoder:
         values = {name: part["value"].combine_chunks() for name, part in parts.items()}
         return Encoder(schema, values, {name: part["id"].to_numpy() for name, part in parts.items()}, edges)
 
-    def encode(self, table: pa.Table, first_row_id: int) -> Rows:
-        """Rows of a canonical table of N rows, in time order; rows of equal time keep their order.
+    def encode(self, table: pa.Table, first_row_id: int) -> tuple[Rows, list[FieldCount]]:
+        """Rows of a canonical table of N rows, in time order, and how many of them have no value or no id of their own, by field.
 
-        Row ids count up from `first_row_id`.
+        Rows of equal time keep their order. Row ids count up from `first_row_id`.
         """
         time = table["time"].to_numpy()
         order = np.argsort(time, kind="stable")
-        ids = np.zeros((len(table), self.schema.n_slots), np.int32)
+        ids, counts = np.zeros((len(table), self.schema.n_slots), np.int32), list[FieldCount]()
         owner, slot = self.schema.field_of_slot, 0
         for field in self.schema.fields:
             slots = slice(slot, slot + field.n_slots)
             columns = [table[f"slot.{index}"] for index in range(slots.start, slots.stop)]
-            ids[:, slots] = self._field(columns, field, owner[slots] + 1)
+            ids[:, slots], present, known = self._field(columns, field, owner[slots] + 1)
+            unknown = int((present & ~known).any(axis=1).sum())
+            counts.append(FieldCount(field=field.name, missing=int((~present.any(axis=1)).sum()), unknown=unknown))
             slot = slots.stop
         labels = [table[f"label.{task}"].to_numpy() for task in range(self.schema.n_tasks)]
-        return Rows(
+        rows = Rows(
             row_id=first_row_id + np.arange(len(table), dtype=np.int64),
             time=time[order],
             user=table["user"].to_numpy()[order],
             ids=ids[order],
             labels=np.stack(labels, axis=1)[order],
         )
+        return rows, counts
 
-    def _field(self, columns: list[pa.ChunkedArray], field: Field, unknown: np.ndarray) -> np.ndarray:
-        """`[N, n_slots]` ids of a field's canonical columns; `unknown [n_slots]` are the ids of values that the vocabulary lacks."""
+    def _field(
+        self, columns: list[pa.ChunkedArray], field: Field, unknown: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Three arrays `[N, n_slots]` of a field's canonical columns: ids, whether there is a value, and whether it has an id of its own;
+        `unknown [n_slots]` are the ids of values that the vocabulary lacks."""
         first_id, of = self.schema.lender(field)
         # All slots in one call: each call indexes the vocabulary anew.
         values = pa.chunked_array([chunk for column in columns for chunk in column.chunks], columns[0].type)
@@ -80,4 +86,5 @@ class Encoder:
         if field.kind != "sequence":
             missing[0] = unknown[0]
         ids, present = (a.reshape(len(columns), -1).T for a in (ids, values.is_valid().to_numpy()))
-        return np.where(present, np.where(ids < 0, unknown, ids), missing)
+        known = ids >= 0
+        return np.where(present, np.where(known, ids, unknown), missing), present, known

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from diet_ray.errors import BadInputError, ConfigError
-from diet_ray.logs.blocks import BlockManifest, LogManifest
+from diet_ray.logs.blocks import BlockManifest, LogManifest, add_counts
 from diet_ray.logs.ingestion.block_plan import BlockPlan, By, cut_blocks
 from diet_ray.logs.ingestion.fit import fit
 from diet_ray.logs.ingestion.passes import ShardDone, encode, partition, survey
@@ -105,7 +105,8 @@ def ingest(
         write_manifests(folder, schema, plan, done, vocabulary, quarantined)
         shutil.rmtree(work)
         told = merge([*passed_over, *suspicious, *notes, *about_edges])
-        manifest = LogManifest(log_schema=schema, blocks=plan.names, notes=told)
+        counts_of_rows = add_counts(count for shard in done for count in shard.counts)
+        manifest = LogManifest(log_schema=schema, blocks=plan.names, notes=told, counts=counts_of_rows)
         write_json(log_manifest_file(folder), manifest)
     return manifest
 

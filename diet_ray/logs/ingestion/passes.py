@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import Field as Key
 
-from diet_ray.logs.blocks import LogShard, write_shard
+from diet_ray.logs.blocks import FieldCount, LogShard, write_shard
 from diet_ray.logs.ingestion.batches import read_batches
 from diet_ray.logs.ingestion.block_plan import BlockPlan
 from diet_ray.logs.ingestion.canonical import canonical, pick
@@ -62,6 +63,8 @@ class ShardDone(Settings):
     """Time of its first row, ms."""
     time_max: int
     """Time of its last row, ms."""
+    counts: list[FieldCount] = Key(default_factory=list)
+    """Of its rows, by field."""
 
 
 def survey(
@@ -219,9 +222,9 @@ def encode_shard(description: str, schema: Schema, folder: str) -> bytes:
     """A call of the mapper: gather, sort, encode and write the shard of a `ShardPlan`."""
     step = ShardPlan.model_validate_json(description)
     encoder = _encoder(folder, step.block, schema.model_dump_json())
-    rows = encoder.encode(pa.Table.from_batches(read_batches(step.batches)), step.first_row_id)
+    rows, counts = encoder.encode(pa.Table.from_batches(read_batches(step.batches)), step.first_row_id)
     shard = write_shard(Path(step.folder) / step.name, rows)
-    done = ShardDone(shard=shard, time_min=int(rows.time[0]), time_max=int(rows.time[-1]))
+    done = ShardDone(shard=shard, time_min=int(rows.time[0]), time_max=int(rows.time[-1]), counts=counts)
     return done.model_dump_json().encode()
 
 
