@@ -202,7 +202,7 @@ def _explain(kind: type[BaseModel], problem: dict[str, Any]) -> str:
         tags = problem["ctx"]["expected_tags"]
         return f"key {key + '.kind'!r}: must be one of {tags} (got {_brief(problem['ctx']['tag'])})"
     shown = "" if isinstance(problem["input"], dict) else f" (got {_brief(problem['input'])})"
-    return f"key {key!r}: {_cut(problem['msg'])}{shown}"
+    return f"key {key!r}: {_cut(problem['msg'].removeprefix('Value error, '))}{shown}"
 
 
 def _brief(value: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from diet_ray.cli.group import Options, app
+from diet_ray.cli.group import Options, app, check_exists
 from diet_ray.errors import BrokenOffError, DietError, LockedError
 from diet_ray.memory.layout import count_committed, run_manifest, stage_folder
 
@@ -39,6 +39,7 @@ def distill(
     Example: diet-ray distill --config jobs/configs/kuairand.yaml --out runs/kuairand
     """
     options: Options = ctx.obj
+    check_exists(config, log)
     from diet_ray.config import read_launch
     from diet_ray.distill.follow import follow_log
     from diet_ray.distill.pipeline import blocks_to_distil, check_nets

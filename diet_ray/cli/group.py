@@ -115,6 +115,13 @@ app = typer.Typer(
 )
 
 
+def check_exists(*places: str | Path | None) -> None:
+    """Raise ConfigError for the first path that does not exist, before anything is imported that takes seconds; a URI passes."""
+    for place in places:
+        if place is not None and "://" not in str(place) and not Path(place).exists():
+            raise ConfigError(f"{place}: no such file or folder; correct the path")
+
+
 @dataclass(frozen=True)
 class Options:
     """The global options."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diet_ray.cli.group import Options, app
+from diet_ray.cli.group import Options, app, check_exists
 from diet_ray.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -136,6 +136,7 @@ def _schema(name_or_schema: str) -> tuple[str | None, Schema]:
         raise ConfigError(
             f"{name_or_schema!r} is neither a published log with a reader ({', '.join(READERS)}) nor a schema file; {hint}"
         )
+    check_exists(name_or_schema)
     return None, load_yaml(Schema, name_or_schema)
 
 

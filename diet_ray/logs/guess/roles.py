@@ -82,8 +82,10 @@ class Guess:
     """Columns that are no fields, and why."""
     null_words: list[str]
     """Texts that mean "no value" in some column."""
-    span: tuple[int, int] | None
-    """The first and the last time of the sample, ms since the epoch; None without a time."""
+    days: int
+    """Days on which the sample has rows, in the time's zone; 0 without a time."""
+    first_day_is_whole: bool
+    """Whether the first day has at least half as many rows as the median one."""
 
 
 def guess(columns: list[Column], *, rows: int | None) -> Guess:
@@ -93,7 +95,7 @@ def guess(columns: list[Column], *, rows: int | None) -> Guess:
         columns: those of a sample.
         rows: the rows of the whole log, if known: they bound the number of buckets.
     """
-    time, span, others = _time(columns)
+    time, stamp, others = _time(columns)
     rest = [column for column in columns if time is None or column.name != time.column]
     tasks = _tasks(rest)
     labels = {part.column for part in tasks}
@@ -101,8 +103,11 @@ def guess(columns: list[Column], *, rows: int | None) -> Guess:
     user = _user(rest)
     targets = {column.name: column.numbers for column in columns if column.name in labels}
     fields, left_out = list[Part](), list[Part]()
-    days = 1 if span is None else max((span[1] - span[0]) / 86_400_000, 1)
-    buckets = 16 if rows is None else int(min(max(rows / days / _ROWS_PER_BUCKET, 2), 32))
+    per_day = np.unique(stamp // 86_400_000, return_counts=True)[1]
+    first_is_whole = rows != len(stamp) or 2 * per_day[0] >= np.median(
+        per_day
+    )  # a part of the rows says nothing about that
+    buckets = 16 if rows is None else int(min(max(rows / max(len(per_day), 4) / _ROWS_PER_BUCKET, 2), 32))
     for column in rest:
         part = _field(column, user.column if user else None, rest, buckets)
         doubt = others.get(column.name) or _leak(column, targets)
@@ -111,14 +116,14 @@ def guess(columns: list[Column], *, rows: int | None) -> Guess:
         else:
             fields.append(Part(column.name, part.keys, part.why, doubt or part.doubt))
     words = sorted({word for column in rest for word in column.null_words})
-    return Guess(time, user, tasks, fields, left_out, words, span)
+    return Guess(time, user, tasks, fields, left_out, words, len(per_day), bool(first_is_whole))
 
 
 # --- the time
 
 
-def _time(columns: list[Column]) -> tuple[Part | None, tuple[int, int] | None, dict[str, str]]:
-    """The time, the span of the sample, and why each other column that could be a time is none."""
+def _time(columns: list[Column]) -> tuple[Part | None, np.ndarray, dict[str, str]]:
+    """The time; `[N]` int64, the times of the sample in ms, empty without one; and why each other column that could be a time is none."""
     found = list[tuple[float, int, Column, str, np.ndarray]]()
     for place, column in enumerate(columns):
         for unit in ("timestamp", *_UNITS):
@@ -131,18 +136,28 @@ def _time(columns: list[Column]) -> tuple[Part | None, tuple[int, int] | None, d
                 found.append((named + 2 * (unit == "timestamp") - 1.5 * whole_days, -place, column, unit, stamp))
             break
     if not found:
-        return None, None, {}
+        return None, np.zeros(0, np.int64), {}
     found.sort(key=lambda item: item[:2], reverse=True)
     _, _, best, unit, stamp = found[0]
     why = f"{_moment(stamp.min())} to {_moment(stamp.max())} in the sample"
-    naive = unit == "timestamp" and (best.is_text or getattr(best.array.type, "tz", None) is None)
+    zone = _zone(best.array.type)
+    naive = unit == "timestamp" and zone is None
     doubt = "times without a zone: set timezone to the one in which they were written" if naive else ""
     others = [item[2].name for item in found[1:]]
     if others:
         doubt = "; ".join(filter(None, [doubt, f"other times: {', '.join(others)}"]))
-    part = Part(best.name, {"unit": unit, "timezone": getattr(best.array.type, "tz", None) or "UTC"}, why, doubt)
+    part = Part(best.name, {"unit": unit, "timezone": zone or "UTC"}, why, doubt)
     reason = "another time; make it a number, such as the hours since then, if it is known at the event"
-    return part, (int(stamp.min()), int(stamp.max())), dict.fromkeys(others, reason)
+    return part, stamp, dict.fromkeys(others, reason)
+
+
+def _zone(kind: pa.DataType) -> str | None:
+    """The zone that a type of timestamps names, if it is an IANA zone."""
+    zone = getattr(kind, "tz", None)
+    try:
+        return None if zone is None else Time(column="-", timezone=zone).timezone
+    except ValueError:  # an offset, such as +01:00
+        return "UTC"
 
 
 def _stamp(column: Column, unit: Any) -> np.ndarray | None:

@@ -86,7 +86,8 @@ def _value(value: Any) -> str:
 
 
 def block_length(guess: Guess, sample: Sample) -> str:
-    """A length of blocks for `ingest --by`: days where the log has several, else a tenth of its rows."""
-    if guess.span is not None and guess.span[1] - guess.span[0] >= 3 * 86_400_000:
+    """A length of blocks for `ingest --by`: days where the log has several and the first is a whole one, else a number of rows."""
+    if guess.days >= 3 and guess.first_day_is_whole:
         return "day"
-    return str(max((sample.rows or 10 * sample.table.num_rows) // 10, 1000))
+    rows = sample.rows or 10 * sample.table.num_rows
+    return str(max(round(rows / max(guess.days, 4)), 1000))

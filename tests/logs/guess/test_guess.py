@@ -117,8 +117,9 @@ def test_the_example(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, str(ROOT / "examples/make_events.py"), str(tmp_path / "events")], check=True, stdout=-3
     )
-    done = CliRunner().invoke(app, ["schema", str(tmp_path / "events")])
-    schema = yaml.safe_load(done.stdout)
+    out = tmp_path / "my_schema.yaml"
+    done = CliRunner().invoke(app, ["schema", str(tmp_path / "events"), "--out", str(out)])
+    schema = yaml.safe_load(out.read_text())
     assert schema["time"] == {"column": "event_time", "unit": "ms", "timezone": "UTC"}
     assert schema["tasks"] == ["is_click"]
     assert {field["name"]: field["kind"] for field in schema["fields"]} == {
@@ -127,6 +128,11 @@ def test_the_example(tmp_path: Path) -> None:
         "price": "numeric",
         "tags": "vocabulary",
     }
+    # Its days begin at 23:00 UTC, so that the first day of UTC is an hour long. What the command proposes works all the same.
+    command = done.stdout.replace("logs/my", str(tmp_path / "log")).split("diet-ray ", 1)[1].split()
+    assert command[-2:] == ["--by", "2400"]
+    assert CliRunner().invoke(app, ["--local", *command]).exit_code == 0
+    assert len(open_log(tmp_path / "log").blocks) == 5
 
 
 @pytest.mark.parametrize(("unit", "factor"), [("s", 1), ("ms", 1000), ("us", 10**6), ("ns", 10**9)])
