@@ -74,5 +74,5 @@ def sweep(
             on_fetch=shown.status,
         )
     page = [f"Page: {out / 'leaderboard.html'}"] if board.decision else []
-    options.result(board, board.table(), *board.remarks(), *page)
+    options.result(board, *board.tables(), *board.remarks(), *page)
     board.check()

@@ -85,7 +85,16 @@ def test_candidates_are_launched_and_judged_live(run: Path, log: Path, tmp_path:
     table = pq.read_table(tmp_path / "sweep" / "leaderboard.parquet")
     assert table["difference"].to_pylist() == [part.difference for part in board.decision.candidates]
     assert table["group"].to_pylist() == [part.group for part in board.decision.candidates]
-    assert "nats to the best" in str(board.table().columns[-2].header)
+    assert "nats to the best" in str(board.tables()[0].columns[-2].header)
+
+    reference, constant = board.yardsticks
+    assert constant.mean["label_0"]["auc"] == 0.5
+    last = opened.blocks[1]
+    share = last.positives[0] / last.rows / rows.rows.labels.mean()
+    assert constant.mean["label_0"]["calibration"] == pytest.approx(share, rel=1e-5)
+    assert reference.mean["label_0"]["auc"] > 0.5
+    assert board.cost is not None
+    assert board.cost.trainings == len(board.verdicts)
 
     kept = bytes_of(tmp_path / "sweep" / "losses")
     again = judge_pool(run, POOL, out=tmp_path / "sweep", live=1.5, slices=["kind"], seeds=2, restore=True)
