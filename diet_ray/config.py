@@ -86,6 +86,13 @@ class BudgetConfig(Settings):
     cap: int | None = Key(default=None, ge=1)
     """Fixed number of units; the units of lowest influence are removed, older ones first among equals."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _keyed(cls, raw: Any) -> Any:
+        if isinstance(raw, int | float) and not isinstance(raw, bool):
+            raise ValueError(f"write {{ratio: {raw}}}" if 0 < raw <= 1 else f"write {{cap: {raw}}}")
+        return raw
+
     @model_validator(mode="after")
     def _one(self) -> BudgetConfig:
         if (self.ratio is None) == (self.cap is None):

@@ -14,7 +14,8 @@ from diet_ray.config import StreamConfig
 from diet_ray.distill.pipeline import blocks_to_distil
 from diet_ray.judge.baselines import FULL, HARD, HARD_OWN, SOFT
 from diet_ray.judge.comparison import Compression, compare, compression
-from diet_ray.judge.leaderboard import leaderboard_table, plot_standings, standings_rows
+from diet_ray.judge.leaderboard import plot_standings, standings_rows
+from diet_ray.judge.leaderboard_table import leaderboard_tables
 from diet_ray.judge.standings import Standing, rank
 from diet_ray.judge.verdict import Verdict
 from diet_ray.judge.workplace import Workplace
@@ -147,8 +148,8 @@ def parts_to_print(out: Path, result: DemoResult) -> list[str | Table]:
     ratios = ", ".join(f"{name} {ratio:.0f}x" for name, ratio in result.cost_ratio.items())
     parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in result.seconds.items())
     return [
-        leaderboard_table(f"Leaderboard on the memory, judged on {result.block}", result.standings, result.tasks),
-        leaderboard_table("Other ways of training, same block", result.comparison, result.tasks),
+        *leaderboard_tables(f"Leaderboard on the memory, judged on {result.block}", result.standings, result.tasks),
+        *leaderboard_tables("Other ways of training, same block", result.comparison, result.tasks),
         result.compression.table(),
         f"CPU time of training, full log / memory: {ratios}",
         f"Wall time: {parts}; in all {sum(result.seconds.values()):.0f} s\n",

@@ -212,8 +212,7 @@ def _explain(kind: type[BaseModel], problem: dict[str, Any]) -> str:
     loc, kinds = problem["loc"], _kinds(kind)
     key = _key(tuple(part for i, part in enumerate(loc) if not (i and part in kinds and isinstance(loc[i - 1], int))))
     if problem["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(problem["loc"][-1])[:80], _all_keys(kind), n=1)
-        return f"unknown key {key!r}" + (f" (did you mean {near[0]!r}?)" if near else "; remove it")
+        return f"unknown key {key!r}{_instead(kind, key)}"
     if problem["type"] == "missing":
         return f"missing key {key!r}"
     if problem["type"] == "union_tag_not_found":
@@ -222,7 +221,7 @@ def _explain(kind: type[BaseModel], problem: dict[str, Any]) -> str:
         tags = problem["ctx"]["expected_tags"]
         return f"key {key + '.kind'!r}: must be one of {tags} (got {_brief(problem['ctx']['tag'])})"
     shown = "" if isinstance(problem["input"], dict) else f" (got {_brief(problem['input'])})"
-    return f"key {key!r}: {_cut(problem['msg'])}{shown}"
+    return f"key {key!r}: {_cut(problem['msg'].removeprefix('Value error, '))}{shown}"
 
 
 def _brief(value: Any) -> str:
@@ -238,9 +237,42 @@ def _cut(text: str, longest: int = 1000) -> str:
     return text if len(text) <= longest else f"{text[:longest]}..."
 
 
-def _all_keys(kind: type[BaseModel]) -> set[str]:
-    """The keys of a settings class and of the settings classes nested in it, for spelling suggestions."""
-    return {name for part in _nested(kind) for name in part.model_fields}
+def _instead(kind: type[BaseModel], key: str) -> str:
+    """What to do about an unknown key: the place where a key of this name belongs, or a name that is spelled alike."""
+    *above, name = key.split(".")
+    places = _places(kind)
+    elsewhere = [place for place in places if place.split(".")[-1] == name]
+    if elsewhere:
+        under, _, _ = elsewhere[0].rpartition(".")
+        return f": it belongs under {under!r}" if under else ": it belongs at the top level, not indented"
+    beside = {place.split(".")[-1] for place in places if place.split(".")[:-1] == above}
+    for names in (beside, {place.split(".")[-1] for place in places}):
+        near = difflib.get_close_matches(name[:80], sorted(names), n=1)
+        if near:
+            return f" (did you mean {near[0]!r}?)"
+    return "; remove it"
+
+
+def _places(kind: type[BaseModel]) -> list[str]:
+    """The dotted keys of a settings class and of the settings classes nested in it, outer ones first. A class within itself counts once."""
+    places = list[str]()
+    level: list[tuple[str, type[BaseModel], tuple[type[BaseModel], ...]]] = [("", kind, (kind,))]
+    while level:
+        below: list[tuple[str, type[BaseModel], tuple[type[BaseModel], ...]]] = []
+        for before, part, above in level:
+            for name, field in part.model_fields.items():
+                places.append(before + name)
+                inner = [other for other in _settings_in(field.annotation) if other not in above]
+                below += [(f"{before}{name}.", other, (*above, other)) for other in inner]
+        level = below
+    return places
+
+
+def _settings_in(annotation: Any) -> list[type[BaseModel]]:
+    """The settings classes that a key's type names, also within lists and unions."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [part for inner in getattr(annotation, "__args__", ()) for part in _settings_in(inner)]
 
 
 def _kinds(kind: type[BaseModel]) -> set[str]:

@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 DAYS, ROWS, USERS, ITEMS = 4, 3000, 500, 200
 TAGS = np.array(["new", "sale", "bio", "local", "gift"])
 
+if len(sys.argv) != 2:
+    sys.exit("usage: python examples/make_events.py FOLDER")
 folder, rng = Path(sys.argv[1]), np.random.default_rng(0)
 folder.mkdir(parents=True)
 taste, appeal = rng.normal(size=(USERS, 4)), rng.normal(size=(ITEMS, 4))

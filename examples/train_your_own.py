@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 
-export, block = Path(sys.argv[1]), Path(sys.argv[2])
+export, block = map(Path, sys.argv[1:]) if len(sys.argv) == 3 else sys.exit("usage: train_your_own.py EXPORT BLOCK")
 about = json.loads((export / "manifest.json").read_text())
 units, rows = (pq.read_table([str(path) for path in sorted(folder.glob("*.parquet"))]) for folder in (export, block))
 n_fields, dim, student = len(about["fields"]), about["dim"], about["student"]

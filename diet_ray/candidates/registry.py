@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
+from torch import Tensor, nn
 
 from diet_ray.candidates.layers import TensorModule
 from diet_ray.settings import Settings
@@ -54,33 +55,71 @@ class Net(TensorModule):
         """
 
 
-N = TypeVar("N", bound=type[Net])
+N = TypeVar("N", bound=Callable[..., nn.Module])
 
 _REGISTRY: dict[str, type[Net]] = {}
 
 
-def register(arch: str) -> Callable[[N], N]:
-    """Class decorator that registers a net under the name `arch`; user code calls it `diet_ray.register_candidate`.
+class MadeOtherError(TypeError):
+    """The user's function made something else than a torch module."""
 
-    A class that is defined again, for example when its module is reloaded, replaces its earlier version.
+
+class NoParams(Settings):
+    """The hyper-parameters of a net that has none."""
+
+
+def register(arch: str) -> Callable[[N], N]:
+    """Decorator that registers a net under the name `arch`; user code calls it `diet_ray.register_candidate`.
+
+    It takes a subclass of `Net`, or a function from a `Shape` to any torch module without hyper-parameters, such as
+    `lambda shape: nn.Sequential(nn.Flatten(), nn.Linear(shape.width, shape.n_tasks))`; a class of modules is such a function. What is
+    defined again, for example when its module is reloaded, replaces its earlier version.
 
     Raises:
-        TypeError: the class is no `Net`, or its `Params` are no `Settings`.
-        ValueError: another class has the same name.
+        TypeError: it is no `Net` and can make no module, or its `Params` are no `Settings`.
+        ValueError: another net has the same name.
     """
 
-    def enter(net: N) -> N:
+    def enter(made_by: N) -> N:
+        if not callable(made_by) or (isinstance(made_by, type) and not issubclass(made_by, nn.Module)):
+            raise TypeError(
+                f"architecture {arch!r}: {made_by!r} is neither a subclass of diet_ray.Net nor a function from a Shape to a torch module"
+            )
+        net = _class_of(made_by)
         registered = _REGISTRY.get(arch)
         if registered and (registered.__module__, registered.__qualname__) != (net.__module__, net.__qualname__):
             raise ValueError(f"architecture {arch!r} is registered twice: by {registered.__name__} and {net.__name__}")
-        if not (isinstance(net, type) and issubclass(net, Net)):
-            raise TypeError(f"architecture {arch!r}: {net!r} is no subclass of diet_ray.Net")
         if not issubclass(getattr(net, "Params", object), Settings):
             raise TypeError(f"architecture {arch!r}: {net.__name__} has no Params, a subclass of diet_ray.Settings")
         _REGISTRY[arch] = net
-        return net
+        return made_by
 
     return enter
+
+
+def _class_of(factory: Callable[..., nn.Module]) -> type[Net]:
+    """The factory itself where it is a class of nets, else a class of nets around the modules that it makes."""
+    if isinstance(factory, type) and issubclass(factory, Net):
+        return factory
+
+    class Made(Net):
+        Params = NoParams
+
+        def __init__(self, shape: Shape, params: NoParams, generator: torch.Generator) -> None:
+            super().__init__(shape, params, generator)
+            module = factory(shape)
+            if not isinstance(module, nn.Module):
+                raise MadeOtherError(f"it made {type(module).__name__}, no torch module")
+            self.made = module
+
+        def forward(self, x: Tensor) -> Tensor:
+            """`[B, F, d]` to `[B, T]` logits."""
+            logits: Tensor = self.made(x)
+            return logits
+
+    Made.__module__, Made.__qualname__ = factory.__module__, factory.__qualname__
+    Made.__name__ = factory.__name__
+    return Made
 
 
 def architectures() -> dict[str, type[Net]]:

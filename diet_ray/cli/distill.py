@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from diet_ray.cli.group import Options, app
+from diet_ray.cli.group import Options, app, check_exists
 from diet_ray.errors import BrokenOffError, DietError, LockedError
-from diet_ray.memory.layout import stage_folder
+from diet_ray.memory.layout import count_committed, run_manifest, stage_folder
 
 
 @app.command()
@@ -39,11 +39,13 @@ def distill(
     Example: diet-ray distill --config jobs/configs/kuairand.yaml --out runs/kuairand
     """
     options: Options = ctx.obj
+    check_exists(config, log)
     from diet_ray.config import read_launch
     from diet_ray.distill.follow import follow_log
     from diet_ray.distill.pipeline import blocks_to_distil, check_nets
     from diet_ray.logs.blocks import open_log
     from diet_ray.memory.archive import Archive, archived
+    from diet_ray.memory.run_folder import check_begin
     from diet_ray.report.progress import show_progress
     from diet_ray.report.summary import summarise
 
@@ -55,6 +57,8 @@ def distill(
     check_nets(opened.schema, stream)
     if log is None:
         blocks_to_distil(opened, stream)
+        if archive is None:  # a run may be resumed from its archive alone
+            check_begin(run, resume=resume)
     with options.working() as (shown, place):
 
         def distil_new_blocks(resume: bool) -> None:
@@ -67,13 +71,26 @@ def distill(
             if archive
             else nullcontext()
         )
-        with place.telemetry(run) as hear, copying:
+        with _how_to_go_on(ctx, config, run), place.telemetry(run) as hear, copying:
             if log is None:
                 distil_new_blocks(resume)
             else:
                 follow_log(run, stream, distil_new_blocks, on_wait=shown.line)
     summary = summarise(run)
     options.result(summary, summary.table())
+
+
+@contextmanager
+def _how_to_go_on(ctx: typer.Context, config: Path, run: Path) -> Iterator[None]:
+    """Where the body is interrupted, print the command that continues the run."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        if run_manifest(run).exists():
+            follow = f"--follow {ctx.params['log']}" if ctx.params["log"] else "--resume"
+            command = f"diet-ray distill --config {config} --out {run} {follow}"
+            typer.echo(f"stopped; {count_committed(run)} blocks are done. Continue with: {command}", err=True)
+        raise
 
 
 @contextmanager

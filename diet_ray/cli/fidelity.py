@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from diet_ray.cli.group import Options, app
+from diet_ray.cli.group import Options, app, check_exists
 
 
 @app.command()
@@ -23,6 +23,7 @@ def fidelity(
     Example: diet-ray fidelity --config my_fidelity.yaml --out fidelity/mine
     """
     options: Options = ctx.obj
+    check_exists(config)
     from diet_ray.judge.fidelity.config import FidelityConfig
     from diet_ray.report.progress import Counted
     from diet_ray.settings import load_yaml

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from diet_ray.cli.group import Options, app
+from diet_ray.cli.group import Options, app, check_exists
 
 
 @app.command()
@@ -23,6 +23,7 @@ def gc(
     Example: diet-ray gc runs/kuairand --yes
     """
     options: Options = ctx.obj
+    check_exists(run)
     from rich.table import Table
 
     from diet_ray.figures import size

@@ -36,6 +36,10 @@ TERMINATED = 143
 class Commands(TyperGroup):
     """The group of commands; it turns an error into a message and an exit code."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take global options after the command, too."""
+        return super().parse_args(ctx, _global_first(args))
+
     def invoke(self, ctx: Any) -> Any:
         """Run a command. A user's error is printed as one line on standard error; any other error keeps its traceback."""
         with _terminable() as terminated:
@@ -53,6 +57,25 @@ class Commands(TyperGroup):
             except (KeyboardInterrupt, SystemExit):
                 # SystemExit comes only from Ray Train, when Ctrl-C has ended its workers; no command of diet_ray calls sys.exit.
                 raise typer.Exit(TERMINATED if terminated else INTERRUPTED) from None
+
+
+_FLAGS, _WITH_VALUE = ("--json", "--quiet", "--local"), ("--address", "--cpus")
+"""The global options; no command has one of these names."""
+
+
+def _global_first(args: list[str]) -> list[str]:
+    """The arguments, with the global options first; what follows `--` stays."""
+    first, rest, left = list[str](), list[str](), iter(args)
+    for arg in left:
+        if arg == "--":
+            rest += [arg, *left]
+        elif arg in _FLAGS or arg.startswith(tuple(f"{name}=" for name in _WITH_VALUE)):
+            first.append(arg)
+        elif arg in _WITH_VALUE:
+            first += [arg, *([value] if (value := next(left, None)) is not None else [])]
+        else:
+            rest.append(arg)
+    return first + rest
 
 
 @contextmanager
@@ -87,8 +110,16 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Distil a growing click log into a synthetic memory of 1-2 % of its size, and judge candidate models on that memory.",
 )
+
+
+def check_exists(*places: str | Path | None) -> None:
+    """Raise ConfigError for the first path that does not exist, before anything is imported that takes seconds; a URI passes."""
+    for place in places:
+        if place is not None and "://" not in str(place) and not Path(place).exists():
+            raise ConfigError(f"{place}: no such file or folder; correct the path")
 
 
 @dataclass(frozen=True)
@@ -103,7 +134,8 @@ class Options:
 
     @contextmanager
     def working(self) -> Iterator[tuple[Display, Workplace]]:
-        """A display, and the place where the work is done (this process or Ray), for the body of the `with` statement."""
+        """A display, and the place where the work is done, for the body of the `with` statement: this process, or Ray, which is connected
+        when the first work is to be done."""
         from diet_ray.judge.workplace import Here
         from diet_ray.report.progress import display
 
@@ -116,11 +148,10 @@ class Options:
             with display(quiet=self.quiet, doing="starting") as shown:
                 yield shown, Here()
             return
-        from diet_ray.engine.cluster import connect
         from diet_ray.engine.workplace import OnCluster
 
-        with display(quiet=self.quiet) as shown, connect(self.address, self.cpus):
-            yield shown, OnCluster()
+        with display(quiet=self.quiet) as shown, OnCluster(self.address, self.cpus) as place:
+            yield shown, place
 
     def result(self, data: Settings | dict[str, Any], *readable: str | Table) -> None:
         """Print a result: with --json as JSON on standard output (nan as null), otherwise as text unless --quiet is given."""
@@ -135,41 +166,31 @@ class Options:
             for part in readable:
                 console.print(part, markup=False, highlight=False, soft_wrap=isinstance(part, str))
 
-    def log_made(self, out: Path) -> None:
-        """Print the contents of a new log."""
-        from diet_ray.logs.blocks import open_log
-        from diet_ray.logs.ingestion import quarantine
-        from diet_ray.logs.notes import told
+    def show_log(self, path: Path) -> None:
+        """Print the contents of a log."""
+        from diet_ray.report.log_report import lines_to_print, report_log
 
-        log, left = open_log(out), quarantine.count(out)
-        blocks, notes = log.blocks, log.notes
-        rows, shards = sum(block.rows for block in blocks), sum(len(block.shards) for block in blocks)
-        self.result(
-            {
-                "log": str(out),
-                "rows": rows,
-                "ids": blocks[-1].n_ids,
-                "quarantined": left,
-                "notes": [note.model_dump() for note in notes],
-                "blocks": [
-                    {
-                        "name": block.name,
-                        "rows": block.rows,
-                        "positives": block.positives,
-                        "quarantined": block.quarantined,
-                    }
-                    for block in blocks
-                ],
-            },
-            f"{out}: {rows:,} rows in {len(blocks)} blocks ({blocks[0].name} to {blocks[-1].name}), {shards} shards"
-            + (f"; {left:,} rows left out, see {out / quarantine.FILE}" if left else ""),
-            *told(notes),
-        )
+        report = report_log(path)
+        self.result(report, *lines_to_print(report))
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from diet_ray.storage.hashes import versions_of
+
+        typer.echo(f"diet_ray {versions_of(('diet_ray',))['diet_ray']}")
+        raise typer.Exit()
 
 
 @app.callback()
 def _options(
     ctx: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version of diet_ray and exit."
+        ),
+    ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", help="Show no progress and no tables; errors are still shown.")
     ] = False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import secrets
 import shutil
 import time
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diet_ray.cli.group import Options, app
+from diet_ray.cli.group import Options, app, check_exists
 from diet_ray.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,12 +21,28 @@ if TYPE_CHECKING:
     from diet_ray.schema import Schema
 
 
+def _published(beginning: str) -> list[str]:
+    """The names of published logs, for a shell that completes one."""
+    from diet_ray.logs.readers import READERS
+
+    return [name for name in READERS if name.startswith(beginning)]
+
+
+def _lengths(beginning: str) -> list[str]:
+    """The lengths of blocks that have a name, for a shell."""
+    return [name for name in ("day", "week") if name.startswith(beginning)]
+
+
 @app.command()
 def ingest(
     ctx: typer.Context,
     name_or_schema: Annotated[
         str,
-        typer.Argument(metavar="NAME|SCHEMA.yaml", help="A published log (docs/logs.md), or a schema file."),
+        typer.Argument(
+            metavar="NAME|SCHEMA.yaml",
+            help="A published log (docs/logs.md), or a schema file.",
+            autocompletion=_published,
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to make for the log; with --append, the log.")],
     source: Annotated[
@@ -38,7 +55,10 @@ def ingest(
     ] = None,
     by: Annotated[
         str | None,
-        typer.Option(help="Length of a block: day, week, or a number of rows. A published log has its own default."),
+        typer.Option(
+            help="Length of a block: day, week, or a number of rows. A published log has its own default.",
+            autocompletion=_lengths,
+        ),
     ] = None,
     blocks: Annotated[
         int | None, typer.Option(help="Keep only the first N blocks; with --append, the first N new blocks.")
@@ -99,7 +119,7 @@ def ingest(
             on_progress=Counted(shown),
             each=place.each,
         )
-    options.log_made(out)
+    options.show_log(out)
 
 
 def _schema(name_or_schema: str) -> tuple[str | None, Schema]:
@@ -111,10 +131,12 @@ def _schema(name_or_schema: str) -> tuple[str | None, Schema]:
     if name_or_schema in READERS:
         return READERS[name_or_schema].by, READERS[name_or_schema].schema
     if not Path(name_or_schema).suffix:
+        near = difflib.get_close_matches(name_or_schema, list(READERS), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "give one of these names or a .yaml file"
         raise ConfigError(
-            f"{name_or_schema!r} is neither a published log with a reader ({', '.join(READERS)}) nor a schema file; "
-            "give one of these names or a .yaml file"
+            f"{name_or_schema!r} is neither a published log with a reader ({', '.join(READERS)}) nor a schema file; {hint}"
         )
+    check_exists(name_or_schema)
     return None, load_yaml(Schema, name_or_schema)
 
 
@@ -124,7 +146,9 @@ def _block_length(by: str | None) -> Any:
     if by.isdecimal():
         return int(by)
     if by not in ("day", "week"):
-        raise ConfigError(f"--by: must be day, week or a number of rows, not {by!r}")
+        near = difflib.get_close_matches(by, ("day", "week"), n=1, cutoff=0.4)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ConfigError(f"--by: must be day, week or a number of rows, not {by!r}{hint}")
     return by
 
 

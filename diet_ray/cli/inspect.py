@@ -1,4 +1,4 @@
-"""`diet-ray inspect`: the contents of a memory."""
+"""`diet-ray inspect`: the contents of a memory, or of a log."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from diet_ray.cli.group import Options, app
+from diet_ray.cli.group import Options, app, check_exists
 
 
 @app.command()
@@ -15,7 +15,10 @@ def inspect(
     ctx: typer.Context,
     memory: Annotated[
         str,
-        typer.Argument(metavar="MEMORY", help="A run folder or one of its stages, or the URI of either in an archive."),
+        typer.Argument(
+            metavar="MEMORY|LOG",
+            help="A run folder or one of its stages, or the URI of either in an archive; or a log.",
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -24,15 +27,25 @@ def inspect(
 ) -> None:
     """Show the composition of a memory, how far its units were moved, and the most influential units.
 
+    Of a log: rows and labels by block, values by field, and what looks wrong.
+
     Example: diet-ray inspect runs/kuairand --out kuairand.html
     """
     options: Options = ctx.obj
+    check_exists(memory)
 
     from diet_ray.errors import ConfigError
+    from diet_ray.report.log_report import is_log
+    from diet_ray.storage.places import is_uri
+
+    if not is_uri(memory) and is_log(memory):
+        if out is not None:
+            raise ConfigError("--out: a log has no page; leave it out, or use --json")
+        options.show_log(Path(memory))
+        return
     from diet_ray.report.inspection import inspect as inspect_memory
     from diet_ray.report.inspection_page import tables_to_print, write_inspection
     from diet_ray.report.progress import display
-    from diet_ray.storage.places import is_uri
 
     if out is not None and out.is_dir():
         raise ConfigError(f"--out: {out} is a folder; name the page itself, such as {out / 'memory.html'}")

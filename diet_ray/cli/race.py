@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from diet_ray.cli.group import Options, app
+from diet_ray.cli.group import Options, app, check_exists
 
 
 @app.command()
@@ -53,6 +53,7 @@ def race(
     Example: diet-ray race --memory runs/kuairand --candidates my_candidates.yaml --out races/first
     """
     options: Options = ctx.obj
+    check_exists(memory, candidates, log)
     from diet_ray.candidates import default_pool
     from diet_ray.errors import ConfigError
     from diet_ray.judge.race_rules import Budget

@@ -43,4 +43,4 @@ def simulate(
         from diet_ray.logs.simulation.simulate import simulate as run_simulate
 
         run_simulate(settings, out, on_progress=Counted(shown), each=place.each)
-    options.log_made(out)
+    options.show_log(out)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from diet_ray.cli.group import Options, app
+from diet_ray.cli.group import Options, app, check_exists
 
 
 @app.command()
@@ -51,6 +51,7 @@ def sweep(
     Example: diet-ray sweep --memory runs/kuairand --candidates my_candidates.yaml --out sweeps/first
     """
     options: Options = ctx.obj
+    check_exists(memory, candidates, log)
     from diet_ray.candidates import default_pool
     from diet_ray.judge.search import SweepConfig
     from diet_ray.report.progress import Counted
@@ -73,5 +74,5 @@ def sweep(
             on_fetch=shown.status,
         )
     page = [f"Page: {out / 'leaderboard.html'}"] if board.decision else []
-    options.result(board, board.table(), *board.remarks(), *page)
+    options.result(board, *board.tables(), *board.remarks(), *page)
     board.check()

@@ -40,6 +40,17 @@ def address_of(address: str | None) -> str | None:
     return address or os.environ.get("RAY_ADDRESS") or None
 
 
+def check_options(address: str | None, cpus: int | None) -> None:
+    """Raise ConfigError where the arguments of `connect` contradict each other."""
+    address = address_of(address)
+    if cpus is not None and address is not None:
+        raise ConfigError(
+            f"--cpus: the cluster at {address} runs already, and its CPUs cannot be set here; leave --cpus out"
+        )
+    if cpus is not None and cpus < 1:
+        raise ConfigError(f"--cpus: must be at least 1, not {cpus}")
+
+
 @contextmanager
 def connect(address: str | None = None, cpus: int | None = None) -> Iterator[None]:
     """Connect this process to Ray while the body runs. A process that is connected already stays as it is.
@@ -52,13 +63,8 @@ def connect(address: str | None = None, cpus: int | None = None) -> Iterator[Non
         ConfigError: `cpus` is given for a cluster that runs already, or is less than 1.
         ResourceError: the cluster does not answer, or no private one can be started.
     """
+    check_options(address, cpus)
     address = address_of(address)
-    if cpus is not None and address is not None:
-        raise ConfigError(
-            f"--cpus: the cluster at {address} runs already, and its CPUs cannot be set here; leave --cpus out"
-        )
-    if cpus is not None and cpus < 1:
-        raise ConfigError(f"--cpus: must be at least 1, not {cpus}")
     if address is None:
         _keep_private()
     import ray

@@ -11,12 +11,14 @@ import pyarrow as pa
 import pyarrow.csv
 from matplotlib.figure import Figure
 from pydantic import Field as Key
-from rich.table import Column, Table
+from rich.table import Table
 
 from diet_ray.config import StudentConfig
 from diet_ray.errors import DietError
 from diet_ray.figures import mean_sd
+from diet_ray.judge.cost import Cost
 from diet_ray.judge.decision import Decision
+from diet_ray.judge.leaderboard_table import leaderboard_tables
 from diet_ray.judge.standings import Standing
 from diet_ray.judge.verdict import Verdict
 from diet_ray.settings import Metric, Settings
@@ -67,6 +69,10 @@ class Leaderboard(Settings):
     """How the candidates were trained."""
     standings: list[Standing]
     """One line per candidate, the best first."""
+    yardsticks: list[Standing] = Key(default_factory=list)
+    """What candidates are to be compared with, on the same rows: the reference as it was committed, and a constant."""
+    cost: Cost | None = None
+    """What the sweep cost; None in a file of an earlier release."""
     decision: Decision | None = None
     """The candidates compared row by row; None where frozen students were judged, or nothing can be compared."""
     verdicts: list[Verdict]
@@ -85,17 +91,19 @@ class Leaderboard(Settings):
     versions: dict[str, str] = Key(default_factory=dict)
     """Of the packages on which this result depends; empty in a file of an earlier release."""
 
-    def table(self) -> Table:
-        """The leaderboard for a terminal: mean +- sd over seeds."""
+    def tables(self) -> list[Table]:
+        """The leaderboard for a terminal."""
         title = (
             f"{len(self.standings)} candidates on {self.units:,} units, judged {'live ' if self.live else ''}on {self.rows:,} rows "
             f"{'from' if self.live > 1 else 'of'} {self.block}{' on' if self.live > 1 else ''}"
         )
-        return leaderboard_table(title, self.standings, self.tasks, self.decision)
+        return leaderboard_tables(title, self.standings, self.tasks, self.decision, self.yardsticks)
 
     def remarks(self) -> list[str]:
         """Lines with the facts that the table does not show."""
         lines = self.decision.sentences() if self.decision else []
+        if self.cost:
+            lines.append(self.cost.sentence())
         if self.scores:
             best = max(self.scores, key=lambda name: (self.scores[name], name))
             lines.append(f"Best on held-out rows: {best}, AUC {self.scores[best]:.4f}")
@@ -116,24 +124,6 @@ class Leaderboard(Settings):
                 f"{len(self.failed)} trials failed, the others are done; candidate {first.candidate!r}: {first.why}; "
                 "fix it and run the sweep again with --restore"
             )
-
-
-def leaderboard_table(title: str, lines: list[Standing], tasks: list[str], decision: Decision | None = None) -> Table:
-    """Standings as a table: AUC, LogLoss (nats) and GAUC of each task, mean +- sd over seeds, and the training's CPU time.
-
-    With a decision also the difference to the best with its interval, and the group.
-    """
-    columns, rows = standings_rows(lines, tasks)
-    if decision:
-        decided = decision.by_name
-        columns += [f"nats to the best\n({100 * decision.confidence:g} %)", "group"]
-        for line, cells in zip(lines, rows, strict=True):
-            part = decided.get(line.candidate)  # one that diverged is no part of the comparison
-            cells += [part.against_best(" "), part.group] if part else ["-", "-"]
-    table = Table("#", *columns[:2], *(Column(heading, justify="right") for heading in columns[2:]), title=title)
-    for place, cells in enumerate(rows, start=1):
-        table.add_row(str(place), *cells)
-    return table
 
 
 def standings_rows(lines: list[Standing], tasks: list[str]) -> tuple[list[str], list[list[str]]]:

@@ -13,6 +13,7 @@ import numpy as np
 from diet_ray.candidates import CandidateFile
 from diet_ray.errors import ConfigError, DietError
 from diet_ray.judge.backfill import Backfill
+from diet_ray.judge.cost import seconds_of
 from diet_ray.judge.decision import CONFIDENCE, decide, diverged
 from diet_ray.judge.live import rungs_of_rows
 from diet_ray.judge.live_trial import STATES, LiveContext, kept_losses
@@ -38,9 +39,6 @@ from diet_ray.judge.trackers import Trackers, open_trackers
 from diet_ray.judge.trial import TrialContext
 from diet_ray.judge.verdict import Verdict
 from diet_ray.memory.download import OnFetch
-from diet_ray.memory.events import read_events
-from diet_ray.memory.layout import events_file
-from diet_ray.report.summary import timings
 from diet_ray.settings import parse_json, write_json
 from diet_ray.storage.lock import locked
 
@@ -114,9 +112,9 @@ def race(
         raise ConfigError("key 'resources.gpus': live candidates use the CPU; set it to 0")
     if (out / "rung-1").is_dir() and not restore:
         raise ConfigError(f"{out}: holds a race; continue it with --restore, or choose another folder")
-    runner.check(config)
     plan = _Plan.of(inputs, rungs, confidence, seeds, budget, out)
     plan.check_budget(len(names))
+    runner.check(config)  # the first use of a cluster: what the user may have mistaken has been checked
     trackers = open_trackers(config.trackers, out)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
@@ -368,7 +366,7 @@ class _Running:
             standing=self.standing,
             confirmation=confirmation,
             rows_of_log=plan.rows_of_log,
-            memory_seconds=_seconds_of(inputs.folder, inputs.memory.stage.index),
+            memory_seconds=seconds_of(inputs.folder, inputs.memory.stage.index),
             candidates={name: work.spec for name, work in self.specs.items()},
             untracked=self.trackers.lost,
             versions=judged_with(inputs.config),
@@ -422,10 +420,3 @@ def _line(rung: Rung, number: int, rungs: int, standing: list[str]) -> str:
     left = "; ".join(f"{one.candidate} left, {one.how}: {one.why}" for one in rung.left)
     line = f"rung {number}/{rungs}, {rung.rows:,} rows: {len(standing)} in, {standing[0]} ahead"
     return f"{line}; {left}" if left else line
-
-
-def _seconds_of(folder: Path, stage: int) -> float | None:
-    """Wall seconds of the stages of a run up to `stage`; None where a folder has no record of all of them."""
-    done = timings(read_events(events_file(folder))[0]) if events_file(folder).is_file() else {}
-    seconds = [done[number][1] for number in range(stage + 1) if number in done]
-    return round(sum(filter(None, seconds)), 1) if len(seconds) == stage + 1 and None not in seconds else None

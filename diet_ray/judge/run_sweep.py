@@ -9,6 +9,7 @@ from pathlib import Path
 
 from diet_ray.candidates import CandidateFile
 from diet_ray.errors import ConfigError, DietError
+from diet_ray.judge.cost import core_seconds, cost_of
 from diet_ray.judge.decision import decide
 from diet_ray.judge.decision_page import write_decision
 from diet_ray.judge.leaderboard import Failed, Leaderboard, Stopped, write_tables
@@ -20,6 +21,7 @@ from diet_ray.judge.standings import rank
 from diet_ray.judge.sweep_plan import Inputs, Work, judged_with, live_context, trial_context
 from diet_ray.judge.trackers import open_trackers
 from diet_ray.judge.verdict import Verdict
+from diet_ray.judge.yardsticks import yardsticks
 from diet_ray.memory.download import OnFetch
 from diet_ray.settings import write_json
 from diet_ray.storage.lock import locked
@@ -72,8 +74,8 @@ def judge_pool(
     config = inputs.config
     if (out / "trials").is_dir() and not restore:
         raise ConfigError(f"{out}: holds a sweep; continue it with --restore, or choose another folder")
-    runner.check(config)
     met = live_context(inputs, share=live, slices=slices, out=out.resolve())
+    runner.check(config)  # the first use of a cluster: what the user may have mistaken has been checked
     context = trial_context(inputs, met)
     trackers = open_trackers(config.trackers, out)
     (out / "trials").mkdir(parents=True, exist_ok=True)
@@ -88,7 +90,23 @@ def judge_pool(
                 (out / STATES).rmdir()
         board = _leaderboard(inputs, works, outcomes)
         decision = decide(kept_losses(out, board.verdicts, board.tasks), context.rows.user) if live else None
-        board = board.model_copy(update={"rows": len(context.rows), "live": live, "decision": decision})
+        met_live = len(context.rows) if live else 0
+        learned = context.student.steps * context.student.batch_size + met_live
+        cost = cost_of(
+            board.verdicts,
+            learned=learned,
+            rows=inputs.memory.stage.rows_seen + met_live,
+            memory=core_seconds(inputs.folder, inputs.memory.stage),
+        )
+        board = board.model_copy(
+            update={
+                "rows": len(context.rows),
+                "live": live,
+                "decision": decision,
+                "cost": cost,
+                "yardsticks": yardsticks(inputs, context.rows),
+            }
+        )
         write_json(out / "leaderboard.json", board)
         write_tables(out, board)
         if board.decision:

@@ -9,7 +9,13 @@ from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field as Key
-from pydantic import ValidationError, field_validator, model_validator
+from pydantic import (
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from diet_ray.candidates import EMBEDDING_KEYS, CandidateFile, CandidateSpec, architectures, import_modules
 from diet_ray.errors import ConfigError
@@ -236,6 +242,12 @@ class SweepConfig(Settings):
         # Imported before the candidates are read, because candidates name the architectures that these modules register.
         import_modules(names, Path.cwd())
         return names
+
+    @field_validator("candidates", mode="wrap")
+    @classmethod
+    def _after_modules(cls, raw: Any, read: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        # Where a module cannot be imported, the architectures that it registers are unknown: one error, and none that follows from it.
+        return read(raw) if "modules" in info.data else []
 
     @model_validator(mode="after")
     def _unique(self) -> SweepConfig:

@@ -13,7 +13,7 @@ fixed_size_list<uint8>[T].
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -85,6 +85,28 @@ class BlockManifest(Settings):
     """The files, in time order."""
 
 
+class FieldCount(Settings):
+    """How many rows of a log have no value of a field, or none with an id of its own."""
+
+    field: str
+    """Name of the field."""
+    missing: int = Key(ge=0)
+    """Rows without a value."""
+    unknown: int = Key(ge=0)
+    """Rows with a value that is too rare for an id of its own (`min_count`)."""
+
+
+def add_counts(counts: Iterable[FieldCount]) -> list[FieldCount]:
+    """The sums by field, in the order of first occurrences."""
+    sums: dict[str, FieldCount] = {}
+    for count in counts:
+        before = sums.get(count.field, FieldCount(field=count.field, missing=0, unknown=0))
+        sums[count.field] = FieldCount(
+            field=count.field, missing=before.missing + count.missing, unknown=before.unknown + count.unknown
+        )
+    return list(sums.values())
+
+
 class LogManifest(Settings):
     """The whole log: its schema and the blocks in time order."""
 
@@ -96,11 +118,13 @@ class LogManifest(Settings):
     """Names of the blocks, in time order."""
     notes: list[Note] = Key(default_factory=list)
     """What the ingest and later appends read otherwise than it stands in the files, or passed over."""
+    counts: list[FieldCount] = Key(default_factory=list)
+    """Of all rows, by field; empty where the log was made otherwise than by an ingest, or by an earlier release."""
 
     @model_serializer(mode="wrap")
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Left out where there is nothing to say: the file of a log without notes is what it always was.
-        return {name: value for name, value in write(self).items() if name != "notes" or value}
+        # Left out where there is nothing to say: the file of a log without them is what it always was.
+        return {name: value for name, value in write(self).items() if name not in ("notes", "counts") or value}
 
 
 @dataclass(frozen=True)
@@ -140,6 +164,8 @@ class Log:
     blocks: list[BlockManifest]
     notes: list[Note] = field(default_factory=list)
     """What its ingest and later appends read otherwise than it stands in the files, or passed over."""
+    counts: list[FieldCount] = field(default_factory=list)
+    """Of all rows, by field; empty where they were not counted."""
     checksums: list[str] = field(default_factory=list)
     """SHA-256 of the manifest of each block, of the bytes that were read when the log was opened."""
 
@@ -169,6 +195,8 @@ def open_log(path: str | Path) -> Log:
         VersionError: it was written in another format version.
     """
     path = Path(path)
+    if not path.exists():
+        raise CorruptArtefactError(f"{path}: there is no log; correct the path, or make the log by diet-ray ingest")
     manifest = parse_json(LogManifest, log_manifest_file(path))
     for name in manifest.blocks:
         if block_folder(path, name).is_symlink():
@@ -177,7 +205,7 @@ def open_log(path: str | Path) -> Log:
     blocks = [block for block, _ in read]
     for name, problem in contradictions(manifest.blocks, blocks):
         raise CorruptArtefactError(f"{block_manifest_file(path, name)}: {problem}; ingest the log again")
-    return Log(path, manifest.log_schema, blocks, manifest.notes, [checksum for _, checksum in read])
+    return Log(path, manifest.log_schema, blocks, manifest.notes, manifest.counts, [checksum for _, checksum in read])
 
 
 def contradictions(names: list[str], blocks: Sequence[BlockManifest | None]) -> Iterator[tuple[str, str]]:

@@ -36,6 +36,19 @@ def read_stage(run: Path, index: int) -> StageManifest:
     return parse_json(StageManifest, stage_manifest(run, index))
 
 
+def check_begin(run: Path, *, resume: bool) -> None:
+    """Check, before any work, that there is a run to resume, or none in the way of a new one.
+
+    Raises:
+        ConfigError: the folder holds a run and `resume` is off.
+        CorruptArtefactError: there is no run to resume.
+    """
+    if resume:
+        parse_json(RunManifest, run_manifest(run))
+    elif run_manifest(run).exists():
+        raise ConfigError(f"{run}: already holds a run; continue it with --resume or choose another folder")
+
+
 def open_run(run: Path, config: StreamConfig, *, resume: bool) -> list[StageManifest]:
     """Begin or resume a run folder; returns the committed stages.
 
@@ -45,9 +58,8 @@ def open_run(run: Path, config: StreamConfig, *, resume: bool) -> list[StageMani
         VersionError: the run was begun under other package versions, which would give other bytes.
     """
     manifest = RunManifest(config=config, versions=versions_of(PACKAGES))
+    check_begin(run, resume=resume)
     if not resume:
-        if run_manifest(run).exists():
-            raise ConfigError(f"{run}: already holds a run; continue it with --resume or choose another folder")
         stages_folder(run).mkdir(parents=True, exist_ok=True)
         write_json(run_manifest(run), manifest)
         return []

@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field as Key
-from rich.table import Table
+from rich import box
+from rich.table import Column, Table
 
-from diet_ray.figures import size
+from diet_ray.figures import number, size
 from diet_ray.logs.layout import block_manifest_file
 from diet_ray.memory.events import read_events
 from diet_ray.memory.facts import RefineReport, StageFacts, stage_facts
 from diet_ray.memory.layout import count_committed, events_file, summary_file
 from diet_ray.settings import Settings, write_json
+
+_SHOWN = 20
+"""Most stages in the table for a terminal."""
 
 
 class StageSummary(Settings):
@@ -75,43 +79,44 @@ class RunSummary(Settings):
     """Wall time of all stages."""
 
     def table(self) -> Table:
-        """The summary as a table for a terminal."""
-        names = list(dict.fromkeys(name for stage in self.stages for name in stage.steps))
-        table = Table(title=f"{self.run}: {self.rows:,} rows -> {self.units:,} units, {size(self.memory_bytes)}")
-        table.add_column("block")
-        for heading in (
+        """The summary as a table for a terminal; `summary.json` has the times of all steps."""
+        refined = any(stage.refined is not None for stage in self.stages)
+        title = f"{self.run}: {self.rows:,} rows -> {self.units:,} units, {size(self.memory_bytes)}"
+        headings = [
             "rows",
             "units",
-            "reference logloss",
-            "guard",
-            "kept",
-            "skipped",
-            *(f"{name} s" for name in names),
-            "total s",
-        ):
-            table.add_column(heading, justify="right")
-        for stage in self.stages:
-            guard = "" if stage.refined is None else f"{_figure(stage.guard_before)} -> {_figure(stage.guard_after)}"
-            skipped = f"{stage.skipped}/{stage.rounds}" if stage.skipped else ""
-            times = [f"{stage.steps[name]:.2f}" if name in stage.steps else "" for name in names]
+            "reference\nlogloss",
+            *(["guard: gain\nof refinement"] if refined else []),
+            "seconds",
+        ]
+        columns = [Column(heading, justify="right") for heading in headings]
+        names = Column("block", min_width=max((len(stage.block) for stage in self.stages), default=5), no_wrap=True)
+        table = Table(names, *columns, title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for place, stage in enumerate(self.stages):
+            if len(self.stages) > _SHOWN and _SHOWN // 2 <= place < len(self.stages) - _SHOWN // 2:
+                if place == _SHOWN // 2:
+                    table.add_row("...")
+                continue
             table.add_row(
                 stage.block,
                 f"{stage.rows:,}",
                 f"{stage.units:,}",
                 f"{stage.reference_logloss:.4f}",
-                guard,
-                {None: "", True: "yes", False: "no"}[stage.refined],
-                skipped,
-                *times,
+                *([_gain(stage)] if refined else []),
                 "" if stage.seconds is None else f"{stage.seconds:.2f}",
                 end_section=stage is self.stages[-1],
             )
-        sums = [f"{sum(stage.steps.get(name, 0.0) for stage in self.stages):.2f}" for name in names]
-        table.add_row("total", f"{self.rows:,}", f"{self.units:,}", "", "", "", "", *sums, f"{self.seconds:.2f}")
-        warnings = self.warnings()
-        if warnings:
-            table.caption, table.caption_justify = "\n".join(warnings), "left"
+        table.add_row("total", f"{self.rows:,}", f"{self.units:,}", *[""] * (1 + refined), f"{self.seconds:.2f}")
+        lines = [*self.sums(), *self.warnings()]
+        if lines:
+            table.caption, table.caption_justify = "\n".join(lines), "left"
         return table
+
+    def sums(self) -> list[str]:
+        """The seconds of each step, and after how many candidates the memory pays, as far as the events tell."""
+        names = list(dict.fromkeys(name for stage in self.stages for name in stage.steps))
+        totals = {name: sum(stage.steps.get(name, 0.0) for stage in self.stages) for name in names}
+        return [f"seconds: {', '.join(f'{name} {seconds:.1f}' for name, seconds in totals.items())}"] if totals else []
 
     def warnings(self) -> list[str]:
         """The warnings of all stages, one line each."""
@@ -191,8 +196,15 @@ def _defined(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _figure(value: float | None) -> str:
-    return "diverged" if value is None else f"{value:.4f}"
+def _gain(stage: StageSummary) -> str:
+    """How much the guard loss fell by refinement, nats, and what became of it."""
+    if stage.refined is None:
+        return ""
+    skipped = f", {stage.skipped}/{stage.rounds} skipped" if stage.skipped else ""
+    if stage.guard_before is None or stage.guard_after is None:
+        return f"diverged{skipped}"
+    gain = number(stage.guard_before - stage.guard_after, 5, signed=True)
+    return f"{gain}{'' if stage.refined else ', not kept'}{skipped}"
 
 
 def timings(events: list[dict[str, Any]]) -> dict[int, tuple[dict[str, float], float | None]]:

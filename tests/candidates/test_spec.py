@@ -14,6 +14,7 @@ from diet_ray.candidates import (
     CandidateFile,
     CandidateSpec,
     Net,
+    Shape,
     architectures,
     build,
     default_pool,
@@ -197,8 +198,11 @@ def test_an_architecture_registers_once() -> None:
 
 
 def test_what_is_no_net_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"architecture 'bare': <class .*Linear'> is no subclass of diet_ray\.Net"):
-        register("bare")(nn.Linear)
+    for other in (dict, 3):
+        with pytest.raises(
+            TypeError, match=r"architecture 'bare': .* is neither a subclass of diet_ray\.Net nor a function"
+        ):
+            register("bare")(other)
 
     with pytest.raises(TypeError, match=r"Bare has no Params, a subclass of diet_ray\.Settings"):
 
@@ -207,6 +211,59 @@ def test_what_is_no_net_is_refused() -> None:
             pass
 
     assert "bare" not in architectures()
+
+
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The registry is put back after the test."""
+    monkeypatch.setattr("diet_ray.candidates.registry._REGISTRY", architectures())
+
+
+def plain(shape: Shape) -> nn.Module:
+    """A net of torch's own layers, which draw their weights from the global random state."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(shape.width, 8), nn.ReLU(), nn.Linear(8, shape.n_tasks))
+
+
+def parameters_of(spec: CandidateSpec, seed: int) -> torch.Tensor:
+    """All initial parameters of the net, flat."""
+    return torch.cat([part.flatten() for part in build(spec, FIELDS, DIM, 2, seed).parameters()])
+
+
+def test_torchs_own_layers_depend_on_the_seed_alone(registered: None) -> None:
+    assert register("plain")(plain) is plain
+    register("short")(lambda shape: plain(shape))
+    for arch in ("plain", "short"):
+        spec = CandidateSpec(name="a", arch=arch)
+        torch.manual_seed(1)
+        first = parameters_of(spec, 5)
+        state = torch.get_rng_state()
+        assert torch.equal(parameters_of(spec, 5), first)
+        assert torch.equal(torch.get_rng_state(), state)  # the caller's random numbers go on
+        assert not torch.equal(parameters_of(spec, 6), first)
+    with pytest.raises(ValueError, match="unknown key 'width'"):
+        CandidateSpec(name="a", arch="plain", params={"width": 3})
+
+
+@pytest.mark.parametrize(
+    ("made", "problem"),
+    [
+        (
+            lambda shape: nn.Sequential(nn.Flatten(), nn.BatchNorm1d(shape.width)),
+            r"made\.1 \(BatchNorm1d\) learns from",
+        ),
+        (lambda shape: nn.Linear(shape.dim, shape.n_tasks), r"give the shape \[3, 5, 2\], must be \[3, 2\]"),
+    ],
+)
+def test_a_net_that_cannot_be_trained_here_is_refused(made: Any, problem: str, registered: None) -> None:
+    register("made")(made)
+    with pytest.raises(ConfigError, match=rf"candidate 'a', arch 'made': .*{problem}"):
+        build(CandidateSpec(name="a", arch="made"), FIELDS, DIM, 2, 0)
+
+
+def test_a_factory_that_makes_no_module_is_named(registered: None) -> None:
+    register("made")(lambda shape: "a net")
+    with pytest.raises(ConfigError, match="candidate 'a', arch 'made': it made str, no torch module"):
+        build(CandidateSpec(name="a", arch="made"), FIELDS, DIM, 2, 0)
 
 
 MODULE = """

@@ -277,7 +277,7 @@ def test_warnings_reach_the_table_and_the_picture(play: Callable[..., RunSummary
     assert "warning: block-001: task 'label_0': all 200 labels are 0" in said
     assert "warning: block-000: students of the refined memory diverged" in said
     kept = {column.header: list(column.cells) for column in summary.table().columns}
-    assert kept["guard"][0].endswith("-> diverged")
+    assert kept["guard: gain\nof refinement"][0].startswith("diverged")
     above, _ = plot_stages(summary).axes
     marked = [line for line in above.lines if line.get_label() == "with warnings"]
     assert [line.get_xdata().tolist() for line in marked] == [["block-000", "block-001"]]

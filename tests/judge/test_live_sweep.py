@@ -48,7 +48,7 @@ def run(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def without_times(value: Any) -> Any:
-    drop = ("train_seconds", "train_wall_seconds", "untracked")
+    drop = ("train_seconds", "train_wall_seconds", "untracked", "cost")
     if isinstance(value, dict):
         return {key: without_times(part) for key, part in value.items() if key not in drop}
     return [without_times(part) for part in value] if isinstance(value, list) else value
@@ -85,11 +85,20 @@ def test_candidates_are_launched_and_judged_live(run: Path, log: Path, tmp_path:
     table = pq.read_table(tmp_path / "sweep" / "leaderboard.parquet")
     assert table["difference"].to_pylist() == [part.difference for part in board.decision.candidates]
     assert table["group"].to_pylist() == [part.group for part in board.decision.candidates]
-    assert "nats to the best" in str(board.table().columns[-2].header)
+    assert "nats to the best" in str(board.tables()[0].columns[-2].header)
+
+    reference, constant = board.yardsticks
+    assert constant.mean["label_0"]["auc"] == 0.5
+    last = opened.blocks[1]
+    share = last.positives[0] / last.rows / rows.rows.labels.mean()
+    assert constant.mean["label_0"]["calibration"] == pytest.approx(share, rel=1e-5)
+    assert reference.mean["label_0"]["auc"] > 0.5
+    assert board.cost is not None
+    assert board.cost.trainings == len(board.verdicts)
 
     kept = bytes_of(tmp_path / "sweep" / "losses")
     again = judge_pool(run, POOL, out=tmp_path / "sweep", live=1.5, slices=["kind"], seeds=2, restore=True)
-    assert again == board  # nothing was done twice, times and all
+    assert again.model_dump_json() == board.model_dump_json()  # nothing was done twice, times and all
     judge_pool(run, POOL, out=tmp_path / "other", live=1.5, slices=["kind"], seeds=2)
     assert bytes_of(tmp_path / "other" / "losses") == kept
     shorter = judge_pool(run, POOL, out=tmp_path / "sweep", live=0.5, seeds=1, restore=True)

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from pydantic import Field as Key
 
 from diet_ray.errors import ConfigError, CorruptArtefactError, SchemaError
-from diet_ray.logs.blocks import Log, LogManifest, open_log
+from diet_ray.logs.blocks import Log, LogManifest, add_counts, open_log
 from diet_ray.logs.ingestion.block_plan import BlockPlan, By, cut_blocks
 from diet_ray.logs.ingestion.encode_pass import encode
 from diet_ray.logs.ingestion.ingest import SHARD_ROWS, write_manifests
@@ -127,7 +127,7 @@ def append(
             vocabulary = grow_vocabulary(path, log, counts)
             write_parquet(vocabulary, vocabulary_file(folder))
             shutil.copyfile(edges_file(path), edges_file(folder))
-            done = encode(schema, plan, batches, folder, on_progress, each=each)
+            done, new_counts = encode(schema, plan, batches, folder, on_progress, each=each)
             new = plan.names[len(log.blocks) :]
             write_manifests(folder, schema, plan, done, vocabulary)
             for name in new:
@@ -136,10 +136,14 @@ def append(
                 shutil.rmtree(place, ignore_errors=True)
                 block_folder(folder, name).rename(place)
             vocabulary_file(folder).replace(vocabulary_file(path))
-            write_json(
-                log_manifest_file(path),
-                LogManifest(log_schema=log.schema, blocks=plan.names, notes=merge([*log.notes, *notes])),
+            counted = add_counts([*log.counts, *new_counts])
+            manifest = LogManifest(
+                log_schema=log.schema,
+                blocks=plan.names,
+                notes=merge([*log.notes, *notes]),
+                counts=counted if log.counts else [],  # a sum over some of the blocks would be taken for one over all
             )
+            write_json(log_manifest_file(path), manifest)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     added = int(plan.rows.sum())

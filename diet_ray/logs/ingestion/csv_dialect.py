@@ -27,10 +27,11 @@ _END = "\x1f"
 _ESCAPED = b'\\"'
 
 
-def dialect_of(path: Path, columns: Collection[str]) -> tuple[list[str], str]:
+def dialect_of(path: Path, columns: Collection[str] | None) -> tuple[list[str], str]:
     """The columns of a file, and its delimiter.
 
-    That is the delimiter under which the header has the most of `columns`; of several, the first one. In a `.tsv`, the tab comes first.
+    That is the delimiter under which the header has the most of `columns`, or the most columns where None are known; of several, the first
+    one. In a `.tsv`, the tab comes first.
 
     Raises:
         BadInputError: the header has more than `MOST_CSV_COLUMNS` columns.
@@ -38,7 +39,12 @@ def dialect_of(path: Path, columns: Collection[str]) -> tuple[list[str], str]:
     """
     text = _header(path)
     order = sorted(DELIMITERS, key=lambda delimiter: delimiter != "\t") if _is_tsv(path) else DELIMITERS
-    best = max(order, key=lambda delimiter: len(set(columns) & set(_names(text, delimiter))))
+
+    def fitting(delimiter: str) -> int:
+        names = set(_names(text, delimiter))
+        return len(names if columns is None else names & set(columns))
+
+    best = max(order, key=fitting)
     if text.count(best) >= MOST_CSV_COLUMNS:  # Arrow takes minutes and gigabytes for a million of them
         raise BadInputError(
             path, f"its header has more than {MOST_CSV_COLUMNS} columns", remedy="leave out those that are not needed"

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from diet_ray.logs.blocks import Rows
+from diet_ray.logs.blocks import FieldCount, Rows
 from diet_ray.logs.ingestion.edges import Edges
 from diet_ray.logs.ingestion.vocabulary import ids_after
 from diet_ray.schema import Field, Schema
@@ -55,8 +55,10 @@ class Encoder:
             edges,
         )
 
-    def encode(self, table: pa.Table, block: np.ndarray, row_id: np.ndarray) -> Rows:
-        """Rows of a canonical table, in time order; rows of equal time keep their order.
+    def encode(self, table: pa.Table, block: np.ndarray, row_id: np.ndarray) -> tuple[Rows, list[FieldCount]]:
+        """Rows of a canonical table, in time order, and how many of them have no value or no id of their own, by field.
+
+        Rows of equal time keep their order.
 
         Args:
             table: N rows.
@@ -66,21 +68,26 @@ class Encoder:
         time = table["time"].to_numpy()
         order = np.argsort(time, kind="stable")
         n_ids = self.n_ids[np.minimum(block, len(self.n_ids) - 1)]
-        ids = np.zeros((len(table), self.schema.n_slots), np.int32)
+        ids, counts = np.zeros((len(table), self.schema.n_slots), np.int32), list[FieldCount]()
         owner, first_id, slot = self.schema.field_of_slot, self.schema.first_static_id, 0
         for field, (index, of) in zip(self.schema.fields, self.schema.lenders, strict=True):
             slots = slice(slot, slot + field.n_slots)
             columns = [table[f"slot.{number}"] for number in range(slots.start, slots.stop)]
-            ids[:, slots] = self._field(columns, field, of, int(first_id[index]), owner[slots] + 1, n_ids)
+            ids[:, slots], present, known = self._field(
+                columns, field, of, int(first_id[index]), owner[slots] + 1, n_ids
+            )
+            unknown = int((present & ~known).any(axis=1).sum())
+            counts.append(FieldCount(field=field.name, missing=int((~present.any(axis=1)).sum()), unknown=unknown))
             slot = slots.stop
         labels = [table[f"label.{task}"].to_numpy() for task in range(self.schema.n_tasks)]
-        return Rows(
+        rows = Rows(
             row_id=row_id,
             time=time[order],
             user=table["user"].to_numpy()[order],
             ids=ids[order],
             labels=np.stack(labels, axis=1)[order],
         )
+        return rows, counts
 
     def _field(
         self,
@@ -90,8 +97,9 @@ class Encoder:
         first_id: int,
         unknown: np.ndarray,
         n_ids: np.ndarray,
-    ) -> np.ndarray:
-        """`[N, n_slots]` ids of a field's canonical columns, whose ids are those of the field `of`, from `first_id` on.
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Three arrays `[N, n_slots]` of a field's canonical columns, whose ids are those of the field `of`, from `first_id` on: ids, whether
+        there is a value, and whether it has an id of its own.
 
         `unknown [n_slots]` are the ids of values that the vocabulary lacks, or has only from an id of `n_ids [N]` on.
         """
@@ -111,7 +119,8 @@ class Encoder:
         if field.kind != "sequence":
             missing[0] = unknown[0]
         ids, present = (a.reshape(len(columns), -1).T for a in (ids, values.is_valid().to_numpy()))
-        return np.where(present, np.where(ids < 0, unknown, ids), missing)
+        has_id = ids >= 0
+        return np.where(present, np.where(has_id, ids, unknown), missing), present, has_id
 
 
 def _by_field(vocabulary: pa.Table, names: list[str]) -> Iterator[tuple[str, pa.Array, np.ndarray]]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from diet_ray.errors import BadInputError
-from diet_ray.logs.blocks import LogShard, write_shard
+from diet_ray.logs.blocks import FieldCount, LogShard, add_counts, write_shard
 from diet_ray.logs.ingestion.batches import read_batches
 from diet_ray.logs.ingestion.block_plan import BlockPlan
 from diet_ray.logs.ingestion.edges import Edges
@@ -64,6 +64,8 @@ class ShardsDone(Settings):
     """The report on the shards of one call."""
 
     shards: list[ShardDone]
+    counts: list[FieldCount]
+    """Of their rows, by field."""
 
 
 def encode(
@@ -74,8 +76,8 @@ def encode(
     report: Progress,
     *,
     each: Mapper = in_turn,
-) -> list[ShardDone]:
-    """Write all shards; returns their manifest entries, in order."""
+) -> tuple[list[ShardDone], list[FieldCount]]:
+    """Write all shards; returns their manifest entries, in order, and the counts of all rows, by field."""
     todo: list[list[ShardPlan]] = []
     opens, rows_before = np.searchsorted(plan.block, plan.block), 0
     firsts, sizes = plan.first_row.tolist(), plan.rows.tolist()
@@ -96,14 +98,16 @@ def encode(
         todo[-1].append(step)
         rows_before += rows
     done: list[ShardDone] = []
+    counts: list[FieldCount] = []
     written = 0
     descriptions = [ShardPlans(shards=steps).model_dump_json() for steps in todo]
     for result in each(encode_shards, descriptions, schema=schema, folder=str(folder)):
-        more = ShardsDone.model_validate_json(result).shards
-        done += more
-        written += sum(shard.shard.rows for shard in more)
+        more = ShardsDone.model_validate_json(result)
+        done += more.shards
+        counts = add_counts([*counts, *more.counts])
+        written += sum(shard.shard.rows for shard in more.shards)
         report("encode", len(done), len(sizes), written)
-    return done
+    return done, counts
 
 
 def encode_shards(description: str, schema: Schema, folder: str) -> bytes:
@@ -117,13 +121,13 @@ def encode_shards(description: str, schema: Schema, folder: str) -> bytes:
     row_ids = [np.arange(step.first_row_id, step.first_row_id + step.rows) for step in steps]
     encoder = _encoder(folder, schema.model_dump_json())
     # Shards follow one another in time, and so all of their rows are sorted at once.
-    rows = encoder.encode(table, np.repeat([step.block for step in steps], sizes), np.concatenate(row_ids))
+    rows, counts = encoder.encode(table, np.repeat([step.block for step in steps], sizes), np.concatenate(row_ids))
     done: list[ShardDone] = []
     for step, (begin, end) in zip(steps, pairwise(np.cumsum([0, *sizes]).tolist()), strict=True):
         of_shard = rows.take(np.arange(begin, end)) if len(steps) > 1 else rows
         shard = write_shard(Path(step.folder) / step.name, of_shard)
         done.append(ShardDone(shard=shard, time_min=int(of_shard.time[0]), time_max=int(of_shard.time[-1])))
-    return ShardsDone(shards=done).model_dump_json().encode()
+    return ShardsDone(shards=done, counts=counts).model_dump_json().encode()
 
 
 def _check_rows(step: ShardPlan, n_rows: int) -> None:

@@ -105,11 +105,11 @@ def ingest(
         write_parquet(vocabulary, vocabulary_file(folder))
         edges, about_edges = fit(schema, plan, batches)
         write_json(edges_file(folder), edges)
-        done = encode(schema, plan, batches, folder, on_progress, each=each)
+        done, counts_of_rows = encode(schema, plan, batches, folder, on_progress, each=each)
         write_manifests(folder, schema, plan, done, vocabulary, quarantined)
         shutil.rmtree(work)
         told = merge([*passed_over, *suspicious, *notes, *about_edges])
-        manifest = LogManifest(log_schema=schema, blocks=plan.names, notes=told)
+        manifest = LogManifest(log_schema=schema, blocks=plan.names, notes=told, counts=counts_of_rows)
         write_json(log_manifest_file(folder), manifest)
     return manifest
 

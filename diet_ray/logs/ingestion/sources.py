@@ -70,6 +70,26 @@ def find_pieces(sources: list[Path], columns: list[str], notes: list[Note] | Non
     return pieces
 
 
+def column_names(file: Found) -> list[str]:
+    """The columns of a file, and those that its folders' names give.
+
+    Raises:
+        BadInputError: the file is damaged.
+    """
+    try:
+        if file.kind == "parquet":
+            with pq.ParquetFile(file.path, metadata=footer(file.path)) as parquet:
+                schema = parquet.schema_arrow
+            names = schema.names if file.named is None else list(file.named(schema))
+        elif file.kind == "csv":
+            names, _ = dialect_of(file.path, None)
+        else:
+            names = (orc_files if file.kind == "orc" else avro_files).names(file.path)
+    except _UNREADABLE as error:
+        raise _damaged(file.path, error) from error
+    return [*names, *(name for name in file.given if name not in names)]
+
+
 def _pieces(file: Found, columns: list[str]) -> list[Piece]:
     path = file.path
     try:

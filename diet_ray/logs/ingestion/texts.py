@@ -22,7 +22,7 @@ LONGEST = 4096
 _EXACT = {16: 2**11, 32: 2**24, 64: 2**53}
 """By the bits of a float, the magnitude from which neighbouring integers are one float."""
 
-_WORDS = ("NULL", "null", "None", "nan", "NaN", "N/A", "<NA>", r"\N")
+NULL_WORDS = ("NULL", "null", "None", "nan", "NaN", "N/A", "<NA>", r"\N")
 """Texts by which other systems mean "no value"."""
 
 BOOLEANS = {"true": "1", "True": "1", "TRUE": "1", "false": "0", "False": "0", "FALSE": "0"}
@@ -36,7 +36,7 @@ _MAYBE_PRINTED = r"^[0-9]+[eE][0-9]+$"
 
 _ODD = (
     r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+[eE][-+]?[0-9])[-+0-9eE]*$"
-    rf"|^(?:{'|'.join([*_WORDS[:-1], *BOOLEANS])}|\\N)$"
+    rf"|^(?:{'|'.join([*NULL_WORDS[:-1], *BOOLEANS])}|\\N)$"
 )
 """Texts that need a closer look: numbers with a point or an exponent, and words. Most columns have none, and are not looked at again."""
 
@@ -168,7 +168,7 @@ def _among(odd: pa.Array, mask: pa.Array) -> pa.Array:
 
 def _unread(nulls: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """The words that may mean "no value" and are read as values, each with its note."""
-    for word in _WORDS:
+    for word in NULL_WORDS:
         if word not in nulls:
             listed = ", ".join("'" + text.replace("'", "''") + "'" for text in (*nulls, word))
             yield word, f"'{word}' read as a value; if it means no value, set nulls: [{listed}] in the schema"

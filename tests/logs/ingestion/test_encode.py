@@ -89,7 +89,7 @@ def test_ids_against_plain_python(rows: list[dict[str, Any]], n_blocks: int) -> 
         mine = [i for i in range(len(rows)) if block[i] == b]
         edges = [-1.0, 0.0, 1.0]
         encoder = Encoder.of(SCHEMA, vocabulary, Edges(edges={"n": edges}))
-        out = encoder.encode(table.take(mine), block[mine], 1000 + np.arange(len(mine)))
+        out, counts = encoder.encode(table.take(mine), block[mine], 1000 + np.arange(len(mine)))
         order = sorted(mine, key=lambda i: rows[i]["t"])
         assert out.row_id.tolist() == list(range(1000, 1000 + len(mine)))
         assert out.time.tolist() == [rows[i]["t"] for i in order]
@@ -104,6 +104,16 @@ def test_ids_against_plain_python(rows: list[dict[str, Any]], n_blocks: int) -> 
             assert [5 <= x < 12 for x in ids[4:6]] == [len(hashed) > 0, len(hashed) > 1]
             assert hashed or ids[4:6] == [3, 0]
             assert ids[6] == (4 if row["n"] is None else 12 + sum(row["n"] >= edge for edge in edges))
+        given = [rows[i] for i in mine]
+        assert {count.field: count.missing for count in counts} == {
+            name: sum(row[name] is None or row[name] == [] for row in given) for name in "vmhn"
+        }
+        assert {count.field: count.unknown for count in counts} == {
+            "v": sum(row["v"] is not None and (0, row["v"]) not in known for row in given),
+            "m": sum(any((1, value) not in known for value in (row["m"] or [])[:3]) for row in given),
+            "h": 0,
+            "n": 0,
+        }
         assert out.ids.dtype == np.int32
         assert out.ids.max() < sizes[b]
     assert ids_after(vocabulary, SCHEMA, len(sizes)).tolist() == sizes
@@ -157,7 +167,7 @@ def test_sequences_have_the_ids_of_their_field() -> None:
         {"field": "v", "value": "y", "id": 11, "block": 1},
     ]
     encoder, row_id = Encoder.of(schema, vocabulary, Edges(edges={})), np.arange(5)
-    both = encoder.encode(table, np.full(5, 1), row_id).ids
+    both = encoder.encode(table, np.full(5, 1), row_id)[0].ids
     hashed = {value: both[row, 5] for row, value in enumerate(["y", "y", "rare", "x", "x"])}
     assert both[:, :5].tolist() == [
         [0, 0, 11, 0, 0],
@@ -168,10 +178,10 @@ def test_sequences_have_the_ids_of_their_field() -> None:
     ]
     assert [row[:1] for row in both[:, 6:].tolist()] == [[0], [hashed["x"]], [hashed["rare"]], [0], [hashed["x"]]]
     assert both[1, 7] == hashed["y"]
-    first = encoder.encode(table, np.zeros(5, np.int64), row_id).ids
+    first = encoder.encode(table, np.zeros(5, np.int64), row_id)[0].ids
     assert first[1, :2].tolist() == [10, 2]  # y enters with the block after
     # Rows of several blocks at once, as tiny blocks are encoded: each knows what its own block knows.
-    mixed = encoder.encode(table, np.array([1, 0, 1, 0, 0]), row_id).ids
+    mixed = encoder.encode(table, np.array([1, 0, 1, 0, 0]), row_id)[0].ids
     assert mixed.tolist() == np.where(np.array([0, 0, 1, 0, 1])[:, None] == 1, both, first).tolist()
 
 
@@ -199,7 +209,7 @@ def test_schema_without_vocabulary() -> None:
     assert len(vocabulary) == 0
     assert ids_after(vocabulary, plain, 6).tolist() == [14] * 6 == [plain.first_static_id[-1]] * 6
     encoder = Encoder.of(plain, vocabulary, Edges(edges={"n": []}))
-    assert encoder.encode(table, np.zeros(1, np.int64), np.zeros(1, np.int64)).ids[0, 2] == 10
+    assert encoder.encode(table, np.zeros(1, np.int64), np.zeros(1, np.int64))[0].ids[0, 2] == 10
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=200), st.integers(2, 20))

@@ -1,0 +1,119 @@
+"""The leaderboard of a terminal: it fits 80 columns, says what its figures are, and what the whole cost."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import pytest
+from rich.console import Console
+
+from diet_ray.judge.cost import Cost, cost_of
+from diet_ray.judge.decision import Decided, Decision
+from diet_ray.judge.leaderboard_table import leaderboard_tables
+from diet_ray.judge.standings import Standing
+from diet_ray.judge.verdict import Verdict
+
+
+def standing(name: str, tasks: list[str], *, trained_on: str = "memory", auc: float = 0.7) -> Standing:
+    values = {"auc": auc, "logloss": 0.5, "gauc": 0.6, "calibration": 1.25}
+    return Standing(
+        candidate=name,
+        arch="dnn",
+        trained_on=trained_on,
+        seeds=2,
+        mean=dict.fromkeys(tasks, values),
+        sd={task: dict.fromkeys(values, 0.001) for task in tasks},
+        train_seconds=1.234,
+        parameters=1,
+    )
+
+
+def decided(name: str, difference: float, group: str) -> Decided:
+    low, high = difference - 0.001, difference + 0.001
+    return Decided(
+        candidate=name, mean=0.5, difference=difference, low=low, high=high, adjusted=1, group=group, best=0.5,
+        rows_needed=difference * 1e6,
+    )  # fmt: skip
+
+
+def decision(*names: str) -> Decision:
+    parts = [decided(name, 0.002 * place, "ab"[place]) for place, name in enumerate(names)]
+    return Decision(confidence=0.95, rows=100, knows_seeds=True, candidates=parts, diverged=[])
+
+
+def printed(tables: list, width: int = 80) -> str:
+    console = Console(width=width, file=io.StringIO())
+    for table in tables:
+        console.print(table, markup=False)
+    return console.file.getvalue()
+
+
+def test_one_task_fits_80_columns_and_no_name_is_cut() -> None:
+    names = ["dcnv2-lr-x3", "dnn-768-512-384"]
+    lines = [standing(name, ["click"]) for name in names]
+    text = printed(
+        leaderboard_tables("T", lines, ["click"], decision(*names), [standing("(constant)", ["click"], auc=0.5)])
+    )
+    rows = text.splitlines()
+    assert max(map(len, rows)) <= 80
+    first, second = (next(row for row in rows if name in row).split() for name in names)
+    assert first == ["1", names[0], "0.7000", "0.5000", "1.25", "1.2", "best", "a"]
+    assert second == ["2", names[1], "0.7000", "0.5000", "1.25", "1.2", "+0.0020", "±", "0.0010", "b"]
+    assert next(row for row in rows if "(constant)" in row).split() == ["(constant)", "0.5000", "0.5000", "1.25"]
+    assert "Means over 2 seeds of the candidates, on one memory" in text
+    assert "0.0010 (AUC) and 0.0010 (LogLoss)" in " ".join(text.split())
+
+
+def test_several_tasks_have_a_table_each_and_the_comparison_one_of_its_own() -> None:
+    tasks = ["click", "like"]
+    lines = [standing(name, tasks) for name in ("a", "b")]
+    tables = leaderboard_tables("T", lines, tasks, decision("a", "b"))
+    assert [table.title for table in tables] == ["T. All tasks together", "click", "like"]
+    assert [table.row_count for table in tables] == [2, 2, 2]
+    assert "GAUC" in printed(tables)
+
+
+def test_ways_of_training_are_told_only_where_they_differ() -> None:
+    lines = [standing("a", ["click"]), standing("a", ["click"], trained_on="full log")]
+    assert "full log" in printed(leaderboard_tables("T", lines, ["click"]))
+    assert "trained on" not in printed(leaderboard_tables("T", lines[:1], ["click"]))
+
+
+def verdicts(n: int, seconds: float) -> list[Verdict]:
+    fields = {"arch": "dnn", "trained_on": "memory", "seed": 0, "metrics": {}, "train_wall_seconds": 0, "parameters": 1}
+    return [Verdict(candidate=f"c{k}", train_seconds=seconds, **fields) for k in range(n)]
+
+
+@pytest.mark.parametrize(
+    ("memory", "rows", "pays", "words"),
+    [
+        (
+            100.0,
+            50_000,
+            100 / 8,
+            "the memory took 100 s, once; 4 trainings took 8 CPU s; on the full log they would take about 40",
+        ),
+        (100.0, 5_000, None, "here the memory costs more than it saves, because the log is short"),
+        (
+            None,
+            50_000,
+            None,
+            "Cost: 4 trainings took 8 CPU s; on the full log they would take about 40, by examples learned",
+        ),
+    ],
+)
+def test_the_whole_sum(memory: float | None, rows: int, pays: float | None, words: str) -> None:
+    cost = cost_of(verdicts(4, 2.0), learned=10_000, rows=rows, memory=memory)
+    assert (cost.judged, cost.full, cost.trainings) == (8.0, 8.0 * rows / 10_000, 4)
+    assert cost.pays_after == pays
+    assert words in cost.sentence()
+
+
+def test_the_memory_pays_after_whole_trainings() -> None:
+    def after(memory: float) -> str:
+        return Cost(memory=memory, judged=4.0, full=44.0, trainings=4).sentence().rsplit("after ", 1)[1]
+
+    assert after(9.9) == "1 training"
+    assert after(10.1) == "2 trainings"
+    assert math.isclose(Cost(memory=25.0, judged=4.0, full=44.0, trainings=4).pays_after or 0, 2.5)
