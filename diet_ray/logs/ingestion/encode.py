@@ -98,7 +98,7 @@ class Encoder:
         unknown: np.ndarray,
         n_ids: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Three arrays `[N, n_slots]` of a field's canonical columns, whose ids are those of the field `of`, from `first_id` on: ids, whether
+        """Three arrays `[N, S]` of a field's canonical columns, whose ids are those of the field `of`, from `first_id` on: ids, whether
         there is a value, and whether it has an id of its own.
 
         `unknown [n_slots]` are the ids of values that the vocabulary lacks, or has only from an id of `n_ids [N]` on.
