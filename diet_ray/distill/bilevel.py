@@ -3,10 +3,14 @@
 A proxy that is in training on the units does W more steps, each of which keeps the graph of its own gradient. The loss of the proxy on the
 hard targets is then backpropagated through the W steps, one after the other, to the units that they used. Only the interaction net is
 unrolled, never the embeddings.
+
+Graphs are kept for about sqrt(W) steps at a time: the others are made again when their turn comes (Chen et al. 2016, *Training Deep Nets
+with Sublinear Memory Cost*).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -78,10 +82,24 @@ def meta_gradient(
     """
     rows, position = torch.unique(put(order, examples.x.device), return_inverse=True)
     x, weight, soft = examples.x[rows], examples.weight[rows], torch.sigmoid(examples.logit[rows])
+    target = [drawn(soft[batch], draw, rng) for batch in position]
+
+    def forth(state: AdamState, numbers: range) -> tuple[list[_Step], AdamState]:
+        steps: list[_Step] = []
+        for number in numbers:
+            batch = position[number]
+            steps.append(_Step.forth(net, state, x[batch], target[number], weight[batch], rate(state.step)))
+            state = adam_step(state, steps[-1].gradient.detach(), steps[-1].lr)
+        return steps, state
+
+    n_steps, length = len(position), math.ceil(math.sqrt(len(position)))
+    segments = [range(first, min(first + length, n_steps)) for first in range(0, n_steps, length)]
+    starts: list[AdamState] = []
     steps: list[_Step] = []
-    for batch in position:
-        steps.append(_Step.forth(net, state, x[batch], drawn(soft[batch], draw, rng), weight[batch], rate(state.step)))
-        state = adam_step(state, steps[-1].gradient.detach(), steps[-1].lr)
+    for segment in segments:
+        starts.append(state)
+        steps.clear()  # before the next ones are made
+        steps, state = forth(state, segment)
 
     theta = state.theta.detach().requires_grad_()
     total = binary_cross_entropy_with_logits(net(theta, hard.x), hard.labels, reduction="sum")
@@ -89,16 +107,19 @@ def meta_gradient(
     (by_theta,) = torch.autograd.grad(meta_loss, theta)
     by_state = AdamState(by_theta, torch.zeros_like(by_theta), torch.zeros_like(by_theta), state.step)
     by_x, by_soft = torch.zeros_like(x), torch.zeros_like(soft)
-    for batch in position.flip(0):
-        # Popped, so that the graph of a step is freed directly after its backward pass.
-        by_state, by_inputs, by_target = steps.pop().back(by_state)
-        by_x.index_add_(0, batch, by_inputs)
-        by_soft.index_add_(0, batch, by_target)
+    for segment, start in zip(reversed(segments), reversed(starts), strict=True):
+        if not steps:  # all but the last segment's are made a second time
+            steps, _ = forth(start, segment)
+        for number in reversed(segment):
+            # Popped, so that the graph of a step is freed directly after its backward pass.
+            by_state, by_inputs, by_target = steps.pop().back(by_state)
+            by_x.index_add_(0, position[number], by_inputs)
+            by_soft.index_add_(0, position[number], by_target)
     # The expectation of the drawn label is the soft label; soft * (1 - soft) is the soft label's derivative with respect to the logit.
     return MetaGradient(float(meta_loss.detach()), rows, by_x, by_soft * soft * (1 - soft), state)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Step:
     """One tracked step. It holds only the graph of its gradient; `adam_vjp` differentiates Adam by hand, without a graph over `[P]`."""
 

@@ -14,6 +14,7 @@ from diet_ray.config import StreamConfig
 from diet_ray.distill.address import choose_active, influence
 from diet_ray.distill.align import Moments, align, moments
 from diet_ray.distill.fuse import leaving
+from diet_ray.memory.deltas import halved
 from diet_ray.memory.run_folder import write_units
 from diet_ray.memory.units import Units
 from diet_ray.schema import Schema
@@ -37,6 +38,7 @@ class UnitShard:
     """Some of the units of M_t, ordered by unit id, in the space of phi_t.
 
     Refinement changes a working copy of deltas and logits, which is made at the first move: a shard that no round changes is not copied.
+    The copy is float32, so that small steps add up; rounds and guard see its deltas as they will be kept, in half precision.
     """
 
     def begin(self, schema: Schema, config: StreamConfig) -> None:
@@ -131,7 +133,7 @@ class UnitShard:
         units = self.units.updated(influence=self.influence if kept else self.influence_before)
         if kept and self.working is not None:
             delta, logit = self.working
-            units = units.updated(delta=delta.values.numpy(), logit=logit.values.numpy())
+            units = units.updated(delta=halved(delta.values).numpy(), logit=logit.values.numpy())
         self.hold(units)
 
     def write(self, path: Path) -> FileEntry:
@@ -142,7 +144,7 @@ class UnitShard:
         units = self.units
         index = rows.numpy()
         if refined and self.working is not None:
-            delta, logit = self.working[0].values[rows], self.working[1].values[rows]
+            delta, logit = halved(self.working[0].values[rows]), self.working[1].values[rows]
         else:
             delta, logit = torch.tensor(units.delta[index]), torch.tensor(units.logit[index])
         base = lookup(self.phi.table, torch.tensor(units.ids[index]), self.phi.field_of_slot)

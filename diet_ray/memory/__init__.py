@@ -1,6 +1,7 @@
 """The memory: its units, and the run folder and the archive that store them.
 
 units         units, column-wise
+deltas        deltas in half precision, in files
 layout        names of files and folders
 facts         manifests, read without torch
 manifests     manifests with the whole config

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from diet_ray.config import StreamConfig
 from diet_ray.memory.facts import StageFacts
@@ -13,6 +13,10 @@ from diet_ray.storage.entries import FileEntry
 
 FORMAT: Final = 2
 """Version of the run folder's layout; a reader refuses any other."""
+
+
+REFINEMENT: Final = 2
+"""Version of the bytes that refinement makes of the same config; a run that was begun with another does not go on."""
 
 
 class _Format(Settings):
@@ -27,6 +31,13 @@ class RunManifest(_Format):
     """The whole config, defaults filled in."""
     versions: dict[str, str]
     """Versions of the packages on which the bytes of the result depend."""
+    refinement: int | None = None
+    """`REFINEMENT` of the build that began the run; None where nothing is refined, and in runs of builds before it was recorded."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Left out where nothing is refined: the manifests of such runs stay what they were.
+        return {name: value for name, value in write(self).items() if name != "refinement" or value is not None}
 
 
 class StageManifest(StageFacts, _Format):

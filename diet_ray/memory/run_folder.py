@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from diet_ray.config import StreamConfig
 from diet_ray.errors import ConfigError, CorruptArtefactError, LockedError, VersionError
+from diet_ray.memory.deltas import full, full_schema, to_file
 from diet_ray.memory.layout import (
     MANIFEST,
     draft_folder,
@@ -23,8 +24,8 @@ from diet_ray.memory.layout import (
     stage_manifest,
     stages_folder,
 )
-from diet_ray.memory.manifests import RunManifest, StageManifest
-from diet_ray.memory.units import Units, check_columns, from_arrow, to_arrow
+from diet_ray.memory.manifests import REFINEMENT, RunManifest, StageManifest
+from diet_ray.memory.units import Units, check_columns, from_arrow
 from diet_ray.settings import parse_json, write_json
 from diet_ray.storage.arrow_files import read_table
 from diet_ray.storage.entries import FileEntry, file_entry
@@ -57,7 +58,9 @@ def open_run(run: Path, config: StreamConfig, *, resume: bool) -> list[StageMani
         CorruptArtefactError: there is no run to resume, or a stage is damaged.
         VersionError: the run was begun under other package versions, which would give other bytes.
     """
-    manifest = RunManifest(config=config, versions=versions_of(PACKAGES))
+    manifest = RunManifest(
+        config=config, versions=versions_of(PACKAGES), refinement=REFINEMENT if config.refine.rounds else None
+    )
     check_begin(run, resume=resume)
     if not resume:
         stages_folder(run).mkdir(parents=True, exist_ok=True)
@@ -69,10 +72,9 @@ def open_run(run: Path, config: StreamConfig, *, resume: bool) -> list[StageMani
         raise VersionError(f"{run}: begun with {other}; install those or start a new run")
     # Compared as JSON, as the run folder holds it: a tuple among `params` is read back as a list.
     before, now = begun.config.model_dump(mode="json"), config.model_dump(mode="json")
-    refine = begun.config.refine
-    if refine.rounds and "pool" not in refine.model_fields_set:
+    if begun.config.refine.rounds and begun.refinement != REFINEMENT:
         raise ConfigError(
-            f"{run}: was begun by an earlier build, whose refinement gives other bytes; start a new run, or go on with that build"
+            f"{run}: was begun by another build, whose refinement gives other bytes; start a new run, or go on with that build"
         )
     differing = [name for name in before if name not in ("cluster", "log") and before[name] != now[name]]
     if differing:
@@ -159,7 +161,7 @@ class StageDraft:
 
 def write_units(path: Path, units: Units) -> FileEntry:
     """Write units as an Arrow IPC file; the same units give the same bytes."""
-    table = to_arrow(units)
+    table = to_file(units)
     options = pa.ipc.IpcWriteOptions(
         metadata_version=pa.ipc.MetadataVersion.V5,
         use_legacy_format=False,
@@ -176,11 +178,11 @@ def write_units(path: Path, units: Units) -> FileEntry:
 def read_units(path: Path) -> Units:
     """Inverse of `write_units`. Raises CorruptArtefactError where the file cannot be read."""
     try:
-        table = read_table(path, lambda schema: check_columns(schema, str(path)))
+        table = read_table(path, lambda schema: check_columns(full_schema(schema), str(path)))
         table.validate(full=True)
     except (OSError, MemoryError, ValueError, pa.ArrowException) as error:
         raise CorruptArtefactError(f"{path}: not a readable Arrow file ({error}); restore it from a copy") from error
-    return from_arrow(table, str(path))
+    return from_arrow(full(table), str(path))
 
 
 def _fsync(path: Path) -> None:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import torch
 from safetensors import SafetensorError, safe_open
 
+from diet_ray.memory.deltas import full
 from diet_ray.memory.layout import MANIFEST, OPTIMISER, checkpoint, memory_shard
 from diet_ray.memory.manifests import StageManifest
 from diet_ray.memory.units import COLUMNS, Units, shard_of, unit_problems
@@ -93,7 +94,7 @@ def _check_shard(path: Path, index: int, entry: FileEntry, stage: StageManifest,
     widths = {"ids": schema.n_slots, "delta": schema.n_fields * dim, "logit": n_tasks, "label": n_tasks}
     wanted: Columns = {name: (kind, widths.get(name)) for name, (kind, _) in COLUMNS.items()}
     try:
-        table = read_table(path)
+        table = full(read_table(path))
     except (OSError, MemoryError, pa.ArrowException) as error:
         faults.add(path, f"not a readable Arrow file ({error})")
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from diet_ray.distill import bilevel
 from diet_ray.distill.bilevel import HardTargets, MetaClip, MetaGradient, meta_gradient, mix_initial
 from diet_ray.training.adam import BETA1, BETA2, EPSILON, AdamState, adam_step
 from diet_ray.training.device import CPU, autocast
@@ -74,6 +76,26 @@ def unrolled(
     of = how.pop("of", None)
     state = run_steps(net, AdamState.start(theta), examples, order[:start], **how)
     return meta_gradient(net, state, examples, order[start:], hard, of=of, **how)
+
+
+@pytest.mark.parametrize(("window", "most"), [(1, 1), (2, 2), (5, 3), (9, 3)])
+def test_graphs_of_a_few_steps_are_kept_at_a_time(problem, monkeypatch: Any, window: int, most: int) -> None:
+    net, theta, examples, order, hard = problem
+    alive: weakref.WeakSet[Any] = weakref.WeakSet()
+    counts: list[int] = []
+    forth = bilevel._Step.forth
+
+    def watched(*values: Any) -> Any:
+        step = forth(*values)
+        alive.add(step)
+        counts.append(len(alive))
+        return step
+
+    monkeypatch.setattr(bilevel._Step, "forth", watched)
+    unrolled(net, theta, examples, order[:window], hard, start=0, **PLAIN)
+    assert max(counts) == most
+    assert len(counts) <= 2 * window - 1
+    assert not alive
 
 
 @pytest.mark.parametrize("start", [0, 4, 8])

@@ -1,5 +1,5 @@
 """The bytes of a run stay what they were: recorded at commit 0678e55, before the code was laid out in packages; those of refined runs when
-proxies began to stay in training.
+deltas began to be kept in half precision.
 
 `golden/bytes.json` holds the checksum of every file of every stage of five small runs, `golden/begun` a run that was begun then, and
 `golden/begun_refined` the manifest of one that was refined in the way of that time. Floating point depends on the processor and on the
@@ -125,11 +125,13 @@ def test_a_run_begun_before_goes_on(log: Path, tmp_path: Path) -> None:
     assert checksums(run) == RECORDED["1/cap/unrefined"]
 
 
-def test_a_run_refined_in_another_way_does_not_go_on(log: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("keys", [{}, {"pool": 3}], ids=["before the pool", "before half precision"])
+def test_a_run_refined_in_another_way_does_not_go_on(log: Path, tmp_path: Path, keys: dict[str, int]) -> None:
     """Its later stages would be refined otherwise than its earlier ones."""
     raw = json.loads((GOLDEN / "begun_refined" / "run.json").read_text())
+    raw["config"]["refine"] |= keys
     raw["versions"] = {"diet_ray": version("diet_ray")}
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text(json.dumps(raw))
-    with pytest.raises(ConfigError, match=r"run: was begun by an earlier build, whose refinement gives other bytes"):
+    with pytest.raises(ConfigError, match=r"run: was begun by another build, whose refinement gives other bytes"):
         distil_locally(tmp_path / "run", stream(log, "cap", "refined"), resume=True)

@@ -178,6 +178,18 @@ def test_the_number_of_shards_does_not_matter(units: Units, checkpoints: list[Pr
     assert np.abs(one.delta).max() > 1e-5
 
 
+def test_rounds_and_guard_see_the_units_as_they_are_kept(units: Units, checkpoints: list[Predictor]) -> None:
+    memory, everything = memory_of(units, SCHEMA, config(), phi=checkpoints[-1]), torch.arange(len(units))
+    all_rounds(memory, checkpoints, config(rounds=5), Solo())
+    seen = memory.take(everything)
+    exact = torch.cat([shard.working[0].values for shard in shards_of(memory) if shard.working])
+    memory.settle(kept=True)
+    kept = memory.take(everything)
+    assert all(torch.equal(a, b) for a, b in zip(vars(seen).values(), vars(kept).values(), strict=True))
+    assert np.array_equal(units_of(memory).delta.astype(np.float16).astype(np.float32), units_of(memory).delta)
+    assert not torch.equal(exact, exact.half().float())  # steps add up in float32
+
+
 def test_a_shard_that_no_round_touches_is_not_copied(units: Units, checkpoints: list[Predictor]) -> None:
     stream = config(active=1, address_every=9)
     memory = memory_of(units, SCHEMA, stream, phi=checkpoints[-1])

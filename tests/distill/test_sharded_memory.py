@@ -82,6 +82,7 @@ def test_a_position_is_the_rank_by_unit_id_over_all_shards(shards: int) -> None:
 
 def test_what_moves_is_seen_at_once_and_dropped_unless_kept() -> None:
     whole, rows = units(30), torch.tensor([2, 3, 17])
+    whole = whole.updated(delta=np.zeros_like(whole.delta))
     for kept in (False, True):
         memory = memory_of(whole, SCHEMA, STREAM, phi=predictor(0))
         before = memory.take(rows)

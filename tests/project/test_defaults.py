@@ -123,7 +123,7 @@ def test_every_setting_of_a_memory_shard_is_given(monkeypatch: pytest.MonkeyPatc
         "use_legacy_format",
         "use_threads",
     }
-    monkeypatch.setattr(run_folder, "to_arrow", lambda units: TABLE)
+    monkeypatch.setattr(run_folder, "to_file", lambda units: TABLE)
     run_folder.write_units(tmp_path / "a.arrow", None)  # type: ignore[arg-type]
     with pa.ipc.new_file(str(tmp_path / "b.arrow"), TABLE.schema, options=kind(compression="zstd")) as writer:
         writer.write_table(TABLE)
