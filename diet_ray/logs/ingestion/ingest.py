@@ -15,7 +15,9 @@ import pyarrow as pa
 
 from diet_ray.errors import BadInputError, ConfigError
 from diet_ray.logs.blocks import BlockManifest, LogManifest
+from diet_ray.logs.id_chain import IdChecksums, id_checksums
 from diet_ray.logs.ingestion.block_plan import BlockPlan, By, cut_blocks
+from diet_ray.logs.ingestion.edges import Edges
 from diet_ray.logs.ingestion.fit import fit
 from diet_ray.logs.ingestion.passes import ShardDone, encode, partition, survey
 from diet_ray.logs.ingestion.quarantine import FILE, assign
@@ -102,7 +104,7 @@ def ingest(
         edges, about_edges = fit(schema, plan, batches)
         write_json(edges_file(folder), edges)
         done = encode(schema, plan, batches, folder, on_progress, each=each)
-        write_manifests(folder, schema, plan, done, vocabulary, quarantined)
+        write_manifests(folder, schema, plan, done, vocabulary, edges, quarantined)
         shutil.rmtree(work)
         told = merge([*passed_over, *suspicious, *notes, *about_edges])
         manifest = LogManifest(log_schema=schema, blocks=plan.names, notes=told)
@@ -116,22 +118,37 @@ def write_manifests(
     plan: BlockPlan,
     done: list[ShardDone],
     vocabulary: pa.Table,
+    edges: Edges,
     quarantined: np.ndarray | None = None,
 ) -> None:
-    """Write the manifest of every block that has shards in the plan; `quarantined [B]` is the number of rows left out of each block."""
+    """Write the manifest of every block that has shards in the plan.
+
+    Args:
+        folder: folder of the log.
+        schema: the log's own.
+        plan: its blocks and shards.
+        done: the shards of the plan, in order.
+        vocabulary: of all blocks, schema `VOCABULARY`.
+        edges: the bucket edges.
+        quarantined: `[B]`: the number of rows left out of each block.
+    """
+    checksums = id_checksums(schema, edges, vocabulary, len(plan.names))
     for block in np.unique(plan.block).tolist():
         members = [done[shard] for shard in np.flatnonzero(plan.block == block)]
         left_out = 0 if quarantined is None else int(quarantined[block])
         n_ids = count_ids(vocabulary, schema, block)
-        manifest = block_manifest(plan.names[block], block, members, n_ids, quarantined=left_out)
+        manifest = block_manifest(plan.names[block], block, members, n_ids, checksums[block], quarantined=left_out)
         write_json(block_manifest_file(folder, plan.names[block]), manifest)
 
 
 def block_manifest(
-    name: str, index: int, members: list[ShardDone], n_ids: int, *, quarantined: int = 0
+    name: str, index: int, members: list[ShardDone], n_ids: int, checksums: IdChecksums, *, quarantined: int = 0
 ) -> BlockManifest:
-    """The manifest of a block from its shards `members`, in time order; `n_ids` is the size of the id space after the block, `quarantined`
-    the number of rows left out of it."""
+    """The manifest of a block from its shards `members`, in time order.
+
+    `n_ids` is the size of the id space after the block, `checksums` are those of what decides its ids, `quarantined` is the number of rows
+    left out of it.
+    """
     return BlockManifest(
         name=name,
         index=index,
@@ -142,4 +159,5 @@ def block_manifest(
         positives=np.sum([done.shard.positives for done in members], axis=0).tolist(),
         quarantined=quarantined,
         shards=[done.shard for done in members],
+        id_checksums=checksums,
     )

@@ -34,7 +34,7 @@ from diet_ray.logs.layout import block_folder, edges_file, shard_name, vocabular
 from diet_ray.logs.notes import Note, Notes, merge
 from diet_ray.mapper import Mapper, Progress, in_turn
 from diet_ray.schema import Schema
-from diet_ray.settings import Settings
+from diet_ray.settings import Settings, parse_json
 from diet_ray.storage.arrays import from_ipc, runs, to_ipc
 
 
@@ -229,7 +229,7 @@ def encode_shard(description: str, schema: Schema, folder: str) -> bytes:
 def _encoder(folder: str, block: int, schema: str) -> Encoder:
     """A worker's encoder, cached for all shards of a block: a big vocabulary takes longer to load than a shard takes to encode."""
     vocabulary = pq.read_table(vocabulary_file(Path(folder)))
-    edges = Edges.model_validate_json(edges_file(Path(folder)).read_bytes())
+    edges = parse_json(Edges, edges_file(Path(folder)))
     return Encoder.at(block, Schema.model_validate_json(schema), vocabulary, edges)
 
 
