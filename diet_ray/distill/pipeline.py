@@ -27,6 +27,7 @@ from diet_ray.memory.facts import RefineReport
 from diet_ray.memory.layout import checkpoint, optimiser, stage_folder, stage_manifest
 from diet_ray.memory.manifests import StageManifest
 from diet_ray.memory.run_folder import StageDraft, read_stage
+from diet_ray.memory.same_bytes import check_same_bytes, made_here, processor
 from diet_ray.memory.same_log import check_same_log
 from diet_ray.memory.units import Units
 from diet_ray.schema import Schema
@@ -157,6 +158,12 @@ def begin(
 def check_log(log: Log, committed: list[StageManifest]) -> None:
     """Raise ConfigError where committed stages of a run were made from another log."""
     check_same_log(log, committed, remedy="resume with the run's own log or start a new run")
+
+
+def check_processor(run: Path, committed: list[StageManifest], device: torch.device) -> None:
+    """Raise ConfigError where this process, as the first worker, computes in another way than that of the last committed stage did."""
+    if committed:
+        check_same_bytes(str(run), processor(committed[-1].made_with), processor(made_here(device)))
 
 
 def _check_crew(log: Log, crew: Crew) -> None:
@@ -336,6 +343,7 @@ class Stage:
             memory=stream.engine.memory.write(self.draft.folder),
             checkpoints=[file_entry(path) for path in self.paths],
             optimiser=file_entry(moments),
+            made_with=made_here(stream.engine.crew.device),
         )
 
     def _step(self, name: str, **values: Any) -> AbstractContextManager[None]:

@@ -260,7 +260,7 @@ def _check(log: Log, schema: Schema, by: By) -> None:
     if not edges_file(log.path).is_file():
         raise CorruptArtefactError(f"{edges_file(log.path)}: missing; {_REMEDY}")
     last = log.blocks[-1].name
-    if not re.fullmatch(_NAMES[by] if isinstance(by, str) else r"rows-\d{5}", last):
+    if not re.fullmatch(_NAMES[by] if isinstance(by, str) else r"rows-\d{5,}", last):
         raise ConfigError(
             f"--by: {by} does not go on from block {last!r} of {log.path}; give --by as at the log's ingest"
         )
