@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from diet_ray.cli.group import Options, app, check_exists
-from diet_ray.errors import BrokenOffError, DietError, LockedError
+from diet_ray.errors import BrokenOffError, ConfigError, DietError, LockedError
 from diet_ray.memory.layout import count_committed, run_manifest, stage_folder
 
 
@@ -23,6 +23,14 @@ def distill(
         Path | None, typer.Option(metavar="RUN", help="Run folder. Default: key 'out' of the config.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue after the last committed stage of RUN.")] = False,
+    allow_different_bytes: Annotated[
+        bool,
+        typer.Option(
+            "--allow-different-bytes",
+            help="Continue RUN although later stages will have other bytes: with another processor, other package versions, or other "
+            "workers, threads_per_worker, memory_shards, precision or use of GPUs. The stages record it.",
+        ),
+    ] = False,
     log: Annotated[
         Path | None,
         typer.Option(
@@ -49,6 +57,8 @@ def distill(
     from diet_ray.report.progress import show_progress
     from diet_ray.report.summary import summarise
 
+    if allow_different_bytes and not resume and log is None:
+        raise ConfigError("--allow-different-bytes: a new run has no earlier bytes; give it with --resume or --follow")
     run, stream, uri = read_launch(config, out)
     archive = Archive(uri) if uri is not None else None
     if log is not None:
@@ -64,10 +74,17 @@ def distill(
         def distil_new_blocks(resume: bool) -> None:
             blocks = [(block.name, block.rows) for block in blocks_to_distil(open_log(stream.log), stream)]
             with _gone_unless_begun(run), show_progress(run, blocks, shown, hear):
-                place.distil(run, stream, resume=resume)
+                place.distil(run, stream, resume=resume, allow_different_bytes=allow_different_bytes)
 
         copying = (
-            archived(archive, run, stream, resume=resume or log is not None, on_trouble=shown.line)
+            archived(
+                archive,
+                run,
+                stream,
+                resume=resume or log is not None,
+                on_trouble=shown.line,
+                allow_different_bytes=allow_different_bytes,
+            )
             if archive
             else nullcontext()
         )

@@ -33,17 +33,18 @@ def verify(
     check_exists(path, log)
     from rich.table import Table
 
-    from diet_ray.memory.verification import is_log, log_of
+    from diet_ray.memory.verification import is_log, log_of, notes
     from diet_ray.memory.verification import verify as look
     from diet_ray.storage.places import is_uri
     from diet_ray.storage.remote import Remote
 
-    faults = look(path, log=log)
+    faults, told = look(path, log=log), notes(path)
     kind = "archive" if is_uri(path) else "log" if is_log(Path(path)) else "run"
     shown = Remote(path).uri if kind == "archive" else path
     compared = (log or log_of(path)) if kind != "log" else None
     against = f", compared with the log {compared}" if compared else ", without its log" if kind != "log" else ""
     readable: list[str | Table] = [f"{shown}: {kind}{against}: {len(faults) or 'no'} fault{'s' * (len(faults) != 1)}"]
+    readable += [f"note: {note}" for note in told]
     if faults:
         table = Table("where", "what", "remedy")
         for fault in faults:
@@ -55,6 +56,7 @@ def verify(
             "kind": kind,
             "log": str(compared) if compared else None,
             "faults": [asdict(fault) for fault in faults],
+            "notes": told,
         },
         *readable,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from diet_ray.config import StreamConfig
-from diet_ray.distill.pipeline import check_log, open_for, run_stream
+from diet_ray.distill.pipeline import check_log, check_processor, open_for, run_stream
 from diet_ray.distill.score import ScoreJob, score_rows
 from diet_ray.distill.select import Sketch
 from diet_ray.distill.sharded_memory import LocalShards, ShardedMemory
@@ -33,13 +33,16 @@ class LocalEngine:
         return score_rows(job, rows, device=self.crew.device)
 
 
-def distil_locally(run: Path, config: StreamConfig, *, resume: bool = False) -> list[StageManifest]:
+def distil_locally(
+    run: Path, config: StreamConfig, *, resume: bool = False, allow_different_bytes: bool = False
+) -> list[StageManifest]:
     """Run the stream in this process; returns the committed stages.
 
     Args:
         run: the run folder.
         config: the run's config. The number of scorers and the numbers of CPUs have no effect here; the bytes are those of a cluster.
         resume: continue after the last committed stage of `run`.
+        allow_different_bytes: let a resumed run go on in a way that gives other bytes (`diet_ray.memory.same_bytes`).
 
     Raises:
         DietError: the log, the config or the run folder is at fault, or another driver works in the run folder.
@@ -52,8 +55,11 @@ def distil_locally(run: Path, config: StreamConfig, *, resume: bool = False) -> 
     run = run.resolve()
     config, log, n_blocks = open_for(config)
     with locked(run):
-        committed = open_run(run, config, resume=resume)
+        committed = open_run(run, config, resume=resume, allow_different_bytes=allow_different_bytes)
         check_log(log, committed)
         if len(committed) < n_blocks:
-            run_stream(run, log, config, LocalEngine(config), Events(events_file(run)), committed)
+            engine = LocalEngine(config)
+            if not allow_different_bytes:
+                check_processor(run, committed, engine.crew.device)
+            run_stream(run, log, config, engine, Events(events_file(run)), committed)
         return committed_stages(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from diet_ray.distill.refine import refine
 from diet_ray.distill.score import ScoreJob
 from diet_ray.distill.select import Scored, Sketch, choose
 from diet_ray.distill.sharded_memory import ShardedMemory
-from diet_ray.errors import ConfigError
+from diet_ray.errors import ConfigError, ResourceError
+from diet_ray.figures import size
 from diet_ray.logs.block_rows import BlockRows
 from diet_ray.logs.blocks import BlockManifest, Log, Rows, block_sha256, open_log
 from diet_ray.memory.events import Events
@@ -27,6 +29,7 @@ from diet_ray.memory.facts import RefineReport
 from diet_ray.memory.layout import checkpoint, optimiser, stage_folder, stage_manifest
 from diet_ray.memory.manifests import StageManifest
 from diet_ray.memory.run_folder import StageDraft, read_stage
+from diet_ray.memory.same_bytes import check_same_bytes, made_here, processor
 from diet_ray.memory.same_log import check_same_log
 from diet_ray.memory.units import Units
 from diet_ray.schema import Schema
@@ -128,9 +131,11 @@ def begin(
     Raises:
         ConfigError: the log is not the one from which the committed stages were made.
         CorruptArtefactError: a file of the last stage is damaged.
+        ResourceError: the table of the embeddings is larger than this machine's memory.
     """
     check_log(log, committed)
     _check_crew(log, engine.crew)
+    _check_room(log, config)
     reference = Reference(
         log.schema,
         config.reference.nets,
@@ -159,12 +164,29 @@ def check_log(log: Log, committed: list[StageManifest]) -> None:
     check_same_log(log, committed, remedy="resume with the run's own log or start a new run")
 
 
+def check_processor(run: Path, committed: list[StageManifest], device: torch.device) -> None:
+    """Raise ConfigError where this process, as the first worker, computes in another way than that of the last committed stage did."""
+    if committed:
+        check_same_bytes(str(run), processor(committed[-1].made_with), processor(made_here(device)))
+
+
 def _check_crew(log: Log, crew: Crew) -> None:
     """Raise ConfigError where the workers have opened different logs: one that changes while they start, or differs from node to node."""
     own = torch.tensor([int(content_hash(log.checksums)[:8], 16)])
     if int(crew.sum(own.clone())) != crew.size * int(own):
         raise ConfigError(
             f"log {log.path}: the workers see different blocks; let nobody write to it, and put it where all nodes see it"
+        )
+
+
+def _check_room(log: Log, config: StreamConfig) -> None:
+    """Raise ResourceError where the table and its two moments are larger than the memory: the process would be killed without a word."""
+    n_ids, dim = blocks_to_distil(log, config)[-1].n_ids, config.reference.dim
+    need, have = 3 * 4 * n_ids * dim, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if need > have:
+        raise ResourceError(
+            f"log {log.path}: {n_ids} ids of width {dim} (key 'reference.dim') take {size(need)} with their moments, this machine has "
+            f"{size(have)}; ingest with fewer buckets or a higher min_count, lower the key, or take a larger machine"
         )
 
 
@@ -336,6 +358,7 @@ class Stage:
             memory=stream.engine.memory.write(self.draft.folder),
             checkpoints=[file_entry(path) for path in self.paths],
             optimiser=file_entry(moments),
+            made_with=made_here(stream.engine.crew.device),
         )
 
     def _step(self, name: str, **values: Any) -> AbstractContextManager[None]:

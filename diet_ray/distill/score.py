@@ -10,7 +10,7 @@ import torch
 from diet_ray.config import StreamConfig
 from diet_ray.distill.el2n import el2n, mean_probability
 from diet_ray.distill.select import Scored, Sketch, merge_as_they_come, sketch
-from diet_ray.logs.blocks import BlockManifest, Log, LogShard, Rows, read_shard
+from diet_ray.logs.blocks import BlockManifest, Log, LogShard, Rows
 from diet_ray.schema import Schema
 from diet_ray.settings import Settings
 from diet_ray.storage.tensors import load_tensors
@@ -56,6 +56,7 @@ class Scorer:
 
     def __init__(self, job: ScoreJob, *, device: torch.device = CPU) -> None:
         self.job = job
+        self.log = Log(job.log, job.log_schema, [job.block])
         nets, precision = job.config.reference.nets, job.config.cluster.precision
         self.predictors = [
             Predictor(job.log_schema, nets, load_tensors(path), device=device, precision=precision)
@@ -73,10 +74,8 @@ class Scorer:
         return sketch(self.score(rows), self.job.config.select, keep=self.job.keep, seed=self.job.seed)
 
     def sketch_shard(self, shard: LogShard) -> Sketch:
-        """Read a shard and sketch it. Raises CorruptArtefactError where its file is damaged."""
-        job = self.job
-        log = Log(job.log, job.log_schema, [job.block])
-        return self.sketch(read_shard(log.shard_path(job.block, shard), shard, job.log_schema))
+        """Read a shard and sketch it. Raises CorruptArtefactError where its file or its rows are damaged."""
+        return self.sketch(self.log.read_shard(self.job.block, shard))
 
 
 def score_rows(job: ScoreJob, parts: Iterable[Rows], *, device: torch.device = CPU) -> Sketch:

@@ -11,13 +11,14 @@ from typing import Any
 
 import ray
 import ray.train
+import torch
 from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from diet_ray.config import ClusterConfig, StreamConfig
-from diet_ray.distill.pipeline import check_log, open_for, run_stream
+from diet_ray.distill.pipeline import check_log, check_processor, open_for, run_stream
 from diet_ray.distill.score import ScoreJob, Scorer, score_rows
 from diet_ray.distill.select import Sketch, merge_as_they_come
 from diet_ray.distill.sharded_memory import ShardedMemory
@@ -53,13 +54,16 @@ class RayEngine:
         return Sketch.from_ipc(sketch)
 
 
-def distil(run: Path, config: StreamConfig, *, resume: bool = False) -> list[StageManifest]:
+def distil(
+    run: Path, config: StreamConfig, *, resume: bool = False, allow_different_bytes: bool = False
+) -> list[StageManifest]:
     """Run the stream on the Ray cluster to which this process is connected; returns the committed stages.
 
     Args:
         run: the run folder; every node of the cluster must see it, and the log, under the same path.
         config: the run's config.
         resume: continue after the last committed stage of `run`.
+        allow_different_bytes: let a resumed run go on in a way that gives other bytes (`diet_ray.memory.same_bytes`).
 
     Raises:
         DietError: the log, the config, the run folder or the cluster has a fault, which the message names, or another driver works in
@@ -69,23 +73,30 @@ def distil(run: Path, config: StreamConfig, *, resume: bool = False) -> list[Sta
     config, log, n_blocks = open_for(config)
     check_cluster(config.cluster)
     with locked(run):
-        committed = open_run(run, config, resume=resume)
+        committed = open_run(run, config, resume=resume, allow_different_bytes=allow_different_bytes)
         check_log(log, committed)
         left = n_blocks - len(committed)
         try:
             if left > 0:
-                _train(run, config, n_blocks)
+                _train(run, config, n_blocks, allow_different_bytes=allow_different_bytes)
         finally:  # also the records of a driver that was killed after its last commit
             shutil.rmtree(run / RECORDS, ignore_errors=True)
         return committed_stages(run)
 
 
-def _train(run: Path, config: StreamConfig, n_blocks: int) -> None:
+def _train(run: Path, config: StreamConfig, n_blocks: int, *, allow_different_bytes: bool) -> None:
     """Run the stream after the last committed stage, up to the first `n_blocks` blocks, on a worker group of Ray Train."""
     shards = OwnedShards(config.cluster.memory_shards)
+    name = f"train-{uuid.uuid4().hex[:12]}"
     trainer = TorchTrainer(
         _work,
-        train_loop_config={"run": str(run), "config": config.model_dump_json(), "blocks": n_blocks, "shards": shards},
+        train_loop_config={
+            "run": str(run),
+            "config": config.model_dump_json(),
+            "blocks": n_blocks,
+            "shards": shards,
+            "begun": None if allow_different_bytes else str(run / RECORDS / f"{name}.begun"),
+        },
         scaling_config=ScalingConfig(
             num_workers=config.cluster.workers,
             use_gpu=config.cluster.gpus_per_worker > 0,
@@ -94,7 +105,7 @@ def _train(run: Path, config: StreamConfig, n_blocks: int) -> None:
         torch_config=TorchConfig(backend="gloo"),  # also from GPU to GPU: nccl has no sum of sparse gradients
         run_config=RunConfig(
             # The state of the stream is in the run folder alone, so only the name must be new.
-            name=f"train-{uuid.uuid4().hex[:12]}",
+            name=name,
             storage_path=str(run / RECORDS),
             failure_config=FailureConfig(max_failures=config.cluster.max_failures),
         ),
@@ -159,13 +170,25 @@ def _work(task: dict[Any, Any]) -> Any:
     engine = RayEngine(crew, task["shards"])
     try:
         # A log may grow at any time: all workers distil the blocks that the driver has seen.
-        log = open_log(config.log).first(task["blocks"] + 1)
-        run_stream(run, log, config, engine, events, committed_stages(run))
+        log, committed = open_log(config.log).first(task["blocks"] + 1), committed_stages(run)
+        if crew.rank == 0 and task["begun"] is not None:
+            _check_first_start(run, committed, crew.device, Path(task["begun"]))
+        run_stream(run, log, config, engine, events, committed)
     except DietError as error:
         if config.cluster.workers > 1:
             raise  # the others wait for this one in a collective: only the end of the group frees them
         return describe(error)
     return None
+
+
+def _check_first_start(run: Path, committed: list[StageManifest], device: torch.device, begun: Path) -> None:
+    """Compare the processor with that of the last stage, unless the worker group was restarted: `cluster.max_failures` lets it go on
+    elsewhere, and the stages record where. The file `begun` tells that the group has started before.
+    """
+    if not begun.exists():
+        check_processor(run, committed, device)
+        begun.parent.mkdir(exist_ok=True)
+        begun.touch()
 
 
 # Ray Data keeps some memory of each execution, most of it outside Python, until the process that started the execution ends. A worker runs

@@ -1,8 +1,13 @@
 """Click logs: their files on disk, the ingestion of other files, published logs and simulated logs.
 
 blocks             a log on disk
+manifests, rows    its manifests; its rows, in memory and in the file of a shard
+row_checks         whether rows have a meaning
+id_chain           checksums of what decides the ids of rows
+block_rows         the rows of one block, while a stage needs them
 layout             names of a log's files
 verify_log         all faults of a log
+verify_ids         all faults of its vocabulary and bucket edges
 verify_quarantine  all faults of a log's list of rows left out
 ingestion          from files to a log
 readers            published logs

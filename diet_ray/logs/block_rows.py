@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import pyarrow.parquet as pq
 from pyarrow import ArrowException
 
 from diet_ray.errors import CorruptArtefactError
 from diet_ray.logs.blocks import BlockManifest, Log, Rows, row_bytes
-from diet_ray.storage.arrays import values_of
 from diet_ray.storage.entries import OtherFileError, check_size
+from diet_ray.storage.parquet import batches
 
 KEEP_BYTES = 256 << 20
 """Bytes of rows that a process keeps of a block. A larger block is streamed, and read again at each use."""
@@ -50,6 +49,12 @@ class BlockRows:
         path = self.log.shard_path(self.block, shard)
         try:
             check_size(path, shard.bytes)
-            return values_of(pq.read_table(path, columns=["row_id"], partitioning=None)["row_id"])
+            parts = [batch.column(0).to_numpy() for batch in batches(path, ["row_id"])]
+            row_id = np.concatenate([np.zeros(0, np.int64), *parts])
+            if row_id.dtype != np.int64 or len(row_id) != shard.rows:
+                raise OtherFileError(
+                    f"{len(row_id)} row ids of type {row_id.dtype}, its manifest says {shard.rows} rows"
+                )
+            return row_id
         except (OtherFileError, ArrowException, OSError, KeyError) as error:
-            raise CorruptArtefactError(f"{path}: {error}; ingest the log again") from error
+            raise CorruptArtefactError(f"{path}: {error}; restore it from a copy or ingest the log again") from error

@@ -13,146 +13,29 @@ fixed_size_list<uint8>[T].
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from pydantic import Field as Key
-from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from diet_ray.errors import CorruptArtefactError
+from diet_ray.logs.id_chain import most_ids
 from diet_ray.logs.layout import block_folder, block_manifest_file, log_manifest_file
+from diet_ray.logs.manifests import BlockManifest as BlockManifest
+from diet_ray.logs.manifests import FieldCount as FieldCount
+from diet_ray.logs.manifests import LogManifest as LogManifest
+from diet_ray.logs.manifests import LogShard as LogShard
+from diet_ray.logs.manifests import add_counts as add_counts
+from diet_ray.logs.manifests import contradictions, too_many_ids
 from diet_ray.logs.notes import Note
+from diet_ray.logs.row_checks import Last, Slots, last_of, row_problems
+from diet_ray.logs.rows import AGAIN
+from diet_ray.logs.rows import Rows as Rows
+from diet_ray.logs.rows import read_shard as read_shard
+from diet_ray.logs.rows import row_bytes as row_bytes
+from diet_ray.logs.rows import write_shard as write_shard
 from diet_ray.schema import Schema
-from diet_ray.settings import Settings, parse_json, parse_json_with_checksum
-from diet_ray.storage.arrays import Columns, column_of, column_problems, values_of
-from diet_ray.storage.entries import OtherFileError, read_content
-from diet_ray.storage.hashes import sha256
-from diet_ray.storage.parquet import check_whole
-from diet_ray.storage.parquet_writing import write_parquet
-
-DTYPES = {"row_id": np.int64, "time": np.int64, "user": np.int64, "ids": np.int32, "labels": np.uint8}
-"""The columns of a shard, as they are described above."""
-
-FORMAT: Final = 1
-"""Version of the log's layout; a reader refuses any other."""
-
-_AGAIN = "ingest the log again"
-
-Name = Annotated[str, Key(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
-"""Name of a file or folder. It cannot lead out of the log, even in a damaged manifest."""
-
-
-class LogShard(Settings):
-    """One Parquet file of a block: the unit of scheduling, retry and quarantine."""
-
-    path: Name
-    """File name inside the block's folder."""
-    rows: int = Key(ge=1)
-    """Number of rows."""
-    bytes: int = Key(ge=1)
-    """Size of the file."""
-    sha256: str
-    """Checksum of the file, hexadecimal."""
-    positives: list[int]
-    """Rows with label 1, per task."""
-
-
-class BlockManifest(Settings):
-    """One block of the log."""
-
-    name: Name
-    """Name of the block, such as `2022-04-25`; names sort in time order."""
-    index: int = Key(ge=0)
-    """Position in the log, from 0."""
-    rows: int = Key(ge=1)
-    """Number of rows over all shards."""
-    n_ids: int = Key(ge=1)
-    """Size of the id space after this block; ids of this block are below it. It never shrinks from block to block."""
-    time_min: int
-    """Time of the first row, ms since the epoch."""
-    time_max: int
-    """Time of the last row, ms since the epoch."""
-    positives: list[int]
-    """Rows with label 1, per task."""
-    quarantined: int = Key(default=0, ge=0)
-    """Rows left out because they broke a rule, with a time from the block's first row up to the next block's."""
-    shards: list[LogShard] = Key(min_length=1)
-    """The files, in time order."""
-
-
-class FieldCount(Settings):
-    """How many rows of a log have no value of a field, or none with an id of its own."""
-
-    field: str
-    """Name of the field."""
-    missing: int = Key(ge=0)
-    """Rows without a value."""
-    unknown: int = Key(ge=0)
-    """Rows with a value that is too rare for an id of its own (`min_count`)."""
-
-
-def add_counts(counts: Iterable[FieldCount]) -> list[FieldCount]:
-    """The sums by field, in the order of first occurrences."""
-    sums: dict[str, FieldCount] = {}
-    for count in counts:
-        before = sums.get(count.field, FieldCount(field=count.field, missing=0, unknown=0))
-        sums[count.field] = FieldCount(
-            field=count.field, missing=before.missing + count.missing, unknown=before.unknown + count.unknown
-        )
-    return list(sums.values())
-
-
-class LogManifest(Settings):
-    """The whole log: its schema and the blocks in time order."""
-
-    format: Literal[1] = FORMAT
-    """Version of the layout."""
-    log_schema: Schema
-    """The schema by which the log was ingested."""
-    blocks: list[Name] = Key(min_length=1)
-    """Names of the blocks, in time order."""
-    notes: list[Note] = Key(default_factory=list)
-    """What the ingest and later appends read otherwise than it stands in the files, or passed over."""
-    counts: list[FieldCount] = Key(default_factory=list)
-    """Of all rows, by field; empty where the log was made otherwise than by an ingest, or by an earlier release."""
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Left out where there is nothing to say: the file of a log without them is what it always was.
-        return {name: value for name, value in write(self).items() if name not in ("notes", "counts") or value}
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Rows of a log in memory, column-wise; N rows, S slots, T tasks."""
-
-    row_id: np.ndarray
-    """`[N]` int64."""
-    time: np.ndarray
-    """`[N]` int64, ms since the epoch."""
-    user: np.ndarray
-    """`[N]` int64 hash."""
-    ids: np.ndarray
-    """`[N, S]` int32."""
-    labels: np.ndarray
-    """`[N, T]` uint8."""
-
-    def __len__(self) -> int:
-        return len(self.row_id)
-
-    def take(self, index: np.ndarray) -> Rows:
-        """The rows at the positions `index`, or where the mask `index` is true."""
-        return Rows(**{part.name: getattr(self, part.name)[index] for part in fields(self)})
-
-    @staticmethod
-    def concat(parts: list[Rows]) -> Rows:
-        """All rows of `parts`, in order."""
-        return Rows(**{part.name: np.concatenate([getattr(p, part.name) for p in parts]) for part in fields(Rows)})
+from diet_ray.settings import parse_json, parse_json_with_checksum
 
 
 @dataclass(frozen=True)
@@ -177,21 +60,47 @@ class Log:
         """The path of a shard's file."""
         return block_folder(self.path, block.name) / shard.path
 
+    @cached_property
+    def slots(self) -> Slots:
+        """The ids that rows may hold."""
+        return Slots.of(self.schema)
+
     def read_block(self, block: BlockManifest) -> Rows:
         """All rows of a block, in time order; for blocks that fit in memory."""
         return Rows.concat(list(self.iter_block(block)))
 
     def iter_block(self, block: BlockManifest) -> Iterator[Rows]:
         """The rows of a block, shard by shard, in time order."""
+        before: Last | None = None
         for shard in block.shards:
-            yield read_shard(self.shard_path(block, shard), shard, self.schema)
+            rows = self.read_shard(block, shard, before)
+            before = last_of(rows)
+            yield rows
+
+    def read_shard(self, block: BlockManifest, shard: LogShard, before: Last | None = None) -> Rows:
+        """The rows of a shard, checked against the manifest of its block.
+
+        Args:
+            block: the block.
+            shard: one of its shards.
+            before: the last row of the shard before, which the first row must follow; None where it is not known.
+
+        Raises:
+            CorruptArtefactError: the file is missing or is not the one that the manifest names, or its rows contradict the manifest.
+        """
+        path = self.shard_path(block, shard)
+        rows = read_shard(path, shard, self.schema)
+        for problem in row_problems(rows, self.slots, block, shard, before):
+            raise CorruptArtefactError(f"{path}, column {problem.column!r}: {problem.what}; {AGAIN}")
+        return rows
 
 
 def open_log(path: str | Path) -> Log:
     """Open an ingested log.
 
     Raises:
-        CorruptArtefactError: there is no complete log, one of its manifests is damaged, or its blocks are out of time order.
+        CorruptArtefactError: there is no complete log, one of its manifests is damaged, its blocks contradict each other, or they claim
+            more ids than the log can have.
         VersionError: it was written in another format version.
     """
     path = Path(path)
@@ -203,83 +112,13 @@ def open_log(path: str | Path) -> Log:
             raise CorruptArtefactError(f"{block_folder(path, name)}: a link; put the block itself there")
     read = [parse_json_with_checksum(BlockManifest, block_manifest_file(path, name)) for name in manifest.blocks]
     blocks = [block for block, _ in read]
-    for name, problem in contradictions(manifest.blocks, blocks):
-        raise CorruptArtefactError(f"{block_manifest_file(path, name)}: {problem}; ingest the log again")
+    for name, problem in contradictions(manifest.blocks, blocks, manifest.log_schema):
+        raise CorruptArtefactError(f"{block_manifest_file(path, name)}: {problem}; {AGAIN}")
+    most = most_ids(path, manifest.log_schema)
+    for block in blocks:
+        if block.n_ids > most:
+            raise CorruptArtefactError(f"{block_manifest_file(path, block.name)}: {too_many_ids(block, most)}; {AGAIN}")
     return Log(path, manifest.log_schema, blocks, manifest.notes, manifest.counts, [checksum for _, checksum in read])
-
-
-def contradictions(names: list[str], blocks: Sequence[BlockManifest | None]) -> Iterator[tuple[str, str]]:
-    """Contradictions between a log's manifests, such as blocks out of time order: a model must never see a block before an earlier one.
-
-    Args:
-        names: the blocks' names in the log's manifest.
-        blocks: their manifests; None for one that cannot be read.
-
-    Yields:
-        The name of the block at fault, and its problem.
-    """
-    before: BlockManifest | None = None
-    for index, (name, block) in enumerate(zip(names, blocks, strict=True)):
-        if block is None:
-            continue
-        if block.name != name or block.index != index:
-            yield name, f"is block {block.index} {block.name!r}, log.json puts {name!r} at position {index}"
-        if block.time_min > block.time_max or sum(shard.rows for shard in block.shards) != block.rows:
-            yield name, "its times or its row counts contradict each other"
-        if before and block.time_min <= before.time_max:
-            yield name, f"begins before block {before.name!r} ends: the blocks are out of time order"
-        if before and block.n_ids < before.n_ids:
-            yield name, f"has fewer ids than block {before.name!r} before it"
-        before = block
-
-
-def write_shard(path: Path, rows: Rows) -> LogShard:
-    """Write rows as one Parquet shard and return its manifest entry. The same rows give the same bytes."""
-    table = pa.table({name: column_of(getattr(rows, name).astype(kind, copy=False)) for name, kind in DTYPES.items()})
-    write_parquet(table, path)
-    return LogShard(
-        path=path.name,
-        rows=len(rows),
-        bytes=path.stat().st_size,
-        sha256=sha256(path),
-        positives=[int(n) for n in rows.labels.sum(axis=0, dtype=np.int64)],
-    )
-
-
-def read_shard(path: Path, shard: LogShard, schema: Schema) -> Rows:
-    """Read a shard once, and check the bytes read against its manifest entry.
-
-    Raises:
-        CorruptArtefactError: the file is missing, truncated, changed, or of another shape than the schema says.
-    """
-    try:
-        content = read_content(path, shard.bytes, shard.sha256)
-        with pq.ParquetFile(pa.BufferReader(content)) as file:
-            # Checked by the footer, before anything is allocated.
-            if file.metadata.num_rows != shard.rows:
-                raise OtherFileError(f"{file.metadata.num_rows} rows, its manifest says {shard.rows}")
-            check_whole(content, file, row_bytes(schema))
-            for name, problem in column_problems(file.schema_arrow, shard_columns(schema)):
-                raise CorruptArtefactError(f"{path}: column {name!r} {problem}; {_AGAIN}")
-            table = file.read()
-        table.validate(full=True)
-        columns = {name: values_of(table[name]) for name in DTYPES}
-    except OtherFileError as error:
-        raise CorruptArtefactError(f"{path}: {error}; {_AGAIN}") from error
-    except (pa.ArrowException, OSError, MemoryError, ValueError) as error:
-        raise CorruptArtefactError(f"{path}: not a readable shard ({error}); {_AGAIN}") from error
-    return Rows(**columns)
-
-
-def shard_columns(schema: Schema) -> Columns:
-    """The columns of a shard of a log of that schema."""
-    widths = {"ids": schema.n_slots, "labels": schema.n_tasks}
-    return {name: (kind, widths.get(name)) for name, kind in DTYPES.items()}
-
-
-def row_bytes(schema: Schema) -> int:
-    """Bytes of a row in memory."""
-    return sum(np.dtype(kind).itemsize * (width or 1) for kind, width in shard_columns(schema).values())
 
 
 def block_sha256(log: Log, block: BlockManifest) -> str:

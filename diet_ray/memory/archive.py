@@ -95,7 +95,7 @@ class Archive:
             self._send_stage(folder, _next_stage(run, index, folder))
         return n
 
-    def pull(self, run: Path, config: StreamConfig) -> int:
+    def pull(self, run: Path, config: StreamConfig, *, allow_different_bytes: bool = False) -> int:
         """Fetch the stages that come after those of a run folder, which may be empty; returns their number.
 
         Each is fetched to a temporary folder, compared with its manifest, and made visible by one rename.
@@ -114,7 +114,8 @@ class Archive:
         else:
             stages_folder(run).mkdir(parents=True, exist_ok=True)
             write_whole(run_manifest(run), begun)
-            open_run(run, config, resume=True)  # refuses before anything large is fetched
+            # Refuses before anything large is fetched.
+            open_run(run, config, resume=True, allow_different_bytes=allow_different_bytes)
         stages = committed_stages(run)
         if stages:
             last = manifest_name(len(stages) - 1)
@@ -219,7 +220,13 @@ class Archive:
 
 @contextmanager
 def archived(
-    archive: Archive, run: Path, config: StreamConfig, *, resume: bool, on_trouble: Callable[[str], None]
+    archive: Archive,
+    run: Path,
+    config: StreamConfig,
+    *,
+    resume: bool,
+    on_trouble: Callable[[str], None],
+    allow_different_bytes: bool = False,
 ) -> Iterator[None]:
     """Keep the archive up to date while the body works in a run folder.
 
@@ -232,6 +239,7 @@ def archived(
         config: the run's config.
         resume: whether an earlier run may be continued.
         on_trouble: called with the reason why a stage cannot be sent at the moment.
+        allow_different_bytes: as in `open_run`.
 
     Raises:
         ConfigError: the archive holds a run and `resume` is off; or as in `Archive.pull` and `Archive.push`.
@@ -242,7 +250,7 @@ def archived(
     with archive.locked():
         if resume:
             with locked(run):
-                archive.pull(run, config)
+                archive.pull(run, config, allow_different_bytes=allow_different_bytes)
         elif archive.begun():
             raise ConfigError(
                 f"{archive.remote.uri}: already holds a run; continue it with --resume or choose another archive"

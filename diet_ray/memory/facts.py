@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, SerializerFunctionWrapHandler, model_serializer
 from pydantic import Field as Key
 
 from diet_ray.memory.layout import stage_manifest
@@ -48,6 +48,17 @@ class RunFacts(Settings):
     config: ConfigFacts
 
 
+class MadeWith(Settings):
+    """What computed a stage."""
+
+    versions: dict[str, str]
+    """Versions of the packages on which bytes depend."""
+    cpu: str
+    """Instruction set that torch uses on the CPU of the first worker, such as AVX2 or AVX512."""
+    gpu: str | None = None
+    """Name of the first worker's GPU; None where it has none."""
+
+
 class StageFacts(Settings):
     """One committed stage: the memory M_t and the reference phi_t. `StageManifest` is the same with its config parsed and checked."""
 
@@ -81,6 +92,13 @@ class StageFacts(Settings):
     """The K checkpoints, oldest first."""
     optimiser: FileEntry
     """Moments of the reference's optimisers."""
+    made_with: MadeWith | None = None
+    """What computed the stage; None in stages of earlier releases."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Left out where it is not known: the manifest of an earlier release is what it always was.
+        return {name: value for name, value in write(self).items() if name != "made_with" or value is not None}
 
     @property
     def memory_bytes(self) -> int:

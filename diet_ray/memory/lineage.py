@@ -10,6 +10,7 @@ from torch import Tensor
 from diet_ray.memory.dataset import Memory, load_memory
 from diet_ray.memory.layout import MANIFEST, stage_in, stage_name
 from diet_ray.memory.manifests import StageManifest
+from diet_ray.memory.same_bytes import changes
 from diet_ray.settings import parse_json
 from diet_ray.storage.entries import check_file
 from diet_ray.storage.hashes import sha256
@@ -25,6 +26,11 @@ class Lineage:
     """Folder of the memory's own stage."""
     stages: list[StageManifest]
     """Oldest first, the memory's own last; a stage folder that was copied alone has only its own."""
+
+    @property
+    def different_bytes(self) -> list[str]:
+        """Where stages were made in another way than those before, one line each (`diet_ray.memory.same_bytes`)."""
+        return changes(self.stages)
 
     @property
     def rows(self) -> dict[int, int]:

@@ -15,8 +15,10 @@ import pyarrow as pa
 from diet_ray.config import StreamConfig
 from diet_ray.errors import ConfigError, CorruptArtefactError, LockedError, VersionError
 from diet_ray.memory.deltas import full, full_schema, to_file
+from diet_ray.memory.facts import stage_facts
 from diet_ray.memory.layout import (
     MANIFEST,
+    count_committed,
     draft_folder,
     drafts,
     run_manifest,
@@ -25,6 +27,7 @@ from diet_ray.memory.layout import (
     stages_folder,
 )
 from diet_ray.memory.manifests import REFINEMENT, RunManifest, StageManifest
+from diet_ray.memory.same_bytes import check_same_bytes, cluster_of
 from diet_ray.memory.units import Units, check_columns, from_arrow
 from diet_ray.settings import parse_json, write_json
 from diet_ray.storage.arrow_files import read_table
@@ -50,13 +53,22 @@ def check_begin(run: Path, *, resume: bool) -> None:
         raise ConfigError(f"{run}: already holds a run; continue it with --resume or choose another folder")
 
 
-def open_run(run: Path, config: StreamConfig, *, resume: bool) -> list[StageManifest]:
+def open_run(
+    run: Path, config: StreamConfig, *, resume: bool, allow_different_bytes: bool = False
+) -> list[StageManifest]:
     """Begin or resume a run folder; returns the committed stages.
 
+    Args:
+        run: the run folder.
+        config: the run's config.
+        resume: whether to go on with the run that the folder holds.
+        allow_different_bytes: let package versions and the keys of `cluster` on which bytes depend differ from those of the last stage.
+
     Raises:
-        ConfigError: the folder holds a run and `resume` is off, or it was begun with another config (`cluster` may differ).
+        ConfigError: the folder holds a run and `resume` is off, or it was begun with another config. Keys of `cluster` may differ if the
+            bytes do not depend on them, or if other bytes are allowed.
         CorruptArtefactError: there is no run to resume, or a stage is damaged.
-        VersionError: the run was begun under other package versions, which would give other bytes.
+        VersionError: the last stage was made under other package versions, which would give other bytes.
     """
     manifest = RunManifest(
         config=config, versions=versions_of(PACKAGES), refinement=REFINEMENT if config.refine.rounds else None
@@ -67,9 +79,13 @@ def open_run(run: Path, config: StreamConfig, *, resume: bool) -> list[StageMani
         write_json(run_manifest(run), manifest)
         return []
     begun = parse_json(RunManifest, run_manifest(run))
-    other = other_versions(begun.versions, manifest.versions)
-    if other:
-        raise VersionError(f"{run}: begun with {other}; install those or start a new run")
+    n = count_committed(run)
+    last = stage_facts(run, n - 1) if n else None  # read without what another release may have added to it
+    other = other_versions(last.made_with.versions if last and last.made_with else begun.versions, manifest.versions)
+    if other and not allow_different_bytes:
+        raise VersionError(
+            f"{run}: begun with {other}; install those, start a new run, or resume with --allow-different-bytes"
+        )
     # Compared as JSON, as the run folder holds it: a tuple among `params` is read back as a list.
     before, now = begun.config.model_dump(mode="json"), config.model_dump(mode="json")
     if begun.config.refine.rounds and begun.refinement != REFINEMENT:
@@ -81,6 +97,8 @@ def open_run(run: Path, config: StreamConfig, *, resume: bool) -> list[StageMani
         raise ConfigError(
             f"{run}: was begun with another config, key {differing[0]!r} differs; resume with the run's own config"
         )
+    if last and not allow_different_bytes:
+        check_same_bytes(str(run), cluster_of(last.config), cluster_of(now))
     return committed_stages(run)
 
 

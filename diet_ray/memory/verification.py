@@ -11,7 +11,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from diet_ray.errors import ConfigError, CorruptArtefactError, VersionError
-from diet_ray.logs.layout import blocks_folder, log_manifest_file
+from diet_ray.logs.blocks import BlockManifest, LogManifest
+from diet_ray.logs.layout import block_manifest_file, blocks_folder, log_manifest_file
 from diet_ray.logs.verify_log import REMEDY as LOG_REMEDY
 from diet_ray.logs.verify_log import check_log
 from diet_ray.memory.layout import RUN, run_manifest, stages_folder
@@ -24,7 +25,7 @@ from diet_ray.storage.faults import Fault, Faults
 from diet_ray.storage.places import is_uri
 from diet_ray.storage.remote import Remote
 
-__all__ = ["Fault", "is_log", "log_of", "verify"]
+__all__ = ["Fault", "is_log", "log_of", "notes", "verify"]
 
 
 def verify(path: str | Path, *, log: str | Path | None = None) -> list[Fault]:
@@ -58,6 +59,23 @@ def verify(path: str | Path, *, log: str | Path | None = None) -> list[Fault]:
     else:
         raise ConfigError(f"{path}: neither a run nor a log; name the folder that holds run.json or log.json")
     return _each_once(faults)
+
+
+def notes(path: str | Path) -> list[str]:
+    """What cannot be verified of a folder although it is no fault; of what cannot be read nothing is told."""
+    if is_uri(str(path)) or not is_log(Path(path)):
+        return []
+    try:
+        names = parse_json(LogManifest, log_manifest_file(Path(path))).blocks
+        blocks = [parse_json(BlockManifest, block_manifest_file(Path(path), name)) for name in names]
+    except (CorruptArtefactError, VersionError):
+        return []
+    if blocks[-1].id_checksums:  # they cover the values of all blocks before
+        return []
+    return [
+        "the log is of an earlier release: its blocks have no checksums of schema, bucket edges and vocabulary; those of the next append "
+        "have them, and they cover the older values, too"
+    ]
 
 
 def _each_once(faults: Faults) -> list[Fault]:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field as Key
 from pydantic import ValidationError
 
 from diet_ray.errors import CorruptArtefactError
@@ -22,6 +23,7 @@ from diet_ray.memory.layout import (
     run_manifest,
     waiting_folder,
 )
+from diet_ray.memory.same_bytes import changes
 from diet_ray.report.summary import timings
 from diet_ray.settings import Settings, parse_json
 from diet_ray.storage.lock import live_lock
@@ -69,6 +71,8 @@ class RunStatus(Settings):
     """Rows per wall second over the committed stages; None before the first."""
     eta: float | None
     """Seconds until the last block is done, at that rate; None where the run is not running or the rows left are not known."""
+    different_bytes: list[str] = Key(default_factory=list)
+    """Where stages were made in another way than those before, so that their bytes are not those of one undisturbed run."""
     archive: ArchiveNote | None = None
     """The state of the run's archive when the driver last checked it; None where the run has no archive."""
 
@@ -95,6 +99,7 @@ class RunStatus(Settings):
         lines.append(
             f"memory: {self.units:,} units, {size(self.memory_bytes)}; table and net beside it {size(self.table_bytes)}"
         )
+        lines += [f"other bytes {change}" for change in self.different_bytes]
         if self.archive is not None:
             has = "all stages"
             if self.archive.stages < self.blocks_done:
@@ -123,9 +128,12 @@ def run_status(place: str | Path, *, now: float | None = None) -> RunStatus:
     config = parse_json(RunFacts, run_manifest(run)).config
     seen = [0]
     stage: StageFacts | None = None
+    different_bytes: list[str] = []
     for index in range(count_committed(run)):
-        stage = stage_facts(run, index)  # one at a time: each holds the whole schema
+        before, stage = stage, stage_facts(run, index)  # two at a time: each holds the whole schema
         seen.append(stage.rows_seen)
+        if before:
+            different_bytes += changes([before, stage])
     n_stages = len(seen) - 1
     events, _ = read_events(events_file(run))
     timing, now = timings(events), time.time() if now is None else now
@@ -168,6 +176,7 @@ def run_status(place: str | Path, *, now: float | None = None) -> RunStatus:
         silence=round(silence, 1),
         rows_per_second=round(rate, 1) if rate else None,
         eta=eta,
+        different_bytes=different_bytes,
         archive=read_note(run),
     )
 

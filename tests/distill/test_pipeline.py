@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ import pytest
 from diet_ray.config import StreamConfig
 from diet_ray.distill import pipeline
 from diet_ray.distill.local import LocalEngine
-from diet_ray.distill.pipeline import blocks_to_distil, run_stream
-from diet_ray.errors import ConfigError
+from diet_ray.distill.pipeline import _check_room, blocks_to_distil, run_stream
+from diet_ray.errors import ConfigError, ResourceError
 from diet_ray.logs.blocks import Rows, open_log
 from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.events import Events, read_events
@@ -176,6 +177,16 @@ def test_a_log_of_one_block_has_none_to_spare(tmp_path: Path) -> None:
     assert len(blocks_to_distil(open_log(one), changed(config(one), blocks=1))) == 1
 
 
+def test_ids_up_to_the_end_of_int32_are_refused_where_no_table_of_them_fits(log: Path) -> None:
+    opened = open_log(log)
+    blocks = [block.model_copy(update={"n_ids": 2**31 - 1}) for block in opened.blocks]
+    with pytest.raises(
+        ResourceError, match=r"2147483647 ids of width 100000 \(key 'reference\.dim'\) take .* this machine has"
+    ):
+        _check_room(replace(opened, blocks=blocks), changed(config(log), reference={"dim": 100_000}))
+    _check_room(opened, config(log))
+
+
 def test_a_net_that_lacks_a_field_is_refused_before_anything_is_written(log: Path, tmp_path: Path) -> None:
     fm = {"name": "fm", "arch": "fm"}
     stream = changed(config(log), refine={"rounds": 0, "proxies": [fm, {**fm, "drop_fields": ["usr"]}]})
@@ -191,6 +202,15 @@ def test_a_block_that_is_held_out_whole_names_the_key(tmp_path: Path) -> None:
     stream = changed(tiny, reference={**tiny.model_dump()["reference"], "holdout": 0.99})
     with pytest.raises(ConfigError, match=r"key 'reference\.holdout': 0\.99 leaves no row of block 'block-000'"):
         local_run(tmp_path / "run", stream)
+
+
+def test_blocks_of_one_row(tmp_path: Path) -> None:
+    one = config(write_log(tmp_path / "log", blocks=5, n=1, shards=1))
+    stream = changed(
+        one, reference={**one.model_dump()["reference"], "holdout": 0}, refine={"rounds": 0}, budget={"ratio": 1.0}
+    )
+    stages = committed_stages(local_run(tmp_path / "run", stream))
+    assert [(stage.rows_seen, stage.units) for stage in stages] == [(1, 1), (2, 2), (3, 3), (4, 4)]
 
 
 def test_blocks_too_small_for_units_of_their_own_give_none(tmp_path: Path) -> None:

@@ -52,6 +52,17 @@ def test_a_larger_one_is_streamed_and_gives_the_same(opened: tuple[Log, list[Pat
     assert len(seen) == 3 + 6
 
 
+def test_a_file_with_another_number_of_rows_is_not_believed(opened: tuple[Log, list[Path]]) -> None:
+    log, _ = opened
+    block = log.blocks[0]
+    shards = [block.shards[0].model_copy(update={"rows": 31}), *block.shards[1:]]
+    rows = BlockRows(log, block.model_copy(update={"shards": shards}), keep_bytes=10)
+    with pytest.raises(
+        CorruptArtefactError, match=r"shard-00000\.parquet: 30 row ids of type int64, its manifest says 31"
+    ):
+        rows.row_ids()
+
+
 def test_what_is_kept_is_bounded_by_its_bytes_in_memory(opened: tuple[Log, list[Path]]) -> None:
     log, _ = opened
     n_bytes = 90 * (8 + 8 + 8 + 4 * 4 + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +22,7 @@ from diet_ray.logs.blocks import open_log
 from diet_ray.memory import run_folder as store
 from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.events import Events
-from diet_ray.memory.layout import stage_folder
+from diet_ray.memory.layout import stage_folder, stage_manifest
 from diet_ray.memory.run_folder import StageDraft, committed_stages, open_run, read_units, write_units
 from diet_ray.memory.units import Units
 from diet_ray.storage.entries import check_file, file_entry
@@ -214,19 +215,30 @@ def test_the_cluster_may_change_on_resume(run: Path, log: Path) -> None:
 
 @pytest.mark.parametrize("package", ["diet_ray", "torch", "ray", "numpy", "pyarrow", "safetensors", "pydantic"])
 def test_another_version_of_a_package_on_which_bytes_depend_stops_a_resume(run: Path, log: Path, package: str) -> None:
+    """The versions of the last stage count; before there is one, and after those of earlier releases, the versions of the run."""
     versions = json.loads((run / "run.json").read_text())["versions"]
     assert versions[package] == version(package)
-    edit(run / "run.json", versions={**versions, package: "1.0a"})
-    with pytest.raises(VersionError) as caught:
+    other = {**versions, package: "1.0a"}
+    said = (
+        f"begun with {package} 1.0a, now {package} {version(package)}; install those, start a new run, or resume with"
+    )
+    last = stage_manifest(run, 2)
+    made_with = json.loads(last.read_text())["made_with"]
+    edit(last, made_with={**made_with, "versions": other})
+    with pytest.raises(VersionError, match=re.escape(f"{run}: {said} --allow-different-bytes")):
         open_run(run, config(log), resume=True)
-    said = f"{run}: begun with {package} 1.0a, now {package} {version(package)}; install those or start a new run"
-    assert str(caught.value) == said
+    edit(last, made_with=None)
+    assert len(open_run(run, config(log), resume=True)) == 3
+    edit(run / "run.json", versions=other)
+    with pytest.raises(VersionError, match=re.escape(said)):
+        open_run(run, config(log), resume=True)
 
 
 def test_a_run_begun_before_a_package_was_noted_goes_on(run: Path, log: Path) -> None:
     versions = json.loads((run / "run.json").read_text())["versions"]
     del versions["pyarrow"], versions["safetensors"]
     edit(run / "run.json", versions=versions)
+    edit(stage_manifest(run, 2), made_with=None)
     assert len(open_run(run, config(log), resume=True)) == 3
 
 

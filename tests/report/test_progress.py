@@ -100,6 +100,13 @@ def test_timings_are_those_of_the_attempt_that_was_committed() -> None:
     ]
     assert timings(events) == {0: ({"reference": 1.0}, 3.5)}
     assert timings([event("committed", 1.0, stage=4)]) == {}
+    # The clock was set back by an hour meanwhile; the step was measured by another clock.
+    back = [
+        event("stage", 7200.0, stage=0),
+        event("step", 3601.0, stage=0, step="reference", seconds=2.0),
+        event("committed", 3602.0, stage=0),
+    ]
+    assert timings(back) == {0: ({"reference": 2.0}, 2.0)}
 
 
 def test_a_summary_is_of_the_committed_stages(tmp_path: Path) -> None:

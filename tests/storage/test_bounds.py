@@ -19,12 +19,12 @@ import pytest
 
 from diet_ray.errors import BadInputError, CorruptArtefactError
 from diet_ray.logs.blocks import BlockManifest, open_log, row_bytes
-from diet_ray.logs.ingestion.append import grow_vocabulary
+from diet_ray.logs.ingestion.append import known_vocabulary
 from diet_ray.logs.ingestion.canonical import canonical
 from diet_ray.logs.ingestion.checks import BadRows, Origin
 from diet_ray.logs.ingestion.quarantine import FILE, QUARANTINE
 from diet_ray.logs.ingestion.sources import find_pieces, read_piece
-from diet_ray.logs.ingestion.vocabulary import COUNTS, VOCABULARY
+from diet_ray.logs.ingestion.vocabulary import VOCABULARY
 from diet_ray.memory.run_folder import read_units
 from diet_ray.memory.verification import verify
 from diet_ray.settings import parse_json
@@ -360,7 +360,7 @@ def test_a_vocabulary_that_unpacks_to_gigabytes(log: Path) -> None:
     with pytest.raises(
         CorruptArtefactError, match=r"vocabulary\.parquet: cannot be read \(unpacks to more than 1000 times"
     ):
-        grow_vocabulary(log, open_log(log), COUNTS.empty_table())
+        known_vocabulary(log, open_log(log))
     content = json.loads((log / "log.json").read_text())
     content["log_schema"]["fields"][0] = {"name": "user", "kind": "vocabulary"}
     (log / "log.json").write_text(json.dumps(content))

@@ -24,7 +24,9 @@ from pydantic import Field as Key
 
 from diet_ray.errors import ConfigError, CorruptArtefactError, SchemaError
 from diet_ray.logs.blocks import Log, LogManifest, add_counts, open_log
+from diet_ray.logs.id_chain import edges_checksum, vocabulary_checksums
 from diet_ray.logs.ingestion.block_plan import BlockPlan, By, cut_blocks
+from diet_ray.logs.ingestion.edges import Edges, edge_problems
 from diet_ray.logs.ingestion.encode_pass import encode
 from diet_ray.logs.ingestion.ingest import SHARD_ROWS, write_manifests
 from diet_ray.logs.ingestion.older_logs import check_readings, reads_as_before
@@ -35,7 +37,7 @@ from diet_ray.logs.layout import block_folder, edges_file, log_manifest_file, vo
 from diet_ray.logs.notes import Note, merge, told
 from diet_ray.mapper import Mapper, Progress, in_turn, no_progress
 from diet_ray.schema import Schema
-from diet_ray.settings import Settings, write_json
+from diet_ray.settings import Settings, parse_json, write_json
 from diet_ray.storage.lock import locked
 from diet_ray.storage.parquet_writing import write_parquet
 
@@ -97,7 +99,7 @@ def append(
             the same paths.
 
     Raises:
-        CorruptArtefactError: there is no log at `path`, or its vocabulary is not the one that `ingest` made.
+        CorruptArtefactError: there is no log at `path`, or its vocabulary or bucket edges are not those that `ingest` made.
         SchemaError: the log was ingested with another schema, or some of its values are read otherwise by this release.
         ConfigError: `by` does not go on from the log's last block.
         BadInputError: a source is missing or damaged, or holds a value that must not be learned from.
@@ -117,19 +119,20 @@ def append(
             return Appended(
                 log=str(path), blocks=[], rows=0, rows_before=before, rows_open=left, n_ids=n_ids, notes=passed_over
             )
-        check_readings(_vocabulary(path, log), schema, log)
+        old, edges = known_vocabulary(path, log), _edges(path, log)
+        check_readings(old, schema, log)
         folder = path / f".append.{secrets.token_hex(4)}.partial"
         try:
             work = folder / "work"
             work.mkdir(parents=True)
             batches, counts, notes = partition(pieces, schema, plan, work, on_progress, each=each)
             notes = [*passed_over, *notes]
-            vocabulary = grow_vocabulary(path, log, counts)
+            vocabulary = grow_vocabulary(path, log, old, counts)
             write_parquet(vocabulary, vocabulary_file(folder))
-            shutil.copyfile(edges_file(path), edges_file(folder))
+            write_json(edges_file(folder), edges)
             done, new_counts = encode(schema, plan, batches, folder, on_progress, each=each)
             new = plan.names[len(log.blocks) :]
-            write_manifests(folder, schema, plan, done, vocabulary)
+            write_manifests(folder, log.schema, plan, done, vocabulary, edges)
             for name in new:
                 place = block_folder(path, name)
                 # An interrupted append may have left a folder that `log.json` does not list.
@@ -193,13 +196,13 @@ def plan_blocks(
     return replace(plan, names=[*(block.name for block in log.blocks), *names], block=plan.block + n_old), before
 
 
-def grow_vocabulary(path: Path, log: Log, counts: pa.Table) -> pa.Table:
-    """The vocabulary of the log (schema `VOCABULARY`) with the values that new blocks add, counted in `counts` (schema `COUNTS`).
+def grow_vocabulary(path: Path, log: Log, old: pa.Table, counts: pa.Table) -> pa.Table:
+    """The vocabulary `old` of a log (schema `VOCABULARY`) with the values that new blocks add, counted in `counts` (schema `COUNTS`).
 
     Raises:
-        CorruptArtefactError: the log's vocabulary is missing, or `ingest` did not make it.
+        CorruptArtefactError: `ingest` did not make the log's vocabulary.
     """
-    schema, old = log.schema, _vocabulary(path, log)
+    schema = log.schema
     index = pc.index_in(old["field"], pa.array(schema.field_names))
     least = pa.array([field.least_rows for field in schema.declared], pa.int64()).take(index.combine_chunks())
     enough = {"block": old["block"], "field": index, "value": old["value"], "rows": least}
@@ -211,9 +214,24 @@ def grow_vocabulary(path: Path, log: Log, counts: pa.Table) -> pa.Table:
     return grown
 
 
-def _vocabulary(path: Path, log: Log) -> pa.Table:
-    """The vocabulary of the log's blocks (schema `VOCABULARY`)."""
-    file = vocabulary_file(path)
+def _edges(path: Path, log: Log) -> Edges:
+    """The bucket edges of the log. Raises CorruptArtefactError where they are not those by which its last block was encoded."""
+    file, own = edges_file(path), log.blocks[-1].id_checksums
+    edges = parse_json(Edges, file)
+    for problem in edge_problems(edges, log.schema):
+        raise CorruptArtefactError(f"{file}: {problem}; {_REMEDY}")
+    if own and edges_checksum(edges) != own.edges_sha256:
+        raise CorruptArtefactError(f"{file}: has other edges than those by which the log was encoded; {_REMEDY}")
+    return edges
+
+
+def known_vocabulary(path: Path, log: Log) -> pa.Table:
+    """The vocabulary of the log's blocks (schema `VOCABULARY`).
+
+    Raises:
+        CorruptArtefactError: it cannot be read, or is not the one by which the log's last block was encoded.
+    """
+    file, own = vocabulary_file(path), log.blocks[-1].id_checksums
     try:
         columns = pq.read_schema(file)
         if not columns.equals(VOCABULARY):
@@ -223,7 +241,16 @@ def _vocabulary(path: Path, log: Log) -> pa.Table:
         old = read_vocabulary(file)
     except (OSError, pa.ArrowException) as error:
         raise CorruptArtefactError(f"{file}: cannot be read ({error}); {_REMEDY}") from error
-    return old.filter(pc.less(old["block"], len(log.blocks)))  # an interrupted append may have written more
+    old = old.filter(pc.less(old["block"], len(log.blocks)))  # an interrupted append may have written more
+    try:
+        checksum = vocabulary_checksums(old, log.schema, len(log.blocks))[-1]
+    except ValueError as error:
+        raise CorruptArtefactError(f"{file}: {error}; {_REMEDY}") from error
+    if ids_after(old, log.schema, len(log.blocks))[len(log.blocks) - 1] != log.blocks[-1].n_ids or (
+        own and checksum != own.vocabulary_sha256
+    ):
+        raise CorruptArtefactError(f"{file}: has other values than those by which the log was encoded; {_REMEDY}")
+    return old
 
 
 _REMEDY = "restore it from a copy; only a log that diet-ray ingest made can be appended to"
@@ -238,7 +265,7 @@ def _check(log: Log, schema: Schema, by: By) -> None:
     if not edges_file(log.path).is_file():
         raise CorruptArtefactError(f"{edges_file(log.path)}: missing; {_REMEDY}")
     last = log.blocks[-1].name
-    if not re.fullmatch(_NAMES[by] if isinstance(by, str) else r"rows-\d{5}", last):
+    if not re.fullmatch(_NAMES[by] if isinstance(by, str) else r"rows-\d{5,}", last):
         raise ConfigError(
             f"--by: {by} does not go on from block {last!r} of {log.path}; give --by as at the log's ingest"
         )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from diet_ray.errors import SchemaError
 from diet_ray.logs.notes import Note
-from diet_ray.schema import NumericField
+from diet_ray.schema import NumericField, Schema
 from diet_ray.settings import Settings
 
 LEAST_PER_BUCKET = 20
@@ -19,6 +21,20 @@ class Edges(Settings):
 
     edges: dict[str, list[float]]
     """Inner edges per field, ascending, at most `buckets - 1`; a value on an edge belongs to the bucket above it."""
+
+
+def edge_problems(edges: Edges, schema: Schema) -> Iterator[str]:
+    """The problems with the edges of a log of that schema."""
+    buckets = {field.name: field.buckets for field in schema.fields if field.kind == "numeric"}
+    for name in buckets.keys() - edges.edges.keys():
+        yield f"has no edges of field {name!r}"
+    for name, values in edges.edges.items():
+        if name not in buckets:
+            yield f"has edges of {name!r}, which is no numeric field of the schema"
+        elif len(values) >= buckets[name]:
+            yield f"has {len(values)} edges of field {name!r}, whose {buckets[name]} buckets have {buckets[name] - 1}"
+        elif not np.isfinite(values).all() or (np.diff(values) < 0).any():
+            yield f"its edges of field {name!r} are not finite numbers in ascending order"
 
 
 def fit_edges(values: np.ndarray, field: NumericField) -> list[float]:

@@ -19,7 +19,7 @@ from diet_ray.logs.ingestion.encode import Encoder
 from diet_ray.logs.layout import block_folder, edges_file, shard_name, vocabulary_file
 from diet_ray.mapper import Mapper, Progress, in_turn
 from diet_ray.schema import Schema
-from diet_ray.settings import Settings
+from diet_ray.settings import Settings, parse_json
 
 AT_ONCE = 16_384
 """Rows of the shards that a call of the encode pass writes. Larger shards have a call of their own. A log of tiny blocks would otherwise
@@ -144,5 +144,5 @@ def _check_rows(step: ShardPlan, n_rows: int) -> None:
 def _encoder(folder: str, schema: str) -> Encoder:
     """A worker's encoder, cached for all shards of a log: a big vocabulary takes longer to load than a shard takes to encode."""
     vocabulary = pq.read_table(vocabulary_file(Path(folder)))
-    edges = Edges.model_validate_json(edges_file(Path(folder)).read_bytes())
+    edges = parse_json(Edges, edges_file(Path(folder)))
     return Encoder.of(Schema.model_validate_json(schema), vocabulary, edges)

@@ -17,7 +17,9 @@ import pyarrow as pa
 
 from diet_ray.errors import BadInputError, ConfigError
 from diet_ray.logs.blocks import BlockManifest, LogManifest
+from diet_ray.logs.id_chain import IdChecksums, id_checksums
 from diet_ray.logs.ingestion.block_plan import BlockPlan, By, cut_blocks
+from diet_ray.logs.ingestion.edges import Edges
 from diet_ray.logs.ingestion.encode_pass import ShardDone, encode
 from diet_ray.logs.ingestion.fit import fit
 from diet_ray.logs.ingestion.passes import partition, survey
@@ -106,7 +108,7 @@ def ingest(
         edges, about_edges = fit(schema, plan, batches)
         write_json(edges_file(folder), edges)
         done, counts_of_rows = encode(schema, plan, batches, folder, on_progress, each=each)
-        write_manifests(folder, schema, plan, done, vocabulary, quarantined)
+        write_manifests(folder, schema, plan, done, vocabulary, edges, quarantined)
         shutil.rmtree(work)
         told = merge([*passed_over, *suspicious, *notes, *about_edges])
         manifest = LogManifest(log_schema=schema, blocks=plan.names, notes=told, counts=counts_of_rows)
@@ -120,22 +122,39 @@ def write_manifests(
     plan: BlockPlan,
     done: list[ShardDone],
     vocabulary: pa.Table,
+    edges: Edges,
     quarantined: np.ndarray | None = None,
 ) -> None:
-    """Write the manifest of every block that has shards in the plan; `quarantined [B]` is the number of rows left out of each block."""
+    """Write the manifest of every block that has shards in the plan.
+
+    Args:
+        folder: folder of the log.
+        schema: the log's own.
+        plan: its blocks and shards.
+        done: the shards of the plan, in order.
+        vocabulary: of all blocks, schema `VOCABULARY`.
+        edges: the bucket edges.
+        quarantined: `[B]`: the number of rows left out of each block.
+    """
+    checksums = id_checksums(schema, edges, vocabulary, len(plan.names))
     n_ids = ids_after(vocabulary, schema, len(plan.names))
     for begin, end in runs(plan.block):
         block = int(plan.block[begin])
         left_out = 0 if quarantined is None else int(quarantined[block])
-        manifest = block_manifest(plan.names[block], block, done[begin:end], int(n_ids[block]), quarantined=left_out)
+        manifest = block_manifest(
+            plan.names[block], block, done[begin:end], int(n_ids[block]), checksums[block], quarantined=left_out
+        )
         write_json(block_manifest_file(folder, plan.names[block]), manifest)
 
 
 def block_manifest(
-    name: str, index: int, members: list[ShardDone], n_ids: int, *, quarantined: int = 0
+    name: str, index: int, members: list[ShardDone], n_ids: int, checksums: IdChecksums, *, quarantined: int = 0
 ) -> BlockManifest:
-    """The manifest of a block from its shards `members`, in time order; `n_ids` is the size of the id space after the block, `quarantined`
-    the number of rows left out of it."""
+    """The manifest of a block from its shards `members`, in time order.
+
+    `n_ids` is the size of the id space after the block, `checksums` are those of what decides its ids, `quarantined` is the number of rows
+    left out of it.
+    """
     return BlockManifest(
         name=name,
         index=index,
@@ -146,4 +165,5 @@ def block_manifest(
         positives=np.sum([done.shard.positives for done in members], axis=0).tolist(),
         quarantined=quarantined,
         shards=[done.shard for done in members],
+        id_checksums=checksums,
     )

@@ -14,8 +14,11 @@ from itertools import islice
 from pathlib import Path
 
 from diet_ray.logs.blocks import LogManifest, write_shard
+from diet_ray.logs.id_chain import id_checksums
+from diet_ray.logs.ingestion.edges import Edges
 from diet_ray.logs.ingestion.encode_pass import ShardDone
 from diet_ray.logs.ingestion.ingest import block_manifest
+from diet_ray.logs.ingestion.vocabulary import VOCABULARY
 from diet_ray.logs.layout import block_folder, block_manifest_file, log_manifest_file, shard_name
 from diet_ray.logs.simulation.config import SimulateConfig
 from diet_ray.logs.simulation.labels import FIRST_DAY, draw
@@ -55,6 +58,7 @@ def simulate(
     """
     names = [str(FIRST_DAY + block) for block in range(config.blocks)]
     per_block, n_ids = -(-config.rows // config.shard_rows), int(config.log_schema.first_static_id[-1])
+    checksums = id_checksums(config.log_schema, Edges(edges={}), VOCABULARY.empty_table(), config.blocks)
     with appearing(out, "log") as folder:
         write_json(folder / "simulate.json", config)
         for name in names:
@@ -68,7 +72,8 @@ def simulate(
                 members.append(ShardDone.model_validate_json(done))
                 rows += members[-1].shard.rows
                 on_progress("simulate", block * per_block + len(members), len(todo), rows)
-            write_json(block_manifest_file(folder, name), block_manifest(name, block, members, n_ids))
+            own = block_manifest(name, block, members, n_ids, checksums[block])
+            write_json(block_manifest_file(folder, name), own)
         manifest = LogManifest(log_schema=config.log_schema, blocks=names)
         write_json(log_manifest_file(folder), manifest)
     return manifest

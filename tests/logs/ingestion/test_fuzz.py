@@ -31,7 +31,7 @@ from diet_ray.logs.ingestion.checks import BadRows, Origin
 from diet_ray.logs.ingestion.quarantine import FILE, QUARANTINE, sift
 from diet_ray.logs.ingestion.sources import find_pieces, read_piece
 from diet_ray.logs.ingestion.vocabulary import VOCABULARY
-from diet_ray.logs.verify_log import check_encoding
+from diet_ray.logs.verify_ids import check_ids
 from diet_ray.logs.verify_quarantine import check_quarantine
 from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.manifests import RunManifest, StageManifest
@@ -451,7 +451,7 @@ def test_verify_with_damage_that_no_checksum_shows(name: str, log: Path, place: 
         if quarantine:
             check_quarantine(folder, schema, manifests, faults)
         else:
-            check_encoding(folder, schema, 160, faults)
+            check_ids(folder, schema, [None], faults)
         assert all(fault.where.startswith(name) and 0 < len(fault.what) < 5000 for fault in faults.faults)
 
     run()
