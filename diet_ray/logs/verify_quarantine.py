@@ -116,6 +116,8 @@ def _check_times(file: Path, batch: pa.RecordBatch, times: pa.Table, faults: Fau
 
 def _check_unnamed(file: Path, batch: pa.RecordBatch, times: pa.Table, faults: Faults) -> None:
     """Check that rows listed for no block have no time, or one outside all blocks."""
+    if not len(times):
+        return
     second = batch["time"].drop_null().to_numpy() // 1000
     first, end = (times[name].to_numpy() for name in ("first", "end"))
     block = np.searchsorted(first, second, side="right") - 1  # -1 takes the last block, which ends no earlier

@@ -465,6 +465,13 @@ def test_all_faults_are_found_not_only_the_first(log: Path) -> None:
     }
 
 
+def test_a_quarantine_of_blocks_that_cannot_be_read(log: Path) -> None:
+    quarantine(log, {"time": [86_400_007, 86_400_008, 86_400_900]})
+    for block in BLOCKS:
+        write(log / "blocks" / block / "manifest.json", "{")
+    assert {fault.where for fault in verify(log)} == {f"blocks/{block}/manifest.json" for block in BLOCKS}
+
+
 @pytest.mark.parametrize("name", ["..", ".", "", "/etc", "a/b", "../b", ".hidden", "a\\b", "a\n", "x" * 129])
 def test_no_name_leads_out_of_the_log(log: Path, name: str) -> None:
     shard = json.loads((log / MANIFEST).read_text())["shards"][0]

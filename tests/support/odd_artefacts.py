@@ -287,7 +287,9 @@ ODD_LOGS = [
     ),
     Artefact("forged shard, a column twice", SHARD, _table(_twice("user")), "column 'user'"),
     Artefact("forged shard, a column more", SHARD, _table(lambda t: t.append_column("x", t["user"])), "column 'x'"),
-    Artefact("forged shard, no columns", SHARD, _table(lambda table: table.select([])), ""),
+    Artefact(
+        "forged shard, no columns", SHARD, _table(lambda table: table.select([])), "0 rows, its manifest says 150"
+    ),
     Artefact("forged shard, lists of any length", SHARD, _table(corpus._column("ids", _lists)), "column 'ids'"),
     Artefact("forged shard, a null in a list", SHARD, _table(corpus._column("ids", _a_null_inside)), "not a readable"),
     Artefact(

@@ -222,6 +222,9 @@ ODD_FILES = [
     Files("Delta table of another version", _beside("_delta_log/00000000000000000000.json", b"{}"), "Delta", ""),
     Files("Delta log that is no JSON", _beside("_delta_log/00000000000000000000.json", b"<html>"), "Delta", ""),
     Files(
-        "Iceberg metadata that is none", _beside("metadata/v1.metadata.json", b"{}"), "", "metadata/v1.metadata.json"
+        "Iceberg metadata that is none",
+        _beside("metadata/v1.metadata.json", b"{}"),
+        "Iceberg table that cannot be read",
+        "metadata/v1.metadata.json",
     ),
 ]
