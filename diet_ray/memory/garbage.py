@@ -15,7 +15,16 @@ from pathlib import Path
 
 from diet_ray.errors import ConfigError
 from diet_ray.memory.archive import Archive
-from diet_ray.memory.layout import RECORDS, STAGES, holds_run, is_draft, stage_folder, stages_folder, waiting_folder
+from diet_ray.memory.layout import (
+    RECORDS,
+    STAGES,
+    holds_run,
+    is_draft,
+    stage_folder,
+    stage_name,
+    stages_folder,
+    waiting_folder,
+)
 from diet_ray.storage.lock import live_lock, locked, refusal
 from diet_ray.storage.remote_lock import live_archive_lock
 
@@ -111,13 +120,15 @@ def unnamed(archive: Archive) -> list[Leftover]:
         for name, size in archive.remote.sizes().items()
         if (description := _in_run(name))
     ]
-    stages, sizes = set(archive.stages()), archive.remote.sizes(STAGES, deep=True)
+    sizes = archive.remote.sizes(STAGES, deep=True)
     for part in sorted({name.partition("/")[0] for name in sizes}):
         inside = {name: size for name, size in sizes.items() if name == part or name.startswith(f"{part}/")}
         number = int(part) if re.fullmatch(r"[0-9]{4,}", part) else -1
-        if number not in stages or part != stage_folder(Path(), number).name:
+        # The manifest is asked for by its name, because a store may list it late. A damaged stage is left for a person to decide.
+        named = archive.named(number) if part == stage_name(max(number, 0)) else set()
+        if named == set():
             leftovers.append(Leftover(Path(STAGES, part), DRAFT if number >= 0 else NO_STAGE, sum(inside.values())))
-        elif (named := archive.named(number)) is not None:  # a damaged stage is left for a person to decide
+        elif named is not None:
             strays = {name: size for name, size in inside.items() if name.removeprefix(f"{part}/") not in named}
             leftovers += [Leftover(Path(STAGES, name), UNNAMED, size) for name, size in strays.items()]
     return leftovers

@@ -44,30 +44,38 @@ def open_run(run: Path, config: StreamConfig, *, resume: bool) -> list[StageMani
         CorruptArtefactError: there is no run to resume, or a stage is damaged.
         VersionError: the run was begun under other package versions, which would give other bytes.
     """
-    manifest = RunManifest(config=config, versions=versions_of(PACKAGES))
     if not resume:
         if run_manifest(run).exists():
             raise ConfigError(f"{run}: already holds a run; continue it with --resume or choose another folder")
         stages_folder(run).mkdir(parents=True, exist_ok=True)
-        write_json(run_manifest(run), manifest)
+        write_json(run_manifest(run), RunManifest(config=config, versions=versions_of(PACKAGES)))
         return []
-    begun = parse_json(RunManifest, run_manifest(run))
-    other = other_versions(begun.versions, manifest.versions)
+    check_begun(parse_json(RunManifest, run_manifest(run)), config, str(run))
+    return committed_stages(run)
+
+
+def check_begun(begun: RunManifest, config: StreamConfig, where: str) -> None:
+    """Raise where a run, which messages call `where`, cannot be continued with that config here.
+
+    Raises:
+        ConfigError: it was begun with another config (`cluster` and `log` may differ).
+        VersionError: it was begun under other package versions.
+    """
+    other = other_versions(begun.versions, versions_of(PACKAGES))
     if other:
-        raise VersionError(f"{run}: begun with {other}; install those or start a new run")
+        raise VersionError(f"{where}: begun with {other}; install those or start a new run")
     # Compared as JSON, as the run folder holds it: a tuple among `params` is read back as a list.
     before, now = begun.config.model_dump(mode="json"), config.model_dump(mode="json")
     refine = begun.config.refine
     if refine.rounds and "pool" not in refine.model_fields_set:
         raise ConfigError(
-            f"{run}: was begun by an earlier build, whose refinement gives other bytes; start a new run, or go on with that build"
+            f"{where}: was begun by an earlier build, whose refinement gives other bytes; start a new run, or go on with that build"
         )
     differing = [name for name in before if name not in ("cluster", "log") and before[name] != now[name]]
     if differing:
         raise ConfigError(
-            f"{run}: was begun with another config, key {differing[0]!r} differs; resume with the run's own config"
+            f"{where}: was begun with another config, key {differing[0]!r} differs; resume with the run's own config"
         )
-    return committed_stages(run)
 
 
 def committed_stages(run: Path) -> list[StageManifest]:
