@@ -22,6 +22,7 @@ from diet_ray.judge.trackers import open_trackers
 from diet_ray.judge.verdict import Verdict
 from diet_ray.memory.download import OnFetch
 from diet_ray.settings import write_json
+from diet_ray.storage.folder_store import FolderStore
 from diet_ray.storage.lock import locked
 
 
@@ -76,7 +77,8 @@ def judge_pool(
     met = live_context(inputs, share=live, slices=slices, out=out.resolve())
     context = trial_context(inputs, met)
     trackers = open_trackers(config.trackers, out)
-    (out / "trials").mkdir(parents=True, exist_ok=True)
+    for name in ("trials", *([STATES] if live else [])):
+        FolderStore(out).make(name)  # refuses a link
     with locked(out):
         outcomes = Outcomes(out / "trials", inputs.identity(met), trackers, on_progress)
         try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from diet_ray.memory.layout import (
     stages_folder,
     waiting_folder,
 )
+from diet_ray.storage.folder_store import FolderStore
 from diet_ray.storage.lock import live_lock, locked, refusal
 from diet_ray.storage.remote_lock import live_archive_lock
 
@@ -66,10 +66,11 @@ def garbage(run: Path) -> list[Leftover]:
 
 
 def collect(run: Path, on_removed: Callable[[Leftover], None] = lambda leftover: None) -> list[Leftover]:
-    """Remove the leftovers that `garbage` lists, under the run's lock, and return them. A link is removed, its target is not.
+    """Remove the leftovers that `garbage` lists, under the run's lock, and return them. A link is removed, not what it leads to.
 
     Raises:
         ConfigError: `run` holds no run, or something cannot be removed.
+        CorruptArtefactError: `stages` has become a link meanwhile.
         LockedError: a process works in it.
     """
     _check(run)
@@ -77,10 +78,7 @@ def collect(run: Path, on_removed: Callable[[Leftover], None] = lambda leftover:
         leftovers = _list(run)
         for leftover in leftovers:
             try:
-                if leftover.path.is_dir() and not leftover.path.is_symlink():
-                    shutil.rmtree(leftover.path)
-                else:
-                    leftover.path.unlink()
+                FolderStore(run).delete(leftover.path.relative_to(run).as_posix())
             except OSError as error:
                 raise ConfigError(
                     f"{error.filename or leftover.path}: cannot be removed ({error.strerror}); change its permissions"

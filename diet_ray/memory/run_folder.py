@@ -6,8 +6,8 @@ The same log, config and seed give the same bytes in every file of a stage.
 from __future__ import annotations
 
 import errno
-import os
-import shutil
+import re
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,11 +16,13 @@ from diet_ray.config import StreamConfig
 from diet_ray.errors import ConfigError, CorruptArtefactError, LockedError, VersionError
 from diet_ray.memory.layout import (
     MANIFEST,
+    STAGES,
     draft_folder,
     drafts,
     run_manifest,
     stage_folder,
     stage_manifest,
+    stage_name,
     stages_folder,
 )
 from diet_ray.memory.manifests import RunManifest, StageManifest
@@ -28,6 +30,7 @@ from diet_ray.memory.units import Units, check_columns, from_arrow, to_arrow
 from diet_ray.settings import parse_json, write_json
 from diet_ray.storage.arrow_files import read_table
 from diet_ray.storage.entries import FileEntry, file_entry
+from diet_ray.storage.folder_store import FolderStore
 from diet_ray.storage.hashes import PACKAGES, other_versions, sha256, versions_of
 
 
@@ -82,11 +85,12 @@ def committed_stages(run: Path) -> list[StageManifest]:
     """The committed stages of a run, in order; their lineage is checked, their files are not (see `check_file`).
 
     Raises:
-        CorruptArtefactError: a stage is missing between others, or does not follow from the one before.
+        CorruptArtefactError: a stage is missing between others, is a link, or does not follow from the one before.
     """
+    names = FolderStore(run).names(STAGES)
     stages: list[StageManifest] = []
     parent: str | None = None
-    while stage_folder(run, len(stages)).is_dir():
+    while stage_name(len(stages)) in names:
         path = stage_manifest(run, len(stages))
         stage = parse_json(StageManifest, path)
         if stage.index != len(stages) or stage.parent_sha256 != parent:
@@ -95,10 +99,10 @@ def committed_stages(run: Path) -> list[StageManifest]:
             )
         stages.append(stage)
         parent = sha256(path)
-    beyond = sorted(path for path in stages_folder(run).glob("[0-9][0-9][0-9][0-9]") if int(path.name) >= len(stages))
+    beyond = [name for name in names if re.fullmatch(r"[0-9]{4}", name) and int(name) > len(stages)]
     if beyond:
         raise CorruptArtefactError(
-            f"{stage_folder(run, len(stages))}: missing, though {beyond[0].name} after it is there; restore it from a copy"
+            f"{stage_folder(run, len(stages))}: missing, though {beyond[0]} after it is there; restore it from a copy"
         )
     return stages
 
@@ -112,17 +116,18 @@ class StageDraft:
     def __init__(self, run: Path, index: int) -> None:
         self.run, self.index = run, index
         self.folder = draft_folder(run, index)
+        self._store, self._name = FolderStore(run), f"{STAGES}/{self.folder.name}"
 
     def begin(self) -> None:
         """Start from an empty folder; folders of interrupted attempts are removed."""
         for left in drafts(self.run, self.index):
-            shutil.rmtree(left, ignore_errors=True)
-        self.folder.mkdir(parents=True)
+            with suppress(OSError):  # a worker that outlives its driver may write there just now
+                self._store.delete(f"{STAGES}/{left.name}")
+        self._store.make(self._name)
 
     def commit(self, manifest: StageManifest) -> None:
         """Write the manifest and make the stage visible; its data reaches the disk before the manifest does."""
-        for path in self.folder.iterdir():
-            _fsync(path)
+        self._store.sync_files(self._name)
         write_json(self.folder / MANIFEST, manifest)
         self.reveal()
 
@@ -130,13 +135,12 @@ class StageDraft:
         """Make the stage visible, with its manifest, by one rename, after all its files have reached the disk.
 
         Raises:
+            CorruptArtefactError: a link has been laid in the place of the folder or of one of its files.
             LockedError: another process has committed the stage meanwhile. It has the same bytes, and a resumed run continues from it.
         """
-        for path in self.folder.iterdir():
-            _fsync(path)
-        _fsync(self.folder)
+        self._store.sync_files(self._name)
         try:
-            self.folder.rename(stage_folder(self.run, self.index))
+            self._store.move(self._name, f"{STAGES}/{stage_name(self.index)}")
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
@@ -144,7 +148,7 @@ class StageDraft:
                 f"{stage_folder(self.run, self.index)}: another process has committed it; wait until that ends, then go on "
                 "with --resume"
             ) from error
-        _fsync(stages_folder(self.run))
+        self._store.sync(STAGES)
 
 
 def write_units(path: Path, units: Units) -> FileEntry:
@@ -171,11 +175,3 @@ def read_units(path: Path) -> Units:
     except (OSError, MemoryError, ValueError, pa.ArrowException) as error:
         raise CorruptArtefactError(f"{path}: not a readable Arrow file ({error}); restore it from a copy") from error
     return from_arrow(table, str(path))
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

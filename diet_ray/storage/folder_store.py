@@ -122,6 +122,23 @@ class FolderStore:
             self._refuse_link(to, new_last, new)
             os.replace(last, new_last, src_dir_fd=at, dst_dir_fd=to)
 
+    def sync(self, folder: str) -> None:
+        """Let the names in a folder reach the disk."""
+        with self._folder(folder) as at:
+            os.fsync(at)
+
+    def sync_files(self, folder: str) -> None:
+        """Let the files of a folder reach the disk, and their names."""
+        with self._folder(folder) as at:
+            for name in sorted(os.listdir(at)):
+                self._refuse_link(at, name, f"{folder}/{name}")
+                file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+                try:
+                    os.fsync(file)
+                finally:
+                    os.close(file)
+            os.fsync(at)
+
     def delete(self, name: str) -> None:
         """Remove a file, or a folder with its content; it need not exist. A link is removed, not what it leads to."""
         with suppress(FileNotFoundError), self._above(name) as (at, last):
@@ -186,16 +203,20 @@ class FolderStore:
             raise FileNotFoundError(f"{path}: {name} is no folder") from error
 
     def _remove(self, at: int, name: str, path: str) -> None:
-        if not stat.S_ISDIR(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode):
-            os.unlink(name, dir_fd=at)
-            return
-        below = self._down(at, name, path)
+        remove = os.unlink
+        if stat.S_ISDIR(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode):
+            below = self._down(at, name, path)
+            try:
+                for inner in os.listdir(below):
+                    self._remove(below, inner, f"{path}/{inner}")
+            finally:
+                os.close(below)
+            remove = os.rmdir
         try:
-            for inner in os.listdir(below):
-                self._remove(below, inner, f"{path}/{inner}")
-        finally:
-            os.close(below)
-        os.rmdir(name, dir_fd=at)
+            remove(name, dir_fd=at)
+        except OSError as error:
+            error.filename = str(self.root / path)
+            raise
 
 
 def _parts(path: str) -> list[str]:

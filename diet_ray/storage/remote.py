@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from diet_ray.errors import ConfigError, CorruptArtefactError, UnreachableError, first_line
+from diet_ray.links import no_link
 from diet_ray.settings import JSON_BYTES
 from diet_ray.storage.cloud_store import CloudStore
 from diet_ray.storage.folder_store import CHUNK, FolderStore
@@ -105,7 +106,7 @@ class Remote:
                 digest.update(chunk)
                 yield chunk
 
-        with path.open("rb") as file, self.reached(name):
+        with open(path, "rb", opener=no_link) as file, self.reached(name):
             self.store.write(name, chunks())
         return digest.hexdigest()
 
@@ -120,7 +121,7 @@ class Remote:
         except FileNotFoundError:
             return None
         try:
-            with path.open("wb") as file:
+            with open(path, "wb", opener=no_link) as file:
                 for chunk in chain([first], chunks):
                     digest.update(chunk)
                     file.write(chunk)
