@@ -152,26 +152,31 @@ class CloudStore:
             inside = [meta["path"] for batch in obstore.list(self._store, prefix=name) for meta in batch]
             obstore.delete(self._store, [name, *inside])
 
-    def _put(self, name: str, data: bytes, mode: Literal["create"] | UpdateVersion) -> bool:
+    def _put(self, name: str, data: bytes, mode: Literal["create"] | UpdateVersion, again: bool = True) -> bool:
+        """A conditional write. It may be sent twice, because obstore does not ask `again` where the text of a refusal was cut."""
         import obstore
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
-        with _said():
-            try:
+        try:
+            with _said():
                 obstore.put(self._store, name, data, mode=mode, use_multipart=False)
-            except (AlreadyExistsError, PreconditionError):
-                return False
+        except (AlreadyExistsError, PreconditionError):
+            return False
+        except OSError:
+            if not again:
+                raise
+            return self._put(name, data, mode, again=False)
         return True
 
 
 @contextmanager
 def _said() -> Iterator[None]:
     """Make OSError of obstore's own errors: their first line, and what the store answered; the rest is for debugging."""
-    from obstore.exceptions import BaseError
+    from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
     try:
         yield
-    except FileNotFoundError:
+    except (FileNotFoundError, AlreadyExistsError, PreconditionError):
         raise
     except (BaseError, OSError) as error:
         answer = re.search(r"<Message>([^<\n]*)</Message>", str(error))
