@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from diet_ray.errors import ConfigError, CorruptArtefactError, VersionError
+from diet_ray.links import no_link
 
 YAML_BYTES = 1 << 20
 """Largest YAML file that is read; a pool of a thousand candidates takes a tenth of it."""
@@ -103,19 +104,32 @@ def parse_json_with_checksum(kind: type[S], path: Path) -> tuple[S, str]:
             raise CorruptArtefactError(
                 f"{path}: has more than {JSON_BYTES >> 20} MiB, too much for a manifest; {_AGAIN}"
             )
-        return kind.model_validate_json(data), hashlib.sha256(data).hexdigest()
     except FileNotFoundError as error:
         raise CorruptArtefactError(
             f"{path}: missing; the folder that it describes was not completely written: make it again"
         ) from error
-    except (OSError, ValueError) as error:  # pydantic's ValidationError is a ValueError, too
+    except (OSError, ValueError) as error:
+        raise CorruptArtefactError(f"{path}: not a valid {kind.__name__} ({_first(error)}); {_AGAIN}") from error
+    return parse_json_bytes(kind, data, where=str(path)), hashlib.sha256(data).hexdigest()
+
+
+def parse_json_bytes(kind: type[S], data: bytes, *, where: str) -> S:
+    """The content of a manifest that diet_ray wrote; `where` it was read stands in messages.
+
+    Raises:
+        CorruptArtefactError: it is damaged.
+        VersionError: its key `format` is not the one that `kind` allows.
+    """
+    try:
+        return kind.model_validate_json(data)
+    except ValueError as error:  # pydantic's ValidationError is one
         # Another format may differ in other keys too: the message must name the format.
         for problem in error.errors(include_url=False) if isinstance(error, ValidationError) else []:
             if problem["loc"] == ("format",) and problem["type"] == "literal_error":
                 raise VersionError(
-                    f"{path}: format {_brief(problem['input'])}, this release reads {problem['ctx']['expected']}: make it again"
+                    f"{where}: format {_brief(problem['input'])}, this release reads {problem['ctx']['expected']}: make it again"
                 ) from error
-        raise CorruptArtefactError(f"{path}: not a valid {kind.__name__} ({_first(error)}); {_AGAIN}") from error
+        raise CorruptArtefactError(f"{where}: not a valid {kind.__name__} ({_first(error)}); {_AGAIN}") from error
 
 
 def write_json(path: Path, settings: Settings) -> None:
@@ -127,6 +141,7 @@ def write_json(path: Path, settings: Settings) -> None:
 def whole_file(path: Path) -> Iterator[Path]:
     """The path of a temporary file, to be written in the body, that becomes `path` after it: whole and synced, or not at all."""
     temporary = path.with_name(f".{path.name}.tmp")
+    temporary.unlink(missing_ok=True)  # an interrupted process left it, or somebody laid a link there
     yield temporary
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
@@ -135,8 +150,8 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a small file that appears whole or not at all."""
-    with whole_file(path) as temporary:
-        temporary.write_bytes(content)
+    with whole_file(path) as temporary, open(temporary, "wb", opener=no_link) as file:
+        file.write(content)
 
 
 class _Loader(yaml.SafeLoader):

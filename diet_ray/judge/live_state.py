@@ -15,6 +15,7 @@ from torch import Tensor
 from diet_ray.errors import CorruptArtefactError
 from diet_ray.logs.blocks import Rows
 from diet_ray.settings import whole_file
+from diet_ray.storage.folder_store import FolderStore
 from diet_ray.storage.tensors import load_tensors, save_tensors
 from diet_ray.training.reference import Reference
 
@@ -53,7 +54,7 @@ class LiveState:
             tensors |= {name: tensors[name][ids] for name in TABLE}
             tensors |= {IDS: ids, N_IDS: torch.tensor([model.embedding.n_ids])}
         tensors |= {f"{LOGITS}{number:05d}": torch.from_numpy(part) for number, part in enumerate(logits)}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        FolderStore(self.path.parents[1]).make(self.path.parent.name)
         with whole_file(self.path) as draft:
             save_tensors(draft, tensors)
 
@@ -88,7 +89,7 @@ class LiveState:
 
     def remove(self) -> None:
         """Remove the file, where there is one."""
-        self.path.unlink(missing_ok=True)
+        FolderStore(self.path.parents[1]).delete(f"{self.path.parent.name}/{self.path.name}")
 
 
 def _tensors(model: Reference) -> dict[str, Tensor]:

@@ -40,6 +40,7 @@ from diet_ray.judge.trial import TrialContext
 from diet_ray.judge.verdict import Verdict
 from diet_ray.memory.download import OnFetch
 from diet_ray.settings import parse_json, write_json
+from diet_ray.storage.folder_store import FolderStore
 from diet_ray.storage.lock import locked
 
 FILE = "race.json"
@@ -178,7 +179,7 @@ class _Plan:
         start = start_of(inputs)
         rows = rungs_of_rows(inputs.log, inputs.judged_on, rungs, start.reference.batch_size)
         lives = [
-            LiveContext(start, met, [], folder_of(out, number).resolve(), states=(out / STATES).resolve(), keep=True)
+            LiveContext(start, met, [], folder_of(out, number).resolve(), states=out.resolve() / STATES, keep=True)
             for number, met in enumerate(rows, start=1)
         ]
         first = trial_context(inputs, lives[0])
@@ -317,8 +318,10 @@ class _Running:
 
     def _forget(self, work: Work) -> None:
         """Remove where a candidate stands that has left: a table with its moments."""
-        for path in (self.plan.out / STATES).glob(f"{self.plan.identity(work)}-*"):
-            path.unlink()
+        store, begin = FolderStore(self.plan.out), f"{self.plan.identity(work)}-"
+        for name in store.names(STATES):
+            if name.startswith(begin):
+                store.delete(f"{STATES}/{name}")
 
     def confirm(self, count: int) -> Confirmation:
         """Train the last `count` candidates again by a full backfill, and compare them on the rows of the last planned rung."""
@@ -328,7 +331,7 @@ class _Running:
         works = [self.specs[name].model_copy(update={"seeds": [seed]}) for name in names for seed in range(plan.seeds)]
         context, folder = plan.contexts[-1], plan.out / CONFIRMED
         assert context.live is not None, "a race is live"
-        states = (folder / STATES).resolve()
+        states = folder.resolve() / STATES
         live = replace(context.live, out=folder.resolve(), states=states, keep=False, backfill=plan.backfill)
         outcomes = self._outcomes(folder, "full backfills")
         self.runner.run_works(works, inputs.config, replace(context, live=live), outcomes, plan.out)
@@ -375,7 +378,7 @@ class _Running:
 
     def _outcomes(self, folder: Path, name: str, *, rows: int | None = None) -> Outcomes:
         """The outcomes of a rung after so many rows, or of the confirmation."""
-        (folder / "trials").mkdir(parents=True, exist_ok=True)
+        FolderStore(self.plan.out).make(f"{folder.name}/trials")  # refuses a link
 
         def on_progress(done: int, total: int) -> None:
             self.on_progress(name, done, total)

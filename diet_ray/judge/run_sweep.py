@@ -24,6 +24,7 @@ from diet_ray.judge.verdict import Verdict
 from diet_ray.judge.yardsticks import yardsticks
 from diet_ray.memory.download import OnFetch
 from diet_ray.settings import write_json
+from diet_ray.storage.folder_store import FolderStore
 from diet_ray.storage.lock import locked
 
 
@@ -78,7 +79,8 @@ def judge_pool(
     runner.check(config)  # the first use of a cluster: what the user may have mistaken has been checked
     context = trial_context(inputs, met)
     trackers = open_trackers(config.trackers, out)
-    (out / "trials").mkdir(parents=True, exist_ok=True)
+    for name in ("trials", *([STATES] if live else [])):
+        FolderStore(out).make(name)  # refuses a link
     with locked(out):
         outcomes = Outcomes(out / "trials", inputs.identity(met), trackers, on_progress)
         try:

@@ -33,9 +33,9 @@ from diet_ray.memory.layout import (
     stage_name,
     stages_folder,
 )
-from diet_ray.memory.manifests import StageManifest
-from diet_ray.memory.run_folder import StageDraft, committed_stages, open_run
-from diet_ray.settings import parse_json, write_whole
+from diet_ray.memory.manifests import RunManifest, StageManifest
+from diet_ray.memory.run_folder import StageDraft, check_begun, committed_stages
+from diet_ray.settings import parse_json, parse_json_bytes, write_whole
 from diet_ray.storage.entries import OTHER_CONTENT, FileEntry, size_problem
 from diet_ray.storage.hashes import sha256
 from diet_ray.storage.lock import LockOwner, locked
@@ -48,6 +48,8 @@ POLL_SECONDS = 2.0
 MOST_SECONDS = 60.0
 """Longest pause, in seconds, before the next attempt at an unreachable archive."""
 
+_RESTORE = "restore it from a copy, or send it again from a run folder that has it (distill --resume)"
+
 _ANOTHER = "holds another run; choose another archive, or go on with the run folder and the config that belong to it"
 
 
@@ -57,6 +59,8 @@ class Archive:
     def __init__(self, uri: str) -> None:
         self.remote = Remote(uri)
         self._owner: LockOwner | None = None
+        self._whole = 0
+        """Number of stages that are known to be whole in the archive."""
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -67,11 +71,18 @@ class Archive:
     def stages(self) -> list[int]:
         """Indices of the archived stages, in order."""
         names = [re.fullmatch(r"(\d{4,})/manifest\.json", name) for name in self.remote.sizes(STAGES, deep=True)]
-        return sorted(int(name[1]) for name in names if name and name[1] == stage_name(int(name[1])))
+        listed = {int(name[1]) for name in names if name and name[1] == stage_name(int(name[1]))}
+        # A store may list late: a stage that is not listed, between others or behind the last, is asked for by its name.
+        late = {index for index in range(max(listed, default=0)) if index not in listed and self._has(index)}
+        index = max(listed, default=-1) + 1
+        while self._has(index):
+            late.add(index)
+            index += 1
+        return sorted(listed | late)
 
     def begun(self) -> bool:
         """Whether the archive holds a run, or parts of one."""
-        return RUN in self.remote.sizes() or bool(self.stages())
+        return self.remote.size(RUN) is not None or bool(self.stages())
 
     def require_run(self) -> None:
         """Raise ConfigError where the archive holds no run."""
@@ -81,7 +92,8 @@ class Archive:
     def push(self, run: Path) -> int:
         """Send the committed stages of a run folder that the archive lacks; returns the number of stages that it then has.
 
-        May be repeated at any time. Files that an earlier push has sent are not sent again. A manifest is never replaced by another one.
+        May be repeated at any time. Files that an earlier push has sent are not sent again, unless one is missing or has another size now.
+        A manifest is never replaced by another one.
 
         Raises:
             ConfigError: the archive holds another run, or cannot be reached.
@@ -89,10 +101,19 @@ class Archive:
             LockedError: the archive's lock was taken away.
         """
         n = count_committed(run)
-        self._send_last(RUN, run_manifest(run))
-        for index in range(self._missing(run, n), n):
-            folder = stage_folder(run, index)
-            self._send_stage(folder, _next_stage(run, index, folder))
+        if self._whole == 0:
+            self._send_last(RUN, run_manifest(run))
+            self._compare_last(run, n)
+            listed = self.remote.sizes(STAGES, deep=True)
+        else:  # a run pushes after each of its stages: what this process has sent or compared is not compared again
+            listed = {
+                f"{stage_name(index)}/{name}": size
+                for index in range(self._whole, n)
+                for name, size in self.remote.sizes(stage_place(index)).items()
+            }
+        for index in range(self._whole, n):
+            self._send_stage(run, index, listed)
+            self._whole = index + 1
         return n
 
     def pull(self, run: Path, config: StreamConfig, *, allow_different_bytes: bool = False) -> int:
@@ -102,52 +123,62 @@ class Archive:
 
         Raises:
             ConfigError: the archive holds another run or a run of another config, or cannot be reached.
-            CorruptArtefactError: a stage of the archive is damaged.
+            CorruptArtefactError: a stage of the archive is damaged, or missing before others.
             VersionError: the run was begun under other package versions.
         """
         begun = self.remote.read(RUN)
         if begun is None:
+            if self.stages():
+                raise CorruptArtefactError(
+                    f"{self.remote.at(RUN)}: missing, though the archive holds stages; {_RESTORE}"
+                )
             return 0
         if run_manifest(run).exists():
             if run_manifest(run).read_bytes() != begun:
                 raise ConfigError(f"{self.remote.at(RUN)}: {_ANOTHER}")
         else:
+            where = self.remote.at(RUN)
+            check_begun(
+                parse_json_bytes(RunManifest, begun, where=where),
+                config,
+                where,
+                allow_different_bytes=allow_different_bytes,
+            )
             stages_folder(run).mkdir(parents=True, exist_ok=True)
             write_whole(run_manifest(run), begun)
-            # Refuses before anything large is fetched.
-            open_run(run, config, resume=True, allow_different_bytes=allow_different_bytes)
         stages = committed_stages(run)
         if stages:
             last = manifest_name(len(stages) - 1)
             manifest = self.remote.read(last)
-            if manifest is None:
-                return 0
-            if manifest != (run / last).read_bytes():
+            if manifest is not None and manifest != (run / last).read_bytes():
                 raise ConfigError(f"{self.remote.at(last)}: {_ANOTHER}")
-        fetched = 0
-        while manifest := self.remote.read(manifest_name(len(stages) + fetched)):
-            self._fetch_stage(run, len(stages) + fetched, manifest)
-            fetched += 1
-        return fetched
+        later = [index for index in self.stages() if index >= len(stages)]
+        for index, there in enumerate(later, start=len(stages)):
+            if index != there:
+                raise CorruptArtefactError(
+                    f"{self.remote.at(stage_place(index))}: missing, though {stage_name(there)} after it is there; {_RESTORE}"
+                )
+        for index in later:
+            self._fetch_stage(run, index)
+        return len(later)
 
     def fetch(self, folder: Path) -> None:
         """Download all files that the manifests name into a new run folder, damaged or not, so that they can be verified."""
         stages_folder(folder).mkdir()
-        if RUN in self.remote.sizes():
-            self.remote.fetch(RUN, run_manifest(folder))
-        sizes = self.remote.sizes(STAGES, deep=True)
+        self.remote.fetch(RUN, run_manifest(folder))
         for index in self.stages():
             target = stage_folder(folder, index)
             target.mkdir()
             self.remote.fetch(manifest_name(index), target / MANIFEST)
             with suppress(CorruptArtefactError, VersionError):
                 for entry in parse_json(StageManifest, target / MANIFEST).files:
-                    if f"{stage_name(index)}/{entry.path}" in sizes:
-                        self.remote.fetch(stage_place(index, entry.path), target / entry.path)
+                    self.remote.fetch(stage_place(index, entry.path), target / entry.path)
 
     def named(self, index: int) -> set[str] | None:
-        """Names of the files of an archived stage, with its manifest's; None where the manifest cannot be read."""
-        content = self.remote.read(manifest_name(index)) or b""
+        """Names of the files of a stage, with its manifest's; none without a manifest; None where the manifest cannot be read."""
+        content = self.remote.read(manifest_name(index))
+        if content is None:
+            return set()
         try:
             return {MANIFEST, *(entry.path for entry in StageManifest.model_validate_json(content).files)}
         except ValidationError:
@@ -173,43 +204,61 @@ class Archive:
             shutil.rmtree(folder, ignore_errors=True)
             raise type(error)(str(error).replace(str(folder), self.remote.at(place))) from error
 
-    def _missing(self, run: Path, n: int) -> int:
-        """The first of the run's `n` stages that the archive lacks. A stage's manifest implies that all earlier stages are there."""
+    def _has(self, index: int) -> bool:
+        return self.remote.size(manifest_name(index)) is not None
+
+    def _compare_last(self, run: Path, n: int) -> None:
+        """Refuse an archive whose last stage is not the run's: it holds another run. Its stages are compared one by one afterwards."""
         for index in reversed(range(n)):
             manifest = self.remote.read(manifest_name(index))
             if manifest is not None:
-                if manifest != (run / manifest_name(index)).read_bytes():
-                    raise ConfigError(f"{self.remote.at(manifest_name(index))}: {_ANOTHER}")
-                return index + 1
-        return 0
+                self._refuse_other(manifest_name(index), manifest, (run / manifest_name(index)).read_bytes())
+                return
 
-    def _send_stage(self, folder: Path, stage: StageManifest) -> None:
-        place = stage_place(stage.index)
-        self._check_held()
-        sizes = self.remote.sizes(place)
+    def _send_stage(self, run: Path, index: int, sizes: dict[str, int]) -> None:
+        """Send what the archive lacks of a stage; `sizes` are those of all files below `stages/`."""
+        folder, place = stage_folder(run, index), stage_place(index)
+        stage = _next_stage(run, index, folder)
+        manifest = folder / MANIFEST
+        whole = sizes.get(f"{stage_name(index)}/{MANIFEST}") == manifest.stat().st_size
         for entry in stage.files:
-            name = f"{place}/{entry.path}"
-            if sizes.get(entry.path) == entry.bytes and self.remote.sha256(name) == entry.sha256:
+            size = sizes.get(f"{stage_name(index)}/{entry.path}")
+            # Under a whole manifest, a file was compared when it was sent.
+            if size == entry.bytes and (whole or self.remote.sha256(f"{place}/{entry.path}") == entry.sha256):
                 continue
-            if self.remote.send(folder / entry.path, name) != entry.sha256:
+            self._check_held()
+            if self.remote.send(folder / entry.path, f"{place}/{entry.path}") != entry.sha256:
                 raise CorruptArtefactError(f"{folder / entry.path}: {OTHER_CONTENT}; restore it from a copy")
-        self._send_last(f"{place}/{MANIFEST}", folder / MANIFEST)
+        if not whole:
+            self._send_last(f"{place}/{MANIFEST}", manifest)
 
     def _send_last(self, name: str, path: Path) -> None:
-        """Send a manifest if the archive lacks it, and only while we hold the lock."""
-        archived_manifest, manifest = self.remote.read(name), path.read_bytes()
-        if archived_manifest is not None and archived_manifest != manifest:
-            raise ConfigError(f"{self.remote.at(name)}: {_ANOTHER}")
+        """Send a manifest if the archive lacks it or has only its beginning, and only while we hold the lock."""
+        manifest, archived_manifest = path.read_bytes(), self.remote.read(name)
         if archived_manifest is None:
             self._check_held()
+            if self.remote.create(name, manifest):
+                return
+            archived_manifest = self.remote.read(name) or b""
+        self._refuse_other(name, archived_manifest, manifest)
+        if archived_manifest != manifest:
+            self._check_held()
             self.remote.put(name, manifest)
+
+    def _refuse_other(self, name: str, archived_manifest: bytes, manifest: bytes) -> None:
+        """Raise ConfigError where an archived manifest is not ours or a part of it, as a copy that was broken off leaves."""
+        if not manifest.startswith(archived_manifest):
+            raise ConfigError(f"{self.remote.at(name)}: {_ANOTHER}")
 
     def _check_held(self) -> None:
         if self._owner is not None:
             check_held(self.remote, self._owner)
 
-    def _fetch_stage(self, run: Path, index: int, manifest: bytes) -> None:
+    def _fetch_stage(self, run: Path, index: int) -> None:
         place, draft = stage_place(index), StageDraft(run, index)
+        manifest = self.remote.read(manifest_name(index))
+        if manifest is None:
+            raise CorruptArtefactError(f"{self.remote.at(manifest_name(index))}: has just been removed; try again")
         draft.begin()
         (draft.folder / MANIFEST).write_bytes(manifest)
         with self.named_as_there(draft.folder, place):

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from diet_ray.links import no_link
+
 
 class Events:
     """Appends events to a file; without a path they are dropped."""
@@ -28,7 +30,7 @@ class Events:
         if self.path is None:
             return
         line = json.dumps({"time": round(time.time(), 3), "kind": kind, **values})
-        with self.path.open("a", encoding="utf-8") as file:
+        with open(self.path, "a", encoding="utf-8", opener=no_link) as file:
             file.write(line + "\n")
 
     @contextmanager

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +15,17 @@ from pathlib import Path
 
 from diet_ray.errors import ConfigError
 from diet_ray.memory.archive import Archive
-from diet_ray.memory.layout import RECORDS, STAGES, holds_run, is_draft, stage_folder, stages_folder, waiting_folder
+from diet_ray.memory.layout import (
+    RECORDS,
+    STAGES,
+    holds_run,
+    is_draft,
+    stage_folder,
+    stage_name,
+    stages_folder,
+    waiting_folder,
+)
+from diet_ray.storage.folder_store import FolderStore
 from diet_ray.storage.lock import live_lock, locked, refusal
 from diet_ray.storage.remote_lock import live_archive_lock
 
@@ -58,10 +67,11 @@ def garbage(run: Path) -> list[Leftover]:
 
 
 def collect(run: Path, on_removed: Callable[[Leftover], None] = lambda leftover: None) -> list[Leftover]:
-    """Remove the leftovers that `garbage` lists, under the run's lock, and return them. A link is removed, its target is not.
+    """Remove the leftovers that `garbage` lists, under the run's lock, and return them. A link is removed, not what it leads to.
 
     Raises:
         ConfigError: `run` holds no run, or something cannot be removed.
+        CorruptArtefactError: `stages` has become a link meanwhile.
         LockedError: a process works in it.
     """
     _check(run)
@@ -69,10 +79,7 @@ def collect(run: Path, on_removed: Callable[[Leftover], None] = lambda leftover:
         leftovers = _list(run)
         for leftover in leftovers:
             try:
-                if leftover.path.is_dir() and not leftover.path.is_symlink():
-                    shutil.rmtree(leftover.path)
-                else:
-                    leftover.path.unlink()
+                FolderStore(run).delete(leftover.path.relative_to(run).as_posix())
             except OSError as error:
                 raise ConfigError(
                     f"{error.filename or leftover.path}: cannot be removed ({error.strerror}); change its permissions"
@@ -112,14 +119,16 @@ def unnamed(archive: Archive) -> list[Leftover]:
         for name, size in archive.remote.sizes().items()
         if (description := _in_run(name))
     ]
-    stages, parts = set(archive.stages()), defaultdict[str, dict[str, int]](dict)
+    parts = defaultdict[str, dict[str, int]](dict)
     for name, size in archive.remote.sizes(STAGES, deep=True).items():
         parts[name.partition("/")[0]][name] = size
     for part, inside in sorted(parts.items()):
         number = int(part) if re.fullmatch(r"[0-9]{4,}", part) else -1
-        if number not in stages or part != stage_folder(Path(), number).name:
+        # The manifest is asked for by its name, because a store may list it late. A damaged stage is left for a person to decide.
+        named = archive.named(number) if part == stage_name(max(number, 0)) else set()
+        if named == set():
             leftovers.append(Leftover(Path(STAGES, part), DRAFT if number >= 0 else NO_STAGE, sum(inside.values())))
-        elif (named := archive.named(number)) is not None:  # a damaged stage is left for a person to decide
+        elif named is not None:
             strays = {name: size for name, size in inside.items() if name.removeprefix(f"{part}/") not in named}
             leftovers += [Leftover(Path(STAGES, name), UNNAMED, size) for name, size in strays.items()]
     return leftovers

@@ -6,8 +6,8 @@ The same log, config and seed give the same bytes in every file of a stage.
 from __future__ import annotations
 
 import errno
-import os
-import shutil
+import re
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,12 +18,14 @@ from diet_ray.memory.deltas import full, full_schema, to_file
 from diet_ray.memory.facts import stage_facts
 from diet_ray.memory.layout import (
     MANIFEST,
+    STAGES,
     count_committed,
     draft_folder,
     drafts,
     run_manifest,
     stage_folder,
     stage_manifest,
+    stage_name,
     stages_folder,
 )
 from diet_ray.memory.manifests import REFINEMENT, RunManifest, StageManifest
@@ -32,6 +34,7 @@ from diet_ray.memory.units import Units, check_columns, from_arrow
 from diet_ray.settings import parse_json, write_json
 from diet_ray.storage.arrow_files import read_table
 from diet_ray.storage.entries import FileEntry, file_entry
+from diet_ray.storage.folder_store import FolderStore
 from diet_ray.storage.hashes import PACKAGES, other_versions, sha256, versions_of
 
 
@@ -70,47 +73,71 @@ def open_run(
         CorruptArtefactError: there is no run to resume, or a stage is damaged.
         VersionError: the last stage was made under other package versions, which would give other bytes.
     """
-    manifest = RunManifest(
-        config=config, versions=versions_of(PACKAGES), refinement=REFINEMENT if config.refine.rounds else None
-    )
     check_begin(run, resume=resume)
     if not resume:
         stages_folder(run).mkdir(parents=True, exist_ok=True)
-        write_json(run_manifest(run), manifest)
+        refinement = REFINEMENT if config.refine.rounds else None
+        write_json(run_manifest(run), RunManifest(config=config, versions=versions_of(PACKAGES), refinement=refinement))
         return []
     begun = parse_json(RunManifest, run_manifest(run))
     n = count_committed(run)
     last = stage_facts(run, n - 1) if n else None  # read without what another release may have added to it
-    other = other_versions(last.made_with.versions if last and last.made_with else begun.versions, manifest.versions)
+    made_with = last.made_with.versions if last and last.made_with else begun.versions
+    check_begun(begun, config, str(run), versions=made_with, allow_different_bytes=allow_different_bytes)
+    if last and not allow_different_bytes:
+        check_same_bytes(str(run), cluster_of(last.config), cluster_of(config.model_dump(mode="json")))
+    return committed_stages(run)
+
+
+def check_begun(
+    begun: RunManifest,
+    config: StreamConfig,
+    where: str,
+    *,
+    versions: dict[str, str] | None = None,
+    allow_different_bytes: bool = False,
+) -> None:
+    """Raise where a run cannot be continued with that config here.
+
+    Args:
+        begun: the run's manifest.
+        config: the config to go on with.
+        where: the run, as messages call it.
+        versions: of the packages that made its last stage; by default those under which it was begun.
+        allow_different_bytes: let the versions differ.
+
+    Raises:
+        ConfigError: it was begun with another config (`cluster` and `log` may differ).
+        VersionError: it was made under other package versions.
+    """
+    other = other_versions(versions or begun.versions, versions_of(PACKAGES))
     if other and not allow_different_bytes:
         raise VersionError(
-            f"{run}: begun with {other}; install those, start a new run, or resume with --allow-different-bytes"
+            f"{where}: begun with {other}; install those, start a new run, or resume with --allow-different-bytes"
         )
     # Compared as JSON, as the run folder holds it: a tuple among `params` is read back as a list.
     before, now = begun.config.model_dump(mode="json"), config.model_dump(mode="json")
     if begun.config.refine.rounds and begun.refinement != REFINEMENT:
         raise ConfigError(
-            f"{run}: was begun by another build, whose refinement gives other bytes; start a new run, or go on with that build"
+            f"{where}: was begun by another build, whose refinement gives other bytes; start a new run, or go on with that build"
         )
     differing = [name for name in before if name not in ("cluster", "log") and before[name] != now[name]]
     if differing:
         raise ConfigError(
-            f"{run}: was begun with another config, key {differing[0]!r} differs; resume with the run's own config"
+            f"{where}: was begun with another config, key {differing[0]!r} differs; resume with the run's own config"
         )
-    if last and not allow_different_bytes:
-        check_same_bytes(str(run), cluster_of(last.config), cluster_of(now))
-    return committed_stages(run)
 
 
 def committed_stages(run: Path) -> list[StageManifest]:
     """The committed stages of a run, in order; their lineage is checked, their files are not (see `check_file`).
 
     Raises:
-        CorruptArtefactError: a stage is missing between others, or does not follow from the one before.
+        CorruptArtefactError: a stage is missing between others, is a link, or does not follow from the one before.
     """
+    names = FolderStore(run).names(STAGES)
     stages: list[StageManifest] = []
     parent: str | None = None
-    while stage_folder(run, len(stages)).is_dir():
+    while stage_name(len(stages)) in names:
         path = stage_manifest(run, len(stages))
         stage = parse_json(StageManifest, path)
         if stage.index != len(stages) or stage.parent_sha256 != parent:
@@ -119,10 +146,10 @@ def committed_stages(run: Path) -> list[StageManifest]:
             )
         stages.append(_sharing(stage, stages[-1]) if stages else stage)
         parent = sha256(path)
-    beyond = sorted(path for path in stages_folder(run).glob("[0-9][0-9][0-9][0-9]") if int(path.name) >= len(stages))
+    beyond = [name for name in names if re.fullmatch(r"[0-9]{4}", name) and int(name) > len(stages)]
     if beyond:
         raise CorruptArtefactError(
-            f"{stage_folder(run, len(stages))}: missing, though {beyond[0].name} after it is there; restore it from a copy"
+            f"{stage_folder(run, len(stages))}: missing, though {beyond[0]} after it is there; restore it from a copy"
         )
     return stages
 
@@ -142,17 +169,18 @@ class StageDraft:
     def __init__(self, run: Path, index: int) -> None:
         self.run, self.index = run, index
         self.folder = draft_folder(run, index)
+        self._store, self._name = FolderStore(run), f"{STAGES}/{self.folder.name}"
 
     def begin(self) -> None:
         """Start from an empty folder; folders of interrupted attempts are removed."""
         for left in drafts(self.run, self.index):
-            shutil.rmtree(left, ignore_errors=True)
-        self.folder.mkdir(parents=True)
+            with suppress(OSError):  # a worker that outlives its driver may write there just now
+                self._store.delete(f"{STAGES}/{left.name}")
+        self._store.make(self._name)
 
     def commit(self, manifest: StageManifest) -> None:
         """Write the manifest and make the stage visible; its data reaches the disk before the manifest does."""
-        for path in self.folder.iterdir():
-            _fsync(path)
+        self._store.sync_files(self._name)
         write_json(self.folder / MANIFEST, manifest)
         self.reveal()
 
@@ -160,13 +188,12 @@ class StageDraft:
         """Make the stage visible, with its manifest, by one rename, after all its files have reached the disk.
 
         Raises:
+            CorruptArtefactError: a link has been laid in the place of the folder or of one of its files.
             LockedError: another process has committed the stage meanwhile. It has the same bytes, and a resumed run continues from it.
         """
-        for path in self.folder.iterdir():
-            _fsync(path)
-        _fsync(self.folder)
+        self._store.sync_files(self._name)
         try:
-            self.folder.rename(stage_folder(self.run, self.index))
+            self._store.move(self._name, f"{STAGES}/{stage_name(self.index)}")
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
@@ -174,7 +201,7 @@ class StageDraft:
                 f"{stage_folder(self.run, self.index)}: another process has committed it; wait until that ends, then go on "
                 "with --resume"
             ) from error
-        _fsync(stages_folder(self.run))
+        self._store.sync(STAGES)
 
 
 def write_units(path: Path, units: Units) -> FileEntry:
@@ -201,11 +228,3 @@ def read_units(path: Path) -> Units:
     except (OSError, MemoryError, ValueError, pa.ArrowException) as error:
         raise CorruptArtefactError(f"{path}: not a readable Arrow file ({error}); restore it from a copy") from error
     return from_arrow(full(table), str(path))
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -12,7 +12,9 @@ parquet_pages  page headers of Parquet files
 parquet_writing  Parquet files, with every setting given
 arrow_files    Arrow IPC files, read within bounds
 lock           one driver at a time in a run folder
-remote         object stores
+folder_store   a folder out of which no link leads
+cloud_store    object stores
+remote         both, by their URI
 remote_lock    one driver at a time at an archive
 faults         all faults of a folder
 """

@@ -25,6 +25,7 @@ from pydantic import ValidationError
 
 from diet_ray.errors import ConfigError, LockedError
 from diet_ray.figures import duration
+from diet_ray.links import no_link
 from diet_ray.settings import Settings
 from diet_ray.storage.background import repeating
 
@@ -53,6 +54,12 @@ class LockOwner(Settings):
     """When the lock was taken, seconds since the epoch by the owner's clock."""
     token: str = Key(pattern=r"^[0-9a-f]{16}$")
     """A random name, new each time that the lock is taken."""
+    beats: int = Key(default=0, ge=0)
+    """How often its owner has touched it, where each touch is a new version of an object."""
+
+    def record(self) -> bytes:
+        """The content of the lock's file or object."""
+        return (self.model_dump_json(indent=2, exclude_defaults=True) + "\n").encode()
 
 
 @dataclass(frozen=True)
@@ -94,18 +101,19 @@ class LockState:
 
 
 @contextmanager
-def locked(run: Path) -> Iterator[None]:
-    """Hold the lock of a run folder while the body runs. The folder is created where it is missing.
+def locked(run: Path) -> Iterator[LockOwner]:
+    """Hold the lock of a run folder while the body runs; yields its owner. The folder is created where it is missing.
 
     Raises:
         LockedError: another process holds the lock; or, at the end of the body, the lock was taken away meanwhile.
         ConfigError: the folder cannot be written to.
+        CorruptArtefactError: the lock is a link.
     """
     made = not run.exists()
     me = _take(run)
     try:
         with beating(partial(_touch, run, me.token)):
-            yield
+            yield me
     finally:
         kept = _release(run, me)
         if made:
@@ -124,6 +132,12 @@ def live_lock(run: Path) -> LockState | None:
     """The lock of a run folder, if somebody holds it."""
     held = _read(run)
     return held if held and not held.stale else None
+
+
+def still_locked(run: Path, me: LockOwner) -> bool:
+    """Whether that owner still holds the lock of a run folder."""
+    held = _read(run)
+    return held is not None and held.token == me.token
 
 
 def refusal(held: LockState) -> LockedError:
@@ -227,7 +241,7 @@ def _touch(run: Path, token: str) -> bool:
         held = _read(run)
         if held is None or held.token != token:
             return False
-        os.utime(run / "lock.json")
+        os.utime(run / "lock.json", follow_symlinks=False)
     return True
 
 
@@ -238,8 +252,8 @@ def _create(path: Path, me: LockOwner | None) -> bool:
     except FileExistsError:
         return False
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(me.model_dump_json(indent=2) + "\n" if me else "")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(me.record() if me else b"")
             file.flush()
             os.fsync(file.fileno())
     except OSError:  # a full disk: half a lock would block every process
@@ -251,7 +265,7 @@ def _create(path: Path, me: LockOwner | None) -> bool:
 def _read(run: Path) -> LockState | None:
     path = run / "lock.json"
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=no_link) as file:
             content, touched = file.read(), os.fstat(file.fileno()).st_mtime
     except FileNotFoundError:
         return None

@@ -122,11 +122,11 @@ def test_the_lock_of_a_killed_follower_goes_and_that_of_a_living_one_stays(run: 
 
 
 def test_what_cannot_be_removed_is_named(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path) -> None:
-        raise PermissionError(13, "Permission denied", str(path / "deep"))
+    def refuse(name: str, dir_fd: int) -> None:
+        raise PermissionError(13, "Permission denied", name)
 
-    monkeypatch.setattr(shutil, "rmtree", refuse)
-    with pytest.raises(ConfigError, match=r"ray/deep: cannot be removed \(Permission denied\)"):
+    monkeypatch.setattr(os, "rmdir", refuse)
+    with pytest.raises(ConfigError, match=r"run/ray/train-1: cannot be removed \(Permission denied\)"):
         collect(run)
     assert not (run / "lock.json").exists()
 

@@ -26,6 +26,7 @@ from diet_ray.memory.layout import stage_folder, stage_manifest
 from diet_ray.memory.run_folder import StageDraft, committed_stages, open_run, read_units, write_units
 from diet_ray.memory.units import Units
 from diet_ray.storage.entries import check_file, file_entry
+from diet_ray.storage.folder_store import FolderStore
 from diet_ray.storage.tensors import load_tensors, save_tensors
 from tests.support.small_run import config, local_run, stage_bytes
 from tests.support.synthetic import rows
@@ -88,12 +89,12 @@ def test_a_crash_in_the_commit_leaves_nothing_to_be_seen(
     finished: Path, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     run = tmp_path / "run"
-    real_rename, real_write = Path.rename, store.write_json
+    real_move, real_write = FolderStore.move, store.write_json
 
-    def rename(self: Path, target: Path) -> Path:
-        if target.name == "0001":
+    def move(self: FolderStore, name: str, new: str) -> None:
+        if new.endswith("/0001"):
             raise OSError("power cut")
-        return real_rename(self, target)
+        real_move(self, name, new)
 
     def write(path: Path, settings: Any) -> None:
         if path.parent.name.startswith(".0001."):
@@ -102,7 +103,7 @@ def test_a_crash_in_the_commit_leaves_nothing_to_be_seen(
 
     with monkeypatch.context() as patch:
         if where == "rename":
-            patch.setattr(Path, "rename", rename)
+            patch.setattr(FolderStore, "move", move)
         else:
             patch.setattr(store, "write_json", write)
         with pytest.raises(OSError, match="power cut"):

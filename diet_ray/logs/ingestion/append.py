@@ -38,6 +38,7 @@ from diet_ray.logs.notes import Note, merge, told
 from diet_ray.mapper import Mapper, Progress, in_turn, no_progress
 from diet_ray.schema import Schema
 from diet_ray.settings import Settings, parse_json, write_json
+from diet_ray.storage.folder_store import FolderStore
 from diet_ray.storage.lock import locked
 from diet_ray.storage.parquet_writing import write_parquet
 
@@ -133,11 +134,11 @@ def append(
             done, new_counts = encode(schema, plan, batches, folder, on_progress, each=each)
             new = plan.names[len(log.blocks) :]
             write_manifests(folder, log.schema, plan, done, vocabulary, edges)
+            store = FolderStore(path)
             for name in new:
-                place = block_folder(path, name)
-                # An interrupted append may have left a folder that `log.json` does not list.
-                shutil.rmtree(place, ignore_errors=True)
-                block_folder(folder, name).rename(place)
+                place, made = (block_folder(base, name).relative_to(path).as_posix() for base in (path, folder))
+                store.delete(place)  # an interrupted append may have left a folder that `log.json` does not list
+                store.move(made, place)
             vocabulary_file(folder).replace(vocabulary_file(path))
             counted = add_counts([*log.counts, *new_counts])
             manifest = LogManifest(
