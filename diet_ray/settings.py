@@ -7,14 +7,14 @@ import hashlib
 import os
 import re
 from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from diet_ray.errors import ConfigError, CorruptArtefactError, VersionError
+from diet_ray.errors import ConfigError, CorruptArtefactError, VersionError, remedy_of
 
 YAML_BYTES = 1 << 20
 """Largest YAML file that is read; a pool of a thousand candidates takes a tenth of it."""
@@ -108,7 +108,11 @@ def parse_json_with_checksum(kind: type[S], path: Path) -> tuple[S, str]:
         raise CorruptArtefactError(
             f"{path}: missing; the folder that it describes was not completely written: make it again"
         ) from error
-    except (OSError, ValueError) as error:  # pydantic's ValidationError is a ValueError, too
+    except OSError as error:
+        raise CorruptArtefactError(
+            f"{path}: cannot be read ({error.strerror or error}); {remedy_of(error) or _AGAIN}"
+        ) from error
+    except ValueError as error:  # pydantic's ValidationError is one, too
         # Another format may differ in other keys too: the message must name the format.
         for problem in error.errors(include_url=False) if isinstance(error, ValidationError) else []:
             if problem["loc"] == ("format",) and problem["type"] == "literal_error":
@@ -127,10 +131,15 @@ def write_json(path: Path, settings: Settings) -> None:
 def whole_file(path: Path) -> Iterator[Path]:
     """The path of a temporary file, to be written in the body, that becomes `path` after it: whole and synced, or not at all."""
     temporary = path.with_name(f".{path.name}.tmp")
-    yield temporary
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def write_whole(path: Path, content: bytes) -> None:

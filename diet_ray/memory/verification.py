@@ -78,4 +78,7 @@ def log_of(run: str | Path) -> Path | None:
             log = parse_json(RunManifest, run_manifest(Path(run))).config.log
     except (CorruptArtefactError, VersionError, ValidationError):
         return None
-    return log if is_log(log) else None
+    try:
+        return log if is_log(log) else None
+    except OSError:  # it is there, and its check says what is wrong with it
+        return log
