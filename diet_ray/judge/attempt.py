@@ -61,12 +61,12 @@ def attempt(
         yield from run_trial(spec, work.seeds, context, device, key=key)
 
     try:
-        yield from _guarded(reports(), derive_seed(work.seeds[0], "global"), seconds, limit or alarm)
+        yield from guarded(reports(), derive_seed(work.seeds[0], "global"), seconds, limit or alarm)
     except Exception as error:  # a candidate's own code may raise anything; the other candidates continue
         yield reason(error)
 
 
-def _guarded(reports: Iterator[Report], seed: int, seconds: float | None, limit: Limit) -> Iterator[Report]:
+def guarded(reports: Iterator[Report], seed: int, seconds: float | None, limit: Limit) -> Iterator[Report]:
     """The reports of a trial. Between two of them the process is as it was before; within, as the trial has left it."""
     inside, left = None, seconds
     while True:
