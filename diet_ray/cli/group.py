@@ -126,7 +126,7 @@ class Options:
         from diet_ray.engine.cluster import connect
         from diet_ray.engine.workplace import OnCluster
 
-        with display(quiet=self.quiet) as shown, connect(self.address, self.cpus):
+        with display(quiet=self.quiet) as shown, connect(self.address, self.cpus, on_trouble=shown.line):
             yield shown, OnCluster()
 
     def result(self, data: Settings | dict[str, Any], *readable: str | Table) -> None:

@@ -27,6 +27,7 @@ from diet_ray.errors import ConfigError, LockedError
 from diet_ray.figures import duration
 from diet_ray.settings import Settings
 from diet_ray.storage.background import repeating
+from diet_ray.storage.uninterrupted import uninterrupted
 
 HEARTBEAT_SECONDS = 15.0
 """How often an owner touches its lock."""
@@ -101,16 +102,20 @@ def locked(run: Path) -> Iterator[None]:
         LockedError: another process holds the lock; or, at the end of the body, the lock was taken away meanwhile.
         ConfigError: the folder cannot be written to.
     """
-    made = not run.exists()
-    me = _take(run)
+    made, kept = not run.exists(), True
+    me: LockOwner | None = None
     try:
+        with uninterrupted():
+            me = _take(run)
         with beating(partial(_touch, run, me.token)):
             yield
     finally:
-        kept = _release(run, me)
-        if made:
-            with suppress(OSError):  # it is not empty
-                run.rmdir()
+        with uninterrupted():
+            if me is not None:
+                kept = _release(run, me)
+            if made:
+                with suppress(OSError):  # it is not empty, or was never made
+                    run.rmdir()
     if not kept:
         raise taken_away(str(run))
 
