@@ -6,7 +6,25 @@ with `exit_code`. Any other exception is a bug in diet_ray and keeps its traceba
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+
+LONGEST = 2000
+"""Most characters of what an error of other code says."""
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line that can be stored and printed, whatever its class does; empty where it says nothing.
+
+    Characters that UTF-8 cannot encode are escaped, a long text is cut, and an error whose own `str` fails says that.
+    """
+    try:
+        text = str(error)
+    except (Exception, SystemExit) as failure:
+        text = f"its text cannot be made: {type(failure).__name__}"
+    line = " ".join(str.encode(text, "utf-8", "backslashreplace").decode().split())
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
 
 
 def first_line(error: BaseException) -> str:
@@ -75,3 +93,59 @@ class BrokenOffError(DietError):
 
 class LockedError(DietError):
     """Another process works in the run folder."""
+
+
+class PathError(DietError):
+    """The operating system refuses to read or write a path: by its permissions, a broken or full disk, or a name that cannot be."""
+
+
+_ANY_PLACE = "check the path, or choose another place"
+
+_REMEDIES = {
+    errno.EACCES: "change its permissions, or choose another place",
+    errno.EPERM: "change its permissions, or choose another place",
+    errno.EROFS: "nothing can be written there; choose another place",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "a part of the path is a file; check the path",
+    errno.EISDIR: "a file belongs there; check the path",
+    errno.EEXIST: "remove it, or choose another place",
+    errno.ENOTEMPTY: "remove it, or choose another place",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "a link leads back to itself; correct it",
+    errno.EIO: "check the disk, then try again",
+    errno.ESTALE: "the shared storage has replaced it; mount it anew, then try again",
+    errno.ENOSPC: "free some space and continue",
+    errno.EDQUOT: "free some space and continue",
+    errno.EFBIG: _ANY_PLACE,
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "raise the limit of open files",
+}
+
+_OF_OPEN_FILES = {errno.EIO, errno.ESTALE, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""What only a disk says, also where the file is open and Python does not name it any more."""
+
+
+def remedy_of(error: OSError) -> str | None:
+    """What a user can do about an error of the operating system; None where nothing is known."""
+    return _REMEDIES.get(error.errno or 0)
+
+
+def path_error(error: OSError) -> PathError | None:
+    """The user's error for one of the operating system about a path; None for any other, such as a closed pipe or a lost connection."""
+    code, names = error.errno, [error.filename, error.filename2]
+    if code is None:
+        return None
+    what = "no space left on the disk" if code in (errno.ENOSPC, errno.EDQUOT) else os.strerror(code)
+    where = " -> ".join(os.fsdecode(name) for name in names if isinstance(name, str | bytes | os.PathLike))
+    if not where and code in _REMEDIES and type(error).__module__ == "builtins" and error.strerror != os.strerror(code):
+        where = str(error.strerror).partition(". Detail: ")[0]  # pyarrow names the path in its text
+    if not where and code in _OF_OPEN_FILES:
+        where = "a file"
+    return PathError(f"{where}: {what}; {_REMEDIES.get(code, _ANY_PLACE)}") if where else None
+
+
+def users_error(error: Exception) -> DietError | None:
+    """An error as one that a user can put right: a `DietError` as it is, one about a path as a `PathError`; None for a bug."""
+    if isinstance(error, DietError):
+        return error
+    return path_error(error) if isinstance(error, OSError) else None

@@ -7,14 +7,14 @@ import hashlib
 import os
 import re
 from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from diet_ray.errors import ConfigError, CorruptArtefactError, VersionError
+from diet_ray.errors import ConfigError, CorruptArtefactError, VersionError, remedy_of
 from diet_ray.links import no_link
 
 YAML_BYTES = 1 << 20
@@ -108,8 +108,10 @@ def parse_json_with_checksum(kind: type[S], path: Path) -> tuple[S, str]:
         raise CorruptArtefactError(
             f"{path}: missing; the folder that it describes was not completely written: make it again"
         ) from error
-    except (OSError, ValueError) as error:
-        raise CorruptArtefactError(f"{path}: not a valid {kind.__name__} ({_first(error)}); {_AGAIN}") from error
+    except OSError as error:
+        raise CorruptArtefactError(
+            f"{path}: cannot be read ({error.strerror or error}); {remedy_of(error) or _AGAIN}"
+        ) from error
     return parse_json_bytes(kind, data, where=str(path)), hashlib.sha256(data).hexdigest()
 
 
@@ -142,10 +144,15 @@ def whole_file(path: Path) -> Iterator[Path]:
     """The path of a temporary file, to be written in the body, that becomes `path` after it: whole and synced, or not at all."""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.unlink(missing_ok=True)  # an interrupted process left it, or somebody laid a link there
-    yield temporary
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def write_whole(path: Path, content: bytes) -> None:

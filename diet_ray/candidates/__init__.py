@@ -9,8 +9,9 @@ on data.
 import importlib
 import pkgutil
 
-from diet_ray.candidates.registry import Net, Shape, architectures, import_modules, register, sources
+from diet_ray.candidates.registry import Net, Shape, architectures, register
 from diet_ray.candidates.spec import EMBEDDING_KEYS, Candidate, CandidateFile, CandidateSpec, build, default_pool
+from diet_ray.candidates.user_code import import_modules, sources
 
 __all__ = [
     "EMBEDDING_KEYS",

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
@@ -125,25 +121,3 @@ def _class_of(factory: Callable[..., nn.Module]) -> type[Net]:
 def architectures() -> dict[str, type[Net]]:
     """All registered nets by name, in alphabetical order."""
     return dict(sorted(_REGISTRY.items()))
-
-
-def import_modules(names: Sequence[str], folder: Path) -> None:
-    """Import user code that registers architectures; `folder` is searched first.
-
-    Raises:
-        ValueError: a module cannot be found, or its import fails; the message names the module and the reason.
-    """
-    if names and str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-    for name in names:
-        try:
-            importlib.import_module(name)
-        except Exception as error:  # user code may raise anything, and its author must repair it
-            why = f"{type(error).__name__}: {error}"
-            raise ValueError(f"module {name!r} cannot be imported, looked for in {folder} ({why})") from error
-
-
-def sources(names: Sequence[str]) -> list[Path]:
-    """The files of imported modules, in order; for a package its `__init__.py`."""
-    specs = [importlib.util.find_spec(name) for name in names]
-    return [Path(spec.origin) for spec in specs if spec and spec.origin and Path(spec.origin).is_file()]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from diet_ray.candidates.adapter import Adapter
 from diet_ray.candidates.layers import TensorModule
 from diet_ray.candidates.registry import MadeOtherError, Net, Shape, architectures
-from diet_ray.errors import ConfigError
+from diet_ray.errors import ConfigError, DietError, one_line
 from diet_ray.schema import places_of
 from diet_ray.seeds import derive_seed
 from diet_ray.settings import Settings, load_yaml, parse
@@ -81,7 +81,12 @@ class CandidateSpec(Settings):
             ConfigError: an unknown or out-of-range hyper-parameter; the message names the candidate and the key.
         """
         where = f"candidate {self.name!r}, params of {self.arch!r}"
-        return parse(architectures()[self.arch].Params, self.params, where=where)
+        try:
+            return parse(architectures()[self.arch].Params, self.params, where=where)
+        except DietError:
+            raise
+        except (Exception, SystemExit) as error:  # a validator of the user may raise anything
+            raise ConfigError(f"{where}: {type(error).__name__}: {one_line(error)}") from error
 
     def kept_fields(self, field_names: list[str]) -> list[int]:
         """Positions in `field_names` of the fields that the net gets, in order.
@@ -102,7 +107,10 @@ class CandidateSpec(Settings):
         try:
             architectures()[self.arch].check_fields(self.params, names)
         except ValueError as error:
-            raise ConfigError(f"candidate {self.name!r}, {error}; it sees {', '.join(names)}") from error
+            raise ConfigError(f"candidate {self.name!r}, {one_line(error)}; it sees {', '.join(names)}") from error
+        except (Exception, SystemExit) as error:  # the user's own may raise anything
+            why = f"{type(error).__name__}: {one_line(error)}"
+            raise ConfigError(f"candidate {self.name!r}, check_fields of {self.arch!r}: {why}") from error
         return kept
 
 

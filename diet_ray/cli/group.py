@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import signal
 import sys
 import threading
@@ -17,7 +16,7 @@ import typer
 from pydantic_core import to_json
 from typer.core import TyperGroup
 
-from diet_ray.errors import ConfigError, DietError
+from diet_ray.errors import ConfigError, users_error
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,18 +44,26 @@ class Commands(TyperGroup):
         with _terminable() as terminated:
             try:
                 return super().invoke(ctx)
-            except DietError as error:
-                typer.echo("error: " + " ".join(str(error).split()), err=True)
-                raise typer.Exit(error.exit_code) from None
-            except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                    raise
-                where = error.filename or "a file"
-                typer.echo(f"error: {where}: no space left on the disk; free some space and continue", err=True)
-                raise typer.Exit(DietError.exit_code) from None
             except (KeyboardInterrupt, SystemExit):
                 # SystemExit comes only from Ray Train, when Ctrl-C has ended its workers; no command of diet_ray calls sys.exit.
                 raise typer.Exit(TERMINATED if terminated else INTERRUPTED) from None
+            except Exception as error:
+                if _after_interrupt(error):
+                    raise typer.Exit(TERMINATED if terminated else INTERRUPTED) from None
+                known = users_error(error)
+                if known is None:
+                    raise
+                typer.echo("error: " + " ".join(str(known).split()), err=True)
+                raise typer.Exit(known.exit_code) from None
+
+
+def _after_interrupt(error: BaseException | None) -> bool:
+    """Whether an error came up while Ctrl-C or SIGTERM was ending the command: what fails then is no news."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__context__
+    return False
 
 
 _FLAGS, _WITH_VALUE = ("--json", "--quiet", "--local"), ("--address", "--cpus")
@@ -150,7 +157,10 @@ class Options:
             return
         from diet_ray.engine.workplace import OnCluster
 
-        with display(quiet=self.quiet) as shown, OnCluster(self.address, self.cpus) as place:
+        with (
+            display(quiet=self.quiet) as shown,
+            OnCluster(self.address, self.cpus, on_trouble=shown.line) as place,
+        ):
             yield shown, place
 
     def result(self, data: Settings | dict[str, Any], *readable: str | Table) -> None:

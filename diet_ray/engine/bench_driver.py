@@ -12,7 +12,7 @@ from ray import tune
 from diet_ray.engine.data import fan_out
 from diet_ray.engine.failures import describe, restore
 from diet_ray.engine.tune import run_trials
-from diet_ray.errors import DietError
+from diet_ray.errors import DietError, users_error
 from diet_ray.judge.fidelity.bench import measure_fidelity
 from diet_ray.judge.fidelity.config import FidelityConfig
 from diet_ray.judge.fidelity.live.bench import measure_live
@@ -80,6 +80,9 @@ def _trial(trial: dict[str, Any], *, config: str, cache: str, groups: list[list[
         with torch_threads(1):
             done = sum(1 for _ in train_set(bench, trainings))
         tune.report({"done": done, "failure": None})
-    except DietError as error:
+    except (DietError, OSError) as error:
+        known = users_error(error)
+        if known is None:
+            raise
         # Raised, it would come back as a traceback in a string.
-        tune.report({"done": 0, "failure": describe(error)})
+        tune.report({"done": 0, "failure": describe(known)})

@@ -14,11 +14,11 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from diet_ray.errors import ConfigError, ResourceError
+from diet_ray.errors import ConfigError, ResourceError, one_line
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -52,12 +52,15 @@ def check_options(address: str | None, cpus: int | None) -> None:
 
 
 @contextmanager
-def connect(address: str | None = None, cpus: int | None = None) -> Iterator[None]:
+def connect(
+    address: str | None = None, cpus: int | None = None, *, on_trouble: Callable[[str], None] = lambda text: None
+) -> Iterator[None]:
     """Connect this process to Ray while the body runs. A process that is connected already stays as it is.
 
     Args:
         address: address of a running cluster, as `ray.init` takes it (`HOST:PORT`, `auto`); see `address_of` for None.
         cpus: logical CPUs of a private Ray; None for all of the machine.
+        on_trouble: called with a line of text where a private Ray does not start and is started once more.
 
     Raises:
         ConfigError: `cpus` is given for a cluster that runs already, or is less than 1.
@@ -73,7 +76,7 @@ def connect(address: str | None = None, cpus: int | None = None) -> Iterator[Non
         yield
         return
     with own_signals(signal.SIGTERM):  # Ray's own handler, in C++, aborts the process
-        _start(address, cpus)
+        _start(address, cpus, on_trouble)
     try:
         with own_signals(signal.SIGINT):
             yield
@@ -122,7 +125,7 @@ def _keep_private() -> None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
-def _start(address: str | None, cpus: int | None) -> None:
+def _start(address: str | None, cpus: int | None, on_trouble: Callable[[str], None]) -> None:
     import ray
 
     hush(logging.ERROR, "ray", "ray.data", "ray.train", "ray.tune")
@@ -130,19 +133,30 @@ def _start(address: str | None, cpus: int | None) -> None:
     ray._private.worker.print_to_stdstream = _unsaid
     if address is not None:
         _knock(address)
-    try:
-        # Without a dashboard, Ray Train writes a warning about it to each worker's log every second. The workers' logs are not forwarded,
-        # so all their lines stay in Ray's log files. An error reaches us as an exception.
-        options: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": False} if address is None else {}
-        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
-    except Exception as error:  # Ray 2.60 raises a bare Exception where its node does not start in time
-        reason = " ".join(str(error).split())
-        if address is None:
-            raise ResourceError(
-                f"no private Ray started on this machine (Ray waits {RAYLET_SECONDS} s for it): {reason}; work without Ray by --local, "
-                "name a running cluster by --address, or try again when the machine is less busy"
-            ) from error
-        raise ResourceError(_nobody(address, reason)) from error
+    # Without a dashboard, Ray Train writes a warning about it to each worker's log every second. The workers' logs are not forwarded,
+    # so all their lines stay in Ray's log files. An error reaches us as an exception.
+    options: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": False} if address is None else {}
+
+    def start() -> str | None:
+        """Start or connect; returns why it failed."""
+        try:
+            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
+        except Exception as error:  # Ray 2.60 raises a bare Exception where its node does not start in time
+            ray.shutdown()  # what did start of it
+            return one_line(error) or type(error).__name__
+        return None
+
+    failure = start()
+    if failure and address is None:
+        on_trouble(f"no private Ray started ({failure}); starting it once more")
+        failure = start()
+    if failure and address is None:
+        raise ResourceError(
+            f"no private Ray started on this machine (Ray waits {RAYLET_SECONDS} s for it, and it was tried twice): {failure}; work "
+            "without Ray by --local, name a running cluster by --address, or try again when the machine is less busy"
+        )
+    if failure:
+        raise ResourceError(_nobody(str(address), failure))
 
 
 def _unsaid(*_: object, **__: object) -> None:

@@ -18,7 +18,7 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from diet_ray.engine.cluster import hush
 from diet_ray.engine.failures import describe, restore
-from diet_ray.errors import DietError
+from diet_ray.errors import DietError, users_error
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,10 @@ def _call(batch: Any, call: Callable[[str], bytes]) -> pa.Table:
         try:
             results.append(call(description))
             failures.append(None)
-        except DietError as error:
+        except (DietError, OSError) as error:
+            known = users_error(error)
+            if known is None:
+                raise
             results.append(None)
-            failures.append(describe(error))
+            failures.append(describe(known))
     return pa.table({"result": pa.array(results, pa.binary()), "failure": pa.array(failures, pa.string())})

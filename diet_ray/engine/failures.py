@@ -15,7 +15,7 @@ from typing import Any
 from ray import exceptions
 from safetensors import SafetensorError
 
-from diet_ray.errors import BadInputError, BrokenOffError, DietError
+from diet_ray.errors import BadInputError, BrokenOffError, DietError, path_error
 
 
 class LostShardError(Exception):
@@ -69,6 +69,8 @@ def _accident(chain: list[BaseException]) -> str | None:
     for error in chain:
         if full(error):
             return f"no space left on a disk ({_first_line(error)}). Free some space"
+        if isinstance(error, OSError) and (refused := path_error(error)):
+            return str(refused)
         if isinstance(error, exceptions.ObjectStoreFullError | exceptions.OutOfDiskError):
             return f"Ray's object store is full and cannot spill to disk ({_first_line(error)}). Give Ray more memory or disk"
         if isinstance(error, exceptions.OutOfMemoryError):

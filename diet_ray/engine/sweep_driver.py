@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ray
-import torch
 from ray import tune
 
-from diet_ray.candidates import CandidateFile, CandidateSpec, import_modules
+from diet_ray.candidates import CandidateFile, import_modules
 from diet_ray.engine.deciders import asha, optuna_search
 from diet_ray.engine.tune import run_trials
-from diet_ray.errors import ResourceError
+from diet_ray.errors import ResourceError, one_line
 from diet_ray.judge import run_race
+from diet_ray.judge.attempt import attempt, hanging, reason
 from diet_ray.judge.leaderboard import Leaderboard
 from diet_ray.judge.outcomes import Outcomes
 from diet_ray.judge.race_rules import Race
 from diet_ray.judge.run_sweep import judge_pool
 from diet_ray.judge.search import SweepConfig
 from diet_ray.judge.suggest import Suggest
-from diet_ray.judge.sweep_plan import Work, planned_works, reason, threads_of
-from diet_ray.judge.trial import Outcome, Report, TrialContext, run_trial
+from diet_ray.judge.sweep_plan import Work, planned_works, threads_of
+from diet_ray.judge.trial import Outcome, Report, TrialContext
 from diet_ray.judge.verdict import Verdict
-from diet_ray.settings import parse
 from diet_ray.training.device import device_of
 
 
@@ -97,7 +101,12 @@ class OnTune:
         """Run the trials of a grid, or those that a searcher suggests."""
         search, resources = config.search, config.resources
         trainable = partial(
-            _trial, modules=config.modules, folder=str(Path.cwd()), threads=threads_of(config), gpu=resources.gpus > 0
+            _trial,
+            modules=config.modules,
+            folder=str(Path.cwd()),
+            threads=threads_of(config),
+            gpu=resources.gpus > 0,
+            seconds=resources.timeout,
         )
         kept = outcomes.kept if scheduler or searcher else {}
         run_trials(
@@ -107,7 +116,7 @@ class OnTune:
             storage=out / "tune",
             cpus=resources.cpus,
             gpus=resources.gpus,
-            callback=Listener(outcomes),
+            callback=Listener(outcomes, resources.timeout),
             scheduler=scheduler,
             searcher=searcher,
             samples=outcomes.total if searcher else 1,
@@ -119,17 +128,23 @@ class OnTune:
 class Listener(tune.Callback):
     """Gets the reports of all trials in the driver, and passes them to the sweep's outcomes."""
 
-    def __init__(self, outcomes: Outcomes) -> None:
-        self.outcomes = outcomes
+    def __init__(self, outcomes: Outcomes, seconds: float | None = None) -> None:
+        """Report to `outcomes`; `seconds` is the limit of time of a trial."""
+        self.outcomes, self.seconds = outcomes, seconds
+        self._began: dict[str, float] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks, and nobody reads the pickle; trackers have sockets, which cannot be pickled.
         return {}
 
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Tune calls this method in the driver, and also the next ones."""
+        self._began[trial.trial_id] = time.monotonic()
+
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """Tune calls this method in the driver, and also the next ones."""
+        """The trial has reported."""
         if result["failure"]:
             self.outcomes.fail(_work(trial), result["failure"])
             return
@@ -143,7 +158,10 @@ class Listener(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The trial's process died twice."""
         lines = str(trial.get_error() or "its process died").strip().splitlines()
-        self.outcomes.fail(_work(trial), lines[-1].strip())
+        why = one_line(Exception(lines[-1]))
+        if self.seconds is not None and time.monotonic() - self._began.get(trial.trial_id, math.inf) >= self.seconds:
+            why = hanging(self.seconds)
+        self.outcomes.fail(_work(trial), why)
         self.outcomes.end(_work(trial))
 
 
@@ -156,22 +174,49 @@ def _work(trial: Any) -> Work:
 
 
 def _trial(
-    trial: dict[str, Any], *, shared: list[Any], modules: list[str], folder: str, threads: int, gpu: bool
+    trial: dict[str, Any],
+    *,
+    shared: list[Any],
+    modules: list[str],
+    folder: str,
+    threads: int,
+    gpu: bool,
+    seconds: float | None,
 ) -> None:
-    torch.set_num_threads(threads)
     work = Work.model_validate(trial["work"])
+    # Reported here, not in the generator: Tune ends a trial by an exception in `report`, which is no fault of the candidate.
+    for result in _results(work, shared, modules, Path(folder), threads, gpu, seconds):
+        if isinstance(result, str):
+            tune.report({"step": 0, "score": 0.0, "verdicts": "[]", "failure": result})
+        else:
+            verdicts = json.dumps([verdict.model_dump(mode="json") for verdict in result.verdicts])
+            tune.report({"step": result.step, "score": result.score, "verdicts": verdicts, "failure": ""})
+
+
+def _results(
+    work: Work, shared: list[Any], modules: list[str], folder: Path, threads: int, gpu: bool, seconds: float | None
+) -> Iterator[Report | str]:
+    """The reports of a trial, and where it fails why."""
     try:
-        import_modules(modules, Path(folder))
+        import_modules(modules, folder)
         context, outcomes, identity = ray.get(shared[0])
-        outcome: Outcome | None = outcomes.get(identity(work))
-        if outcome:  # reported again to the scheduler or searcher that decides by scores
-            for score in outcome.scores:
-                tune.report({"step": score.step, "score": score.score, "verdicts": "[]", "failure": ""})
-            return
-        spec = parse(CandidateSpec, work.spec, where="drawn")
-        device = device_of(float(gpu), "float32")
-        for report in run_trial(spec, work.seeds, context, device, key=identity(work)):
-            verdicts = json.dumps([verdict.model_dump(mode="json") for verdict in report.verdicts])
-            tune.report({"step": report.step, "score": report.score, "verdicts": verdicts, "failure": ""})
-    except Exception as error:  # a candidate's own code may raise anything; the other candidates continue
-        tune.report({"step": 0, "score": 0.0, "verdicts": "[]", "failure": reason(error)})
+        key, device = identity(work), device_of(float(gpu), "float32")
+    except Exception as error:  # the user's modules may raise anything; the other candidates continue
+        yield reason(error)
+        return
+    outcome: Outcome | None = outcomes.get(key)
+    if outcome:  # reported again to the scheduler or searcher that decides by scores
+        yield from (Report(score.step, score.score, []) for score in outcome.scores)
+        return
+    yield from attempt(work, context, device, key=key, threads=threads, seconds=seconds, limit=_killed)
+
+
+@contextmanager
+def _killed(seconds: float) -> Iterator[None]:
+    """End this process if the body takes so long. A thread in C does it, so that nothing in the body can hold it up; it writes to the log
+    of the worker where the body was."""
+    faulthandler.dump_traceback_later(seconds, exit=True, file=2)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()

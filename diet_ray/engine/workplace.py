@@ -33,10 +33,16 @@ class OnCluster:
     It imports the code that names Ray only after `connect`, which must come first.
     """
 
-    def __init__(self, address: str | None = None, cpus: int | None = None) -> None:
+    def __init__(
+        self,
+        address: str | None = None,
+        cpus: int | None = None,
+        *,
+        on_trouble: Callable[[str], None] = lambda _: None,
+    ) -> None:
         """Args: see `connect`. Raises ConfigError where they contradict each other."""
         check_options(address, cpus)
-        self.address, self.cpus = address, cpus
+        self.address, self.cpus, self.on_trouble = address, cpus, on_trouble
         self._stack = ExitStack()
         self._joined = False
 
@@ -51,7 +57,7 @@ class OnCluster:
     def join(self) -> None:
         """Connect this process to Ray, unless it is connected. Raises ResourceError where that fails."""
         if not self._joined:
-            self._stack.enter_context(connect(self.address, self.cpus))
+            self._stack.enter_context(connect(self.address, self.cpus, on_trouble=self.on_trouble))
             self._joined = True
 
     @property

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
 from matplotlib.figure import Figure
 from pydantic import Field as Key
 from rich.table import Table
@@ -22,7 +21,7 @@ from diet_ray.judge.leaderboard_table import leaderboard_tables
 from diet_ray.judge.standings import Standing
 from diet_ray.judge.verdict import Verdict
 from diet_ray.settings import Metric, Settings
-from diet_ray.storage.parquet_writing import write_parquet
+from diet_ray.storage.parquet_writing import write_result
 
 METRICS = ("auc", "logloss", "gauc", "calibration")
 
@@ -199,9 +198,7 @@ def write_tables(out: Path, board: Leaderboard) -> None:
         for verdict in board.verdicts
     ]
     for name, rows in (("leaderboard", lines), ("verdicts", trials)):
-        table = pa.Table.from_pylist(rows)
-        write_parquet(table, out / f"{name}.parquet", compression="snappy")
-        pa.csv.write_csv(table, out / f"{name}.csv")
+        write_result(pa.Table.from_pylist(rows), out / name)
 
 
 def plot_standings(lines: list[Standing], task: str) -> Figure:

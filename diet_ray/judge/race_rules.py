@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.csv
 from pydantic import Field as Key
 from rich.table import Column, Table
 
@@ -24,7 +23,7 @@ from diet_ray.errors import ConfigError, DietError
 from diet_ray.figures import number, times
 from diet_ray.judge.decision import Decided, Decision, few
 from diet_ray.settings import Settings
-from diet_ray.storage.parquet_writing import write_parquet
+from diet_ray.storage.parquet_writing import write_result
 
 RUNGS = (0.02, 0.1, 0.25, 1.0)
 """How many blocks candidates have met after each rung, by default."""
@@ -323,6 +322,4 @@ def write_lines(out: Path, race: Race) -> None:
     schema = pa.schema(
         [*types.items(), *((key, pa.float64()) for key in ("mean", "difference", "low", "high", "best"))]
     )
-    table = pa.Table.from_pylist(rows, schema=schema)
-    write_parquet(table, out / "race.parquet", compression="snappy")
-    pa.csv.write_csv(table, out / "race.csv")
+    write_result(pa.Table.from_pylist(rows, schema=schema), out / "race")

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Protocol
 
 import torch
 
-from diet_ray.candidates import CandidateSpec
 from diet_ray.errors import ResourceError
+from diet_ray.judge.attempt import attempt
 from diet_ray.judge.outcomes import Outcomes
 from diet_ray.judge.search import SweepConfig
-from diet_ray.judge.sweep_plan import Work, planned_works, reason, threads_of
-from diet_ray.judge.trial import TrialContext, run_trial
-from diet_ray.settings import parse
-from diet_ray.training.device import device_of, torch_threads
+from diet_ray.judge.sweep_plan import Work, planned_works, threads_of
+from diet_ray.judge.trial import TrialContext
+from diet_ray.training.device import device_of
 
 
 class Runner(Protocol):
@@ -39,7 +39,8 @@ class InProcess:
     """Runs trials in this process, one after another."""
 
     def check(self, config: SweepConfig) -> None:
-        """See `Runner.check`. A search that uses scores to choose candidates, or to stop them early, needs Ray Tune."""
+        """See `Runner.check`. A search that uses scores to choose candidates, or to stop them early, needs Ray Tune; a limit of time needs
+        the main thread, because it is a signal that ends a trial."""
         for key, value, plain in (
             ("algorithm", config.search.algorithm, "random"),
             ("scheduler", config.search.scheduler, "none"),
@@ -48,6 +49,10 @@ class InProcess:
                 raise ResourceError(
                     f"key 'search.{key}': {value!r} needs Ray Tune; leave out --local, or set it to {plain!r}"
                 )
+        if config.resources.timeout is not None and threading.current_thread() is not threading.main_thread():
+            raise ResourceError(
+                "key 'resources.timeout': without Ray it needs the main thread, because a signal ends a trial; leave the key out"
+            )
         self._device(config)
 
     def run(self, config: SweepConfig, context: TrialContext, seeds: int, outcomes: Outcomes, out: Path) -> list[Work]:
@@ -62,13 +67,12 @@ class InProcess:
         """See `Runner.run_works`."""
         device = self._device(config)
         for work in outcomes.to_run(works):
-            try:
-                with torch_threads(threads_of(config)):
-                    spec = parse(CandidateSpec, work.spec, where="drawn")
-                    for report in run_trial(spec, work.seeds, context, device, key=outcomes.identity(work)):
-                        outcomes.report(work, report)
-            except Exception as error:  # a candidate's own code may raise anything; the other candidates continue
-                outcomes.fail(work, reason(error))
+            key, seconds = outcomes.identity(work), config.resources.timeout
+            for result in attempt(work, context, device, key=key, threads=threads_of(config), seconds=seconds):
+                if isinstance(result, str):
+                    outcomes.fail(work, result)
+                else:
+                    outcomes.report(work, result)
             outcomes.end(work)
 
     def _device(self, config: SweepConfig) -> torch.device:

@@ -223,6 +223,9 @@ class TrialResources(Settings):
     """Logical CPUs. The trial trains with this number of threads, rounded down, but at least one."""
     gpus: float = Key(default=0, ge=0, allow_inf_nan=False)
     """GPUs. Above 0 the trial trains on a GPU; 0.25 lets four trials share one."""
+    timeout: float | None = Key(default=None, gt=0, allow_inf_nan=False)
+    """Seconds after which a trial is taken to hang, is ended, and counts as failed; by default there is no limit. On Ray its process is
+    ended, and the trial is tried once more. Without Ray a signal ends it, which cannot reach code that never returns to Python."""
 
 
 class SweepConfig(Settings):

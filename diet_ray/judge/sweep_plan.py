@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from diet_ray.candidates import CandidateFile, CandidateSpec, architectures, sources
-from diet_ray.errors import ConfigError, DietError
+from diet_ray.errors import ConfigError
 from diet_ray.judge.launch import LaunchRecipe
 from diet_ray.judge.live import live_rows
 from diet_ray.judge.live_trial import STATES, LiveContext
@@ -239,12 +238,3 @@ def trial_context(inputs: Inputs, live: LiveContext | None) -> TrialContext:
         steps=rungs(student.steps) if search.scheduler == "asha" else [student.steps],
         live=live,
     )
-
-
-def reason(error: Exception) -> str:
-    """Why a trial failed, in one line. An error of a candidate's own code has its file and line at the end."""
-    message = " ".join(f"{type(error).__name__}: {error}".split())
-    if isinstance(error, DietError):
-        return " ".join(str(error).split())
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{message} ({Path(last.filename).name}, line {last.lineno})"

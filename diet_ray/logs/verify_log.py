@@ -36,35 +36,42 @@ def check_log(path: Path, faults: Faults) -> None:
         return
     schema = manifest.log_schema
     blocks = read_blocks(path, manifest, faults)
-    if blocks_folder(path).is_symlink():
-        faults.add(blocks_folder(path), "is a link")
-    if blocks_folder(path).is_dir():
-        faults.strays(blocks_folder(path), set(manifest.blocks), remedy=STRAY)
+    with faults.going_on(blocks_folder(path)):
+        if blocks_folder(path).is_symlink():
+            faults.add(blocks_folder(path), "is a link")
+        if blocks_folder(path).is_dir():
+            faults.strays(blocks_folder(path), set(manifest.blocks), remedy=STRAY)
     for name, problem in contradictions(manifest.blocks, blocks, schema):
         faults.add(block_manifest_file(path, name), problem)
     row_ids: list[np.ndarray] = []
     slots = Slots.of(schema)
     for name, block in zip(manifest.blocks, blocks, strict=True):
         if block is not None:
-            row_ids += _check_block(block_folder(path, name), block, schema, slots, faults)
+            with faults.going_on(block_folder(path, name)):
+                row_ids += _check_block(block_folder(path, name), block, schema, slots, faults)
     whole = np.sort(np.concatenate(row_ids)) if row_ids else np.empty(0, np.int64)
     twice = np.unique(whole[1:][whole[1:] == whole[:-1]])
     if len(twice):
         faults.add(
             log_manifest_file(path), f"{len(twice)} row ids occur twice in the log, the first is {int(twice[0])}"
         )
-    check_quarantine(path, schema, blocks, faults)
-    check_ids(path, schema, blocks, faults)
+    with faults.going_on(path):
+        check_quarantine(path, schema, blocks, faults)
+    with faults.going_on(path):
+        check_ids(path, schema, blocks, faults)
 
 
 def read_blocks(path: Path, manifest: LogManifest, faults: Faults) -> list[BlockManifest | None]:
     """The manifests of a log's blocks, in order; None for each that cannot be read."""
     blocks: list[BlockManifest | None] = []
     for name in manifest.blocks:
-        folder = block_folder(path, name)
-        if folder.is_symlink():
-            faults.add(folder, "is a link")
-        blocks.append(None if folder.is_symlink() else faults.manifest(BlockManifest, folder / MANIFEST))
+        folder, block = block_folder(path, name), None
+        with faults.going_on(folder):
+            if folder.is_symlink():
+                faults.add(folder, "is a link")
+            else:
+                block = faults.manifest(BlockManifest, folder / MANIFEST)
+        blocks.append(block)
     return blocks
 
 

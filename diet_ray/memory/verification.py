@@ -53,7 +53,7 @@ def verify(path: str | Path, *, log: str | Path | None = None) -> list[Fault]:
     if is_log(path):
         faults = Faults(path, LOG_REMEDY)
         check_log(path, faults)
-    elif run_manifest(path).exists() or stages_folder(path).is_dir():
+    elif _any_there(run_manifest(path), stages_folder(path)):
         faults = Faults(path, RUN_REMEDY)
         check_run(path, faults, Path(log) if log is not None else log_of(path))
     else:
@@ -84,7 +84,21 @@ def _each_once(faults: Faults) -> list[Fault]:
 
 def is_log(path: Path) -> bool:
     """Whether a folder is that of a log, however damaged."""
-    return log_manifest_file(path).exists() or blocks_folder(path).is_dir()
+    return _any_there(log_manifest_file(path), blocks_folder(path))
+
+
+def _any_there(*paths: Path) -> bool:
+    """Whether one of the paths exists. Raises OSError where none is seen and the operating system refuses one."""
+    refused = None
+    for path in paths:
+        try:
+            if path.exists():
+                return True
+        except OSError as error:
+            refused = error
+    if refused is not None:
+        raise refused
+    return False
 
 
 def log_of(run: str | Path) -> Path | None:
@@ -96,4 +110,7 @@ def log_of(run: str | Path) -> Path | None:
             log = parse_json(RunManifest, run_manifest(Path(run))).config.log
     except (CorruptArtefactError, VersionError, ValidationError):
         return None
-    return log if is_log(log) else None
+    try:
+        return log if is_log(log) else None
+    except OSError:  # it is there, and its check says what is wrong with it
+        return log

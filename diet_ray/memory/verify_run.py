@@ -57,43 +57,58 @@ def check_run(run: Path, faults: Faults, log: Path | None) -> None:
                 stages_folder(run), f"stages {expected:04d} to {index - 1:04d} are missing, {index:04d} is there"
             )
             before = _Before()
-        folder, expected = stage_folder(run, index), index + 1
-        stage = faults.manifest(StageManifest, folder / MANIFEST)
+        last, before, expected = before, _Before(), index + 1
+        with faults.going_on(stage_folder(run, index)):
+            before = _check_stage(stage_folder(run, index), index, config, last, source, taken, faults)
+            config = config or (before.stage.config if before.stage else None)
+
+
+def _check_stage(
+    folder: Path,
+    index: int,
+    config: StreamConfig | None,
+    before: _Before,
+    source: _Log | None,
+    taken: dict[str, int],
+    faults: Faults,
+) -> _Before:
+    """Check a stage; returns what the checks of the next one need of it. `taken` has, per block, the first stage that took it in."""
+    stage = faults.manifest(StageManifest, folder / MANIFEST)
+    here = None
+    with faults.going_on(folder / MANIFEST):
         here = sha256(folder / MANIFEST) if (folder / MANIFEST).is_file() else None
-        if stage is None:
-            before = _Before(sha256=here)
-            continue
-        config = config or stage.config
-        _check_lineage(folder / MANIFEST, stage, index, config, before, faults)
-        first = taken.setdefault(stage.block, index)
-        if first != index:
-            faults.add(folder / MANIFEST, f"took in block {stage.block!r}, as stage {first:04d} did")
-        units = check_stage(folder, stage, faults)
-        if source is not None:
-            _check_source(folder, stage, source, before, faults)
-        if units is not None:
-            unknown = units
-            if index == 0 or before.units is not None:
-                unknown = units.take(_check_inherited(folder, stage, units, before.units, faults))
-            if source is not None:  # the other units were checked at the stage that added them
-                _check_rows(folder, unknown, source, faults)
-        before = _Before(stage, here, units)
+    if stage is None:
+        return _Before(sha256=here)
+    _check_lineage(folder / MANIFEST, stage, index, config or stage.config, before, faults)
+    first = taken.setdefault(stage.block, index)
+    if first != index:
+        faults.add(folder / MANIFEST, f"took in block {stage.block!r}, as stage {first:04d} did")
+    units = check_stage(folder, stage, faults)
+    if source is not None:
+        _check_source(folder, stage, source, before, faults)
+    if units is not None:
+        unknown = units
+        if index == 0 or before.units is not None:
+            unknown = units.take(_check_inherited(folder, stage, units, before.units, faults))
+        if source is not None:  # the other units were checked at the stage that added them
+            _check_rows(folder, unknown, source, faults)
+    return _Before(stage, here, units)
 
 
 def _stages(run: Path, faults: Faults) -> list[int]:
     """Indices of the stages in the folder, in order. Anything else in it is a fault, except leftovers of an interrupted run."""
-    stages = stages_folder(run)
-    if stages.is_symlink() or not stages.is_dir():
-        faults.add(stages, "is a link" if stages.is_symlink() else "missing")
-        return []
-    indices = []
-    for path in sorted(stages.iterdir()):
-        number = int(path.name) if path.name.isdecimal() and path.name.isascii() else -1
-        if number >= 0 and path.name == stage_folder(run, number).name and path.is_dir() and not path.is_symlink():
-            indices.append(number)
-        elif path.is_symlink() or not is_draft(path.name):
-            problem = "is a link" if path.is_symlink() else "stray: no manifest names it"
-            faults.add(path, problem, remedy="remove it with diet-ray gc --yes")
+    stages, indices = stages_folder(run), list[int]()
+    with faults.going_on(stages):
+        if stages.is_symlink() or not stages.is_dir():
+            faults.add(stages, "is a link" if stages.is_symlink() else "missing")
+            return []
+        for path in sorted(stages.iterdir()):
+            number = int(path.name) if path.name.isdecimal() and path.name.isascii() else -1
+            if number >= 0 and path.name == stage_folder(run, number).name and path.is_dir() and not path.is_symlink():
+                indices.append(number)
+            elif path.is_symlink() or not is_draft(path.name):
+                problem = "is a link" if path.is_symlink() else "stray: no manifest names it"
+                faults.add(path, problem, remedy="remove it with diet-ray gc --yes")
     return sorted(indices)
 
 
@@ -181,8 +196,9 @@ def _check_source(folder: Path, stage: StageManifest, log: _Log, before: _Before
     if block is None:
         return
     manifest = block_manifest_file(log.path, block.name)
-    if block.name != stage.block or sha256(manifest) != stage.block_sha256:
-        faults.add(path, f"took in another block than {block.name!r} of the log: block_sha256", remedy=ANOTHER_LOG)
+    with faults.going_on(manifest):
+        if block.name != stage.block or sha256(manifest) != stage.block_sha256:
+            faults.add(path, f"took in another block than {block.name!r} of the log: block_sha256", remedy=ANOTHER_LOG)
     if block.n_ids != stage.n_ids:
         faults.add(path, f"says {stage.n_ids} ids, its block says {block.n_ids}")
     rows_before = before.stage.rows_seen if before.stage else 0 if stage.index == 0 else None

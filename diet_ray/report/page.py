@@ -11,6 +11,8 @@ from jinja2 import Environment, PackageLoader
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from diet_ray.settings import whole_file, write_whole
+
 
 @dataclass
 class Panel:
@@ -61,20 +63,21 @@ def write_page(
     html = environment.get_template("report.html").render(
         title=title, lead=[lead] if isinstance(lead, str) else lead, sections=sections, contents=contents
     )
-    path.write_text(html, encoding="utf-8")
+    write_whole(path, html.encode())
 
 
 def picture(figure: Figure, path: Path) -> str:
     """Save a figure as PNG and return it in base64."""
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=130, bbox_inches="tight")
-    path.write_bytes(buffer.getvalue())
+    write_whole(path, buffer.getvalue())
     return base64.b64encode(buffer.getvalue()).decode()
 
 
 def panel(figure: Figure, path: Path, alt: str) -> Panel:
     """Save a figure as PNG and return it as SVG, which stays sharp on a phone and in print."""
-    figure.savefig(path, format="png", dpi=150)
+    with whole_file(path) as draft:
+        figure.savefig(draft, format="png", dpi=150)
     figure.set_layout_engine("none")  # the layout is done; computing it again takes longer than drawing
     buffer = BytesIO()
     # With a fixed salt and no date, the same figure gives the same bytes. Text is stored as text: half the size, and searchable.

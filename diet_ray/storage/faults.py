@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -9,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 
-from diet_ray.errors import CorruptArtefactError, VersionError
+from diet_ray.errors import CorruptArtefactError, VersionError, remedy_of
 from diet_ray.settings import Settings, parse_json
 from diet_ray.storage.arrays import Columns, column_problems, values_of
 from diet_ray.storage.entries import OtherFileError, check_content
@@ -41,13 +44,24 @@ class Faults:
         where = str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
         self.faults.append(Fault(f"{where}, {part}" if part else where, problem, remedy or self.remedy))
 
+    @contextmanager
+    def going_on(self, path: Path) -> Iterator[None]:
+        """Note a fault, and go on behind the body, where the operating system refuses a path in it; `path` where it does not say which."""
+        try:
+            yield
+        except OSError as error:
+            named = error.filename
+            place = Path(os.fsdecode(named)) if isinstance(named, str | bytes | os.PathLike) else path
+            self.add(place, f"cannot be read ({error.strerror or error})", remedy=remedy_of(error))
+
     def manifest(self, kind: type[S], path: Path) -> S | None:
         """Read a manifest; None, and a fault, where that fails."""
-        if path.is_symlink():
-            self.add(path, "is a link")
-            return None
         try:
-            return parse_json(kind, path)
+            with self.going_on(path):
+                if path.is_symlink():
+                    self.add(path, "is a link")
+                    return None
+                return parse_json(kind, path)
         except CorruptArtefactError as error:
             self.add(path, str(error).removeprefix(f"{path}: "))
         except VersionError as error:
@@ -57,18 +71,20 @@ class Faults:
 
     def intact(self, path: Path, n_bytes: int, checksum: str) -> bool:
         """Whether a file is there and matches its manifest; if not, note a fault. The size is checked first."""
-        try:
-            check_content(path, n_bytes, checksum)
-        except OtherFileError as error:
-            self.add(path, str(error))
-            return False
-        return True
+        with self.going_on(path):
+            try:
+                check_content(path, n_bytes, checksum)
+                return True
+            except OtherFileError as error:
+                self.add(path, str(error))
+        return False
 
     def strays(self, folder: Path, named: set[str], *, remedy: str) -> None:
         """Note a fault for each file or folder in `folder` whose name is not in `named`."""
-        for path in sorted(folder.iterdir()):
-            if path.name not in named:
-                self.add(path, "stray: no manifest names it", remedy=remedy)
+        with self.going_on(folder):
+            for path in sorted(folder.iterdir()):
+                if path.name not in named:
+                    self.add(path, "stray: no manifest names it", remedy=remedy)
 
     def columns(self, path: Path, schema: pa.Schema, wanted: Columns) -> bool:
         """Whether a table has the wanted columns, by its schema alone; if not, note the faults."""

@@ -28,6 +28,7 @@ from diet_ray.figures import duration
 from diet_ray.links import no_link
 from diet_ray.settings import Settings
 from diet_ray.storage.background import repeating
+from diet_ray.storage.uninterrupted import uninterrupted
 
 HEARTBEAT_SECONDS = 15.0
 """How often an owner touches its lock."""
@@ -109,16 +110,20 @@ def locked(run: Path) -> Iterator[LockOwner]:
         ConfigError: the folder cannot be written to.
         CorruptArtefactError: the lock is a link.
     """
-    made = not run.exists()
-    me = _take(run)
+    made, kept = not run.exists(), True
+    me: LockOwner | None = None
     try:
+        with uninterrupted():
+            me = _take(run)
         with beating(partial(_touch, run, me.token)):
             yield me
     finally:
-        kept = _release(run, me)
-        if made:
-            with suppress(OSError):  # it is not empty
-                run.rmdir()
+        with uninterrupted():
+            if me is not None:
+                kept = _release(run, me)
+            if made:
+                with suppress(OSError):  # it is not empty, or was never made
+                    run.rmdir()
     if not kept:
         raise taken_away(str(run))
 

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
+
+from diet_ray.settings import whole_file
 
 SETTINGS: dict[str, Any] = {
     "version": "2.6",
@@ -38,3 +41,11 @@ LEVELS = {"zstd": 1, "snappy": None}
 def write_parquet(table: pa.Table, path: Path, *, compression: Literal["zstd", "snappy"] = "zstd") -> None:
     """Write a table as one Parquet file; tables of results are `snappy`, all else is `zstd`."""
     pq.write_table(table, path, compression=compression, compression_level=LEVELS[compression], **SETTINGS)
+
+
+def write_result(table: pa.Table, path: Path) -> None:
+    """Write a table of results as `path.parquet` and `path.csv`, each whole or not at all."""
+    with whole_file(path.with_name(f"{path.name}.parquet")) as draft:
+        write_parquet(table, draft, compression="snappy")
+    with whole_file(path.with_name(f"{path.name}.csv")) as draft:
+        pa.csv.write_csv(table, draft)

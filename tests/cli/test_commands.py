@@ -215,7 +215,7 @@ def test_a_bad_value_is_named(tmp_path: Path, log: Path) -> None:
 def test_a_net_that_does_not_fit_the_log_is_named_before_ray_starts(
     tmp_path: Path, log: Path, changes: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("diet_ray.engine.cluster.connect", lambda *a: pytest.fail("started Ray"))
+    monkeypatch.setattr("diet_ray.engine.cluster.connect", lambda *a, **k: pytest.fail("started Ray"))
     file = asked(tmp_path, log, **changes)
     assert said in fails(tmp_path, "distill", "--config", file)
     assert said in fails(tmp_path, "distill", "--config", file, "--follow", log)

@@ -27,6 +27,26 @@ def not_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+
+
+@pytest.mark.parametrize("error", [Exception(TIMED_OUT), ConnectionError("no GCS"), RuntimeError()])
+def test_a_private_ray_is_started_once_more(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    done, said = list[str](), list[str]()
+
+    def init(**options: Any) -> None:
+        done.append("init")
+        if len(done) == 1:
+            raise error
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: done.append("shutdown"))
+    with connect(on_trouble=said.append):
+        assert done == ["init", "shutdown", "init"]
+    (line,) = said
+    assert "\n" not in line
+    assert line.endswith("; starting it once more")
 
 
 @pytest.mark.usefixtures("not_in_time")
@@ -35,6 +55,8 @@ def test_a_private_ray_that_does_not_come_up_is_told_in_one_line(tmp_path: Path)
     assert done.exit_code == 2
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert f"Ray waits {RAYLET_SECONDS} s" in line
+    assert "tried twice" in line
+    assert done.stderr.count("starting it once more") == 1
     assert "timed out during startup" in line
     assert "--local" in line
     assert "--address" in line

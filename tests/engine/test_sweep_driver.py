@@ -281,3 +281,23 @@ def test_more_than_the_cluster_has_is_refused_before_anything_runs(ray_cluster: 
 def test_the_examples_of_jobs_are_sweeps(name: str, candidates: int) -> None:
     config = load_yaml(SweepConfig, Path(__file__).parents[2] / "jobs" / "configs" / f"{name}.yaml")
     assert sum(len(spec.names()) for spec in config.candidates) == candidates
+
+
+@pytest.mark.ray
+def test_who_hangs_is_ended_and_the_others_are_judged(ray_cluster: int, run: Path, user_code: Path) -> None:
+    (user_code / "nets_that_hang.py").write_text(NETS.format(problem="import time; time.sleep(600)"))
+    own = {"arch": "users-own"}
+    config = SweepConfig.model_validate(
+        {
+            "modules": ["nets_that_hang"],
+            "resources": {"timeout": 4},
+            "candidates": [
+                {"name": "narrow", **own, "params": {"width": 1}},
+                {"name": "wide", **own, "params": {"width": 4}},
+            ],
+        }
+    )
+    board = sweep(run, config, out=user_code / "out", live=0, seeds=1)
+    assert [one.candidate for one in board.verdicts] == ["wide"]
+    (failed,) = board.failed
+    assert failed.why == "hangs, or is too slow: not done after 4 s (key 'resources.timeout')"

@@ -157,3 +157,42 @@ def test_where_all_fail_there_is_no_leaderboard(run: Path, tmp_path: Path) -> No
         sweep(run, config, out=tmp_path / "sweep", seeds=1)
     assert not (tmp_path / "sweep" / "leaderboard.json").exists()
     assert not (tmp_path / "sweep" / "lock.json").exists()
+
+
+NET = """
+import torch
+import diet_ray
+from width_of_my_net import scale
+
+class Params(diet_ray.Settings):
+    pass
+
+@diet_ray.register_candidate("with-helper")
+class Mine(diet_ray.Net):
+    Params = Params
+
+    def __init__(self, shape, params, generator):
+        super().__init__(shape, params, generator)
+        self.weight = torch.nn.Parameter(torch.randn(shape.width, shape.n_tasks, generator=generator) * scale)
+
+    def forward(self, x):
+        return x.flatten(1) @ self.weight
+"""
+
+
+def test_an_outcome_is_not_believed_where_a_helper_of_its_net_has_changed(run: Path, user_code: Path) -> None:
+    (user_code / "my_net_with_helper.py").write_text(NET)
+    (user_code / "width_of_my_net.py").write_text("scale = 0.1")
+    pool = {"candidates": [{"name": "mine", "arch": "with-helper"}, {"name": "fm", "arch": "fm"}]}
+    config = SweepConfig.model_validate({"modules": ["my_net_with_helper"], **pool})
+
+    def ran() -> int:
+        counted: list[tuple[int, int]] = []
+        out = user_code / "sweep"
+        sweep(run, config, out=out, live=0, seeds=1, restore=True, on_progress=lambda *pair: counted.append(pair))
+        return len(counted)
+
+    assert ran() == 2
+    assert ran() == 0
+    (user_code / "width_of_my_net.py").write_text("scale = 0.2")
+    assert ran() == 1  # its own alone

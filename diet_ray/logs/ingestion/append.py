@@ -5,7 +5,7 @@ block, a value's id depends on no later block, and numeric buckets stay as fitte
 that is not over yet is left for the next append: a day or week is over by the clock, a block of rows by its number of rows.
 
 A reader sees the old log until `log.json`, which alone lists the blocks, is replaced at the end. Files of an interrupted append are not
-listed there, and the next append replaces them.
+listed there, and the next append removes or replaces them.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ from diet_ray.storage.folder_store import FolderStore
 from diet_ray.storage.lock import locked
 from diet_ray.storage.parquet_writing import write_parquet
 
+_DRAFT = ".append."
+"""How the folders begin in which appends make their files."""
+
 _NAMES = {"day": r"\d{4}-\d\d-\d\d", "week": r"\d{4}-W\d\d"}
 """Patterns for the names of days and weeks."""
 
@@ -63,6 +66,8 @@ class Appended(Settings):
     """Size of the log's id space now."""
     notes: list[Note] = Key(default_factory=list)
     """What was read otherwise than it stands in the files, or passed over."""
+    removed: list[str] = Key(default_factory=list)
+    """Folders in the log that earlier appends had left when they were killed."""
 
     def __str__(self) -> str:
         new = f"{self.rows:,} rows in {len(self.blocks)} new blocks" if self.blocks else "no new block"
@@ -70,7 +75,8 @@ class Appended(Settings):
         left = (
             f"{self.rows_before:,} rows belong to earlier blocks or times, {self.rows_open:,} to blocks left for later"
         )
-        return "\n".join([f"{self.log}: {new}{names}; {left}", *told(self.notes)])
+        gone = [f"{self.log}/{name}: left by an append that was killed; removed" for name in self.removed]
+        return "\n".join([*gone, f"{self.log}: {new}{names}; {left}", *told(self.notes)])
 
 
 def append(
@@ -110,6 +116,7 @@ def append(
     with locked(path):
         log = open_log(path)
         _check(log, schema, by)
+        removed = _remove_drafts(path)
         passed_over: list[Note] = []
         pieces = find_pieces(sources, schema.columns, passed_over)
         seconds, rows, _ = survey(pieces, schema, on_progress, each=each)
@@ -118,11 +125,18 @@ def append(
             left = int(rows.sum()) - before
             n_ids = log.blocks[-1].n_ids
             return Appended(
-                log=str(path), blocks=[], rows=0, rows_before=before, rows_open=left, n_ids=n_ids, notes=passed_over
+                log=str(path),
+                blocks=[],
+                rows=0,
+                rows_before=before,
+                rows_open=left,
+                n_ids=n_ids,
+                notes=passed_over,
+                removed=removed,
             )
         old, edges = known_vocabulary(path, log), _edges(path, log)
         check_readings(old, schema, log)
-        folder = path / f".append.{secrets.token_hex(4)}.partial"
+        folder = path / f"{_DRAFT}{secrets.token_hex(4)}.partial"
         try:
             work = folder / "work"
             work.mkdir(parents=True)
@@ -153,7 +167,27 @@ def append(
     added = int(plan.rows.sum())
     left = int(rows.sum()) - before - added
     n_ids = int(ids_after(vocabulary, schema, len(plan.names))[-1])
-    return Appended(log=str(path), blocks=new, rows=added, rows_before=before, rows_open=left, n_ids=n_ids, notes=notes)
+    return Appended(
+        log=str(path),
+        blocks=new,
+        rows=added,
+        rows_before=before,
+        rows_open=left,
+        n_ids=n_ids,
+        notes=notes,
+        removed=removed,
+    )
+
+
+def _remove_drafts(path: Path) -> list[str]:
+    """Remove what appends that were killed have left; returns the names. The log is locked, so that none of them is in use."""
+    left = sorted(path.glob(f"{_DRAFT}*.partial"))
+    for folder in left:
+        if folder.is_symlink() or not folder.is_dir():
+            folder.unlink()
+        else:
+            shutil.rmtree(folder)
+    return [folder.name for folder in left]
 
 
 def plan_blocks(

@@ -152,6 +152,22 @@ def test_an_interrupted_append_leaves_the_log_and_the_next_one_succeeds(
     assert bytes_of(log) == bytes_of(tmp_path / "whole")
 
 
+def test_what_a_killed_append_has_left_is_removed_by_the_next_one_and_said(table: pa.Table, tmp_path: Path) -> None:
+    everything, schema, log = save(table, tmp_path / "all.parquet"), make_schema(), tmp_path / "log"
+    ingest(schema, [everything], log, by="day", blocks=2)
+    (log / ".append.0a1b2c3d.partial" / "work").mkdir(parents=True)
+    (log / ".append.0a1b2c3d.partial" / "work" / "x.arrow").write_bytes(b"half")
+    (log / ".append.notes.txt").write_text("mine")  # no name of ours
+    with locked(log), pytest.raises(LockedError):
+        append(schema, [everything], log, by="day", now=LATER, blocks=1)
+    assert (log / ".append.0a1b2c3d.partial").exists()  # the one that holds the lock may be at work in it
+    done = append(schema, [everything], log, by="day", now=LATER, blocks=1)
+    assert done.removed == [".append.0a1b2c3d.partial"]
+    assert str(done).startswith(f"{log}/.append.0a1b2c3d.partial: left by an append that was killed; removed\n")
+    assert sorted(path.name for path in log.glob(".*")) == [".append.notes.txt"]
+    assert append(schema, [everything], log, by="day", now=LATER, blocks=1).removed == []
+
+
 def test_mistakes_of_the_caller_leave_the_log_as_it_was(table: pa.Table, tmp_path: Path) -> None:
     everything, schema, log = save(table, tmp_path / "all.parquet"), make_schema(), tmp_path / "log"
     with pytest.raises(CorruptArtefactError, match="there is no log; correct the path"):
