@@ -205,7 +205,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str, str]] = {
     "block is a file": (
         lambda log: shutil.rmtree(log / BLOCK) or write(log / BLOCK, ""),
         MANIFEST,
-        "not a valid BlockManifest",
+        "cannot be read (Not a directory); a part of the path is a file; check the path",
     ),
     "manifest is a link": (lambda log: link(log / MANIFEST, log / "elsewhere"), MANIFEST, "is a link"),
     "shard is a folder": (lambda log: (log / SHARD).unlink() or (log / SHARD).mkdir(), SHARD, "missing, though"),

@@ -383,7 +383,7 @@ def test_a_damaged_run_folder_does_not_reach_the_archive(folder: str, finished: 
 def without_ray(monkeypatch: pytest.MonkeyPatch, stop_before: int = 99) -> None:
     """Let `distil` run in this process and, where told so, die before a stage."""
 
-    def train(run: Path, stream: StreamConfig, blocks: int) -> None:
+    def train(run: Path, stream: StreamConfig, blocks: int, **options: Any) -> None:
         committed = committed_stages(run)
         try:
             if len(committed) >= stop_before:

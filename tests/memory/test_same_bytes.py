@@ -176,6 +176,7 @@ def test_leave_is_asked_only_of_a_run_that_goes_on(tmp_path: Path) -> None:
 
     from diet_ray.cli import app
 
+    (tmp_path / "x").touch()
     said = CliRunner().invoke(app, ["--local", "distill", "--config", str(tmp_path / "x"), "--allow-different-bytes"])
     assert said.exit_code == 2
     assert "a new run has no earlier bytes" in said.stderr
