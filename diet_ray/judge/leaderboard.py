@@ -103,6 +103,7 @@ class Leaderboard(Settings):
         lines = self.decision.sentences() if self.decision else []
         if self.cost:
             lines.append(self.cost.sentence())
+        lines.append("How far to trust this order on your log: diet-ray fidelity shows it; this table does not")
         if self.scores:
             best = max(self.scores, key=lambda name: (self.scores[name], name))
             lines.append(f"Best on held-out rows: {best}, AUC {self.scores[best]:.4f}")

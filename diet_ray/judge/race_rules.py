@@ -21,6 +21,7 @@ from rich.table import Column, Table
 
 from diet_ray.errors import ConfigError, DietError
 from diet_ray.figures import number, times
+from diet_ray.judge.cost import Cost
 from diet_ray.judge.decision import Decided, Decision, few
 from diet_ray.settings import Settings
 from diet_ray.storage.parquet_writing import write_result
@@ -144,6 +145,8 @@ class Race(Settings):
     """Rows of a full training: those of all blocks before `block`."""
     memory_seconds: float | None
     """Wall seconds in which the memory was made, where its run tells."""
+    cost: Cost | None = None
+    """What the race cost, the making of the memory included; None in a file of an earlier release."""
     candidates: dict[str, dict[str, Any]]
     """The spec of each candidate, by name, with the values that were drawn for it."""
     untracked: dict[str, str] = Key(default_factory=dict)
@@ -164,8 +167,7 @@ class Race(Settings):
             "rungs": f"It ended after the last rung, {last.rows:,} rows",
             "budget": f"It ended after {last.rows:,} rows, because the next rung would have cost more than the budget of {self.budget}",
         }[self.ended]
-        making = "" if self.memory_seconds is None else f"; making the memory took {self.memory_seconds:,.0f} s, once"
-        lines = [why, f"CPU time of the candidates: {self.cpu_seconds:,.0f} s{making}"]
+        lines = [why, *([self.cost.sentence()] if self.cost else [])]
         if len(self.standing) > 1 and self.confirmation is None:
             lines += self._to_decide()
         lines += [f"{one.candidate} {one.how}: {one.why}" for one in self.left if one.how != "worse"]

@@ -13,7 +13,7 @@ import numpy as np
 from diet_ray.candidates import CandidateFile
 from diet_ray.errors import ConfigError, DietError
 from diet_ray.judge.backfill import Backfill
-from diet_ray.judge.cost import seconds_of
+from diet_ray.judge.cost import Cost, core_seconds, seconds_of
 from diet_ray.judge.decision import CONFIDENCE, decide, diverged
 from diet_ray.judge.live import rungs_of_rows
 from diet_ray.judge.live_trial import STATES, LiveContext, kept_losses
@@ -350,6 +350,8 @@ class _Running:
         plan, inputs = self.plan, self.plan.inputs
         all_run = len(self.rungs) == len(plan.contexts)
         parts: list[Rung | Confirmation] = [*self.rungs, *([confirmation] if confirmation else [])]
+        cpu_seconds, examples = sum(part.cpu_seconds for part in parts), sum(part.examples for part in parts)
+        trainings, rows = len(self.specs) * plan.seeds, plan.rows_of_log + self.rungs[-1].rows
         race = Race(
             memory=inputs.name,
             units=len(inputs.memory),
@@ -362,14 +364,20 @@ class _Running:
             shares=plan.shares,
             budget=str(plan.budget) if plan.budget else None,
             rungs=self.rungs,
-            full_trainings=round(sum(part.examples for part in parts) / plan.rows_of_log, 4),
-            cpu_seconds=round(sum(part.cpu_seconds for part in parts), 4),
+            full_trainings=round(examples / plan.rows_of_log, 4),
+            cpu_seconds=round(cpu_seconds, 4),
             ended="winner" if len(self.standing) == 1 else "rungs" if all_run else "budget",
             winner=winner(self.standing, confirmation),
             standing=self.standing,
             confirmation=confirmation,
             rows_of_log=plan.rows_of_log,
             memory_seconds=seconds_of(inputs.folder, inputs.memory.stage.index),
+            cost=Cost(
+                memory=core_seconds(inputs.folder, inputs.memory.stage),
+                judged=round(cpu_seconds, 2),
+                full=round(cpu_seconds * trainings * rows / examples, 2),
+                trainings=trainings,
+            ),
             candidates={name: work.spec for name, work in self.specs.items()},
             untracked=self.trackers.lost,
             versions=judged_with(inputs.config),

@@ -215,18 +215,20 @@ def test_a_bad_value_is_named(tmp_path: Path, log: Path) -> None:
 def test_a_net_that_does_not_fit_the_log_is_named_before_ray_starts(
     tmp_path: Path, log: Path, changes: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("diet_ray.engine.cluster.connect", lambda *a, **k: pytest.fail("started Ray"))
+    monkeypatch.setattr("diet_ray.engine.workplace.connect", lambda *a, **k: pytest.fail("started Ray"))
     file = asked(tmp_path, log, **changes)
     assert said in fails(tmp_path, "distill", "--config", file)
     assert said in fails(tmp_path, "distill", "--config", file, "--follow", log)
 
 
 def test_a_missing_file_is_named(tmp_path: Path, log: Path) -> None:
-    assert f"{tmp_path / 'none.yaml'}: cannot be read" in fails(tmp_path, "distill", "--config", tmp_path / "none.yaml")
+    assert f"{tmp_path / 'none.yaml'}: no such file or folder" in fails(
+        tmp_path, "distill", "--config", tmp_path / "none.yaml"
+    )
     missing = tmp_path / "nowhere"
-    assert f"{missing / 'log.json'}: missing" in fails(tmp_path, "distill", "--config", asked(tmp_path, missing))
+    assert f"{missing}: there is no log" in fails(tmp_path, "distill", "--config", asked(tmp_path, missing))
     pool = tmp_path / "none.yaml"
-    assert f"{pool}: cannot be read" in fails(
+    assert f"{pool}: no such file or folder" in fails(
         tmp_path, "sweep", "--memory", tmp_path, "--candidates", pool, "--out", tmp_path / "sweep"
     )
 

@@ -197,6 +197,13 @@ def test_a_race_ends_at_a_winner_and_everything_is_written(run: Path, tmp_path: 
         f"{result.full_trainings:.1f} full trainings cost, which is more than training all: the log is short"
     )
     assert result.memory_seconds is not None
+    assert result.cost is not None
+    assert result.cost.trainings == len(result.candidates) * result.seeds
+    # All candidates over all rows, in the CPU time of an example of the race.
+    of_race = result.full_trainings * result.rows_of_log / result.cpu_seconds
+    rows = result.cost.trainings * (result.rows_of_log + result.rungs[-1].rows)
+    assert result.cost.full == pytest.approx(rows / of_race, rel=0.01)
+    assert result.cost.sentence() in result.remarks()
     assert read_race(out) == result
     table = pq.read_table(out / "race.parquet").to_pylist()
     assert [row["candidate"] for row in table] == ["fast", *(one.candidate for one in result.left)]
