@@ -29,9 +29,9 @@ class LogShard(Settings):
 
     path: Name
     """File name inside the block's folder."""
-    rows: Count = Key(ge=1)
+    rows: int = Key(ge=1, lt=2**63)
     """Number of rows."""
-    bytes: Count = Key(ge=1)
+    bytes: int = Key(ge=1, lt=2**63)
     """Size of the file."""
     sha256: str
     """Checksum of the file, hexadecimal."""
@@ -46,7 +46,7 @@ class BlockManifest(Settings):
     """Name of the block, such as `2022-04-25`; names sort in time order."""
     index: int = Key(ge=0)
     """Position in the log, from 0."""
-    rows: Count = Key(ge=1)
+    rows: int = Key(ge=1, lt=2**63)
     """Number of rows over all shards."""
     n_ids: int = Key(ge=1, le=MAX_IDS)
     """Size of the id space after this block; ids of this block are below it. It never shrinks from block to block."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -246,7 +247,7 @@ def test_a_killed_race_goes_on_with_the_same_bytes(run: Path, tmp_path: Path, mo
         nonlocal calls
         calls += 1
         if calls == 8:  # six trials in the first rung
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         return go_live(*arguments, **keys)
 
     monkeypatch.setattr(live_trial, "go_live", killed)

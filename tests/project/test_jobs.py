@@ -199,7 +199,7 @@ def test_a_log_that_grows_is_followed_until_the_job_is_stopped(head: Head, tmp_p
 def test_a_job_that_cannot_run_fails_and_says_why(head: Head, tmp_path: Path) -> None:
     done = head.submit(JOBS / "distill.py", "--config", tmp_path / "none.yaml")
     assert done.returncode == 1  # the job's own 2 is in its record
-    assert f"error: {tmp_path / 'none.yaml'}: cannot be read" in done.stdout
+    assert f"error: {tmp_path / 'none.yaml'}: no such file or folder" in done.stdout
     assert "exit code 2" in done.stdout
 
 

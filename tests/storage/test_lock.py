@@ -232,7 +232,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch, train: Any) -> None:
     monkeypatch.setattr(engine, "_train", train)
 
 
-def train_here(run: Path, stream: StreamConfig, blocks: int) -> None:
+def train_here(run: Path, stream: StreamConfig, blocks: int, **options: Any) -> None:
     committed = committed_stages(run)
     run_stream(run, open_log(stream.log), stream, LocalEngine(stream), Events(None), committed)
 
@@ -240,7 +240,7 @@ def train_here(run: Path, stream: StreamConfig, blocks: int) -> None:
 def test_two_distillations_into_one_folder(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, refused = tmp_path / "run", []
 
-    def train(run: Path, stream: StreamConfig, blocks: int) -> None:
+    def train(run: Path, stream: StreamConfig, blocks: int, **options: Any) -> None:
         with pytest.raises(LockedError, match="in use by process"):
             engine.distil(run, stream, resume=True)
         with pytest.raises(LockedError, match="in use by process"):
@@ -269,13 +269,14 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from tests.support.small_run import config, local_run
+from diet_ray.storage.folder_store import FolderStore
 from diet_ray.storage.lock import locked
-rename = Path.rename
-def stop(self, target):
-    if target.name == "0001":
+move = FolderStore.move
+def stop(self, name, new):
+    if new.endswith("0001"):
         os.kill(os.getpid(), signal.SIGKILL)
-    return rename(self, target)
-Path.rename = stop
+    return move(self, name, new)
+FolderStore.move = stop
 with locked(Path(sys.argv[1])):
     local_run(Path(sys.argv[1]), config(Path(sys.argv[2])))
 """

@@ -383,7 +383,6 @@ ODD_BEGINNINGS = [
     Artefact("run.json of another format", "run.json", _json(format=1), "format 1, this release reads 2"),
     Artefact("run.json without a config", "run.json", _without("config"), "config"),
     Artefact("run.json without versions", "run.json", _without("versions"), "versions"),
-    Artefact("run.json of another torch", "run.json", _entry("versions", torch="1.0"), "begun with torch 1.0"),
     Artefact("run.json of another seed", "run.json", _entry("config", seed=99), "key 'seed' differs"),
     Artefact("run.json of another budget", "run.json", _entry("config", budget={"cap": 9}), "key 'budget' differs"),
     Artefact("run.json whose budget is none", "run.json", _entry("config", budget={}), "config.budget"),
