@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,7 @@ def without_times(result: Race) -> dict[str, Any]:
     body: dict[str, Any] = json.loads(result.model_dump_json())
     for part in [body, *body["rungs"], *([body["confirmation"]] if body["confirmation"] else [])]:
         part.pop("cpu_seconds")
+        part.pop("cost", None)
     return body
 
 
