@@ -1,0 +1,104 @@
+"""What a command says before it works: options in any place, mistakes told at once and with their remedy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from diet_ray.cli import app
+from diet_ray.cli.group import _global_first
+from diet_ray.config import LaunchConfig
+from diet_ray.errors import ConfigError
+from diet_ray.judge.fidelity.config import FidelityConfig
+from diet_ray.judge.search import SweepConfig
+from diet_ray.settings import parse
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ("sweep --json --out x", "--json sweep --out x"),
+        ("sweep --out x --cpus 2 --quiet", "--cpus 2 --quiet sweep --out x"),
+        ("ingest a --address=b:1 --local", "--address=b:1 --local ingest a"),
+        ("inspect -- --json", "inspect -- --json"),
+        ("sweep --cpus", "--cpus sweep"),
+    ],
+)
+def test_options_of_all_commands_are_taken_in_any_place(given: str, taken: str) -> None:
+    assert _global_first(given.split()) == taken.split()
+
+
+def test_version_and_short_help() -> None:
+    assert CliRunner().invoke(app, ["--version"]).stdout.startswith("diet_ray ")
+    assert CliRunner().invoke(app, ["sweep", "-h"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "raw", "said"),
+    [
+        (FidelityConfig, {"log": "x"}, "unknown key 'log': it belongs under 'stream'"),
+        (LaunchConfig, {"log": "x", "steps": 3}, "unknown key 'steps': it belongs under 'student'"),
+        (LaunchConfig, {"log": "x", "student": {"seed": 1}}, "unknown key 'student.seed': it belongs at the top level"),
+        (LaunchConfig, {"log": "x", "student": {"stepz": 1}}, "unknown key 'student.stepz' (did you mean 'steps'?)"),
+        (LaunchConfig, {"log": "x", "budget": 0.01}, "key 'budget': write {ratio: 0.01}"),
+        (LaunchConfig, {"log": "x", "budget": 500}, "key 'budget': write {cap: 500}"),
+    ],
+)
+def test_a_key_in_the_wrong_place_is_told_its_place(kind: type, raw: dict, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(kind, raw, where="f.yaml")
+    assert said in str(caught.value)
+
+
+def test_a_module_that_fails_is_one_error(user_code: Path) -> None:
+    (user_code / "broken_nets.py").write_text("1 / 0")
+    raw = {"modules": ["broken_nets"], "candidates": [{"name": "a", "arch": "mine"}]}
+    with pytest.raises(ConfigError, match="division by zero") as caught:
+        parse(SweepConfig, raw, where="pool.yaml")
+    assert "unknown arch" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["gc", "verify", "inspect", "status", "export --out x", "sweep --out x --memory", "race --out x --memory"],
+)
+def test_a_missing_path_is_told_before_torch_is_imported(command: str) -> None:
+    words = [*command.split(), "runs/nope"] if "export" not in command else ["export", "runs/nope", "--out", "x"]
+    code = (
+        "import sys\nfrom diet_ray.cli import app\n"
+        f"try:\n    app({words!r})\n"
+        "finally:\n    print('torch' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "runs/nope" in done.stderr
+    assert done.stdout.strip() == "False"
+
+
+def test_names_are_suggested(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["ingest", "kuairnd", "--out", str(tmp_path / "x")])
+    assert (done.exit_code, "did you mean 'kuairand'?" in done.stderr) == (2, True)
+    done = CliRunner().invoke(app, ["ingest", "movielens", "--by", "weak", "--out", str(tmp_path / "x")])
+    assert (done.exit_code, "(did you mean 'week'?)" in done.stderr) == (2, True)
+
+
+def test_mistakes_of_a_sweep_are_told_before_ray_starts(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diet_ray.engine.workplace.connect", lambda *a, **k: pytest.fail("started Ray"))
+    pool = tmp_path / "pool.yaml"
+    pool.write_text(yaml.safe_dump({"candidates": [{"name": "a", "arch": "fm"}, {"name": "b", "arch": "lr"}]}))
+    words = ["--memory", str(finished), "--candidates", str(pool), "--out", str(tmp_path / "out")]
+    for command, more, said in (
+        ("sweep", ["--block", "nope"], "the log has no such block"),
+        ("sweep", ["--live", "99"], "--live 99: the log has"),
+        ("race", ["--block", "nope"], "the log has no such block"),
+    ):
+        done = CliRunner().invoke(app, [command, *words, *more])
+        assert done.exit_code == 2
+        assert said in done.stderr
