@@ -64,11 +64,10 @@ def test_a_module_that_fails_is_one_error(user_code: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command",
-    ["gc", "verify", "inspect", "status", "export --out x", "sweep --out x --memory", "race --out x --memory"],
+    "command", ["gc {}", "verify {}", "inspect {}", "status {}", "export {} --out x", "sweep --memory {} --out x"]
 )
 def test_a_missing_path_is_told_before_torch_is_imported(command: str) -> None:
-    words = [*command.split(), "runs/nope"] if "export" not in command else ["export", "runs/nope", "--out", "x"]
+    words = command.format("runs/nope").split()
     code = (
         "import sys\nfrom diet_ray.cli import app\n"
         f"try:\n    app({words!r})\n"
