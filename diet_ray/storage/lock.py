@@ -39,6 +39,9 @@ STALE_SECONDS = 300.0
 PATIENCE_SECONDS = 2.0
 """Time that another process may need to take over a stale lock or to release its own."""
 
+WRITE_SECONDS = 0.5
+"""How long a lock that names nobody may be one that its owner has created and is just writing."""
+
 
 class LockOwner(Settings):
     """The process that holds a lock."""
@@ -185,6 +188,7 @@ def lock_state(content: bytes, where: str, touched: float, now: Callable[[], flo
 def _take(run: Path) -> LockOwner:
     me = this_process()
     path, until = run / "lock.json", time.monotonic() + PATIENCE_SECONDS
+    written = time.monotonic() + WRITE_SECONDS
     try:
         run.mkdir(parents=True, exist_ok=True)
         while True:
@@ -192,8 +196,9 @@ def _take(run: Path) -> LockOwner:
                 return me
             held = _read(run)
             if held is not None and not held.stale:
-                raise refusal(held)
-            if held is not None and _take_over(run, held, me):
+                if held.owner is not None or time.monotonic() > written:
+                    raise refusal(held)
+            elif held is not None and _take_over(run, held, me):
                 return me
             if time.monotonic() > until:
                 claims = ", ".join(map(str, sorted(run.glob(".lock.*.claim")))) or "none"

@@ -577,7 +577,7 @@ def test_of_several_that_race_one_wins(uri: str, monkeypatch: pytest.MonkeyPatch
         thread.join()
     assert len(wins) == 1
     assert len(losses) == 2
-    assert all("in use by process" in loss for loss in losses)
+    assert all("in use by process" in loss for loss in losses), losses
     assert objects(uri) == {}
 
 

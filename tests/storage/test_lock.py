@@ -220,6 +220,15 @@ def test_who_lost_the_lock_is_told_and_touches_nothing(tmp_path: Path, monkeypat
     assert (tmp_path / "lock.json").stat().st_mtime == 0
 
 
+def test_a_lock_that_is_just_being_written_names_its_owner(tmp_path: Path) -> None:
+    (tmp_path / "lock.json").touch()
+    written = threading.Timer(0.1, lambda: (tmp_path / "lock.json").write_bytes(lock.this_process().record()))
+    written.start()
+    with pytest.raises(LockedError, match=f"in use by process {os.getpid()} on"), locked(tmp_path):
+        pass
+    written.join()
+
+
 def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="file: cannot be written to"), locked(tmp_path / "file"):
