@@ -305,14 +305,8 @@ def _kinds(kind: type[BaseModel]) -> set[str]:
 
 def _nested(kind: type[BaseModel]) -> list[type[BaseModel]]:
     """A settings class and those of its keys, each once."""
-    nested: list[type[BaseModel]] = []
-    stack: list[Any] = [kind]
-    while stack:
-        part = stack.pop()
-        if isinstance(part, type) and issubclass(part, BaseModel):
-            if part not in nested:
-                nested.append(part)
-                stack += [field.annotation for field in part.model_fields.values()]
-        else:
-            stack.extend(getattr(part, "__args__", ()))
+    nested = [kind]
+    for part in nested:  # grows meanwhile
+        inner = [other for field in part.model_fields.values() for other in _settings_in(field.annotation)]
+        nested += [other for other in dict.fromkeys(inner) if other not in nested]
     return nested

@@ -113,10 +113,10 @@ def seed_all(seed: int) -> None:
 
 
 @contextmanager
-def put_back() -> Iterator[None]:
-    """Put the state back after the body, but the environment: a module of the user may set variables for its own nets."""
+def put_back(*, environment: bool) -> Iterator[None]:
+    """Put the state back after the body; with `environment` also the environment variables."""
     before = ProcessState.now()
     try:
         yield
     finally:
-        replace(before, environment=dict(os.environ)).restore()
+        (before if environment else replace(before, environment=dict(os.environ))).restore()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from diet_ray.candidates.adapter import Adapter
 from diet_ray.candidates.layers import TensorModule
-from diet_ray.candidates.process_state import ProcessState
+from diet_ray.candidates.process_state import put_back
 from diet_ray.candidates.registry import MadeOtherError, Net, Shape, architectures
 from diet_ray.errors import ConfigError, DietError, one_line
 from diet_ray.schema import places_of
@@ -177,11 +177,8 @@ def build(spec: CandidateSpec, field_names: list[str], dim: int, n_tasks: int, s
         except MadeOtherError as error:
             raise ConfigError(f"candidate {spec.name!r}, arch {spec.arch!r}: {error}") from error
     if not architecture.__module__.startswith("diet_ray."):
-        before = ProcessState.now()
-        try:
+        with put_back(environment=True):
             _check_own(spec, net, shape)
-        finally:
-            before.restore()
     dropped = len(kept) < len(field_names)
     return Candidate(net, torch.tensor(kept) if dropped else None, Adapter(len(kept), dim) if spec.adapter else None)
 

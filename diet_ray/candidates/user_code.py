@@ -26,7 +26,7 @@ def import_modules(names: Sequence[str], folder: Path) -> None:
         sys.path.insert(0, str(folder))
     for name in names:
         try:
-            with put_back():
+            with put_back(environment=False):
                 importlib.import_module(name)
         except (Exception, SystemExit) as error:  # user code may raise anything, and its author must repair it
             why = f"{type(error).__name__}: {one_line(error)}"

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
+from diet_ray.config import ClusterConfig
 from diet_ray.figures import times
-from diet_ray.judge.verdict import Verdict
 from diet_ray.memory.events import read_events
 from diet_ray.memory.layout import events_file
-from diet_ray.memory.manifests import StageManifest
 from diet_ray.report.summary import timings
 from diet_ray.settings import Settings
 
@@ -45,27 +43,22 @@ class Cost(Settings):
         return f"{made}: the memory pays after {times(max(1, math.ceil(self.pays_after)), 'training')}"
 
 
-def cost_of(verdicts: Sequence[Verdict], *, learned: int, rows: int, memory: float | None) -> Cost:
-    """The cost of a sweep.
+def cost_of(judged: float, *, trainings: int, examples: int, rows: int, memory: float | None) -> Cost:
+    """The cost of a sweep or a race.
 
     Args:
-        verdicts: of all trainings.
-        learned: examples that each of them learned.
+        judged: CPU seconds of all trainings.
+        trainings: their number.
+        examples: examples that they learned, all together.
         rows: rows that each would learn on the full log, with those met live.
         memory: see `Cost.memory`.
     """
-    judged = sum(verdict.train_seconds for verdict in verdicts)
-    return Cost(
-        memory=memory,
-        judged=round(judged, 2),
-        full=round(judged * rows / learned, 2),
-        trainings=len(verdicts),
-    )
+    full = round(judged * trainings * rows / examples, 2)
+    return Cost(memory=memory, judged=round(judged, 2), full=full, trainings=trainings)
 
 
-def core_seconds(folder: Path, stage: StageManifest) -> float | None:
-    """Wall seconds in which a memory was made, times the threads that its run had; None where the folder has no record of all stages."""
-    seconds, cluster = seconds_of(folder, stage.index), stage.config.cluster
+def core_seconds(seconds: float | None, cluster: ClusterConfig) -> float | None:
+    """Wall seconds in which a memory was made, times the threads that its run had."""
     return None if seconds is None else round(seconds * cluster.workers * cluster.threads_per_worker, 1)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from diet_ray.candidates import CandidateFile
 from diet_ray.errors import ConfigError, DietError
 from diet_ray.judge.backfill import Backfill
-from diet_ray.judge.cost import Cost, core_seconds, seconds_of
+from diet_ray.judge.cost import core_seconds, cost_of, seconds_of
 from diet_ray.judge.decision import CONFIDENCE, decide, diverged
 from diet_ray.judge.live import rungs_of_rows
 from diet_ray.judge.live_trial import STATES, LiveContext, kept_losses
@@ -352,6 +352,7 @@ class _Running:
         parts: list[Rung | Confirmation] = [*self.rungs, *([confirmation] if confirmation else [])]
         cpu_seconds, examples = sum(part.cpu_seconds for part in parts), sum(part.examples for part in parts)
         trainings, rows = len(self.specs) * plan.seeds, plan.rows_of_log + self.rungs[-1].rows
+        seconds = seconds_of(inputs.folder, inputs.memory.stage.index)
         race = Race(
             memory=inputs.name,
             units=len(inputs.memory),
@@ -371,12 +372,13 @@ class _Running:
             standing=self.standing,
             confirmation=confirmation,
             rows_of_log=plan.rows_of_log,
-            memory_seconds=seconds_of(inputs.folder, inputs.memory.stage.index),
-            cost=Cost(
-                memory=core_seconds(inputs.folder, inputs.memory.stage),
-                judged=round(cpu_seconds, 2),
-                full=round(cpu_seconds * trainings * rows / examples, 2),
+            memory_seconds=seconds,
+            cost=cost_of(
+                cpu_seconds,
                 trainings=trainings,
+                examples=examples,
+                rows=rows,
+                memory=core_seconds(seconds, inputs.memory.stage.config.cluster),
             ),
             candidates={name: work.spec for name, work in self.specs.items()},
             untracked=self.trackers.lost,

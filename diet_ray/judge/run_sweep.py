@@ -9,7 +9,7 @@ from pathlib import Path
 
 from diet_ray.candidates import CandidateFile
 from diet_ray.errors import ConfigError, DietError
-from diet_ray.judge.cost import core_seconds, cost_of
+from diet_ray.judge.cost import core_seconds, cost_of, seconds_of
 from diet_ray.judge.decision import decide
 from diet_ray.judge.decision_page import write_decision
 from diet_ray.judge.leaderboard import Failed, Leaderboard, Stopped, write_tables
@@ -94,11 +94,13 @@ def judge_pool(
         decision = decide(kept_losses(out, board.verdicts, board.tasks), context.rows.user) if live else None
         met_live = len(context.rows) if live else 0
         learned = context.student.steps * context.student.batch_size + met_live
+        stage = inputs.memory.stage
         cost = cost_of(
-            board.verdicts,
-            learned=learned,
-            rows=inputs.memory.stage.rows_seen + met_live,
-            memory=core_seconds(inputs.folder, inputs.memory.stage),
+            sum(verdict.train_seconds for verdict in board.verdicts),
+            trainings=len(board.verdicts),
+            examples=learned * len(board.verdicts),
+            rows=stage.rows_seen + met_live,
+            memory=core_seconds(seconds_of(inputs.folder, stage.index), stage.config.cluster),
         )
         board = board.model_copy(
             update={

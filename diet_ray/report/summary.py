@@ -113,7 +113,7 @@ class RunSummary(Settings):
         return table
 
     def sums(self) -> list[str]:
-        """The seconds of each step, and after how many candidates the memory pays, as far as the events tell."""
+        """The seconds of each step, as far as the events tell."""
         names = list(dict.fromkeys(name for stage in self.stages for name in stage.steps))
         totals = {name: sum(stage.steps.get(name, 0.0) for stage in self.stages) for name in names}
         return [f"seconds: {', '.join(f'{name} {seconds:.1f}' for name, seconds in totals.items())}"] if totals else []

@@ -12,7 +12,6 @@ from diet_ray.judge.cost import Cost, cost_of
 from diet_ray.judge.decision import Decided, Decision
 from diet_ray.judge.leaderboard_table import leaderboard_tables
 from diet_ray.judge.standings import Standing
-from diet_ray.judge.verdict import Verdict
 
 
 def standing(name: str, tasks: list[str], *, trained_on: str = "memory", auc: float = 0.7) -> Standing:
@@ -80,11 +79,6 @@ def test_ways_of_training_are_told_only_where_they_differ() -> None:
     assert "trained on" not in printed(leaderboard_tables("T", lines[:1], ["click"]))
 
 
-def verdicts(n: int, seconds: float) -> list[Verdict]:
-    fields = {"arch": "dnn", "trained_on": "memory", "seed": 0, "metrics": {}, "train_wall_seconds": 0, "parameters": 1}
-    return [Verdict(candidate=f"c{k}", train_seconds=seconds, **fields) for k in range(n)]
-
-
 @pytest.mark.parametrize(
     ("memory", "rows", "pays", "words"),
     [
@@ -104,7 +98,7 @@ def verdicts(n: int, seconds: float) -> list[Verdict]:
     ],
 )
 def test_the_whole_sum(memory: float | None, rows: int, pays: float | None, words: str) -> None:
-    cost = cost_of(verdicts(4, 2.0), learned=10_000, rows=rows, memory=memory)
+    cost = cost_of(8.0, trainings=4, examples=40_000, rows=rows, memory=memory)
     assert (cost.judged, cost.full, cost.trainings) == (8.0, 8.0 * rows / 10_000, 4)
     assert cost.pays_after == pays
     assert words in cost.sentence()

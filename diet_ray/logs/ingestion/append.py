@@ -181,12 +181,9 @@ def append(
 
 def _remove_drafts(path: Path) -> list[str]:
     """Remove what appends that were killed have left; returns the names. The log is locked, so that none of them is in use."""
-    left = sorted(path.glob(f"{_DRAFT}*.partial"))
+    store, left = FolderStore(path), sorted(path.glob(f"{_DRAFT}*.partial"))
     for folder in left:
-        if folder.is_symlink() or not folder.is_dir():
-            folder.unlink()
-        else:
-            shutil.rmtree(folder)
+        store.delete(folder.name)
     return [folder.name for folder in left]
 
 
