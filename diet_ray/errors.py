@@ -32,6 +32,11 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def install_extra(extra: str) -> str:
+    """What to run for an optional part of diet_ray, which is on no package index: pip takes it from a clone."""
+    return f"run pip install -c constraints.txt -e '.[{extra}]' in your clone of diet_ray"
+
+
 class DietError(Exception):
     """Base of all errors that a user can put right."""
 

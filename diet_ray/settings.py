@@ -75,7 +75,12 @@ def parse(kind: type[S], raw: Any, *, where: str) -> S:
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=True)
+        # A default that is made from other keys fails with them: their errors say all.
+        problems = [
+            problem
+            for problem in error.errors(include_url=False, include_input=True)
+            if problem["type"] != "default_factory_not_called"
+        ]
         lines = [_explain(kind, dict(problem)) for problem in problems[:_SHOWN]]
         if len(problems) > _SHOWN:
             lines.append(f"and {len(problems) - _SHOWN} more")

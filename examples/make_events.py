@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 DAYS, ROWS, USERS, ITEMS = 4, 3000, 500, 200
+MOMENT = pa.timestamp("ms", "UTC")
 TAGS = np.array(["new", "sale", "bio", "local", "gift"])
 
 if len(sys.argv) != 2:
@@ -29,7 +30,7 @@ for midnight in (monday + timedelta(days=day) for day in range(DAYS)):
     item = (ITEMS * rng.random(ROWS) ** 2).astype(int)  # a long tail
     logit = (taste[user] * appeal[item]).sum(1) + popular[item] - 0.3 * np.log(price[item]) - 0.5
     columns = {
-        "event_time": int(midnight.timestamp() * 1000) + np.sort(rng.integers(0, 86_400_000, ROWS)),
+        "event_time": pa.array(int(midnight.timestamp() * 1000) + np.sort(rng.integers(0, 86_400_000, ROWS)), MOMENT),
         "user_id": [f"u{number}" for number in user],
         "item_id": [f"i{number}" for number in item],
         "price": price[item],

@@ -57,6 +57,15 @@ def test_a_number_with_an_exponent_is_a_number(tmp_path: Path, text: str) -> Non
     assert space.values == [float(text)]
 
 
+def test_a_default_made_from_other_keys_adds_no_error() -> None:
+    from diet_ray.judge.fidelity.config import FidelityConfig
+
+    with pytest.raises(ConfigError) as caught:
+        parse(FidelityConfig, {"log": "logs/mine"}, where="my_run.yaml")
+    assert "missing key 'stream'" in str(caught.value)
+    assert "methods" not in str(caught.value)
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.yaml"):
         load_yaml(Outer, tmp_path / "none.yaml")

@@ -1,4 +1,4 @@
-"""The figures of speed in README.md and docs/results.md; their only source is benchmarks/results.
+"""The figures of speed in docs/results.md; their only source is benchmarks/results.
 
     python -m benchmarks.speed.speed_table
 
@@ -24,9 +24,6 @@ PAGE = README.parent / "docs" / "results.md"
 COMMAND = "python -m benchmarks.speed.speed_table"
 COLUMNS = ["claim", "measured", "aim", "machine"]
 
-WINDOW = 20
-"""The window of the round that the README shows: the default."""
-
 
 class Claim(NamedTuple):
     """One row of the table."""
@@ -36,8 +33,6 @@ class Claim(NamedTuple):
     aim: str
     machine: Machine
     gpu: str = ""
-    first: bool = False
-    """Whether the row is in the README too."""
 
     def row(self) -> list[str]:
         """The cells of the row."""
@@ -68,13 +63,13 @@ def of_rounds(result: bilevel.Result) -> Iterator[Claim]:
         ours, theirs = by[net, window, "diet_ray"], by[net, window, "higher"]
         what = f"a bi-level round of {net}, W = {window}, over the same with `higher`: seconds, peak memory"
         ratios = f"{ours.seconds / theirs.seconds:.2f}, {ours.peak / theirs.peak:.2f}"
-        yield Claim(what, ratios, "<= 0.25, <= 0.33", result.machine, first=window == WINDOW)
+        yield Claim(what, ratios, "<= 0.25, <= 0.33", result.machine)
 
 
 def of_scoring(result: ScoringResult) -> Iterator[Claim]:
     """Scoring, compared with a plain loop."""
-    for number, (what, ratio, aim) in enumerate(Figures(result).ratios()):
-        yield Claim(f"scoring: {what}", ratio, aim, result.machine, first=number == 0)
+    for what, ratio, aim in Figures(result).ratios():
+        yield Claim(f"scoring: {what}", ratio, aim, result.machine)
 
 
 def of_stages(result: StreamResult) -> Iterator[Claim]:
@@ -82,21 +77,19 @@ def of_stages(result: StreamResult) -> Iterator[Claim]:
     for figure, title in (("cpu", "CPU seconds"), ("seconds", "seconds"), ("peak", "peak memory")):
         ratio = at(result.cap, LATE, figure) / at(result.cap, EARLY, figure)
         what = f"under a cap, stages {LATE.start}-{LATE.stop - 1} over stages {EARLY.start}-{EARLY.stop - 1}: {title}"
-        yield Claim(what, f"{ratio:.2f}", "0.9 to 1.1", result.machine, first=figure == "cpu")
+        yield Claim(what, f"{ratio:.2f}", "0.9 to 1.1", result.machine)
 
 
 def of_ways(result: PlainResult) -> Iterator[Claim]:
     """`diet-ray distill`, compared with the plain script, and a candidate on a memory, compared with a pass over the full log."""
-    for number, case in enumerate(result.cases):
+    for case in result.cases:
         what = f"`diet-ray distill` on {case.rows:,} rows of KuaiRand ({case.case}), over a script without Ray: seconds"
-        yield Claim(
-            what, f"{case.ratio(case.timings[-1]):.2f}", f"<= {TARGET}", result.machines["cases"], first=number == 0
-        )
+        yield Claim(what, f"{case.ratio(case.timings[-1]):.2f}", f"<= {TARGET}", result.machines["cases"])
     if result.costs:
         horizons = sorted({cost.steps for cost in result.costs}, reverse=True)
         ratios = "; ".join(_cost(result, steps) for steps in dict.fromkeys(horizons[:1] + horizons[-1:]))
         what = "a candidate on all of Complete Journey over one on a memory of 1 %: CPU seconds (AUC won)"
-        yield Claim(what, ratios, ">= 60", result.machines["costs"], first=True)
+        yield Claim(what, ratios, ">= 60", result.machines["costs"])
 
 
 def _cost(result: PlainResult, steps: int) -> str:
@@ -108,10 +101,10 @@ def _cost(result: PlainResult, steps: int) -> str:
 def of_devices(result: gpu.GpuResult) -> Iterator[Claim]:
     """A GPU, compared with the CPU."""
     base = {part.what: part.seconds for part in result.parts if (part.device, part.precision) == ("cpu", "float32")}
-    for number, part in enumerate(part for part in result.parts if part.device != "cpu"):
+    for part in (part for part in result.parts if part.device != "cpu"):
         what = f"{part.what}: seconds of {result.threads} threads of the CPU over those of the GPU in {part.precision}"
         ratio = f"{base[part.what] / part.seconds:.1f}"
-        yield Claim(what, ratio, "", result.machine, result.gpu or "", first=number == 0)
+        yield Claim(what, ratio, "", result.machine, result.gpu or "")
 
 
 def behind(results: Path) -> Iterator[str]:
@@ -130,12 +123,6 @@ def behind(results: Path) -> Iterator[str]:
         yield f"### GPU\n\n{gpu.title(devices)}.\n\n{markdown(*gpu.table(devices))}"
 
 
-def readme(text: str, results: Path = RESULTS) -> str:
-    """The README with the first claims between the marks."""
-    rows = [claim.row() for claim in claims(results) if claim.first]
-    return filled(text, "speed", COMMAND, markdown(COLUMNS, rows) if rows else NOT_YET, gap="\n")
-
-
 def page(text: str, results: Path = RESULTS) -> str:
     """docs/results.md with all claims and their detailed tables."""
     rows = [claim.row() for claim in claims(results)]
@@ -144,5 +131,4 @@ def page(text: str, results: Path = RESULTS) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")
     PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

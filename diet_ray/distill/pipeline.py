@@ -191,7 +191,7 @@ def _check_room(log: Log, config: StreamConfig) -> None:
 
 
 def run_stage(stream: Stream, block: BlockManifest) -> None:
-    """One stage: distil a block and commit M_t and phi_t. The README has a diagram of it."""
+    """One stage: distil a block and commit M_t and phi_t. docs/method.md has a diagram of it."""
     stage = Stage(stream, block)
     stage.reference()
     if stream.leads:

@@ -18,7 +18,7 @@ from ray import tune
 from diet_ray.candidates import CandidateFile, import_modules
 from diet_ray.engine.deciders import asha, optuna_search
 from diet_ray.engine.tune import run_trials
-from diet_ray.errors import ResourceError, one_line
+from diet_ray.errors import ResourceError, install_extra, one_line
 from diet_ray.judge import run_race
 from diet_ray.judge.attempt import attempt, hanging, reason
 from diet_ray.judge.leaderboard import Leaderboard
@@ -58,7 +58,7 @@ class OnTune:
             try:
                 import optuna
             except ImportError as error:
-                raise ResourceError(f"key 'search.algorithm': {error}; pip install 'diet_ray[optuna]'") from error
+                raise ResourceError(f"key 'search.algorithm': {error}; {install_extra('optuna')}") from error
             optuna.logging.set_verbosity(optuna.logging.WARNING)
 
     def run(self, config: SweepConfig, context: TrialContext, seeds: int, outcomes: Outcomes, out: Path) -> list[Work]:

@@ -97,13 +97,13 @@ class SearchedSpec(CandidateSpec):
     """A candidate. With a search space (`Space`) as a value of `params` or of a key of `SEARCHED`, it stands for `samples` candidates."""
 
     lr_scale: Any = 1.0
-    """The candidate's own value, or a search space."""
+    """Factor on the net's learning rate, on a memory and on the full log; or a search space."""
     embedding_lr: Any = None
-    """See `CandidateSpec`; or a search space."""
+    """Learning rate of the candidate's own table, live and on the full log, by default `reference.embedding_lr`; or a search space."""
     embedding_l2: Any = None
-    """See `CandidateSpec`; or a search space."""
+    """L2 penalty of the own table, by default `reference.embedding_l2`; or a search space."""
     embedding_dim: Any = None
-    """See `CandidateSpec`; or a search space."""
+    """Width of the own table, by default `reference.dim`; or a search space."""
     samples: int = Key(default=8, ge=1)
     """Number of candidates to draw, where there is a search space."""
 

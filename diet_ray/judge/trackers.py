@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
 
-from diet_ray.errors import ConfigError, ResourceError
+from diet_ray.errors import ConfigError, ResourceError, install_extra
 from diet_ray.settings import Settings
 
 KNOCK_SECONDS = 5.0
@@ -242,7 +242,7 @@ def _reach(name: str, where: str, make: Callable[[], Tracker]) -> Tracker:
     try:
         return make()
     except ImportError as error:
-        raise ResourceError(f"{key}: {error}; pip install 'diet_ray[{name}]'") from error
+        raise ResourceError(f"{key}: {error}; {install_extra(name)}") from error
     except ResourceError as error:
         raise ResourceError(f"{key}: {error}") from error
     except Exception as error:  # sockets, HTTP and the tracker's own errors

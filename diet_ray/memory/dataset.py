@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from diet_ray.errors import CorruptArtefactError
+from diet_ray.logs.layout import log_manifest_file
 from diet_ray.memory.download import fetch
 from diet_ray.memory.layout import MANIFEST, is_stage, stage_folder
 from diet_ray.memory.manifests import StageManifest
@@ -74,8 +75,9 @@ def load_memory(path: str | Path) -> Memory:
     else:
         stages = committed_stages(path)
         if not stages:
+            what = "is a log, no memory" if log_manifest_file(path).is_file() else "holds no committed stage"
             raise CorruptArtefactError(
-                f"{path}: holds no committed stage; point at a run folder or at one of its stages"
+                f"{path}: {what}; point at a run folder, which diet-ray distill makes, or at one of its stages"
             )
         stage, folder = stages[-1], stage_folder(path, stages[-1].index)
     parts = [read_units(check_file(folder, entry)) for entry in stage.memory]

@@ -168,7 +168,9 @@ def test_a_server_that_does_not_answer_is_said_at_once(tmp_path: Path) -> None:
 
 def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(ResourceError, match=r"key 'trackers\.wandb': .*wandb.*; pip install 'diet_ray\[wandb\]'"):
+    with pytest.raises(
+        ResourceError, match=r"key 'trackers\.wandb': .*wandb.*; run pip install .* '\.\[wandb\]' in your clone"
+    ):
         open_trackers(TrackersConfig.model_validate({"wandb": {"project": "p"}}), tmp_path)
 
 

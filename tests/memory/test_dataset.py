@@ -69,3 +69,6 @@ def test_loading_needs_no_ray(run: Path) -> None:
 def test_a_folder_without_a_stage_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CorruptArtefactError, match="holds no committed stage"):
         load_memory(tmp_path)
+    (tmp_path / "log.json").touch()
+    with pytest.raises(CorruptArtefactError, match="is a log, no memory; point at a run folder"):
+        load_memory(tmp_path)

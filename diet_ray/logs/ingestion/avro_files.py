@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from diet_ray.errors import BadInputError, ResourceError, first_line
+from diet_ray.errors import BadInputError, ResourceError, first_line, install_extra
 
 _BATCH_ROWS = 16_384
 """Rows that are held at a time."""
@@ -105,7 +105,7 @@ def _opened(path: Path, schema: dict[str, Any] | None = None) -> Iterator[Any]:
     try:
         import fastavro
     except ImportError as error:
-        raise ResourceError(f"{path} is an Avro file: pip install 'diet_ray[avro]'") from error
+        raise ResourceError(f"{path} is an Avro file, which needs fastavro: {install_extra('avro')}") from error
     try:
         with path.open("rb") as file:
             yield fastavro.reader(file, schema)

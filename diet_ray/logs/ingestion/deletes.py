@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 
-from diet_ray.errors import ResourceError
+from diet_ray.errors import ResourceError, install_extra
 from diet_ray.logs.ingestion.kinds import Deletes
 from diet_ray.storage.parquet import batches
 
@@ -35,7 +35,9 @@ def _vector(path: Path, file: str) -> np.ndarray:
         from pyiceberg.table.deletion_vector import deletion_vectors_from_puffin_file
         from pyiceberg.table.puffin import PuffinFile
     except ImportError as error:
-        raise ResourceError(f"{path} belongs to an Iceberg table: pip install 'diet_ray[iceberg]'") from error
+        raise ResourceError(
+            f"{path} belongs to an Iceberg table, which needs pyiceberg: {install_extra('iceberg')}"
+        ) from error
     vectors = deletion_vectors_from_puffin_file(PuffinFile(path.read_bytes()))
     found = [vector.to_vector().to_numpy() for vector in vectors if vector.referenced_data_file == file]
     return np.concatenate([np.zeros(0, np.int64), *found])

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from diet_ray.errors import BadInputError, ResourceError, first_line
+from diet_ray.errors import BadInputError, ResourceError, first_line, install_extra
 from diet_ray.logs.ingestion.kinds import Found
 
 _FEATURES = {
@@ -30,7 +30,7 @@ def files_of(table: Path) -> list[Found]:
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError
     except ImportError as error:
-        raise ResourceError(f"{table} is a Delta table: pip install 'diet_ray[delta]'") from error
+        raise ResourceError(f"{table} is a Delta table, which needs deltalake: {install_extra('delta')}") from error
     try:
         version = DeltaTable(str(table))
         _check(table, version)

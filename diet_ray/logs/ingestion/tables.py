@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from diet_ray.errors import BadInputError, ResourceError
+from diet_ray.errors import BadInputError, ResourceError, install_extra
 from diet_ray.logs.ingestion import delta
 from diet_ray.logs.ingestion.kinds import Found
 
@@ -70,7 +70,9 @@ def _iceberg(table: Path, place: Path) -> list[Found]:
     try:
         from diet_ray.logs.ingestion import iceberg
     except ImportError as error:
-        raise ResourceError(f"{table} is an Iceberg table: pip install 'diet_ray[iceberg]'") from error
+        raise ResourceError(
+            f"{table} is an Iceberg table, which needs pyiceberg: {install_extra('iceberg')}"
+        ) from error
     return iceberg.files_of(table, place if _is_metadata(place) else None)
 
 

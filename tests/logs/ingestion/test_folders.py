@@ -254,5 +254,5 @@ def test_a_damaged_log_is_named(table: Path) -> None:
 
 def test_without_the_extra(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "deltalake", None)
-    with pytest.raises(ResourceError, match=r"pip install 'diet_ray\[delta\]'"):
+    with pytest.raises(ResourceError, match=r"pip install -c constraints.txt -e '\.\[delta\]' in your clone"):
         found_files([table])

@@ -314,5 +314,5 @@ def test_without_the_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.delitem(sys.modules, "diet_ray.logs.ingestion.iceberg", raising=False)
     monkeypatch.delattr("diet_ray.logs.ingestion.iceberg", raising=False)
     monkeypatch.setitem(sys.modules, "pyiceberg.catalog.noop", None)
-    with pytest.raises(ResourceError, match=r"pip install 'diet_ray\[iceberg\]'"):
+    with pytest.raises(ResourceError, match=r"pip install -c constraints.txt -e '\.\[iceberg\]' in your clone"):
         found_files([folder])

@@ -128,7 +128,7 @@ def test_damaged_files_are_named(kind: str, tmp_path: Path) -> None:
 def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_avro(tmp_path / "x.avro", [("a", "long")], [{"a": 1}])
     monkeypatch.setitem(sys.modules, "fastavro", None)
-    with pytest.raises(ResourceError, match=r"pip install 'diet_ray\[avro\]'"):
+    with pytest.raises(ResourceError, match=r"pip install -c constraints.txt -e '\.\[avro\]' in your clone"):
         find_pieces([path], ["a"])
 
 

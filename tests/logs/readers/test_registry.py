@@ -73,7 +73,7 @@ def test_complete_journey_weeks_are_the_published_ones(tmp_path: Path) -> None:
 
 def test_complete_journey_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ResourceError, match=r"pip install 'diet_ray\[demo\]'"):
+    with pytest.raises(ResourceError, match=r"pip install -c constraints.txt -e '\.\[demo\]' in your clone"):
         READERS["complete-journey"].prepare(None, tmp_path / "out")
 
 
