@@ -23,15 +23,15 @@ from benchmarks.common.tables import filled, markdown
 from diet_ray.engine.cluster import connect
 from diet_ray.judge.fidelity.config import FidelityConfig, Method
 from diet_ray.judge.fidelity.live.measures import MEASURES as LIVE_MEASURES
-from diet_ray.judge.fidelity.live.page import cost_rows, differences, live_tables_to_print
+from diet_ray.judge.fidelity.live.page import cost_rows, differences
 from diet_ray.judge.fidelity.live.result import BLIND, SAME_ROWS, LiveCost, LiveResult
 from diet_ray.judge.fidelity.live.words import KEY as LIVE_KEY
 from diet_ray.judge.fidelity.live.words import MEANINGS as LIVE_MEANINGS
-from diet_ray.judge.fidelity.live.words import answer, meaning
+from diet_ray.judge.fidelity.live.words import meaning
 from diet_ray.judge.fidelity.live.words import cell as live_cell
 from diet_ray.judge.fidelity.live.words import lead as live_lead
 from diet_ray.judge.fidelity.measures import MEASURES, pooled_pearson
-from diet_ray.judge.fidelity.page import tables_to_print
+from diet_ray.judge.fidelity.terminal import to_print
 from diet_ray.judge.fidelity.result import GROUPS, CostResult, FidelityResult, Scores, SetResult
 from diet_ray.judge.fidelity.words import MEANINGS, at_own_ratio, cells, lead, protocol
 from diet_ray.logs.readers import READERS
@@ -215,10 +215,10 @@ def run(name: str, source: Path | None, work: Path, seeds: int) -> None:
         if LOGS[name].live:
             measured, spent = live_fidelity(bench, work / "report", count)
             figures: dict[str, Settings] = {"live": measured, "live_cost": spent}
-            tables = live_tables_to_print(measured, spent)
+            tables = to_print(None, (measured, spent))
         else:
             result, cost = fidelity(bench, work / "report", count)
-            figures, tables = {"fidelity": result, "cost": cost}, tables_to_print(result, cost)
+            figures, tables = {"fidelity": result, "cost": cost}, to_print((result, cost), None)
     RESULTS.mkdir(exist_ok=True)
     for kind, values in figures.items():
         (RESULTS / f"{kind}_{name}.json").write_text(values.model_dump_json() + "\n", encoding="utf-8")

@@ -107,7 +107,11 @@ def test_sweep(finished: Path, tmp_path: Path) -> None:
 
 def test_fidelity(tmp_path: Path) -> None:
     """Against the bench in this process, whose figures Ray's are (`tests/judge/fidelity/test_bench.py`)."""
-    config = bench_config(write_log(tmp_path / "log", blocks=3, n=200), tmp_path, candidates=1)
+    more = [
+        {"name": f"lr-{n}", "arch": "lr", "lr_scale": n} for n in (2, 3, 4, 5)
+    ]  # with one of the pool, as few as it accepts
+    log = write_log(tmp_path / "log", blocks=3, n=200)
+    config = bench_config(log, tmp_path, candidates=1, more_candidates=more, protocols=["frozen"])
     (tmp_path / "bench.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
     said = json.loads(call("fidelity", "--config", tmp_path / "bench.yaml", "--out", tmp_path / "out", local=True))
     here = Bench.open(config.absolute(), tmp_path / "here")

@@ -274,8 +274,8 @@ def manifests(run: Path) -> list[dict[str, Any]]:
 def test_the_card_with_figures_of_fidelity(finished: Path, tmp_path: Path) -> None:
     export_memory(finished, tmp_path / "mine", trust=trust_in(bench(tmp_path / "fidelity.json")))
     card = (tmp_path / "mine" / "README.md").read_text()
-    assert "| memory/soft/shared | 45 | 0.0123 (0.0113 to 0.0133) | 0.75 (0.75 to 0.75) |" in card
-    assert f"| {CEILING} | 45 |" in card
+    assert "| memory, soft labels, no adapter | 45 | 0.0123 (0.0113 to 0.0133) | 0.75 (0.75 to 0.75) |" in card
+    assert "| full log again | 45 |" in card
     assert "herding" not in card
     assert "judged on 300 later rows" in card
     assert "not of exactly these 45 units" in card

@@ -36,6 +36,7 @@ from diet_ray.judge.fidelity.result import (
     Values,
 )
 from diet_ray.judge.fidelity.verdicts import read_verdict
+from diet_ray.judge.fidelity.words import frozen_verdicts
 from diet_ray.judge.verdict import Verdict
 from diet_ray.memory.run_folder import read_stage
 from diet_ray.report.summary import summarise
@@ -67,7 +68,10 @@ def assemble(bench: Bench) -> FidelityResult:
                 },
             )
         )
-    return FidelityResult(
+    memory_set = config.memory_set
+    memory = bench.sets(memory_set)[0] if memory_set.of_memory else None
+    result = FidelityResult(
+        made_of=bench.made_of(bench.distillation(memory), bench.blocks + config.test_blocks) if memory else None,
         log=log.schema.name,
         tasks=tasks,
         blocks=[block.name for block in log.blocks[: bench.blocks]],
@@ -91,6 +95,7 @@ def assemble(bench: Bench) -> FidelityResult:
             for name, of_set in scores.items()
         },
     )
+    return result.model_copy(update={"verdicts": frozen_verdicts(result, str(memory_set))})
 
 
 def costs(bench: Bench, memory_set: Method) -> CostResult:

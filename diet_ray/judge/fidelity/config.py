@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field as Key
-from pydantic import model_serializer, model_validator
+from pydantic import field_validator, model_serializer, model_validator
 
-from diet_ray.candidates import CandidateSpec
+from diet_ray.candidates import CandidateFile, CandidateSpec
 from diet_ray.config import StreamConfig
+from diet_ray.errors import ConfigError
 from diet_ray.judge.fidelity.live.config import LiveConfig
 from diet_ray.judge.fidelity.selections import SELECTIONS, Selection, selection
-from diet_ray.settings import Settings
+from diet_ray.settings import Settings, parse
 
 MEMORIES = ("memory", "refined")
 """The synthetic memory before and after refinement."""
@@ -152,8 +153,8 @@ class FidelityConfig(Settings):
     first seed."""
     test_blocks: int = Key(default=1, ge=1)
     """Number of blocks after those, on whose rows every candidate is judged."""
-    candidates: Path | None = None
-    """File with the pool of candidates; None for the default pool."""
+    candidates: Path | list[CandidateSpec] | None = None
+    """The candidates, written as in a pool, or the file of a pool; None for the default pool."""
     more_candidates: list[CandidateSpec] = Key(default=[])
     """Candidates in addition to the pool, such as some with fields of this log dropped."""
     methods: list[Method] = Key(default_factory=_default_methods, min_length=1)
@@ -180,6 +181,16 @@ class FidelityConfig(Settings):
     """Logical CPUs of each trial. They limit how many trials run at once; a training uses one thread."""
     cache: Path | None = None
     """Folder of the results so far, which several benches may share; None for a folder in the bench's own folder."""
+
+    @field_validator("candidates", mode="plain")
+    @classmethod
+    def _as_in_a_pool(cls, raw: Any) -> Path | list[CandidateSpec] | None:
+        if raw is None or isinstance(raw, str | Path):
+            return raw if raw is None else Path(raw)
+        try:
+            return parse(CandidateFile, {"candidates": raw}, where="as in a pool").candidates
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
 
     @model_validator(mode="after")
     def _known(self) -> FidelityConfig:
@@ -226,12 +237,22 @@ class FidelityConfig(Settings):
                 return alike[-1]
         return self.methods[-1]
 
+    def quick(self) -> FidelityConfig:
+        """The cheapest bench that can still refute a memory: live, one judging block, one seed, three trainings per candidate.
+
+        They are a full backfill, a launch from the memory, and one from as many random rows; four where the stream refines. With one seed
+        no order is called trusted.
+        """
+        starts = ["memory", *(["refined"] if self.stream.refine.rounds else []), "random"]
+        live = self.live.model_copy(update={"blocks": 1, "shares": self.live.shares[:1], "starts": starts})
+        return self.model_copy(update={"protocols": ["live"], "seeds": 1, "live": live})
+
     def absolute(self) -> FidelityConfig:
         """The same with absolute paths, for workers with another working directory."""
         return self.model_copy(
             update={
                 "stream": self.stream.model_copy(update={"log": self.stream.log.resolve()}),
-                "candidates": self.candidates and self.candidates.resolve(),
+                "candidates": self.candidates.resolve() if isinstance(self.candidates, Path) else self.candidates,
                 "given": {name: path.resolve() for name, path in self.given.items()},
                 "cache": self.cache and self.cache.resolve(),
             }

@@ -1,4 +1,4 @@
-"""The report of the fidelity bench: one HTML page that answers whether the memory can be trusted, and tables for a terminal."""
+"""The report of the fidelity bench: one HTML page that answers whether the memory can be trusted."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import math
 from pathlib import Path
 
 import numpy as np
-from rich.table import Column, Table
 
-from diet_ray.figures import mean_sd, number, times
+from diet_ray.figures import mean_sd, number
 from diet_ray.judge.fidelity.live.page import live_sections
 from diet_ray.judge.fidelity.live.pictures import LivePictures
 from diet_ray.judge.fidelity.live.result import LiveCost, LiveResult
-from diet_ray.judge.fidelity.live.words import answer
 from diet_ray.judge.fidelity.live.words import lead as live_lead
+from diet_ray.judge.fidelity.live.words import live_verdict
 from diet_ray.judge.fidelity.measures import MEASURES
+from diet_ray.judge.fidelity.names import AGAIN, ROWS, named, set_name
+from diet_ray.judge.fidelity.order import OrderVerdict
 from diet_ray.judge.fidelity.pictures import Pictures
 from diet_ray.judge.fidelity.plots import mean_and_sd
-from diet_ray.judge.fidelity.result import CEILING, CostResult, FidelityResult
-from diet_ray.judge.fidelity.words import KEY, MEANINGS, NEXT, at_own_ratio, cells, lead, protocol
+from diet_ray.judge.fidelity.result import CostResult, FidelityResult
+from diet_ray.judge.fidelity.words import KEY, MEANINGS, NEXT, cells, frozen_verdicts, lead, protocol
 from diet_ray.report.page import Section, write_page
 
 THEMES = {
@@ -42,27 +43,33 @@ def write_report(
     Returns:
         The files, the page first.
     """
-    log, answers = "", ["May I trust the order of the candidates?"]
+    log, verdicts = "", verdicts_of(frozen, live)
     leads: list[str] = []
     sections: list[Section] = []
     written: list[Path] = []
     if live:
         result, cost = live
         drawn = LivePictures(out, result)
-        answers += [answer(result, task) for task in result.tasks]
         leads += live_lead(result, cost)
         sections += live_sections(drawn, cost)
         log, written = result.log, drawn.written
     if frozen:
         pictures = Pictures(out, *frozen)
-        first, *rest = lead(*frozen)
-        answers.append(f"Frozen: {first}")
-        leads += rest
+        leads += lead(*frozen)
         sections += _frozen_sections(pictures)
         log, written = pictures.result.log, written + pictures.written
     path = out / "fidelity.html"
+    answers = [f"{verdict.sentence}." for verdict in verdicts]
     write_page(path, f"Fidelity of the memory: {log}", [*answers, *leads], sections, contents=True)
     return [path, *written]
+
+
+def verdicts_of(
+    frozen: tuple[FidelityResult, CostResult] | None, live: tuple[LiveResult, LiveCost] | None
+) -> list[OrderVerdict]:
+    """The verdicts of both protocols, per task, from their figures, which a file of an earlier release has, too."""
+    verdicts = [live_verdict(live[0], task) for task in live[0].tasks] if live else []
+    return verdicts + (frozen_verdicts(frozen[0], frozen[1].memory_set) if frozen else [])
 
 
 def _frozen_sections(pictures: Pictures) -> list[Section]:
@@ -82,41 +89,12 @@ def _frozen_sections(pictures: Pictures) -> list[Section]:
     ]
 
 
-def tables_to_print(result: FidelityResult, cost: CostResult) -> list[Table]:
-    """The sets at the stream's own ratio, the noise ceiling first, and the cost, for a terminal."""
-    tasks = ["task"] if len(result.tasks) > 1 else []
-    summary = Table(
-        *tasks,
-        Column("trained on", no_wrap=True),
-        *(Column(heading, justify="right") for heading in ("units", *_titles(KEY))),
-        title=f"Fidelity to the full log: {len(result.candidates)} candidates, {times(result.seeds, 'seed')}",
-    )
-    for task in result.tasks:
-        for result_set in at_own_ratio(result):
-            line = cells(result_set.fidelity[task]["all"], KEY)
-            # Only Spearman, the first measure in the lead of the page, has its interval here: a terminal is narrow.
-            line = [
-                text.replace(NEXT, " ") if name == "spearman" else text.split(NEXT)[0]
-                for name, text in zip(KEY, line, strict=True)
-            ]
-            summary.add_row(*([task] if tasks else []), result_set.name, f"{result_set.units:,}", *line)
-    headings = ("CPU s, full log", f"CPU s, {cost.memory_set}", "ratio", "parameters")
-    costs = Table(
-        "candidate", *(Column(heading, justify="right") for heading in headings), title="Cost of one training"
-    )
-    for candidate in cost.candidates:
-        ratio = f"{candidate.full_cpu / candidate.memory_cpu:.1f}x" if candidate.memory_cpu > 0 else "-"
-        seconds = (f"{candidate.full_cpu:.2f}", f"{candidate.memory_cpu:.2f}")
-        costs.add_row(candidate.candidate, *seconds, ratio, f"{candidate.parameters:,}")
-    return [summary, costs]
-
-
 def _glance(pictures: Pictures) -> Section:
     result = pictures.result
     tasks = ["task"] if len(result.tasks) > 1 else []
     rows = [
         [
-            result_set.name,
+            set_name(result_set),
             *([task] if tasks else []),
             f"{result_set.units:,}",
             *cells(result_set.fidelity[task]["all"], KEY),
@@ -126,7 +104,7 @@ def _glance(pictures: Pictures) -> Section:
     ]
     note = (
         "In small letters: 95 % intervals from resampling candidates and seeds; with few seeds they are too narrow. The noise ceiling, "
-        f"called {CEILING}, is how well the full log predicts itself."
+        f"called {AGAIN}, is how well the full log predicts itself."
     )
     return Section("At a glance", columns=["trained on", *tasks, "units", *_titles(KEY)], rows=rows, note=note)
 
@@ -138,7 +116,7 @@ def _costs(pictures: Pictures) -> list[Section]:
         pays = f"{distillation.pays_after:,.0f}" if math.isfinite(distillation.pays_after) else "never"
         making.append(
             [
-                distillation.set,
+                ROWS[distillation.set],
                 f"{distillation.units:,}",
                 f"{distillation.seconds:,.0f}",
                 f"{distillation.reference_seconds:,.0f}",
@@ -147,7 +125,7 @@ def _costs(pictures: Pictures) -> list[Section]:
         )
         sizes.append(
             [
-                distillation.set,
+                ROWS[distillation.set],
                 f"{distillation.units:,}",
                 f"{distillation.bytes:,}",
                 f"{distillation.bytes / cost.log_bytes:.3f}",
@@ -183,17 +161,16 @@ def _every_set(result: FidelityResult) -> list[Section]:
     sections = [
         Section(
             "Every set",
-            intro="A set is named rows/labels/embeddings. Rows: full (the log), the memory before or after refinement (memory, refined), "
-            "or rows of the log by a selection, as many as the memory has units. Labels: the rows' own (hard) or the reference's "
-            "probabilities (soft), or 0 and 1 drawn from these at every visit (drawn). Embeddings: learned anew (own) or the "
-            "reference's, frozen (shared); +adapter puts a map per field in front of the net. The size follows after @ where it is "
-            "not the stream's own. In small letters: 95 % intervals.",
+            intro="Unless the name says otherwise, candidates learn a set as they learn a memory: labels are partly drawn from the "
+            "reference's probabilities, the table is the reference's, and an adapter stands in front of the net. Soft labels are these "
+            "probabilities, hard labels the rows' own; with an own table a candidate learns its embeddings anew. Rows are as many as the "
+            "memory has units; another size is part of the name. In small letters: 95 % intervals.",
         )
     ]
 
     def table(heading: str, task: str, group: str, names: tuple[str, ...], note: str = "") -> Section:
         rows = [
-            [result_set.name, f"{result_set.units:,}", *cells(result_set.fidelity[task][group], names)]
+            [set_name(result_set), f"{result_set.units:,}", *cells(result_set.fidelity[task][group], names)]
             for result_set in result.sets
         ]
         return Section(heading, columns=["trained on", "units", *_titles(names)], rows=rows, note=note, level=3)
@@ -203,7 +180,7 @@ def _every_set(result: FidelityResult) -> list[Section]:
         note = "Only candidates that use every field and the run's learning rate: their differences are smaller and harder to rank."
         sections.append(table(f"{task}: architectures alone", task, "architectures", KEY, note))
     if len(result.tasks) > 1:
-        rows = [[name, *(number(value, 2) for value in both)] for name, both in result.pooled_pearson.items()]
+        rows = [[named(name), *(number(value, 2) for value in both)] for name, both in result.pooled_pearson.items()]
         note = "Over all (task, candidate) points. Differences between the tasks inflate the raw value; quote the centred one."
         columns = ["trained on", "raw", "each task centred"]
         sections.append(Section("Pearson over all tasks", columns=columns, rows=rows, note=note, level=3))
@@ -213,7 +190,7 @@ def _every_set(result: FidelityResult) -> list[Section]:
 def _differences(result: FidelityResult) -> list[Section]:
     rows = [
         [
-            f"{difference.first} minus {difference.second}",
+            f"{named(difference.first)} minus {named(difference.second)}",
             task,
             *cells(difference.fidelity[task]["all"], KEY, signed=True),
         ]
@@ -229,7 +206,7 @@ def _every_candidate(pictures: Pictures) -> list[Section]:
     memory = next((chosen for chosen in pictures.chosen if chosen.name == pictures.cost.memory_set), None)
     if memory is None:
         return []
-    note = f"Mean and, in small letters, standard deviation over seeds; the best on the full log first. The set is {memory.name}."
+    note = f"Mean and, in small letters, standard deviation over seeds; the best on the full log first. The set is the {set_name(memory)}."
     sections = [Section("Every candidate", intro=note)]
     columns = ["candidate"]
     columns += [f"{metric}\n{source}" for metric in ("AUC", "LogLoss") for source in ("full log", "set", "difference")]

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from diet_ray.figures import number, times
 from diet_ray.judge.fidelity.config import Method
+from diet_ray.judge.fidelity.names import AGAIN, named, set_name
 from diet_ray.judge.fidelity.plots import (
     Line,
     Look,
@@ -22,7 +23,7 @@ from diet_ray.judge.fidelity.plots import (
     plot_stages,
     pool_mean,
 )
-from diet_ray.judge.fidelity.result import CEILING, CostResult, FidelityResult, SetResult
+from diet_ray.judge.fidelity.result import CostResult, FidelityResult, SetResult
 from diet_ray.judge.fidelity.words import cell, compared
 from diet_ray.report.page import Panel, Section, panel
 
@@ -96,7 +97,7 @@ class Pictures:
                     (means, (full, "full log"), f"{task}: mean AUC", "auc", _alt_curve(means, "mean AUC", full)),
                     (
                         ranks,
-                        (ceiling, CEILING),
+                        (ceiling, AGAIN),
                         f"{task}: Spearman",
                         "spearman",
                         _alt_curve(ranks, "Spearman", ceiling),
@@ -115,7 +116,7 @@ class Pictures:
                 own = [point for point in points if point.candidate == candidate]
                 last = max(point.stage for point in own)
                 ends = ", ".join(
-                    f"{point.set} {number(float(mean_and_sd(np.array(point.values[task]['auc']))[0]), 4)}"
+                    f"{named(point.set)} {number(float(mean_and_sd(np.array(point.values[task]['auc']))[0]), 4)}"
                     for point in own
                     if point.stage == last
                 )
@@ -138,7 +139,7 @@ class Pictures:
         ]
         alt = (
             f"CPU seconds of one training of {len(cost.candidates)} candidates: the full log takes "
-            f"{min(ratios, default=math.nan):.1f} to {max(ratios, default=math.nan):.1f} times those of {cost.memory_set}"
+            f"{min(ratios, default=math.nan):.1f} to {max(ratios, default=math.nan):.1f} times those of the {named(cost.memory_set)}"
         )
         return self._panel(plot_cost(cost, self.looks[cost.memory_set]), "cost", alt)
 
@@ -162,10 +163,10 @@ class Pictures:
         note = f"Spearman {cell('spearman', spearman, ' ')}" if metric == "auc" else ""
         if diverged := int(np.isnan(other).sum()):
             note = f"{note}\n{times(diverged, 'training')} diverged".strip()
-        figure = plot_fidelity(full, other, self.names, set_result.name, self.looks[set_result.name], metric, note)
+        figure = plot_fidelity(full, other, self.names, set_name(set_result), self.looks[set_result.name], metric, note)
         gap = number(set_result.fidelity[task]["all"][f"{metric}_gap_mean"].value, 4)
         title = "AUC" if metric == "auc" else "LogLoss"
-        alt = f"{task}, {set_result.name}: {title} of {len(self.names)} candidates there and on the full log, mean gap {gap}. {note}"
+        alt = f"{task}, {set_name(set_result)}: {title} of {len(self.names)} candidates there and on the full log, mean gap {gap}. {note}"
         return self._panel(figure, f"fidelity-{task}-{metric}-{set_result.name}", alt.strip())
 
     def _panel(self, figure: Figure, name: str, alt: str) -> Panel:
@@ -182,7 +183,7 @@ def _size(set_result: SetResult) -> float:
 
 def _alt_curve(lines: list[Line], quantity: str, level: float) -> str:
     ends = "; ".join(
-        f"{line.name} from {number(line.y[0], 3)} at {line.x[0]:.2%} to {number(line.y[-1], 3)} at {line.x[-1]:.2%}"
+        f"{named(line.name)} from {number(line.y[0], 3)} at {line.x[0]:.2%} to {number(line.y[-1], 3)} at {line.x[-1]:.2%}"
         for line in lines
     )
     return f"{quantity} against the size of the set: {ends}; the full log {number(level, 3)}"

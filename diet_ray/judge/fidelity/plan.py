@@ -17,10 +17,10 @@ from diet_ray.distill.fuse import quota
 from diet_ray.distill.pipeline import check_nets
 from diet_ray.errors import ConfigError
 from diet_ray.judge.fidelity.config import FULL, FidelityConfig, Method
-from diet_ray.judge.fidelity.result import CEILING
+from diet_ray.judge.fidelity.result import CEILING, MadeOf
 from diet_ray.logs.blocks import BlockManifest, Log, block_sha256, open_log
 from diet_ray.memory.manifests import FORMAT
-from diet_ray.settings import Settings, load_yaml
+from diet_ray.settings import Settings, load_yaml, parse
 from diet_ray.storage.hashes import content_hash, sha256, versions
 
 RECIPE = 2
@@ -50,6 +50,19 @@ class Training(Settings):
     """Number of the student among those of the seed, from 0."""
 
 
+def log_checksums(log: Log) -> list[str]:
+    """SHA-256 of a log's schema and of each of its blocks."""
+    schema = hashlib.sha256(log.schema.model_dump_json().encode()).hexdigest()
+    return [schema, *(block_sha256(log, block) for block in log.blocks)]
+
+
+def recipe_of(stream: StreamConfig) -> dict[str, Any]:
+    """The keys of a run's config that decide how its memory is made, apart from its log and its seed."""
+    if not stream.refine.rounds:  # other keys of an unused refinement change nothing
+        stream = stream.model_copy(update={"refine": RefineConfig(rounds=0)})
+    return stream.model_dump(mode="json", include={"reference", "select", "budget", "align", "refine"})
+
+
 @dataclass(frozen=True)
 class Bench:
     """A config with its log, its candidates and the folder of the results so far; every worker has its own `Bench`."""
@@ -69,8 +82,10 @@ class Bench:
         """
         log = open_log(config.stream.log)
         check_nets(log.schema, config.stream)
-        pool = (load_yaml(CandidateFile, config.candidates) if config.candidates else default_pool()).candidates
-        pool = CandidateFile(candidates=[*pool, *config.more_candidates]).candidates
+        named = config.candidates if config.candidates is not None else default_pool().candidates
+        pool = load_yaml(CandidateFile, named).candidates if isinstance(named, Path) else named
+        whole = {"candidates": [*pool, *config.more_candidates]}
+        pool = parse(CandidateFile, whole, where="keys 'candidates' and 'more_candidates'").candidates
         for spec in pool:
             spec.kept_fields(log.schema.field_names)
         for name in config.stages.candidates:
@@ -198,6 +213,10 @@ class Bench:
         chosen = method.of_memory or (method.selection is not None and method.selection.needs_reference)
         return chosen or method.embeddings == "shared" or method.labels == "soft"
 
+    def made_of(self, stream: StreamConfig, blocks: int) -> MadeOf:
+        """What a memory of this config, judged within the first `blocks` blocks, is made of."""
+        return MadeOf(log=self.keys.checksums[: blocks + 1], stream=recipe_of(stream))
+
     @cached_property
     def keys(self) -> Keys:
         """The places of the results in the cache."""
@@ -277,9 +296,9 @@ class Keys:
 
     def identity(self, blocks: int) -> dict[str, Any]:
         """The rows and the code behind a result."""
-        return {"recipe": RECIPE, "log": self._checksums[: blocks + 1], "versions": versions()}
+        return {"recipe": RECIPE, "log": self.checksums[: blocks + 1], "versions": versions()}
 
     @cached_property
-    def _checksums(self) -> list[str]:
-        schema = hashlib.sha256(self.log.schema.model_dump_json().encode()).hexdigest()
-        return [schema, *(block_sha256(self.log, block) for block in self.log.blocks)]
+    def checksums(self) -> list[str]:
+        """Of the log's schema and of its blocks."""
+        return log_checksums(self.log)

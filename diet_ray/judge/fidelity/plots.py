@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from diet_ray.judge.fidelity.config import Method
 from diet_ray.judge.fidelity.measures import CHANCE
+from diet_ray.judge.fidelity.names import named
 from diet_ray.judge.fidelity.result import CEILING, CostResult, Scores, StagePoint
 
 FAMILIES = {
@@ -171,7 +172,7 @@ def plot_curves(
             linewidth=1.6,
             elinewidth=0.9,
             capsize=2,
-            label=line.name,
+            label=named(line.name),
         )
     if level is not None and math.isfinite(level[0]):
         axis.axhline(level[0], color=FULL_COLOUR, linewidth=1, linestyle="--", label=level[1])
@@ -199,7 +200,7 @@ def plot_stages(points: list[StagePoint], looks: dict[str, Look], task: str, tit
         mean, sd = mean_and_sd(values)
         x = [point.stage for point in own]
         look = looks[name]
-        axis.plot(x, mean, color=look.colour, marker=look.marker, markersize=4, linewidth=1.6, label=name)
+        axis.plot(x, mean, color=look.colour, marker=look.marker, markersize=4, linewidth=1.6, label=named(name))
         axis.fill_between(
             x, mean - np.nan_to_num(sd), mean + np.nan_to_num(sd), color=look.colour, alpha=0.18, linewidth=0
         )
@@ -220,7 +221,7 @@ def plot_cost(cost: CostResult, memory: Look) -> Figure:
     places = np.arange(len(lines))
     full, small = [line.full_cpu for line in lines], [line.memory_cpu for line in lines]
     axis.hlines(places, small, full, color="#cccccc", linewidth=2, zorder=0)
-    axis.plot(small, places, memory.marker, color=memory.colour, markersize=6, label=cost.memory_set)
+    axis.plot(small, places, memory.marker, color=memory.colour, markersize=6, label=named(cost.memory_set))
     axis.plot(full, places, "o", color=FULL_COLOUR, markersize=6, label="full log")
     for place, line in enumerate(lines):
         text = f"{line.full_cpu / line.memory_cpu:.1f}x" if line.memory_cpu > 0 else ""
@@ -321,4 +322,4 @@ def _inside(box: tuple[float, ...], points: np.ndarray) -> int:
 
 def _broken(title: str) -> str:
     """A long name of a set on two lines."""
-    return title if len(title) <= 30 else "/\n".join(title.rsplit("/", 1))
+    return title if len(title) <= 30 else ",\n".join(title.rsplit(", ", 1))

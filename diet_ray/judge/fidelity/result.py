@@ -5,10 +5,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from pydantic import Field as Key
+
 from diet_ray.candidates import CandidateSpec
 from diet_ray.config import StudentConfig
 from diet_ray.judge.fidelity.config import Method
 from diet_ray.judge.fidelity.measures import Interval
+from diet_ray.judge.fidelity.order import OrderVerdict
 from diet_ray.settings import Metric, Settings
 
 CEILING = "full log, other seeds"
@@ -22,6 +27,15 @@ Values = dict[str, dict[str, list[Metric]]]
 
 Measured = dict[str, dict[str, dict[str, Interval]]]
 """`{task: {group: {measure: interval}}}`; the measures are those of `diet_ray.judge.fidelity.measures.MEASURES`."""
+
+
+class MadeOf(Settings):
+    """The log and the memory that a bench judged, by which a sweep knows whether the bench speaks for it."""
+
+    log: list[str]
+    """SHA-256 of the schema, and of each block up to the last one judged on."""
+    stream: dict[str, Any]
+    """The keys of the run's config that decide how a memory is made."""
 
 
 class Scores(Settings):
@@ -76,6 +90,11 @@ class Difference(Settings):
 class FidelityResult(Settings):
     """The part of the result that does not depend on the clock."""
 
+    verdicts: list[OrderVerdict] = Key(default_factory=list)
+    """Whether the order of the candidates may be trusted, per task; empty where no memory was measured, and in a file of an earlier
+    release."""
+    made_of: MadeOf | None = None
+    """Of the set that stands for the memory; None where there is none, or in a file of an earlier release."""
     log: str
     """Name of the log's schema."""
     tasks: list[str]

@@ -11,6 +11,8 @@ from diet_ray.errors import ConfigError
 from diet_ray.figures import listed, number, times
 from diet_ray.judge.fidelity.config import MEMORIES
 from diet_ray.judge.fidelity.measures import MEASURES, Interval
+from diet_ray.judge.fidelity.names import AGAIN, ROWS, named, set_name
+from diet_ray.judge.fidelity.order import OrderVerdict, judge_order
 from diet_ray.judge.fidelity.result import CEILING, CostResult, Difference, FidelityResult, SetResult
 from diet_ray.report.export_manifest import ExportManifest
 from diet_ray.settings import parse_json
@@ -36,7 +38,7 @@ MEANINGS = [
     ("pairs", "Pairs of candidates whose AUC on the full log differs by more than seeds explain (two-sided t-test at 5 %)."),
     ("pairs right", "Share of those pairs that the set puts in the same order; 50 % is a coin."),
     ("diverged, left out", "Trainings on the set that diverged, counted as AUC 0.5 at best; candidates without a result on the full log."),
-    ("noise ceiling", f"{CEILING}: the full log against itself. No set can be expected to predict it better."),
+    (AGAIN, "The full log with other seeds, the noise ceiling: no set can be expected to predict the full log better."),
 ]  # fmt: skip
 """Name and meaning of the figures in the tables."""
 
@@ -100,7 +102,7 @@ def compared(result: FidelityResult, cost: CostResult) -> list[SetResult]:
 
 
 def lead(result: FidelityResult, cost: CostResult) -> list[str]:
-    """The answer, its basis, the figures of each task, and the cost, a paragraph each. No paragraph claims more than the figures show."""
+    """What the verdicts rest on: the basis, the figures of each task, the differences between sets, and the cost, a paragraph each."""
     sets = {result_set.name: result_set for result_set in result.sets}
     ceiling, memory = sets.get(CEILING), sets.get(cost.memory_set)
     scope = (
@@ -110,29 +112,51 @@ def lead(result: FidelityResult, cost: CostResult) -> list[str]:
     )
     if memory is None or memory.method is None or not memory.method.of_memory:
         return [f"{scope} No memory is among the sets that were compared."]
-    beside = {"the memory": memory} | ({"the full log with other seeds": ceiling} if ceiling else {})
+    beside = {"the memory": memory} | ({f"the {AGAIN}": ceiling} if ceiling else {})
     rows = [row for row in compared(result, cost) if row.method and row.method.rows == "random"]
     for labels in ("drawn", "soft", "hard"):
         for random in [row for row in rows if row.method and row.method.labels == labels][:1]:
             own = random.method is not None and random.method.embeddings == "own"
             beside[f"random rows with {labels} labels" + (" and embeddings of their own" if own else "")] = random
-    verdicts: dict[str, list[str]] = {}
-    for task in result.tasks:
-        verdicts.setdefault(_verdict(task, memory, ceiling), []).append(task)
-    answer = [
-        f"On {listed(tasks)} the memory's ranking of the candidates {verdict}." for verdict, tasks in verdicts.items()
-    ]
-    answer += [
-        f"Spearman of {difference.first} minus that of {difference.second} is "
+    differences = [
+        f"Spearman of {named(difference.first)} minus that of {named(difference.second)}: "
         f"{listed([_differs(task, difference) for task in result.tasks])}."
         for difference in result.differences
     ]
     return [
-        " ".join(answer),
-        f"{scope} The memory is {memory.name}, {memory.units:,} units.",
+        f"{scope} The memory is {set_name(memory)}, {memory.units:,} units.",
         *(_one_task(task, memory, beside, result.noise) for task in result.tasks),
+        *([" ".join(differences)] if differences else []),
         *_cost(cost),
     ]
+
+
+def frozen_verdicts(result: FidelityResult, memory_set: str) -> list[OrderVerdict]:
+    """May I trust the order of frozen students? A verdict per task; none where `memory_set` is no memory.
+
+    The order is shown to be worse than the full log's own where its Spearman lies below the interval of the noise ceiling.
+    """
+    sets = {result_set.name: result_set for result_set in result.sets}
+    memory, ceiling = sets.get(memory_set), sets.get(CEILING)
+    if memory is None or memory.method is None or not memory.method.of_memory:
+        return []
+    verdicts = []
+    for task in result.tasks:
+        figures = memory.fidelity[task]["all"]
+        own = ceiling.fidelity[task]["all"]["spearman"] if ceiling else None
+        left_out = figures["left_out"].value if "left_out" in figures else 0
+        verdicts.append(
+            judge_order(
+                "frozen",
+                task,
+                figures["spearman"],
+                candidates=len(result.candidates) - int(left_out if math.isfinite(left_out) else 0),
+                seeds=result.seeds,
+                ceiling=own,
+                lower=own is not None and figures["spearman"].value < own.low,
+            )
+        )
+    return verdicts
 
 
 def protocol(result: FidelityResult, cost: CostResult) -> list[list[str]]:
@@ -147,7 +171,7 @@ def protocol(result: FidelityResult, cost: CostResult) -> list[list[str]]:
         "bytes": ", ".join(
             [
                 f"log {cost.log_bytes:,}",
-                *(f"{distillation.set} {distillation.bytes:,}" for distillation in cost.distillations),
+                *(f"{ROWS[distillation.set]} {distillation.bytes:,}" for distillation in cost.distillations),
                 f"embedding table {cost.table_bytes:,} beside the memory",
             ]
         ),
@@ -191,28 +215,15 @@ def trust_in(path: Path) -> Callable[[ExportManifest], str]:
         ]
         for task in result.tasks:
             titles = [MEASURES[name].title for name in KEY]
+            lines += ["", *(f"{verdict.sentence}." for verdict in result.verdicts if verdict.task == task)]
             lines += ["", f"| {task}: trained on | units | {' | '.join(titles)} |", "|---|---|" + "---|" * len(titles)]
             for result_set in result.sets:
                 if result_set.method is None or result_set.method.of_memory or result_set.method.rows == "random":
-                    lines.append(
-                        f"| {result_set.name} | {result_set.units:,} | {' | '.join(cells(result_set.fidelity[task]['all'], KEY, ' '))} |"
-                    )
+                    shown = " | ".join(cells(result_set.fidelity[task]["all"], KEY, " "))
+                    lines.append(f"| {set_name(result_set)} | {result_set.units:,} | {shown} |")
         return "\n".join(lines)
 
     return trust
-
-
-def _verdict(task: str, memory: SetResult, ceiling: SetResult | None) -> str:
-    interval = memory.fidelity[task]["all"]["spearman"]
-    top = ceiling.fidelity[task]["all"]["spearman"].low if ceiling else math.nan
-    if not math.isfinite(interval.value):
-        return "cannot be measured"
-    if not interval.low > 0:
-        return "cannot be told from chance in this pool"
-    if interval.value < top:
-        return "agrees with the full log's better than chance would, but less than the interval of the noise ceiling"
-    better = "agrees with the full log's better than chance would"
-    return better + ("; that it does so less than the noise ceiling is not shown" if math.isfinite(top) else "")
 
 
 def _one_task(task: str, memory: SetResult, beside: dict[str, SetResult], noise: dict[str, float]) -> str:
@@ -256,7 +267,7 @@ def _cost(cost: CostResult) -> list[str]:
     )
     for made in cost.distillations:
         pays = f"pays after {made.pays_after:,.0f} candidates" if math.isfinite(made.pays_after) else "never pays here"
-        text += f" Making {made.set} took {made.seconds:,.0f} s on one core, and {pays}."
+        text += f" Making the {ROWS[made.set]} took {made.seconds:,.0f} s on one core, and {pays}."
     return [text]
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from diet_ray.candidates import CandidateSpec
 from diet_ray.config import StudentConfig
@@ -32,7 +33,8 @@ from diet_ray.judge.fidelity.measures import (
     seed_means,
     seed_noise,
 )
-from diet_ray.judge.fidelity.page import tables_to_print, write_report
+from diet_ray.judge.fidelity.names import set_name
+from diet_ray.judge.fidelity.page import write_report
 from diet_ray.judge.fidelity.plots import (
     Line,
     Look,
@@ -54,6 +56,7 @@ from diet_ray.judge.fidelity.result import (
     SetResult,
     StagePoint,
 )
+from diet_ray.judge.fidelity.terminal import to_print
 from diet_ray.judge.fidelity.words import cell, lead
 
 TASKS = ["is_click", "long_view"]
@@ -265,7 +268,7 @@ def test_the_page_holds_every_figure_and_needs_nothing_else(written: list[Path])
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written[1:])
     for one in result.sets:
         found = one.fidelity["is_click"]["all"]
-        place = page.cells.index(one.name, page.cells.index("Pearson"))
+        place = page.cells.index(set_name(one), page.cells.index("Pearson"))
         assert page.cells[place + 1] == f"{one.units:,}"
         assert page.cells[place + 2].startswith(f"{found['spearman'].value:.2f} ({found['spearman'].low:.2f} to ")
     memory = matrix([score for score in result.scores if score.set == MEMORY], NAMES, "long_view", "auc")
@@ -320,71 +323,35 @@ def test_a_bench_with_little_in_it_still_makes_a_page(tmp_path: Path) -> None:
     result = result.model_copy(update=bare)
     cost = cost.model_copy(update={"memory_set": "random/hard/own", "distillations": [], "candidates": []})
     page = Outline(write_report(tmp_path, (result, cost))[0].read_text(encoding="utf-8"))
-    assert page.paragraphs[0] == "May I trust the order of the candidates?"
-    assert "No memory is among the sets that were compared." in page.paragraphs[1]
+    assert "No memory is among the sets that were compared." in page.paragraphs[0]
     assert not {"Against the size of the set", "Along the stream", "Differences between sets"} & set(page.headings)
     assert "nan" not in " ".join(page.cells + page.paragraphs).lower().split()
-    assert tables_to_print(result, cost)[0].row_count == 2
+    said, table = to_print((result, cost), None)
+    assert str(said).startswith("No memory is among the sets")
+    assert table.row_count == 1 + 2
+
+
+def test_the_page_begins_with_the_verdict_of_each_task(written: list[Path]) -> None:
+    page = Outline(written[0].read_text(encoding="utf-8"))
+    assert [text.partition(":")[0] for text in page.paragraphs[:2]] == [f"Order of {task}, frozen" for task in TASKS]
 
 
 def test_the_lead_says_what_the_figures_say() -> None:
     result, cost = synthetic()
     said = lead(result, cost)
     found = {result_set.name: result_set.fidelity["is_click"]["all"] for result_set in result.sets}
-    assert f"Spearman with the full log is {cell('spearman', found[MEMORY]['spearman'], ' ')} for the memory" in said[2]
-    assert f"{cell('spearman', found[CEILING]['spearman'], ' ')} for the full log with other seeds" in said[2]
-    assert f"{found['random/soft/shared']['spearman'].value:.2f} for random rows with soft labels" in said[2]
+    assert f"Spearman with the full log is {cell('spearman', found[MEMORY]['spearman'], ' ')} for the memory" in said[1]
+    assert f"{cell('spearman', found[CEILING]['spearman'], ' ')} for the full log again" in said[1]
+    assert f"{found['random/soft/shared']['spearman'].value:.2f} for random rows with soft labels" in said[1]
     assert (
-        f"{found['random/hard/own']['spearman'].value:.2f} for random rows with hard labels and embeddings" in said[2]
+        f"{found['random/hard/own']['spearman'].value:.2f} for random rows with hard labels and embeddings" in said[1]
     )
-    assert f"of {found[MEMORY]['pairs'].value:.0f} pairs that the full log tells apart" in said[2]
-    assert f"loses {cell('top1_regret', found[MEMORY]['top1_regret'], ' ')} AUC" in said[2]
+    assert f"of {found[MEMORY]['pairs'].value:.0f} pairs that the full log tells apart" in said[1]
+    assert f"loses {cell('top1_regret', found[MEMORY]['top1_regret'], ' ')} AUC" in said[1]
     ratios = sorted(candidate.full_cpu / candidate.memory_cpu for candidate in cost.candidates)
     assert f"{ratios[12]:.1f} times less CPU" in said[-1]
     assert "pays after 7 candidates" in said[-1]
     assert "never pays" in said[-1]
-
-
-@pytest.mark.parametrize(
-    ("memory", "verdict"),
-    [
-        (
-            (0.80, 0.60, 0.90),
-            "agrees with the full log's better than chance would; that it does so less than the noise ceiling is not shown.",
-        ),
-        (
-            (0.79, 0.60, 0.90),
-            "agrees with the full log's better than chance would, but less than the interval of the noise ceiling.",
-        ),
-        ((0.79, 0.00, 0.90), "cannot be told from chance in this pool."),
-        ((math.nan, math.nan, math.nan), "cannot be measured."),
-    ],
-)
-def test_the_answer_is_never_more_than_the_intervals_allow(memory: tuple[float, ...], verdict: str) -> None:
-    result, cost = synthetic(tasks=1)
-    spearman = {MEMORY: memory, CEILING: (0.9, 0.8, 0.95)}
-    sets = [
-        result_set.model_copy(
-            update={
-                "fidelity": {
-                    "is_click": {
-                        "all": result_set.fidelity["is_click"]["all"]
-                        | {
-                            "spearman": Interval(
-                                **dict(zip(("value", "low", "high"), spearman[result_set.name], strict=True))
-                            )
-                        }
-                    }
-                }
-            }
-        )
-        if result_set.name in spearman
-        else result_set
-        for result_set in result.sets
-    ]
-    assert lead(result.model_copy(update={"sets": sets}), cost)[0].startswith(
-        f"On is_click the memory's ranking of the candidates {verdict}"
-    )
 
 
 @pytest.mark.parametrize(("low", "shown"), [(-0.01, False), (0.001, True)])
@@ -392,8 +359,10 @@ def test_a_difference_is_claimed_only_outside_zero(low: float, shown: bool) -> N
     result, cost = synthetic(tasks=1)
     spearman = {"spearman": Interval(value=0.02, low=low, high=0.05)}
     one = Difference(first=MEMORY, second="random/soft/shared", fidelity={"is_click": {"all": spearman}})
-    said = lead(result.model_copy(update={"differences": [one]}), cost)[0]
-    assert "is +0.02 (" in said
+    said = next(
+        part for part in lead(result.model_copy(update={"differences": [one]}), cost) if "minus that of" in part
+    )
+    assert said.startswith("Spearman of memory, refined minus that of random rows, soft labels, no adapter: +0.02 (")
     assert ("no difference shown" in said) is not shown
 
 
@@ -443,8 +412,8 @@ def test_the_scatter_shows_each_candidate_with_a_result() -> None:
 
 
 def test_the_curve_shows_each_size() -> None:
-    line = Line("m", [0.01, 0.1], [0.6, 0.7], [0.5, 0.7], [0.6, 0.9])
-    axis = plot_curves([line], {"m": Look("#0072b2", "o")}, (0.8, "full log"), "AUC", 0.01).axes[0]
+    line = Line("memory/drawn/shared", [0.01, 0.1], [0.6, 0.7], [0.5, 0.7], [0.6, 0.9])
+    axis = plot_curves([line], {"memory/drawn/shared": Look("#0072b2", "o")}, (0.8, "full log"), "AUC", 0.01).axes[0]
     (bars,) = axis.containers
     assert bars.lines[0].get_ydata().tolist() == [0.6, 0.7]
     assert [segment[:, 1].tolist() for segment in bars.lines[2][0].get_segments()] == [
@@ -455,20 +424,23 @@ def test_the_curve_shows_each_size() -> None:
     assert [text.get_text() for text in axis.get_xticklabels()] == ["1", "10"]
 
 
-def test_the_tables_for_a_terminal() -> None:
+def test_a_terminal_gets_the_verdicts_then_one_table_of_80_columns() -> None:
     result, cost = synthetic()
-    summary, costs = tables_to_print(result, cost)
+    *verdicts, table = to_print((result, cost), None)
+    assert [str(verdict).split(":")[0] for verdict in verdicts] == [f"Order of {task}, frozen" for task in TASKS]
+    assert isinstance(table, Table)
+    assert len(table.columns) <= 6
     out = StringIO()
-    console = Console(file=out, width=140)
-    console.print(summary)
-    console.print(costs)
-    lines = out.getvalue().splitlines()
-    own = [result_set for result_set in result.sets if "@" not in result_set.name]
-    assert summary.row_count == 2 * len(own)
-    first = next(line for line in lines if "is_click" in line)
-    assert CEILING in first
-    assert all(any(f" {one.name} " in line for line in lines) for one in own)  # no name is cut off
-    assert any(line.split("│")[1:5] and "5.2x" in line and " lr " in line for line in lines)
+    Console(file=out, width=80).print(table)
+    text = " ".join(out.getvalue().replace(" adapter\n", "").split())
+    assert max(map(len, out.getvalue().splitlines())) <= 80
+    assert "…" not in text
+    spearman = next(part for part in result.sets if part.name == MEMORY).fidelity["is_click"]["all"]["spearman"]
+    shown = f"memory, refined {cell('spearman', spearman, ' ')}"
+    assert shown in text
+    for name in ("full log again", "random rows in its place", "is_click, frozen:"):
+        assert name in text
+    assert "/shared" not in text
 
 
 BROWSER = next(

@@ -36,6 +36,7 @@ from diet_ray.judge.fidelity.live.result import (
     StartResult,
 )
 from diet_ray.judge.fidelity.live.trainings import kept, losses
+from diet_ray.judge.fidelity.live.words import live_verdict, memory_of
 from diet_ray.judge.fidelity.measures import Noise, seed_noise
 from diet_ray.judge.live import rows_met
 from diet_ray.logs.blocks import BlockManifest
@@ -69,12 +70,18 @@ class _Assembly:
         self.draws, self.once = draws(replicates=self.bench.config.replicates), draws(replicates=0)
 
     def result(self) -> LiveResult:
+        measured = self._measured_result()
+        return measured.model_copy(update={"verdicts": [live_verdict(measured, task) for task in self.tasks]})
+
+    def _measured_result(self) -> LiveResult:
         bench, live = self.bench, self.live
         replicates = {task: [self._measured(task, share) for share in range(len(self.shares))] for task in self.tasks}
         names = list(replicates[self.tasks[0]][0])
         pairs = [("memory", name) for name in names if name != "memory"]
-        pairs += [("refined", name) for name in ("random", "scratch") if {"refined", name} <= {*names}]
+        pairs += [("refined", name) for name in (SAME_ROWS, "random", "scratch") if {"refined", name} <= {*names}]
+        last = self.plan.judged[-1].index
         return LiveResult(
+            made_of=bench.made_of(self.plan.distillation(memory_of(names), bench.seeds[0]), last + 1),
             log=bench.log.schema.name,
             tasks=self.tasks,
             blocks=[self._block(block) for block in self.plan.judged],

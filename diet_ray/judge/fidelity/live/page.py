@@ -1,14 +1,12 @@
-"""The part of the fidelity report that shows the protocol `live`, and its tables for a terminal."""
+"""The part of the fidelity report that shows the protocol `live`."""
 
 from __future__ import annotations
 
-from rich.table import Column, Table
-
-from diet_ray.figures import times
 from diet_ray.judge.fidelity.live.measures import MEASURES
 from diet_ray.judge.fidelity.live.pictures import LivePictures
 from diet_ray.judge.fidelity.live.result import LiveCost, LiveResult
 from diet_ray.judge.fidelity.live.words import KEY, MEANINGS, cell, meaning
+from diet_ray.judge.fidelity.names import start_name
 from diet_ray.judge.fidelity.words import NEXT
 from diet_ray.report.page import Section
 
@@ -37,7 +35,7 @@ def live_sections(pictures: LivePictures, cost: LiveCost) -> list[Section]:
                     f"Live: {task} after {100 * share:.3g} % of the block",
                     columns=["start", *_titles(tuple(MEASURES))],
                     rows=[
-                        [start.name, *(cell(name, start.measured[task][number][name]) for name in MEASURES)]
+                        [start_name(start.name), *(cell(name, start.measured[task][number][name]) for name in MEASURES)]
                         for start in result.starts
                     ],
                     level=3,
@@ -55,7 +53,7 @@ def live_sections(pictures: LivePictures, cost: LiveCost) -> list[Section]:
         Section(
             "Live: what the starts are",
             columns=["start", "what a candidate has before its first live row"],
-            rows=[[start.name, meaning(start.name)] for start in result.starts],
+            rows=[[start_name(start.name), meaning(start.name)] for start in result.starts],
         ),
         Section(
             "Live: what the measures mean",
@@ -70,7 +68,7 @@ def differences(result: LiveResult, separator: str) -> list[list[str]]:
     """The lines of the table of differences, after the first share."""
     return [
         [
-            f"{difference.first} minus {difference.second}",
+            f"{start_name(difference.first)} minus {start_name(difference.second)}",
             task,
             *(cell(name, difference.measured[task][0][name], separator, signed=True) for name in KEY),
         ]
@@ -81,35 +79,7 @@ def differences(result: LiveResult, separator: str) -> list[list[str]]:
 
 def cost_rows(cost: LiveCost) -> list[list[str]]:
     """The lines of the table of costs."""
-    return [[start.start, f"{start.before:.2f}", f"{start.live:.2f}"] for start in cost.starts]
-
-
-def live_tables_to_print(result: LiveResult, cost: LiveCost) -> list[Table]:
-    """The starts after the first share, and the costs, for a terminal."""
-    tasks = ["task"] if len(result.tasks) > 1 else []
-    summary = Table(
-        *tasks,
-        Column("start", no_wrap=True),
-        *(Column(heading, justify="right") for heading in _titles(KEY)),
-        title=f"Live, first {100 * result.shares[0]:.3g} % of {times(len(result.blocks), 'block')}: {len(result.candidates)} candidates, "
-        f"{times(result.seeds, 'seed')}",
-    )
-    for task in result.tasks:
-        for start in result.starts:
-            figures = start.measured[task][0]
-            cells = [cell(name, figures[name], " ") for name in KEY]
-            summary.add_row(
-                *([task] if tasks else []), start.name, cells[0], *(text.split(" (")[0] for text in cells[1:])
-            )
-    costs = Table(
-        "start",
-        Column("CPU s before", justify="right"),
-        Column("CPU s live", justify="right"),
-        title="Cost of one candidate",
-    )
-    for row in cost_rows(cost):
-        costs.add_row(*row)
-    return [summary, costs]
+    return [[start_name(start.start), f"{start.before:.2f}", f"{start.live:.2f}"] for start in cost.starts]
 
 
 def _titles(names: tuple[str, ...]) -> list[str]:

@@ -12,6 +12,7 @@ from matplotlib.ticker import PercentFormatter
 from diet_ray.figures import number
 from diet_ray.judge.fidelity.live.plan import FULL
 from diet_ray.judge.fidelity.live.result import BLIND, OTHER_SEED, SAME_ROWS, LiveResult
+from diet_ray.judge.fidelity.names import start_name
 from diet_ray.judge.fidelity.plots import FULL_COLOUR, Look, plot_fidelity
 from diet_ray.report.page import Panel, panel
 
@@ -54,12 +55,12 @@ class LivePictures:
                 marker=look.marker,
                 markersize=4.5,
                 linewidth=1.4,
-                label=start.name,
+                label=start_name(start.name),
             )
             if start.name in ("memory", SAME_ROWS):
                 low, high = ([getattr(interval, end) for interval in of_shares] for end in ("low", "high"))
                 axis.fill_between(result.shares, low, high, color=look.colour, alpha=0.12, linewidth=0)
-            said.append(f"{start.name} {', '.join(number(value, 2) for value in values)}")
+            said.append(f"{start_name(start.name)} {', '.join(number(value, 2) for value in values)}")
         axis.axhline(0, color="#777777", linewidth=0.9, linestyle="--")
         axis.set_xscale("log")
         axis.set_xticks(result.shares)
@@ -88,11 +89,11 @@ class LivePictures:
             full, other = (relative(result, part, task, share) for part, share in ((FULL, whole), (start, 0)))
             spearman = next(part for part in result.starts if part.name == start).measured[task][0]["spearman"].value
             note = f"Spearman {number(spearman, 2)}" if math.isfinite(spearman) else ""
-            figure = plot_fidelity(full, other, names, start, LOOKS[start], "logloss", note)
+            figure = plot_fidelity(full, other, names, start_name(start), LOOKS[start], "logloss", note)
             axis = figure.axes[0]
             axis.set_xlabel("full backfill: nats above the median")
             axis.set_ylabel(f"first {100 * result.shares[0]:.3g} %: nats above the median")
-            alt = f"{task}, {start}: loss of each candidate against that of its full backfill; {note}."
+            alt = f"{task}, {start_name(start)}: loss of each candidate against that of its full backfill; {note}."
             panels.append(self._panel(figure, f"live-scatter-{task}-{start}", alt))
         return panels
 

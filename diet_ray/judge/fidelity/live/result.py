@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pydantic import Field as Key
+
 from diet_ray.candidates import CandidateSpec
 from diet_ray.judge.fidelity.measures import Interval
+from diet_ray.judge.fidelity.order import OrderVerdict
+from diet_ray.judge.fidelity.result import MadeOf
 from diet_ray.judge.launch import LaunchRecipe
 from diet_ray.settings import Metric, Settings
 
@@ -65,6 +69,10 @@ class LiveScores(Settings):
 class LiveResult(Settings):
     """The part of the result that does not depend on the clock."""
 
+    verdicts: list[OrderVerdict] = Key(default_factory=list)
+    """Whether the order of the candidates after the first share may be trusted, per task; empty in a file of an earlier release."""
+    made_of: MadeOf | None = None
+    """Of the memory; None in a file of an earlier release."""
     log: str
     """Name of the log's schema."""
     tasks: list[str]
@@ -88,7 +96,7 @@ class LiveResult(Settings):
     starts: list[StartResult]
     """The ceilings first, then the starts, the chance line last."""
     differences: list[StartDifference]
-    """The memory minus every other start, and the refined minus the unrefined memory."""
+    """The memory minus every other start; the refined memory, where it was measured, minus the ceiling and the main rivals."""
     scores: list[LiveScores]
     """Every candidate from every start."""
 

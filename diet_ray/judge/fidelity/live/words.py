@@ -1,4 +1,4 @@
-"""The answer of the protocol `live` in sentences: may I trust the order?"""
+"""The verdict of the protocol `live`, and what it rests on, in sentences."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from diet_ray.figures import listed, number, times
 from diet_ray.judge.fidelity.live.config import MEANINGS as STARTS
 from diet_ray.judge.fidelity.live.result import BLIND, OTHER_SEED, SAME_ROWS, LiveCost, LiveResult
 from diet_ray.judge.fidelity.measures import Interval
+from diet_ray.judge.fidelity.names import start_name
+from diet_ray.judge.fidelity.order import OrderVerdict, judge_order
 from diet_ray.judge.fidelity.words import COUNTS, NEXT, with_interval
 
 KEY = ("spearman", "one_seed", "pairs_right", "top1_regret", "gap")
@@ -49,33 +51,34 @@ def meaning(start: str) -> str:
     return ceilings.get(start) or STARTS[start]  # type: ignore[index]
 
 
-def answer(result: LiveResult, task: str) -> str:
-    """May I trust the order of the candidates? One sentence, which claims no more than the figures show."""
-    figures = {start.name: start.measured[task][0] for start in result.starts}
-    memory, ceiling = figures["memory"], figures[SAME_ROWS]
-    spearman, right = memory["spearman"], memory["pairs_right"]
-    against = _against(result, task)[SAME_ROWS]
-    if not math.isfinite(spearman.value):
-        return f"Live, {task}: it cannot be measured."
-    if not spearman.low > 0:
-        verdict = "no: the order after the first rows cannot be told from chance"
-    elif against.low > 0:
-        verdict = "yes, more than that of full backfills after the same rows"
-    elif against.high >= 0:
-        verdict = "yes, as far as these rows can tell: full backfills are not shown to order the candidates better after the same rows"
-    else:
-        verdict = "in part: better than chance, but full backfills order the candidates better after the same rows"
-    text = (
-        f"Live, {task}: {verdict} (Spearman with the full log {cell('spearman', spearman, ' ')}; full backfills "
-        f"{cell('spearman', ceiling['spearman'], ' ')}"
+def memory_of(starts: list[str]) -> str:
+    """The start that stands for the memory: the refined one where it was measured."""
+    return "refined" if "refined" in starts else "memory"
+
+
+def live_verdict(result: LiveResult, task: str, *, share: int = 0) -> OrderVerdict:
+    """May I trust the order of the candidates after a share of a block, given by its number?
+
+    The order is shown to be worse than the full log's own where the interval of the difference to full backfills after the same rows lies
+    below 0.
+    """
+    figures = {start.name: start.measured[task][share] for start in result.starts}
+    memory = memory_of([*figures])
+    left_out = figures[memory]["left_out"].value
+    against = _against(result, task, memory, share)
+    return judge_order(
+        "live",
+        task,
+        figures[memory]["spearman"],
+        candidates=len(result.candidates) - int(left_out if math.isfinite(left_out) else 0),
+        seeds=result.seeds,
+        ceiling=figures[SAME_ROWS]["spearman"],
+        lower=SAME_ROWS in against and against[SAME_ROWS].high < 0,
     )
-    if math.isfinite(right.value):
-        text += f"; {cell('pairs_right', right, ' ')} of the pairs that differ are ordered rightly, by chance 50\u00a0%"
-    return text + ")."
 
 
 def lead(result: LiveResult, cost: LiveCost) -> list[str]:
-    """What the answers rest on, the choice and the rivals of each task, and the cost, a paragraph each."""
+    """What the verdicts rest on, the choice and the rivals of each task, and the cost, a paragraph each."""
     share, rows = f"{100 * result.shares[0]:.3g}\u00a0%", sum(block.rows for block in result.blocks)
     return [
         f"Live: {times(len(result.candidates), 'candidate')} with {times(result.seeds, 'seed')} each were launched from a memory of "
@@ -87,12 +90,12 @@ def lead(result: LiveResult, cost: LiveCost) -> list[str]:
     ]
 
 
-def _against(result: LiveResult, task: str) -> dict[str, Interval]:
-    """Spearman of the memory minus that of each other start."""
+def _against(result: LiveResult, task: str, memory: str = "memory", share: int = 0) -> dict[str, Interval]:
+    """Spearman of a memory minus that of each other start."""
     return {
-        difference.second: difference.measured[task][0]["spearman"]
+        difference.second: difference.measured[task][share]["spearman"]
         for difference in result.differences
-        if difference.first == "memory"
+        if difference.first == memory
     }
 
 
@@ -116,7 +119,7 @@ def _choice(result: LiveResult, task: str) -> str:
         ([name for name, interval in against.items() if interval.high < 0], "orders the candidates worse than"),
     ):
         if names:
-            text += f" The memory {words} the start{'' if len(names) == 1 else 's'} {listed(names)}."
+            text += f" The memory {words} {listed([start_name(name) for name in names])}."
     return text
 
 

@@ -23,7 +23,6 @@ from diet_ray.judge.fidelity.live.plan import LivePlan, LiveTraining
 from diet_ray.judge.fidelity.live.result import BLIND, OTHER_SEED, SAME_ROWS, LiveResult
 from diet_ray.judge.fidelity.live.starts import latest_rows, random_start, ready
 from diet_ray.judge.fidelity.live.trainings import kept, losses
-from diet_ray.judge.fidelity.live.words import answer
 from diet_ray.judge.launch import LaunchRecipe, launch
 from diet_ray.judge.live import go_live, live_rows
 from diet_ray.judge.progressive import row_losses
@@ -149,7 +148,8 @@ def test_the_result_holds_what_was_measured(done: tuple[LivePlan, LiveResult, Pa
     expected = [[float(losses(plan, w, plan.judged[-1])[:n].mean()) for w in works] for n in (30, 300)]
     np.testing.assert_allclose(score.losses["label_0"], expected, rtol=1e-5)
     assert (folder / "out" / "live.json").read_text() == result.model_dump_json(indent=2) + "\n"
-    assert answer(result, "label_0").startswith("Live, label_0: ")
+    assert [verdict.order for verdict in result.verdicts] == ["not shown"]
+    assert result.verdicts[0].because.startswith("3 candidates are too few")
 
 
 @pytest.mark.ray
@@ -230,14 +230,20 @@ def test_a_candidate_that_diverges_is_measured_and_stops_nobody(log: Path, tmp_p
 
 
 def test_the_command_reports_both_protocols(log: Path, tmp_path: Path) -> None:
-    config = bench_config(log, tmp_path, candidates=3, live={**LIVE, "starts": ["random", "scratch"]}, seeds=1)
+    more = [{"name": f"net-{width}", "arch": "dnn", "params": {"hidden": [width]}} for width in (4, 6)]
+    live = {**LIVE, "starts": ["random", "scratch"]}
+    config = bench_config(log, tmp_path, candidates=3, more_candidates=more, live=live, seeds=1)
     (tmp_path / "bench.json").write_text(config.model_dump_json())
     words = ["--local", "--json", "fidelity", "--config", str(tmp_path / "bench.json"), "--out", str(tmp_path / "out")]
     ran = CliRunner().invoke(app, words)
     assert ran.exit_code == 0, ran.output
-    assert set(json.loads(ran.stdout)) == {"fidelity", "cost", "live", "live_cost"}
+    assert set(json.loads(ran.stdout)) == {"verdicts", "fidelity", "cost", "live", "live_cost"}
+    assert [(one["protocol"], one["task"]) for one in json.loads(ran.stdout)["verdicts"]] == [
+        ("live", "label_0"),
+        ("frozen", "label_0"),
+    ]
     page = (tmp_path / "out" / "fidelity.html").read_text()
-    assert page.index("May I trust the order") < page.index("Live, label_0:") < page.index("Frozen: ")
+    assert page.index("Order of label_0, live: ") < page.index("Order of label_0, frozen: ")
     for heading in ("Live: agreement against the share", "Live: every candidate", "Live: cost", "Every set"):
         assert heading in page
     assert len(list((tmp_path / "out").glob("live-*.png"))) == 3
@@ -246,4 +252,5 @@ def test_the_command_reports_both_protocols(log: Path, tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, ["--local", *words[2:]])
     assert shown.exit_code == 0, shown.output
     assert "full log, same rows" in shown.stdout
-    assert "trained on" not in shown.stdout
+    assert shown.stdout.startswith("Order of label_0, live: ")
+    assert "frozen:" not in shown.stdout
