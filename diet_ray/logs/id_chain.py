@@ -18,11 +18,15 @@ import pyarrow.compute as pc
 
 from diet_ray.errors import CorruptArtefactError
 from diet_ray.logs.ingestion.edges import Edges
+from diet_ray.logs.ingestion.vocabulary import values_per_block
 from diet_ray.logs.layout import vocabulary_file
 from diet_ray.schema import Schema
 from diet_ray.settings import Settings
 from diet_ray.storage.hashes import content_hash
 from diet_ray.storage.parquet import check_rows, footer
+
+AT_ONCE = 1 << 18
+"""Values whose checksum is taken at a time: a block may add more than fit in memory."""
 
 
 class IdChecksums(Settings):
@@ -62,35 +66,31 @@ def vocabulary_checksums(vocabulary: pa.Table, schema: Schema, n_blocks: int) ->
     Raises:
         ValueError: a value is missing, its field is not in the schema, or the values are not in the order of their blocks.
     """
-    field = pc.index_in(vocabulary["field"], pa.array(schema.field_names, pa.string()))
-    if any(column.null_count for column in (field, *vocabulary.columns)):
-        raise ValueError("has missing values, or values of fields that the schema does not have")
-    block = vocabulary["block"].to_numpy()
-    if len(block) and (block[0] < 0 or (np.diff(block) < 0).any()):
-        raise ValueError("its values are not in the order of their blocks")
-    text = vocabulary["value"].cast(pa.large_binary()).combine_chunks()
-    offsets = (
-        np.frombuffer(text.buffers()[1], np.int64)[text.offset :][: len(text) + 1]
-        if len(text)
-        else np.zeros(1, np.int64)
-    )
-    content = memoryview(text.buffers()[2] or b"")
-    numbers = [
-        field.to_numpy().astype("<i4"),
-        vocabulary["id"].to_numpy().astype("<i4"),
-        np.diff(offsets).astype("<i8"),
-    ]
-    ends = np.searchsorted(block, np.arange(n_blocks), side="right").tolist()
+    names = pa.array(schema.field_names, pa.string())
+    for batch in vocabulary.to_batches(max_chunksize=AT_ONCE):
+        if any(column.null_count for column in (pc.index_in(batch["field"], names), *batch.columns)):
+            raise ValueError("has missing values, or values of fields that the schema does not have")
     chain, begin = hashlib.sha256(), 0
     checksums = [chain.hexdigest()]
-    for end in ends:
-        chain.update(np.array([end - begin], "<i8").tobytes())
-        for column in numbers:
-            chain.update(column[begin:end].tobytes())
-        chain.update(content[offsets[begin] : offsets[end]])
+    for added in values_per_block(vocabulary, n_blocks).tolist():
+        chain.update(np.array([added], "<i8").tobytes())
+        parts = [part for part in vocabulary.slice(begin, added).to_batches(max_chunksize=AT_ONCE) if len(part)]
+        for column in ("field", "id", "length", "value"):
+            for part in parts:
+                chain.update(_bytes_of(part, column, names))
         checksums.append(chain.copy().hexdigest())
-        begin = end
+        begin += added
     return checksums
+
+
+def _bytes_of(part: pa.RecordBatch, column: str, names: pa.Array) -> bytes | memoryview:
+    """What the chain covers of a column of some values: the number of the field, the id, the length of the text, and the text itself."""
+    text = part["value"]
+    if column != "value":
+        numbers = {"field": pc.index_in(part["field"], names), "id": part["id"], "length": pc.binary_length(text)}
+        return bytes(numbers[column].to_numpy().astype("<i8" if column == "length" else "<i4").tobytes())
+    offsets = np.frombuffer(text.buffers()[1], np.int32)[text.offset : text.offset + len(text) + 1]
+    return memoryview(text.buffers()[2] or b"")[offsets[0] : offsets[-1]]
 
 
 def id_checksums(schema: Schema, edges: Edges, vocabulary: pa.Table, n_blocks: int) -> list[IdChecksums]:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pydantic import Field as Key
-
 from diet_ray.settings import Settings
 
 
@@ -28,12 +26,6 @@ class Note(Settings):
         where = "" if self.file is None else f" (first in {self.file})"
         rows = f", {self.rows:,} rows" if self.rows else ""
         return f"{self.column + ': ' if self.column else ''}{self.what}{rows}{where}"
-
-
-class Notes(Settings):
-    """The notes of a piece of a log, as a task sends them."""
-
-    notes: list[Note] = Key(default_factory=list)
 
 
 def merge(notes: Iterable[Note]) -> list[Note]:

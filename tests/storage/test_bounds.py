@@ -360,7 +360,7 @@ def test_a_vocabulary_that_unpacks_to_gigabytes(log: Path) -> None:
     with pytest.raises(
         CorruptArtefactError, match=r"vocabulary\.parquet: cannot be read \(unpacks to more than 1000 times"
     ):
-        known_vocabulary(log, open_log(log))
+        known_vocabulary(log, open_log(log), log)
     content = json.loads((log / "log.json").read_text())
     content["log_schema"]["fields"][0] = {"name": "user", "kind": "vocabulary"}
     (log / "log.json").write_text(json.dumps(content))

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field as Key
 
@@ -29,10 +28,12 @@ from diet_ray.logs.ingestion.block_plan import BlockPlan, By, cut_blocks
 from diet_ray.logs.ingestion.edges import Edges, edge_problems
 from diet_ray.logs.ingestion.encode_pass import encode
 from diet_ray.logs.ingestion.ingest import SHARD_ROWS, write_manifests
+from diet_ray.logs.ingestion.number_pass import partition_and_number
+from diet_ray.logs.ingestion.numbering import BATCH_ROWS
 from diet_ray.logs.ingestion.older_logs import check_readings, reads_as_before
-from diet_ray.logs.ingestion.passes import partition, survey
+from diet_ray.logs.ingestion.passes import survey
 from diet_ray.logs.ingestion.sources import find_pieces
-from diet_ray.logs.ingestion.vocabulary import COUNTS, VOCABULARY, build_vocabulary, ids_after, read_vocabulary
+from diet_ray.logs.ingestion.vocabulary import VOCABULARY, ids_after, unpacked_vocabulary
 from diet_ray.logs.layout import block_folder, edges_file, log_manifest_file, vocabulary_file
 from diet_ray.logs.notes import Note, merge, told
 from diet_ray.mapper import Mapper, Progress, in_turn, no_progress
@@ -134,18 +135,18 @@ def append(
                 notes=passed_over,
                 removed=removed,
             )
-        old, edges = known_vocabulary(path, log), _edges(path, log)
-        check_readings(old, schema, log)
+        edges = _edges(path, log)
         folder = path / f"{_DRAFT}{secrets.token_hex(4)}.partial"
         try:
             work = folder / "work"
             work.mkdir(parents=True)
-            batches, counts, notes = partition(pieces, schema, plan, work, on_progress, each=each)
-            notes = [*passed_over, *notes]
-            vocabulary = grow_vocabulary(path, log, old, counts)
+            old = known_vocabulary(path, log, folder)
+            check_readings(old, schema, log)
+            parts, vocabulary = partition_and_number(pieces, schema, plan, work, on_progress, known=old, each=each)
+            notes = [*passed_over, *parts.notes]
+            _check_grown(path, old, vocabulary)
             write_parquet(vocabulary, vocabulary_file(folder))
-            write_json(edges_file(folder), edges)
-            done, new_counts = encode(schema, plan, batches, folder, on_progress, each=each)
+            done, new_counts = encode(schema, plan, parts.batches, edges, folder, on_progress, each=each)
             new = plan.names[len(log.blocks) :]
             write_manifests(folder, log.schema, plan, done, vocabulary, edges)
             store = FolderStore(path)
@@ -228,22 +229,14 @@ def plan_blocks(
     return replace(plan, names=[*(block.name for block in log.blocks), *names], block=plan.block + n_old), before
 
 
-def grow_vocabulary(path: Path, log: Log, old: pa.Table, counts: pa.Table) -> pa.Table:
-    """The vocabulary `old` of a log (schema `VOCABULARY`) with the values that new blocks add, counted in `counts` (schema `COUNTS`).
-
-    Raises:
-        CorruptArtefactError: `ingest` did not make the log's vocabulary.
-    """
-    schema = log.schema
-    index = pc.index_in(old["field"], pa.array(schema.field_names))
-    least = pa.array([field.least_rows for field in schema.declared], pa.int64()).take(index.combine_chunks())
-    enough = {"block": old["block"], "field": index, "value": old["value"], "rows": least}
-    grown = build_vocabulary(pa.concat_tables([pa.table(enough).cast(COUNTS), counts]), schema)
-    if not grown.slice(0, len(old)).equals(old):
-        raise CorruptArtefactError(
-            f"{vocabulary_file(path)}: its ids are not in the order in which blocks add them; {_REMEDY}"
-        )
-    return grown
+def _check_grown(path: Path, old: pa.Table, grown: pa.Table) -> None:
+    """Raise CorruptArtefactError where the vocabulary `old` is not the beginning of the `grown` one: `ingest` did not make it."""
+    for begin in range(0, len(old), BATCH_ROWS):
+        part = old.slice(begin, BATCH_ROWS)
+        if not grown.slice(begin, len(part)).equals(part):
+            raise CorruptArtefactError(
+                f"{vocabulary_file(path)}: its ids are not in the order in which blocks add them; {_REMEDY}"
+            )
 
 
 def _edges(path: Path, log: Log) -> Edges:
@@ -257,8 +250,8 @@ def _edges(path: Path, log: Log) -> Edges:
     return edges
 
 
-def known_vocabulary(path: Path, log: Log) -> pa.Table:
-    """The vocabulary of the log's blocks (schema `VOCABULARY`).
+def known_vocabulary(path: Path, log: Log, work: Path) -> pa.Table:
+    """The vocabulary of the log's blocks (schema `VOCABULARY`), mapped from a file that is made in the folder `work`.
 
     Raises:
         CorruptArtefactError: it cannot be read, or is not the one by which the log's last block was encoded.
@@ -270,19 +263,17 @@ def known_vocabulary(path: Path, log: Log) -> pa.Table:
             raise CorruptArtefactError(
                 f"{file}: has the columns {columns.names}, must be {VOCABULARY.names}; {_REMEDY}"
             )
-        old = read_vocabulary(file)
+        old = unpacked_vocabulary(file, work / "known.arrow")
     except (OSError, pa.ArrowException) as error:
         raise CorruptArtefactError(f"{file}: cannot be read ({error}); {_REMEDY}") from error
-    old = old.filter(pc.less(old["block"], len(log.blocks)))  # an interrupted append may have written more
     try:
         checksum = vocabulary_checksums(old, log.schema, len(log.blocks))[-1]
     except ValueError as error:
         raise CorruptArtefactError(f"{file}: {error}; {_REMEDY}") from error
-    if ids_after(old, log.schema, len(log.blocks))[len(log.blocks) - 1] != log.blocks[-1].n_ids or (
-        own and checksum != own.vocabulary_sha256
-    ):
+    n_ids = int(ids_after(old, log.schema, len(log.blocks))[-1])
+    if n_ids != log.blocks[-1].n_ids or (own and checksum != own.vocabulary_sha256):
         raise CorruptArtefactError(f"{file}: has other values than those by which the log was encoded; {_REMEDY}")
-    return old
+    return old.slice(0, n_ids - int(log.schema.first_static_id[-1]))  # an interrupted append may have written more
 
 
 _REMEDY = "restore it from a copy; only a log that diet-ray ingest made can be appended to"

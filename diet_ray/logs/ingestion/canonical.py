@@ -1,8 +1,9 @@
 """Checks of the columns of a log, and their conversion to one canonical form.
 
 The canonical form of a table of N rows has the columns `time` int64 (ms since the epoch), `user` int64 (hash), `label.0`.. uint8, and
-one column `slot.0`.. per id slot: nullable string for vocabulary fields, nullable int32 id for hashed ones, nullable float64 for
-numeric ones. Null means a missing value. No row depends on other rows, so any piece of a log can be converted alone.
+one column `slot.0`.. per id slot: a nullable dictionary of strings for vocabulary fields (one for all slots of a field), nullable int32 id
+for hashed ones, nullable float64 for numeric ones. Null means a missing value. No row depends on other rows, so any piece of a log can be
+converted alone.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ def _field(table: pa.Table, field: Field, of: Field, first_id: int, origin: Orig
     if field.source in origin.instants:  # as a category, INT96 has the digits of nanoseconds
         column = column.cast(pa.timestamp("ns"))
     if pa.types.is_null(column.type):  # some writers store a column without any value in this way
-        values = [pa.nulls(len(column), pa.float64() if field.kind == "numeric" else pa.string())] * field.n_slots
+        none = pa.nulls(len(column), pa.float64() if field.kind == "numeric" else pa.string())
+        values = [none if field.kind == "numeric" else none.dictionary_encode()] * field.n_slots
     elif field.kind == "numeric":
         values = [_numeric(column, field.source, origin)]
     else:

@@ -17,7 +17,8 @@ from diet_ray.schema import HashedField, SequenceField
 
 
 def categories(column: pa.Array, field: Listed, origin: Origin, *, allow_negative: bool) -> list[pa.Array]:
-    """One nullable string array per slot of the field: its first `max_values` values, or those of a sequence from the newest on."""
+    """One nullable dictionary array of strings per slot of the field: its first `max_values` values, or those of a sequence from the newest
+    on. All have one dictionary, whose values differ."""
     several = field.n_slots > 1 or isinstance(field, SequenceField)
     if field.separator is None and not is_list(column.type):
         if several:
@@ -27,7 +28,7 @@ def categories(column: pa.Array, field: Listed, origin: Origin, *, allow_negativ
             origin.wrong_type(field.source, column.type, "a list or a separator", remedy)
         coded = text_of(column, field.source, origin, allow_negative=allow_negative)
         note_printed_lists(coded, field.source, origin)
-        return [decoded(coded)]
+        return [coded]
     values, parent = kept_values(column, field, origin)
     if pa.types.is_nested(values.type):
         origin.wrong_type(field.source, column.type, "a list of single values", "flatten the column before ingest")
@@ -36,24 +37,20 @@ def categories(column: pa.Array, field: Listed, origin: Origin, *, allow_negativ
         origin.note(
             field.source, longer, "of several values in a list, the first one is read; for more, set max_values"
         )
-    text = decoded(text_of(values, field.source, origin.at(parent), allow_negative=allow_negative))
-    return _slots(text, parent, len(column), field.n_slots)
+    coded = text_of(values, field.source, origin.at(parent), allow_negative=allow_negative)
+    return _slots(coded, parent, len(column), field.n_slots)
 
 
-def _slots(text: pa.Array, parent: np.ndarray, n_rows: int, n_slots: int) -> list[pa.Array]:
+def _slots(coded: pa.DictionaryArray, parent: np.ndarray, n_rows: int, n_slots: int) -> list[pa.Array]:
     """Spread values `[M]`, whose rows `parent [M]` are ascending, over `n_slots` arrays of all rows; null where a row has fewer values."""
     rank, slots = ranks(parent, n_rows), []
     for slot in range(n_slots):
         at = np.flatnonzero(rank == slot)
         index = np.full(n_rows, -1)
         index[parent[at]] = at
-        slots.append(text.take(pa.array(index, mask=index < 0)))
+        indices = coded.indices.take(pa.array(index, mask=index < 0))
+        slots.append(pa.DictionaryArray.from_arrays(indices, coded.dictionary))
     return slots
-
-
-def decoded(coded: pa.DictionaryArray) -> pa.Array:
-    """The plain array of a dictionary array."""
-    return coded.dictionary.take(coded.indices)
 
 
 def objects_of(texts: pa.Array) -> np.ndarray:
@@ -68,8 +65,7 @@ def stable_hash(texts: np.ndarray, key: str) -> np.ndarray:
     )
 
 
-def hashed(text: pa.Array, field: HashedField, first_id: int) -> pa.Array:
-    """Nullable int32 ids of a nullable string array: the field's buckets, from `first_id` on."""
-    coded = text.dictionary_encode()
+def hashed(coded: pa.DictionaryArray, field: HashedField, first_id: int) -> pa.Array:
+    """Nullable int32 ids of a nullable dictionary array of strings: the field's buckets, from `first_id` on."""
     bucket = (stable_hash(objects_of(coded.dictionary), field.name) % np.uint64(field.buckets)).astype(np.int32)
     return pa.array(bucket + np.int32(first_id), pa.int32()).take(coded.indices)

@@ -8,9 +8,7 @@ empty places are padding.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -18,11 +16,8 @@ import pyarrow.compute as pc
 
 from diet_ray.logs.blocks import FieldCount, Rows
 from diet_ray.logs.ingestion.edges import Edges
-from diet_ray.logs.ingestion.vocabulary import ids_after
+from diet_ray.logs.ingestion.id_index import IdIndex
 from diet_ray.schema import Field, Schema
-
-_AT_ONCE = 1 << 18
-"""Vocabulary values that are sorted by field at a time. Their text, at most 4096 bytes each, then fits in one array."""
 
 
 @dataclass(frozen=True)
@@ -30,30 +25,9 @@ class Encoder:
     """Turns canonical rows into ids."""
 
     schema: Schema
-    values: dict[str, pa.Array]
-    """Per vocabulary field its values, in the order of their ids."""
-    ids: dict[str, np.ndarray]
-    """Per vocabulary field `[V]` int32 ascending, the ids of `values`."""
-    n_ids: np.ndarray
-    """`[B]` int64: size of the id space after each block, up to the last one that adds values."""
+    index: IdIndex
+    """The ids of the values of vocabulary fields."""
     edges: Edges
-
-    @staticmethod
-    def of(schema: Schema, vocabulary: pa.Table, edges: Edges) -> Encoder:
-        """The encoder of a log, whose whole `vocabulary` (schema `VOCABULARY`) is given."""
-        names = [field.name for field in schema.fields if field.kind == "vocabulary"]
-        values: dict[str, list[pa.Array]] = {name: [pa.array([], pa.string())] for name in names}
-        ids: dict[str, list[np.ndarray]] = {name: [np.zeros(0, np.int32)] for name in names}
-        for name, some, their_ids in _by_field(vocabulary, names):
-            values[name].append(some)
-            ids[name].append(their_ids)
-        return Encoder(
-            schema,
-            {name: pa.concat_arrays(parts) for name, parts in values.items()},
-            {name: np.concatenate(parts) for name, parts in ids.items()},
-            ids_after(vocabulary, schema),
-            edges,
-        )
 
     def encode(self, table: pa.Table, block: np.ndarray, row_id: np.ndarray) -> tuple[Rows, list[FieldCount]]:
         """Rows of a canonical table, in time order, and how many of them have no value or no id of their own, by field.
@@ -61,13 +35,13 @@ class Encoder:
         Rows of equal time keep their order.
 
         Args:
-            table: N rows.
+            table: N rows, with keys for the values of vocabulary fields (`value_counts.keyed`).
             block: `[N]` int64, the block of each. Values that only later blocks add are unknown in it.
             row_id: `[N]` int64, the ids of the rows in time order.
         """
         time = table["time"].to_numpy()
         order = np.argsort(time, kind="stable")
-        n_ids = self.n_ids[np.minimum(block, len(self.n_ids) - 1)]
+        n_ids = self.index.n_ids[block]
         ids, counts = np.zeros((len(table), self.schema.n_slots), np.int32), list[FieldCount]()
         owner, first_id, slot = self.schema.field_of_slot, self.schema.first_static_id, 0
         for field, (index, of) in zip(self.schema.fields, self.schema.lenders, strict=True):
@@ -103,17 +77,13 @@ class Encoder:
 
         `unknown [n_slots]` are the ids of values that the vocabulary lacks, or has only from an id of `n_ids [N]` on.
         """
-        # All slots in one call: each call indexes the vocabulary anew.
         values = pa.chunked_array([chunk for column in columns for chunk in column.chunks], columns[0].type)
         if of.kind == "hashed":
             ids = pc.fill_null(values, 0).to_numpy()
         elif of.kind == "numeric":
             ids = first_id + np.searchsorted(self.edges.edges[of.name], values.to_numpy(), side="right")
         else:
-            known = self.ids[of.name]
-            known = known[: np.searchsorted(known, n_ids.max(initial=0))]  # only those are indexed that a row may have
-            at = pc.index_in(values, self.values[of.name].slice(0, len(known)))
-            ids = np.append(known, -1)[pc.fill_null(at, len(known)).to_numpy()]
+            ids = self.index.of(pc.fill_null(values, 0).to_numpy())
             ids = np.where(ids < np.tile(n_ids, len(columns)), ids, -1)
         missing = np.zeros_like(unknown)
         if field.kind != "sequence":
@@ -121,16 +91,3 @@ class Encoder:
         ids, present = (a.reshape(len(columns), -1).T for a in (ids, values.is_valid().to_numpy()))
         has_id = ids >= 0
         return np.where(present, np.where(has_id, ids, unknown), missing), present, has_id
-
-
-def _by_field(vocabulary: pa.Table, names: list[str]) -> Iterator[tuple[str, pa.Array, np.ndarray]]:
-    """Values and ids of each field of `names`, in several parts and in the order of the ids; in one look at the vocabulary, however many
-    fields there are."""
-    for batch in vocabulary.to_batches(max_chunksize=_AT_ONCE):
-        field = pc.fill_null(pc.index_in(batch["field"], pa.array(names, pa.string())), len(names)).to_numpy()
-        order = np.argsort(field, kind="stable")
-        values, ids = batch["value"].take(pa.array(order)), batch["id"].to_numpy()[order]
-        ends = np.cumsum(np.bincount(field, minlength=len(names)))[: len(names)].tolist()
-        for name, (begin, end) in zip(names, pairwise([0, *ends]), strict=True):
-            if begin < end:
-                yield name, values.slice(begin, end - begin), ids[begin:end]

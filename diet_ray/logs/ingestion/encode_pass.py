@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from diet_ray.errors import BadInputError
 from diet_ray.logs.blocks import FieldCount, LogShard, add_counts, write_shard
@@ -16,14 +15,15 @@ from diet_ray.logs.ingestion.batches import read_batches
 from diet_ray.logs.ingestion.block_plan import BlockPlan
 from diet_ray.logs.ingestion.edges import Edges
 from diet_ray.logs.ingestion.encode import Encoder
-from diet_ray.logs.layout import block_folder, edges_file, shard_name, vocabulary_file
+from diet_ray.logs.ingestion.id_index import IdIndex
+from diet_ray.logs.layout import block_folder, shard_name
 from diet_ray.mapper import Mapper, Progress, in_turn
 from diet_ray.schema import Schema
-from diet_ray.settings import Settings, parse_json
+from diet_ray.settings import Settings
 
 AT_ONCE = 16_384
 """Rows of the shards that a call of the encode pass writes. Larger shards have a call of their own. A log of tiny blocks would otherwise
-spend its time on opening files and on indexing the vocabulary."""
+spend its time on opening files."""
 
 
 class ShardPlan(Settings):
@@ -72,12 +72,23 @@ def encode(
     schema: Schema,
     plan: BlockPlan,
     batches: list[list[tuple[str, int]]],
+    edges: Edges,
     folder: Path,
     report: Progress,
     *,
     each: Mapper = in_turn,
 ) -> tuple[list[ShardDone], list[FieldCount]]:
-    """Write all shards; returns their manifest entries, in order, and the counts of all rows, by field."""
+    """Write all shards; returns their manifest entries, in order, and the counts of all rows, by field.
+
+    Args:
+        schema: the log's.
+        plan: its blocks and shards.
+        batches: per shard the temporary batches that hold its rows.
+        edges: the bucket edges.
+        folder: of the log; the index of its ids is in `work` (`numbering.number`).
+        report: called after each call.
+        each: calls the pass for some shards.
+    """
     todo: list[list[ShardPlan]] = []
     opens, rows_before = np.searchsorted(plan.block, plan.block), 0
     firsts, sizes = plan.first_row.tolist(), plan.rows.tolist()
@@ -101,7 +112,7 @@ def encode(
     counts: list[FieldCount] = []
     written = 0
     descriptions = [ShardPlans(shards=steps).model_dump_json() for steps in todo]
-    for result in each(encode_shards, descriptions, schema=schema, folder=str(folder)):
+    for result in each(encode_shards, descriptions, schema=schema, edges=edges, work=str(folder / "work")):
         more = ShardsDone.model_validate_json(result)
         done += more.shards
         counts = add_counts([*counts, *more.counts])
@@ -110,8 +121,8 @@ def encode(
     return done, counts
 
 
-def encode_shards(description: str, schema: Schema, folder: str) -> bytes:
-    """A call of the mapper: gather, sort, encode and write the shards of `ShardPlans`."""
+def encode_shards(description: str, schema: Schema, edges: Edges, work: str) -> bytes:
+    """A call of the mapper: gather, sort, encode and write the shards of `ShardPlans`; the index of ids is in `work`."""
     steps = ShardPlans.model_validate_json(description).shards
     sizes = [step.rows for step in steps]
     batches = [list(read_batches(step.batches)) for step in steps]
@@ -119,7 +130,7 @@ def encode_shards(description: str, schema: Schema, folder: str) -> bytes:
         _check_rows(step, sum(part.num_rows for part in parts))
     table = pa.Table.from_batches(chain.from_iterable(batches)).combine_chunks()
     row_ids = [np.arange(step.first_row_id, step.first_row_id + step.rows) for step in steps]
-    encoder = _encoder(folder, schema.model_dump_json())
+    encoder = _encoder(work, schema.model_dump_json(), edges.model_dump_json())
     # Shards follow one another in time, and so all of their rows are sorted at once.
     rows, counts = encoder.encode(table, np.repeat([step.block for step in steps], sizes), np.concatenate(row_ids))
     done: list[ShardDone] = []
@@ -141,8 +152,6 @@ def _check_rows(step: ShardPlan, n_rows: int) -> None:
 
 
 @lru_cache(maxsize=1)
-def _encoder(folder: str, schema: str) -> Encoder:
-    """A worker's encoder, cached for all shards of a log: a big vocabulary takes longer to load than a shard takes to encode."""
-    vocabulary = pq.read_table(vocabulary_file(Path(folder)))
-    edges = parse_json(Edges, edges_file(Path(folder)))
-    return Encoder.of(Schema.model_validate_json(schema), vocabulary, edges)
+def _encoder(work: str, schema: str, edges: str) -> Encoder:
+    """A worker's encoder, cached for all shards of a log."""
+    return Encoder(Schema.model_validate_json(schema), IdIndex.open(Path(work)), Edges.model_validate_json(edges))

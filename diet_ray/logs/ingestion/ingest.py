@@ -1,10 +1,10 @@
-"""Ingest: from Parquet or CSV files of any size to a log of blocks (`diet_ray.logs.blocks`), in three passes (`passes.py`,
-`encode_pass.py`).
+"""Ingest: from Parquet or CSV files of any size to a log of blocks (`diet_ray.logs.blocks`), in passes over files on disk (`passes.py`,
+`number_pass.py`, `encode_pass.py`).
 
-The log depends on the files and the schema alone, not on the number of workers. A task holds one batch or one shard, and
-the vocabulary counts of its piece; the driver holds 16 bytes per second of the log, a count per block and vocabulary value seen in it (a
-field with hundreds of millions of values is better hashed), and some numeric
-columns of the first block at a time (`fit.AT_ONCE`).
+The log depends on the files and the schema alone, not on the number of workers. A task holds one batch or one shard, and some counts of
+values (`value_counts.BUFFER_BYTES`); the driver holds 16 bytes per second of the log, the names of temporary batches (one for each shard of
+which a batch has rows), a part of the vocabulary (`numbering.CHUNK_BYTES`) and some numeric columns of the first block at a time
+(`fit.AT_ONCE`). What an ingest holds depends neither on the number of rows nor on that of values: the vocabulary is on disk.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from diet_ray.logs.ingestion.block_plan import BlockPlan, By, cut_blocks
 from diet_ray.logs.ingestion.edges import Edges
 from diet_ray.logs.ingestion.encode_pass import ShardDone, encode
 from diet_ray.logs.ingestion.fit import fit
-from diet_ray.logs.ingestion.passes import partition, survey
+from diet_ray.logs.ingestion.number_pass import partition_and_number
+from diet_ray.logs.ingestion.passes import survey
 from diet_ray.logs.ingestion.quarantine import FILE, assign
 from diet_ray.logs.ingestion.sources import find_pieces
 from diet_ray.logs.ingestion.time_units import check_unit
-from diet_ray.logs.ingestion.vocabulary import build_vocabulary, ids_after
+from diet_ray.logs.ingestion.vocabulary import ids_after
 from diet_ray.logs.layout import block_manifest_file, edges_file, log_manifest_file, vocabulary_file
 from diet_ray.logs.notes import Note, merge
 from diet_ray.mapper import Mapper, Progress, in_turn, no_progress
@@ -102,15 +103,14 @@ def ingest(
         quarantine, quarantined = assign(refused, plan)
         if len(quarantine):
             write_parquet(quarantine, folder / FILE)
-        batches, counts, notes = partition(pieces, schema, plan, work, on_progress, refused, each=each)
-        vocabulary = build_vocabulary(counts, schema)
+        parts, vocabulary = partition_and_number(pieces, schema, plan, work, on_progress, refused, each=each)
         write_parquet(vocabulary, vocabulary_file(folder))
-        edges, about_edges = fit(schema, plan, batches)
+        edges, about_edges = fit(schema, plan, parts.batches)
         write_json(edges_file(folder), edges)
-        done, counts_of_rows = encode(schema, plan, batches, folder, on_progress, each=each)
+        done, counts_of_rows = encode(schema, plan, parts.batches, edges, folder, on_progress, each=each)
         write_manifests(folder, schema, plan, done, vocabulary, edges, quarantined)
         shutil.rmtree(work)
-        told = merge([*passed_over, *suspicious, *notes, *about_edges])
+        told = merge([*passed_over, *suspicious, *parts.notes, *about_edges])
         manifest = LogManifest(log_schema=schema, blocks=plan.names, notes=told, counts=counts_of_rows)
         write_json(log_manifest_file(folder), manifest)
     return manifest

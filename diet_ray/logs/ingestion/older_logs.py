@@ -29,16 +29,21 @@ def check_readings(vocabulary: pa.Table, schema: Schema, log: Log) -> None:
     Raises:
         SchemaError: one would not. The message says how to go on.
     """
-    values = vocabulary["value"].combine_chunks()
-    now = canonical_texts(values)
-    for other, reading, remedy in (
-        (pc.is_in(values, pa.array(schema.nulls, pa.string())), "no value", "or append with nulls: [] in the schema"),
-        (pc.not_equal(values, now), "{!r}", "so that they are one value"),
-    ):
-        at = pc.index(other, True).as_py()
-        if at >= 0:
-            field, value = vocabulary["field"][at], values[at]
-            raise SchemaError(
-                f"{log.path}: has the value {value.as_py()!r} of field {field.as_py()!r}, which is read as "
-                f"{reading.format(now[at].as_py())} now: ingest the log again, {remedy}"
-            )
+    for batch in vocabulary.to_batches():
+        values = batch["value"]
+        now = canonical_texts(values)
+        for other, reading, remedy in (
+            (
+                pc.is_in(values, pa.array(schema.nulls, pa.string())),
+                "no value",
+                "or append with nulls: [] in the schema",
+            ),
+            (pc.not_equal(values, now), "{!r}", "so that they are one value"),
+        ):
+            at = pc.index(other, True).as_py()
+            if at >= 0:
+                field, value = batch["field"][at], values[at]
+                raise SchemaError(
+                    f"{log.path}: has the value {value.as_py()!r} of field {field.as_py()!r}, which is read as "
+                    f"{reading.format(now[at].as_py())} now: ingest the log again, {remedy}"
+                )

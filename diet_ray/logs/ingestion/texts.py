@@ -67,6 +67,8 @@ def text_of(column: pa.Array, name: str, origin: Origin, *, allow_negative: bool
             values.refuse(
                 negative, "negative id {}", f"{_AS_NULL}, or set allow_negative on the field", texts.take(coded.indices)
             )
+    if texts is raw or pa.types.is_integer(raw.type):
+        return pa.DictionaryArray.from_arrays(coded.indices, texts)
     again = texts.dictionary_encode()  # several raw values may have the same text
     return pa.DictionaryArray.from_arrays(again.indices.take(coded.indices), again.dictionary)
 

@@ -130,7 +130,7 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("step", ["survey", "partition", "encode", "write_manifests", "LogManifest"])
+@pytest.mark.parametrize("step", ["survey", "partition_and_number", "encode", "write_manifests", "LogManifest"])
 def test_an_interrupted_append_leaves_the_log_and_the_next_one_succeeds(
     table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

@@ -46,7 +46,8 @@ def categories(values: pa.Array, **field: Any) -> list[list[str | None]]:
 def test_form_of_a_good_table() -> None:
     table = canon(GOOD)
     assert table.column_names == ["time", "user", "label.0", "slot.0", "slot.1", "slot.2"]
-    assert table.schema.types == [pa.int64(), pa.int64(), pa.uint8(), pa.int32(), pa.float64(), pa.string()]
+    texts = pa.dictionary(pa.int32(), pa.string())
+    assert table.schema.types == [pa.int64(), pa.int64(), pa.uint8(), pa.int32(), pa.float64(), texts]
     assert table["slot.1"].to_pylist() == [1.5, None, 2.5]
     assert table["slot.2"].to_pylist() == ["x", None, "z"]
     low, high = schema().first_static_id[:2]

@@ -1,4 +1,6 @@
 from collections import Counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -8,19 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diet_ray.errors import SchemaError
+from diet_ray.logs.ingestion import numbering, value_counts
 from diet_ray.logs.ingestion.canonical import canonical
 from diet_ray.logs.ingestion.checks import Origin
 from diet_ray.logs.ingestion.edges import Edges, fit_edges
 from diet_ray.logs.ingestion.encode import Encoder
-from diet_ray.logs.ingestion.vocabulary import (
-    COUNTS,
-    VOCABULARY,
-    build_vocabulary,
-    count_values,
-    first_slots,
-    ids_after,
-    merge_counts,
-)
+from diet_ray.logs.ingestion.id_index import IdIndex
+from diet_ray.logs.ingestion.numbering import number
+from diet_ray.logs.ingestion.value_counts import COUNTS, CountFile, keyed, merge_counts
+from diet_ray.logs.ingestion.vocabulary import VOCABULARY, first_slots, ids_after
 from diet_ray.schema import HashedField, NumericField, Schema
 
 FIELDS: list[dict[str, Any]] = [
@@ -59,6 +57,19 @@ def canon(rows: list[dict[str, Any]]) -> pa.Table:
     return canonical(pa.Table.from_pylist(rows, KINDS), SCHEMA, Origin("f", np.arange(len(rows))))
 
 
+def numbered(parts: list[list[pa.Table]], schema: Schema, n_blocks: int) -> tuple[pa.Table, IdIndex]:
+    """The vocabulary of counts from several files, and its index."""
+    with TemporaryDirectory() as folder:
+        files, n_bytes = [], 0
+        for number_of_file, counts in enumerate(parts):
+            with CountFile(Path(folder, f"{number_of_file}.counts")) as file:
+                file.add(counts)
+            files += [str(file.path)] if file.n_bytes else []
+            n_bytes += file.n_bytes
+        vocabulary = number(files, n_bytes, schema, Path(folder), n_blocks=n_blocks)
+        return vocabulary, IdIndex.open(Path(folder))
+
+
 @given(st.lists(ROW, min_size=1, max_size=30), st.integers(1, 4))
 @settings(deadline=None)
 def test_ids_against_plain_python(rows: list[dict[str, Any]], n_blocks: int) -> None:
@@ -66,11 +77,10 @@ def test_ids_against_plain_python(rows: list[dict[str, Any]], n_blocks: int) -> 
     table = canon(rows)
     # Counted in two parts, as two pieces of a file would be.
     half = len(rows) // 2
-    parts = [
-        count_values(table.slice(0, half), SCHEMA, block[:half]),
-        count_values(table.slice(half), SCHEMA, block[half:]),
-    ]
-    vocabulary = build_vocabulary(merge_counts(parts), SCHEMA)
+    spans = [slice(0, half), slice(half, None)] if half else [slice(None)]
+    parts = [keyed(table.take(np.arange(len(rows))[span]), SCHEMA, block[span], 0)[1] for span in spans]
+    vocabulary, index = numbered(parts, SCHEMA, n_blocks)
+    table, _ = keyed(table, SCHEMA, block, 0)
     assert vocabulary.schema == VOCABULARY
 
     # Plain: ids 0 padding, 1..4 unknown, 5..11 hashed, 12..15 numeric, then values as blocks bring them.
@@ -88,7 +98,7 @@ def test_ids_against_plain_python(rows: list[dict[str, Any]], n_blocks: int) -> 
 
         mine = [i for i in range(len(rows)) if block[i] == b]
         edges = [-1.0, 0.0, 1.0]
-        encoder = Encoder.of(SCHEMA, vocabulary, Edges(edges={"n": edges}))
+        encoder = Encoder(SCHEMA, index, Edges(edges={"n": edges}))
         out, counts = encoder.encode(table.take(mine), block[mine], 1000 + np.arange(len(mine)))
         order = sorted(mine, key=lambda i: rows[i]["t"])
         assert out.row_id.tolist() == list(range(1000, 1000 + len(mine)))
@@ -117,26 +127,40 @@ def test_ids_against_plain_python(rows: list[dict[str, Any]], n_blocks: int) -> 
         assert out.ids.dtype == np.int32
         assert out.ids.max() < sizes[b]
     assert ids_after(vocabulary, SCHEMA, len(sizes)).tolist() == sizes
-    assert list(zip(vocabulary["field"].to_pylist(), vocabulary["value"].to_pylist(), strict=True)) == [
-        ("vm"[f], value) for f, value in known
-    ]
+    assert named(vocabulary) == [("vm"[f], value) for f, value in known]
 
 
-def test_a_longer_log_keeps_the_ids_of_a_shorter_one() -> None:
+def test_a_longer_log_keeps_the_ids_of_a_shorter_one(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     rows = [
         {"t": i, "u": 1, "y": 0, "z": 0, "v": str(rng.integers(30)), "m": [str(rng.integers(30))], "h": [], "n": 0.0}
         for i in range(200)
     ]
     block = np.arange(200) // 40
-    counts = count_values(canon(rows), SCHEMA, block)
-    assert counts.schema == COUNTS
-    whole = build_vocabulary(counts, SCHEMA)
-    short = build_vocabulary(count_values(canon(rows[:120]), SCHEMA, block[:120]), SCHEMA)
+    _, counts = keyed(canon(rows), SCHEMA, block, 0)
+    assert {table.schema for table in counts} == {COUNTS}
+    whole, _ = numbered([counts], SCHEMA, 5)
+    short, _ = numbered([keyed(canon(rows[:120]), SCHEMA, block[:120], 0)[1]], SCHEMA, 3)
     assert whole.slice(0, len(short)).equals(short)
     assert len(whole) > len(short)
-    shuffled = counts.take(rng.permutation(len(counts)))
-    assert build_vocabulary(merge_counts([shuffled]), SCHEMA).equals(whole)
+    shuffled = [table.take(rng.permutation(len(table))) for table in counts]
+    assert numbered([[merge_counts(shuffled)]], SCHEMA, 5)[0].equals(whole)
+    # Divided into ranges of keys, runs and chunks as small as can be, and with other keys, it is the same.
+    monkeypatch.setattr(numbering, "RANGE_BYTES", 500)
+    monkeypatch.setattr(numbering, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(value_counts, "BUFFER_BYTES", 300)
+    for salt in (0, 1):
+        parts = [keyed(canon(rows[at : at + 20]), SCHEMA, block[at : at + 20], salt)[1] for at in range(0, 200, 20)]
+        divided, index = numbered(parts, SCHEMA, 5)
+        assert divided.equals(whole)
+        assert [
+            int(index.of(value_counts.keys_of(pa.array([text]), name, salt))[0]) for name, text in named(whole)
+        ] == whole["id"].to_pylist()
+        assert index.of(value_counts.keys_of(pa.array(["none"]), "v", salt)).tolist() == [-1]
+
+
+def named(vocabulary: pa.Table) -> list[tuple[str, str]]:
+    return list(zip(vocabulary["field"].to_pylist(), vocabulary["value"].to_pylist(), strict=True))
 
 
 def test_sequences_have_the_ids_of_their_field() -> None:
@@ -160,13 +184,14 @@ def test_sequences_have_the_ids_of_their_field() -> None:
     types = pa.schema([*((c, pa.int64()) for c in "tuy"), ("v", pa.string()), ("past", pa.list_(pa.string()))])
     table = canonical(pa.table(rows, types), schema, Origin("f", np.arange(5)))
     block = np.array([0, 0, 0, 1, 1])
-    vocabulary = build_vocabulary(merge_counts([count_values(table, schema, block)]), schema)
+    table, counted = keyed(table, schema, block, 0)
+    vocabulary, index = numbered([counted], schema, 2)
     # What only histories hold gets no id, nor does what is rare.
     assert vocabulary.to_pylist() == [
         {"field": "v", "value": "x", "id": 10, "block": 0},
         {"field": "v", "value": "y", "id": 11, "block": 1},
     ]
-    encoder, row_id = Encoder.of(schema, vocabulary, Edges(edges={})), np.arange(5)
+    encoder, row_id = Encoder(schema, index, Edges(edges={})), np.arange(5)
     both = encoder.encode(table, np.full(5, 1), row_id)[0].ids
     hashed = {value: both[row, 5] for row, value in enumerate(["y", "y", "rare", "x", "x"])}
     assert both[:, :5].tolist() == [
@@ -194,7 +219,7 @@ def test_too_many_ids() -> None:
         update={"fields": [*SCHEMA.fields, *(HashedField(name=f"x{i}", buckets=2**30) for i in "ab")]}
     )
     with pytest.raises(SchemaError, match="more than 2\\^31"):
-        build_vocabulary(COUNTS.empty_table(), huge)
+        numbered([], huge, 1)
 
 
 def test_schema_without_vocabulary() -> None:
@@ -204,11 +229,12 @@ def test_schema_without_vocabulary() -> None:
         plain,
         Origin("f", np.arange(1)),
     )
-    counts = merge_counts([count_values(table, plain, np.zeros(1, np.int64))])
-    vocabulary = build_vocabulary(counts, plain)
+    table, counts = keyed(table, plain, np.zeros(1, np.int64), 0)
+    assert counts == []
+    vocabulary, index = numbered([counts], plain, 6)
     assert len(vocabulary) == 0
     assert ids_after(vocabulary, plain, 6).tolist() == [14] * 6 == [plain.first_static_id[-1]] * 6
-    encoder = Encoder.of(plain, vocabulary, Edges(edges={"n": []}))
+    encoder = Encoder(plain, index, Edges(edges={"n": []}))
     assert encoder.encode(table, np.zeros(1, np.int64), np.zeros(1, np.int64))[0].ids[0, 2] == 10
 
 

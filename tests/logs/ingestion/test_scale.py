@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -18,10 +17,11 @@ from diet_ray.config import StreamConfig
 from diet_ray.distill.local import distil_locally
 from diet_ray.errors import BadInputError, ConfigError, SchemaError
 from diet_ray.logs.blocks import open_log
-from diet_ray.logs.ingestion import encode, encode_pass
+from diet_ray.logs.ingestion import encode_pass
+from diet_ray.logs.ingestion.edges import Edges
 from diet_ray.logs.ingestion.encode_pass import ShardPlan, ShardPlans, encode_shards
+from diet_ray.logs.ingestion.id_index import IdIndex
 from diet_ray.logs.ingestion.ingest import ingest
-from diet_ray.logs.ingestion.vocabulary import VOCABULARY
 from diet_ray.memory.verification import verify
 from diet_ray.schema import Schema
 from tests.support.small_run import STREAM, bytes_of
@@ -104,24 +104,6 @@ def test_numeric_fields_are_fitted_a_few_at_a_time_or_all_at_once(
     assert bytes_of(tmp_path / "at-once") == bytes_of(tmp_path / "in-threes")
 
 
-def test_a_vocabulary_is_divided_by_field_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng, n = np.random.default_rng(0), 200
-    names = ["a", "b", "c", "none"]
-    field = pa.array([names[at] for at in rng.integers(0, 3, n)])
-    value = pa.array([f"v{at}" for at in range(n)])
-    whole = pa.Table.from_arrays(
-        [field, value, pa.array(range(n), pa.int32()), pa.array([0] * n, pa.int32())], schema=VOCABULARY
-    )
-    monkeypatch.setattr(encode, "_AT_ONCE", 7)
-    parts = list(encode._by_field(whole, names))
-    for name in names:
-        own = whole.filter(pc.equal(whole["field"], name))
-        assert [text for key, values, _ in parts if key == name for text in values.to_pylist()] == own[
-            "value"
-        ].to_pylist()
-        assert [i for key, _, ids in parts if key == name for i in ids.tolist()] == own["id"].to_pylist()
-
-
 # --- one row per block
 
 TINY: dict[str, Any] = {
@@ -145,10 +127,10 @@ def source(tmp_path: Path) -> Path:
 def test_one_row_per_block_is_a_log(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     schema = Schema.model_validate(TINY)
     loads: list[object] = []
-    real = pq.read_table
-    monkeypatch.setattr(encode_pass.pq, "read_table", lambda *a, **k: loads.append(a) or real(*a, **k))
+    real = IdIndex.open
+    monkeypatch.setattr(IdIndex, "open", lambda folder: loads.append(folder) or real(folder))
     ingest(schema, [source], tmp_path / "log", by=1)
-    assert len(loads) == 1  # the vocabulary, once for all blocks
+    assert len(loads) == 1  # the index of ids, once for all blocks
     log = open_log(tmp_path / "log")
     # 1 and 2 are the unknown of v and h, 3 to 11 the buckets of h; each block knows its own value and those before it.
     assert [int(log.read_block(block).ids[0, 0]) for block in log.blocks] == [12, 13, 12, 14, 13, 15, 12, 14]
@@ -206,4 +188,6 @@ def test_sources_that_change_between_two_passes_are_told(source: Path, tmp_path:
         batches=[(str(tmp_path / "x.arrow"), 0)],
     )
     with pytest.raises(BadInputError, match=r"changed while they were read: 4 rows for day/s, then 3 \(let nobody"):
-        encode_shards(ShardPlans(shards=[step]).model_dump_json(), Schema.model_validate(TINY), str(tmp_path))
+        encode_shards(
+            ShardPlans(shards=[step]).model_dump_json(), Schema.model_validate(TINY), Edges(edges={}), str(tmp_path)
+        )
