@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field as Key
 from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -65,6 +65,14 @@ class ReferenceConfig(Settings):
         """The same with the candidate's own settings of the embedding table."""
         keys = {"embedding_lr": "embedding_lr", "embedding_l2": "embedding_l2", "embedding_dim": "dim"}
         return self.model_copy(update={keys[key]: getattr(candidate, key) for key in candidate.embedding_keys})
+
+
+class CheckpointsConfig(Settings):
+    """How much of the reference stays on disk. Only the units' files are kept of every stage, whatever is set here."""
+
+    keep: Literal["all"] | Annotated[int, Key(ge=1, strict=True)] = 2
+    """Stages, counted from the last, of which the reference stays: its table and nets at the end of the pass, and the moments. From these
+    stages candidates can be judged and launched. `all`: of every stage, with the K checkpoints along its pass."""
 
 
 class SelectConfig(Settings):
@@ -219,6 +227,13 @@ class StreamConfig(Settings):
     student: StudentConfig = StudentConfig()
     refine: RefineConfig = RefineConfig()
     cluster: ClusterConfig = ClusterConfig()
+    checkpoints: CheckpointsConfig = CheckpointsConfig()
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Left out where it is the default: results stored under the hash of an older config are still found.
+        plain = self.checkpoints == CheckpointsConfig()
+        return {name: value for name, value in write(self).items() if name != "checkpoints" or not plain}
 
     @model_validator(mode="after")
     def _consistent(self) -> StreamConfig:

@@ -16,9 +16,10 @@ def gc(
     run: Annotated[str, typer.Argument(metavar="RUN|URI", help="A run folder, or the URI of a run's archive.")],
     yes: Annotated[bool, typer.Option("--yes", help="Remove the listed leftovers.")] = False,
 ) -> None:
-    """List, and with --yes remove, the leftovers of interrupted runs in a run folder. Committed stages are never touched.
+    """List, and with --yes remove, the leftovers of interrupted runs in a run folder. What committed stages keep is never touched.
 
-    In an archive, leftovers are the files that no manifest names.
+    It also tells how many bytes the stages keep, and how many were pruned from them (key checkpoints.keep of the run's config). In an
+    archive, leftovers are the files that no manifest names.
 
     Example: diet-ray gc runs/kuairand --yes
     """
@@ -28,17 +29,17 @@ def gc(
 
     from diet_ray.figures import size
     from diet_ray.memory.archive import Archive
-    from diet_ray.memory.garbage import archive_garbage, collect, collect_archive, garbage
+    from diet_ray.memory.garbage import archive_garbage, collect, collect_archive, garbage, stages_bytes
     from diet_ray.storage.places import is_uri
 
     if is_uri(run):
         archive = Archive(run)
         leftovers = collect_archive(archive) if yes else archive_garbage(archive)
-        place = archive.remote.uri
+        place, stages = archive.remote.uri, None
         listed = [(leftover, leftover.path.as_posix()) for leftover in leftovers]
     else:
         leftovers = collect(Path(run)) if yes else garbage(Path(run))
-        place = run
+        place, stages = run, stages_bytes(Path(run))
         listed = [(leftover, leftover.path.relative_to(run).as_posix()) for leftover in leftovers]
     total = sum(leftover.bytes for leftover in leftovers)
     table = Table("what", "where", title=f"{place}: {len(leftovers)} left over, {size(total)}")
@@ -51,11 +52,15 @@ def gc(
         closing = f"Removed: {size(total)}."
     else:
         closing = "Nothing was removed; repeat the command with --yes to remove them."
+    if stages is not None:
+        closing += f" Stages: {size(stages[0])} kept, {size(stages[1])} pruned."
     options.result(
         {
             "run": place,
             "removed": yes,
             "bytes": total,
+            "kept_bytes": stages[0] if stages else None,
+            "pruned_bytes": stages[1] if stages else None,
             "leftovers": [
                 {"path": f"{place}/{name}", "what": leftover.what, "bytes": leftover.bytes} for leftover, name in listed
             ],

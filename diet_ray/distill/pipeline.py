@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from diet_ray.config import StreamConfig
+from diet_ray.config import CheckpointsConfig, StreamConfig
 from diet_ray.distill.convert import convert
 from diet_ray.distill.fuse import quota
 from diet_ray.distill.refine import refine
@@ -28,13 +28,14 @@ from diet_ray.memory.events import Events
 from diet_ray.memory.facts import RefineReport
 from diet_ray.memory.layout import checkpoint, optimiser, stage_folder, stage_manifest
 from diet_ray.memory.manifests import StageManifest
-from diet_ray.memory.run_folder import StageDraft, read_stage
+from diet_ray.memory.pruning import prune, stage_file
+from diet_ray.memory.run_folder import StageDraft, policy, read_stage
 from diet_ray.memory.same_bytes import check_same_bytes, made_here, processor
 from diet_ray.memory.same_log import check_same_log
 from diet_ray.memory.units import Units
 from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed
-from diet_ray.storage.entries import check_file, file_entry
+from diet_ray.storage.entries import file_entry
 from diet_ray.storage.hashes import content_hash, sha256
 from diet_ray.storage.tensors import load_tensors, save_tensors
 from diet_ray.training.device import torch_threads
@@ -65,15 +66,24 @@ class Stream:
     engine: Engine
     events: Events
     reference: Reference
+    kept: CheckpointsConfig
+    """What stays of the reference in the run folder."""
     last: StageManifest | None = None
     """The last committed stage."""
     held: Rows | None = None
     """The rows that the last stage held out; the reference trains on them next."""
+    pruned: int = 0
+    """Stages from whose folders it was removed."""
 
     @property
     def leads(self) -> bool:
         """Whether this worker is the leader, who does the work that is done only once."""
         return self.engine.crew.rank == 0
+
+    def prune(self) -> None:
+        """Remove what is not kept of the reference from the stages before the last ones. Only the leader does that."""
+        if self.last is not None and self.kept.keep != "all":
+            self.pruned = prune(self.run, keep=self.kept.keep, committed=self.last.index + 1, start=self.pruned)
 
 
 def blocks_to_distil(log: Log, config: StreamConfig) -> list[BlockManifest]:
@@ -143,17 +153,19 @@ def begin(
         n_ids=log.blocks[0].n_ids,
         seed=derive_seed(config.seed, "reference"),
     )
-    stream = Stream(run, log, config, engine, events, reference)
+    stream = Stream(run, log, config, engine, events, reference, policy(run, config))
     if stream.leads:
         engine.memory.begin(log.schema, config)
     if committed:
         last = committed[-1]
         folder = stage_folder(run, last.index)
-        weights = load_tensors(check_file(folder, last.checkpoints[-1]))
-        reference.load(weights, load_tensors(check_file(folder, last.optimiser)))
+        weights = load_tensors(stage_file(folder, last.checkpoints[-1]))
+        reference.load(weights, load_tensors(stage_file(folder, last.optimiser)))
         if stream.leads:
             engine.memory.load(folder, last.memory)
         stream.last = last
+        if stream.leads:
+            stream.prune()
         stream.held = held_rows(log.iter_block(log.blocks[last.index]), config.reference.holdout, config.seed)
     engine.crew.barrier()
     return stream
@@ -304,6 +316,8 @@ class Stage:
             stream.events.emit("committed", stage=self.index, block=self.block.name, units=units, rows_seen=rows_seen)
         stream.engine.crew.barrier()
         stream.last = read_stage(stream.run, self.index)
+        if stream.leads:
+            stream.prune()
         stream.held = self.held
 
     def _train(self) -> float:
@@ -341,6 +355,10 @@ class Stage:
     def _manifest(self, report: RefineReport | None) -> StageManifest:
         """Write the last files of the stage; returns its manifest."""
         stream, block = self.stream, self.block
+        if stream.kept.keep != "all":  # the checkpoints along the pass are needed only to score its block
+            for path in self.paths[:-1]:
+                path.unlink()
+            del self.paths[:-1]
         moments = optimiser(self.draft.folder)
         save_tensors(moments, stream.reference.optimiser_state())
         return StageManifest(

@@ -4,6 +4,7 @@
     URI/lock.json                      the driver that works with the archive (`diet_ray.storage.remote_lock`)
     URI/stages/0003/memory-00.arrow    the files of a stage, in any order
     URI/stages/0003/manifest.json      sent last: a stage without it does not exist
+    URI/stages/0003/pruned.json        sent when files of the stage were pruned from the run folder; then they are removed here too
 
 Run folder and archive hold the same bytes, so any tool that copies objects can restore a run.
 """
@@ -24,6 +25,7 @@ from diet_ray.errors import ConfigError, CorruptArtefactError, DietError, Unreac
 from diet_ray.memory.archive_note import ArchiveNote, write_note
 from diet_ray.memory.layout import (
     MANIFEST,
+    PRUNED,
     RUN,
     STAGES,
     count_committed,
@@ -34,6 +36,7 @@ from diet_ray.memory.layout import (
     stages_folder,
 )
 from diet_ray.memory.manifests import RunManifest, StageManifest
+from diet_ray.memory.pruning import Pruned, kept_files, pruned
 from diet_ray.memory.run_folder import StageDraft, check_begun, committed_stages
 from diet_ray.settings import parse_json, parse_json_bytes, write_whole
 from diet_ray.storage.entries import OTHER_CONTENT, FileEntry, size_problem
@@ -61,6 +64,8 @@ class Archive:
         self._owner: LockOwner | None = None
         self._whole = 0
         """Number of stages that are known to be whole in the archive."""
+        self._pruned = 0
+        """Number of stages from which the archive has removed what the run folder has pruned."""
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -93,7 +98,7 @@ class Archive:
         """Send the committed stages of a run folder that the archive lacks; returns the number of stages that it then has.
 
         May be repeated at any time. Files that an earlier push has sent are not sent again, unless one is missing or has another size now.
-        A manifest is never replaced by another one.
+        A manifest is never replaced by another one. What was pruned from the run folder is removed from the archive.
 
         Raises:
             ConfigError: the archive holds another run, or cannot be reached.
@@ -114,6 +119,7 @@ class Archive:
         for index in range(self._whole, n):
             self._send_stage(run, index, listed)
             self._whole = index + 1
+        self._prune(run, n)
         return n
 
     def pull(self, run: Path, config: StreamConfig, *, allow_different_bytes: bool = False) -> int:
@@ -171,25 +177,49 @@ class Archive:
             target.mkdir()
             self.remote.fetch(manifest_name(index), target / MANIFEST)
             with suppress(CorruptArtefactError, VersionError):
-                for entry in parse_json(StageManifest, target / MANIFEST).files:
+                self.remote.fetch(stage_place(index, PRUNED), target / PRUNED)
+                for entry in kept_files(target, parse_json(StageManifest, target / MANIFEST)):
                     self.remote.fetch(stage_place(index, entry.path), target / entry.path)
 
     def named(self, index: int) -> set[str] | None:
-        """Names of the files of a stage, with its manifest's; none without a manifest; None where the manifest cannot be read."""
+        """Names of the files of a stage, with its manifest's; none without a manifest; None where the manifest cannot be read.
+
+        Files that were pruned are not among them.
+        """
         content = self.remote.read(manifest_name(index))
         if content is None:
             return set()
         try:
-            return {MANIFEST, *(entry.path for entry in StageManifest.model_validate_json(content).files)}
-        except ValidationError:
+            stage, record = StageManifest.model_validate_json(content), self.pruned(index)
+        except (ValidationError, CorruptArtefactError, VersionError):
             return None
+        weights = {entry.path for entry in stage.weights} - (record.names if record else set())
+        return {MANIFEST, PRUNED, *(entry.path for entry in stage.memory), *weights}
+
+    def pruned(self, index: int) -> Pruned | None:
+        """The record of what was removed from a stage; None where nothing was. Raises CorruptArtefactError where it is damaged."""
+        content = self.remote.read(stage_place(index, PRUNED))
+        return (
+            None
+            if content is None
+            else parse_json_bytes(Pruned, content, where=self.remote.at(stage_place(index, PRUNED)))
+        )
 
     def fetch_file(
         self, index: int, entry: FileEntry, folder: Path, on_bytes: Callable[[int], None] = lambda n: None
     ) -> None:
-        """Download a file of a stage into a folder. Raises CorruptArtefactError where it is not the one that was committed."""
+        """Download a file of a stage into a folder.
+
+        Raises:
+            ConfigError: it was pruned.
+            CorruptArtefactError: it is not the one that was committed.
+        """
         name = stage_place(index, entry.path)
-        problem = size_problem(self.remote.size(name), entry.bytes)
+        size = self.remote.size(name)
+        record = self.pruned(index) if size is None else None
+        if record and entry.path in record.names:
+            raise record.refusal(self.remote.at(stage_place(index)))
+        problem = size_problem(size, entry.bytes)
         if not problem and self.remote.fetch(name, folder / entry.path, on_bytes) != entry.sha256:
             problem = OTHER_CONTENT
         if problem:
@@ -221,16 +251,34 @@ class Archive:
         stage = _next_stage(run, index, folder)
         manifest = folder / MANIFEST
         whole = sizes.get(f"{stage_name(index)}/{MANIFEST}") == manifest.stat().st_size
-        for entry in stage.files:
+        for entry in kept_files(folder, stage):
             size = sizes.get(f"{stage_name(index)}/{entry.path}")
             # Under a whole manifest, a file was compared when it was sent.
             if size == entry.bytes and (whole or self.remote.sha256(f"{place}/{entry.path}") == entry.sha256):
                 continue
             self._check_held()
-            if self.remote.send(folder / entry.path, f"{place}/{entry.path}") != entry.sha256:
+            try:
+                sent = self.remote.send(folder / entry.path, f"{place}/{entry.path}")
+            except FileNotFoundError:
+                if entry not in kept_files(folder, stage):  # pruned meanwhile
+                    continue
+                raise
+            if sent != entry.sha256:
                 raise CorruptArtefactError(f"{folder / entry.path}: {OTHER_CONTENT}; restore it from a copy")
         if not whole:
             self._send_last(f"{place}/{MANIFEST}", manifest)
+
+    def _prune(self, run: Path, n: int) -> None:
+        """Do in the archive what was pruned from the run folder, oldest first: the record, then the removal."""
+        while self._pruned < n and (record := pruned(stage_folder(run, self._pruned))):
+            place = stage_place(self._pruned)
+            there = self.remote.sizes(place)
+            self._check_held()
+            if PRUNED not in there:
+                self.remote.put(f"{place}/{PRUNED}", (stage_folder(run, self._pruned) / PRUNED).read_bytes())
+            for name in sorted(record.names & there.keys()):
+                self.remote.delete(f"{place}/{name}")
+            self._pruned += 1
 
     def _send_last(self, name: str, path: Path) -> None:
         """Send a manifest if the archive lacks it or has only its beginning, and only while we hold the lock."""
@@ -261,8 +309,11 @@ class Archive:
             raise CorruptArtefactError(f"{self.remote.at(manifest_name(index))}: has just been removed; try again")
         draft.begin()
         (draft.folder / MANIFEST).write_bytes(manifest)
+        record = self.remote.read(f"{place}/{PRUNED}")
+        if record is not None:
+            (draft.folder / PRUNED).write_bytes(record)
         with self.named_as_there(draft.folder, place):
-            for entry in _next_stage(run, index, draft.folder).files:
+            for entry in kept_files(draft.folder, _next_stage(run, index, draft.folder)):
                 self.fetch_file(index, entry, draft.folder)
         draft.reveal()
 

@@ -14,6 +14,7 @@ from diet_ray.logs.layout import log_manifest_file
 from diet_ray.memory.download import fetch
 from diet_ray.memory.layout import MANIFEST, is_stage, stage_folder
 from diet_ray.memory.manifests import StageManifest
+from diet_ray.memory.pruning import stage_file
 from diet_ray.memory.run_folder import committed_stages, read_units
 from diet_ray.memory.units import Units, unit_problems
 from diet_ray.settings import parse_json
@@ -83,7 +84,7 @@ def load_memory(path: str | Path) -> Memory:
     parts = [read_units(check_file(folder, entry)) for entry in stage.memory]
     for part, entry in zip(parts, stage.memory, strict=True):
         _check_units(part, stage, folder / entry.path)
-    checkpoint = check_file(folder, stage.checkpoints[-1])
+    checkpoint = stage_file(folder, stage.checkpoints[-1])
     table = _table(checkpoint, stage)
     units = Units.concat(parts)
     if len(units) != stage.units or len(np.unique(units.unit_id)) != len(units):

@@ -80,7 +80,7 @@ def fetch(
             before = copy.manifest(older.index - 1, older.parent_sha256)
             if before is None:  # the archive lacks the earlier stages
                 break
-            if table_before and older is stage:
+            if table_before and older is stage and not archive.pruned(before.index):
                 copy.files(before.index, before.checkpoints[-1:])
             older = before
         return stage_folder(copy.folder, index)

@@ -89,7 +89,7 @@ class StageFacts(Settings):
     memory: list[FileEntry] = Key(min_length=1)
     """The memory's shards."""
     checkpoints: list[FileEntry] = Key(min_length=1)
-    """The K checkpoints, oldest first."""
+    """The K checkpoints, oldest first; only the last of them where `checkpoints.keep` is a number."""
     optimiser: FileEntry
     """Moments of the reference's optimisers."""
     made_with: MadeWith | None = None
@@ -99,6 +99,16 @@ class StageFacts(Settings):
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Left out where it is not known: the manifest of an earlier release is what it always was.
         return {name: value for name, value in write(self).items() if name != "made_with" or value is not None}
+
+    @property
+    def weights(self) -> list[FileEntry]:
+        """The files of the reference: its checkpoints and moments."""
+        return [*self.checkpoints, self.optimiser]
+
+    @property
+    def files(self) -> list[FileEntry]:
+        """All files of the stage, as it was committed, but the manifest itself."""
+        return [*self.memory, *self.weights]
 
     @property
     def memory_bytes(self) -> int:

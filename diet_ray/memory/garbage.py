@@ -1,7 +1,7 @@
 """Leftovers: files that an interrupted run has left in its folder or its archive, and that nothing will ever read.
 
-A committed stage is never touched, whatever it holds. A file that diet_ray does not make is not touched either: people keep notes in run
-folders. In an archive, everything below `stages/` that no manifest names can be removed.
+Of a committed stage, only files are removed whose pruning was broken off (`pruning.py`). A file that diet_ray does not make is not touched
+either: people keep notes in run folders. In an archive, everything below `stages/` that no manifest names can be removed.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from diet_ray.errors import ConfigError
+from diet_ray.errors import ConfigError, CorruptArtefactError, VersionError
 from diet_ray.memory.archive import Archive
+from diet_ray.memory.facts import stage_facts
 from diet_ray.memory.layout import (
     RECORDS,
     STAGES,
+    count_committed,
     holds_run,
     is_draft,
     stage_folder,
@@ -25,6 +27,7 @@ from diet_ray.memory.layout import (
     stages_folder,
     waiting_folder,
 )
+from diet_ray.memory.pruning import bytes_of_stages, left_behind
 from diet_ray.storage.folder_store import FolderStore
 from diet_ray.storage.lock import live_lock, locked, refusal
 from diet_ray.storage.remote_lock import live_archive_lock
@@ -36,6 +39,7 @@ _IN_RUN: list[tuple[str, str]] = [
 ]
 """Names in a run folder that only an interrupted process leaves, each with a description."""
 
+PRUNING = "pruned, removal broken off"
 DRAFT, NO_STAGE, UNNAMED = "stage that was never committed", "no stage of the run", "no manifest names it"
 WAITED = "lock of a follower that was killed"
 
@@ -86,6 +90,16 @@ def collect(run: Path, on_removed: Callable[[Leftover], None] = lambda leftover:
                 ) from error
             on_removed(leftover)
     return leftovers
+
+
+def stages_bytes(run: Path) -> tuple[int, int] | None:
+    """Bytes that the committed stages keep, and bytes that were pruned from them; None where a manifest is damaged."""
+    try:
+        return bytes_of_stages(
+            (stage_folder(run, index), stage_facts(run, index)) for index in range(count_committed(run))
+        )
+    except (CorruptArtefactError, VersionError):
+        return None
 
 
 def archive_garbage(archive: Archive) -> list[Leftover]:
@@ -149,6 +163,12 @@ def _list(run: Path) -> list[Leftover]:
     if stages.is_dir() and not stages.is_symlink():
         leftovers += [
             Leftover(path, _what(path), _size(path)) for path in sorted(stages.iterdir()) if not _committed(path)
+        ]
+        leftovers += [
+            Leftover(file, PRUNING, file.lstat().st_size)
+            for path in sorted(stages.iterdir())
+            if _committed(path)
+            for file in left_behind(path)
         ]
     return leftovers
 

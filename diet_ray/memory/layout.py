@@ -10,6 +10,7 @@
     RUN/stages/0003/memory-00.arrow       units of one memory shard, Arrow IPC
     RUN/stages/0003/checkpoint-0.safetensors   weights of phi_t along the pass; the last one is phi_t
     RUN/stages/0003/optimiser.safetensors      moments of its optimisers
+    RUN/stages/0003/pruned.json                which of these files were removed since (`pruning.py`); absent where none was
 
 An archive has the same names below its URI.
 """
@@ -26,6 +27,7 @@ SUMMARY = "summary.json"
 STAGES = "stages"
 MANIFEST = "manifest.json"
 OPTIMISER = "optimiser.safetensors"
+PRUNED = "pruned.json"
 
 RECORDS = "ray"
 """Folder in a run folder where Ray Train keeps its own record of the worker group, as long as the group exists."""

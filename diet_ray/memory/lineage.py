@@ -10,9 +10,9 @@ from torch import Tensor
 from diet_ray.memory.dataset import Memory, load_memory
 from diet_ray.memory.layout import MANIFEST, stage_in, stage_name
 from diet_ray.memory.manifests import StageManifest
+from diet_ray.memory.pruning import kept_files, stage_file
 from diet_ray.memory.same_bytes import changes
 from diet_ray.settings import parse_json
-from diet_ray.storage.entries import check_file
 from diet_ray.storage.hashes import sha256
 from diet_ray.storage.tensors import load_tensors
 
@@ -39,14 +39,17 @@ class Lineage:
         return {s.index: s.rows_seen - before[s.index] for s in self.stages if s.index in before}
 
     def previous_table(self) -> Tensor | None:
-        """`[n_{t-1}, d]` float32: the table of phi_{t-1}. None for the first stage, or where the stage before is missing.
+        """`[n_{t-1}, d]` float32: the table of phi_{t-1}. None for the first stage, or where that of the stage before is missing or pruned.
 
         Raises CorruptArtefactError where the file is not the one that was committed.
         """
         if len(self.stages) < 2:
             return None
         stage = self.stages[-2]
-        return load_tensors(check_file(self.folder.parent / stage_name(stage.index), stage.checkpoints[-1]))["table"]
+        folder = self.folder.parent / stage_name(stage.index)
+        if stage.checkpoints[-1] not in kept_files(folder, stage):
+            return None
+        return load_tensors(stage_file(folder, stage.checkpoints[-1]))["table"]
 
 
 def trace(path: Path) -> Lineage:

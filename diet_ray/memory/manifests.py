@@ -6,10 +6,9 @@ from typing import Any, Final, Literal
 
 from pydantic import ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
-from diet_ray.config import StreamConfig
+from diet_ray.config import CheckpointsConfig, StreamConfig
 from diet_ray.memory.facts import StageFacts
 from diet_ray.settings import Settings
-from diet_ray.storage.entries import FileEntry
 
 FORMAT: Final = 2
 """Version of the run folder's layout; a reader refuses any other."""
@@ -33,11 +32,14 @@ class RunManifest(_Format):
     """Versions of the packages on which the bytes of the result depend."""
     refinement: int | None = None
     """`REFINEMENT` of the build that began the run; None where nothing is refined, and in runs of builds before it was recorded."""
+    checkpoints: CheckpointsConfig | None = None
+    """How much of the reference stays, as the run was begun; None in runs of builds before the key, which keep all as they did."""
 
     @model_serializer(mode="wrap")
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Left out where nothing is refined: the manifests of such runs stay what they were.
-        return {name: value for name, value in write(self).items() if name != "refinement" or value is not None}
+        # Left out where they say nothing: the manifests of such runs stay what they were.
+        newer = ("refinement", "checkpoints")
+        return {name: value for name, value in write(self).items() if name not in newer or value is not None}
 
 
 class StageManifest(StageFacts, _Format):
@@ -47,8 +49,3 @@ class StageManifest(StageFacts, _Format):
 
     config: StreamConfig
     """The run's config, with the horizon for which the memory was refined (`student`)."""
-
-    @property
-    def files(self) -> list[FileEntry]:
-        """All files of the stage but the manifest itself."""
-        return [*self.memory, *self.checkpoints, self.optimiser]

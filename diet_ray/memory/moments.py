@@ -11,7 +11,7 @@ from torch import Tensor
 from diet_ray.errors import CorruptArtefactError
 from diet_ray.memory.layout import stage_in
 from diet_ray.memory.manifests import StageManifest
-from diet_ray.storage.entries import check_file
+from diet_ray.memory.pruning import stage_file
 from diet_ray.storage.tensors import load_tensors
 
 _RESTORE = "restore the run folder from a copy"
@@ -46,7 +46,7 @@ def load_moments(folder: Path, stage: StageManifest) -> TableMoments:
     Raises:
         CorruptArtefactError: the file is missing, is not the one that was committed, or does not fit the table.
     """
-    file = check_file(stage_in(folder, stage.index), stage.optimiser)
+    file = stage_file(stage_in(folder, stage.index), stage.optimiser)
     return check_moments(load_tensors(file), (stage.n_ids, stage.config.reference.dim), file, _RESTORE)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from diet_ray.config import StreamConfig
+from diet_ray.config import CheckpointsConfig, StreamConfig
 from diet_ray.errors import ConfigError, CorruptArtefactError, LockedError, VersionError
 from diet_ray.memory.deltas import full, full_schema, to_file
 from diet_ray.memory.facts import stage_facts
@@ -36,6 +36,9 @@ from diet_ray.storage.arrow_files import read_table
 from diet_ray.storage.entries import FileEntry, file_entry
 from diet_ray.storage.folder_store import FolderStore
 from diet_ray.storage.hashes import PACKAGES, other_versions, sha256, versions_of
+
+FREE = ("cluster", "log", "checkpoints")
+"""Keys of a run's config that may differ when it goes on."""
 
 
 def read_stage(run: Path, index: int) -> StageManifest:
@@ -76,8 +79,7 @@ def open_run(
     check_begin(run, resume=resume)
     if not resume:
         stages_folder(run).mkdir(parents=True, exist_ok=True)
-        refinement = REFINEMENT if config.refine.rounds else None
-        write_json(run_manifest(run), RunManifest(config=config, versions=versions_of(PACKAGES), refinement=refinement))
+        write_json(run_manifest(run), _begun(config))
         return []
     begun = parse_json(RunManifest, run_manifest(run))
     n = count_committed(run)
@@ -87,6 +89,22 @@ def open_run(
     if last and not allow_different_bytes:
         check_same_bytes(str(run), cluster_of(last.config), cluster_of(config.model_dump(mode="json")))
     return committed_stages(run)
+
+
+def _begun(config: StreamConfig) -> RunManifest:
+    refinement = REFINEMENT if config.refine.rounds else None
+    return RunManifest(
+        config=config, versions=versions_of(PACKAGES), refinement=refinement, checkpoints=config.checkpoints
+    )
+
+
+def policy(run: Path, config: StreamConfig) -> CheckpointsConfig:
+    """What is kept of the reference when a run goes on with `config`. A run of an earlier build keeps all, unless the config says else."""
+    if run_manifest(run).exists() and config.checkpoints == CheckpointsConfig():
+        begun = parse_json(RunManifest, run_manifest(run))
+        if begun.checkpoints is None:
+            return CheckpointsConfig(keep="all")
+    return config.checkpoints
 
 
 def check_begun(
@@ -107,7 +125,7 @@ def check_begun(
         allow_different_bytes: let the versions differ.
 
     Raises:
-        ConfigError: it was begun with another config (`cluster` and `log` may differ).
+        ConfigError: it was begun with another config (`cluster`, `log` and `checkpoints` may differ).
         VersionError: it was made under other package versions.
     """
     other = other_versions(versions or begun.versions, versions_of(PACKAGES))
@@ -121,7 +139,7 @@ def check_begun(
         raise ConfigError(
             f"{where}: was begun by another build, whose refinement gives other bytes; start a new run, or go on with that build"
         )
-    differing = [name for name in before if name not in ("cluster", "log") and before[name] != now[name]]
+    differing = [name for name in before if name not in FREE and before[name] != now[name]]
     if differing:
         raise ConfigError(
             f"{where}: was begun with another config, key {differing[0]!r} differs; resume with the run's own config"

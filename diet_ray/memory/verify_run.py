@@ -13,6 +13,7 @@ from diet_ray.logs.layout import block_folder, block_manifest_file, log_manifest
 from diet_ray.logs.verify_log import read_blocks, read_rows
 from diet_ray.memory.layout import MANIFEST, is_draft, run_manifest, stage_folder, stages_folder
 from diet_ray.memory.manifests import RunManifest, StageManifest
+from diet_ray.memory.run_folder import FREE
 from diet_ray.memory.units import Units
 from diet_ray.memory.verify_stage import check_stage
 from diet_ray.schema import Schema
@@ -141,7 +142,7 @@ def _check_lineage(
 def _differing(stream_config: StreamConfig, other: StreamConfig) -> list[str]:
     """Keys that must be equal in two configs of one run, but differ."""
     left, right = stream_config.model_dump(mode="json"), other.model_dump(mode="json")
-    return [key for key in left if key not in ("log", "cluster") and left[key] != right[key]]
+    return [key for key in left if key not in FREE and left[key] != right[key]]
 
 
 def _check_inherited(folder: Path, stage: StageManifest, units: Units, old: Units | None, faults: Faults) -> np.ndarray:

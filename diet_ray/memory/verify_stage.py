@@ -12,8 +12,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from diet_ray.memory.deltas import full
-from diet_ray.memory.layout import MANIFEST, OPTIMISER, checkpoint, memory_shard
+from diet_ray.memory.layout import MANIFEST, OPTIMISER, PRUNED, checkpoint, memory_shard
 from diet_ray.memory.manifests import StageManifest
+from diet_ray.memory.pruning import Pruned
 from diet_ray.memory.units import COLUMNS, Units, shard_of, unit_problems
 from diet_ray.storage.arrays import Columns
 from diet_ray.storage.arrow_files import read_table
@@ -30,19 +31,38 @@ def check_stage(folder: Path, stage: StageManifest, faults: Faults) -> Units | N
 
     No memory is allocated by the manifest's claims: sizes, types and row counts are first compared with the files' own headers.
     """
-    names = {MANIFEST, *(entry.path for entry in stage.files)}
+    record = faults.manifest(Pruned, folder / PRUNED) if (folder / PRUNED).exists() else None
+    names = {MANIFEST, PRUNED, *(entry.path for entry in stage.files)}
     faults.strays(folder, names, remedy="remove it by hand; diet-ray gc leaves committed stages alone")
     cluster, reference = stage.config.cluster, stage.config.reference
     memory = [memory_shard(folder, index).name for index in range(len(stage.memory))]
     _check_names(folder, "memory shards", stage.memory, memory, cluster.memory_shards, faults)
-    checkpoints = [checkpoint(folder, index).name for index in range(len(stage.checkpoints))]
-    _check_names(folder, "checkpoints", stage.checkpoints, checkpoints, reference.checkpoints, faults)
+    # A run of an earlier build has all K of them, and its config has no key that says so.
+    alone = len(stage.checkpoints) == 1 and stage.config.checkpoints.keep != "all"
+    first = reference.checkpoints - 1 if alone else 0
+    checkpoints = [checkpoint(folder, first + index).name for index in range(len(stage.checkpoints))]
+    _check_names(folder, "checkpoints", stage.checkpoints, checkpoints, reference.checkpoints - first, faults)
     _check_names(folder, "optimisers", [stage.optimiser], [OPTIMISER], 1, faults)
     _check_figures(folder / MANIFEST, stage, faults)
 
     units = _check_memory(folder, stage, faults)
-    _check_weights(folder, stage, faults)
+    _check_weights(folder, stage, _gone(folder, stage, record, faults), faults)
     return units
+
+
+def _gone(folder: Path, stage: StageManifest, record: Pruned | None, faults: Faults) -> set[str]:
+    """The files that were pruned; a fault for each that cannot have been."""
+    if record is None:
+        return set()
+    for entry in record.files:
+        if entry not in stage.weights:
+            faults.add(folder / PRUNED, f"names {entry.path!r}, which is no checkpoint or moments of the manifest")
+    if record.after < stage.index + record.keep:
+        faults.add(
+            folder / PRUNED,
+            f"says pruned after stage {record.after:04d} with keep {record.keep}, which keeps this stage",
+        )
+    return record.names
 
 
 def _check_names(
@@ -126,14 +146,14 @@ def _check_units(path: Path, units: Units, index: int, stage: StageManifest, fau
     each((units.block < 0) | (units.block > stage.index), "block", f"outside the blocks 0 to {stage.index}")
 
 
-def _check_weights(folder: Path, stage: StageManifest, faults: Faults) -> None:
-    """Check the tensors of the checkpoints and of the optimiser."""
+def _check_weights(folder: Path, stage: StageManifest, gone: set[str], faults: Faults) -> None:
+    """Check the tensors of the checkpoints and of the optimiser, except of files that are `gone`."""
     reference, schema = stage.config.reference, stage.log_schema
     table = {"table": ("F32", [stage.n_ids, reference.dim])}
     net: Shapes | None = None
-    for entry in [*stage.checkpoints, stage.optimiser]:
+    for entry in stage.weights:
         path = folder / entry.path
-        if not faults.intact(path, entry.bytes, entry.sha256):
+        if entry.path in gone or not faults.intact(path, entry.bytes, entry.sha256):
             continue
         if entry.bytes < 4 * stage.n_ids * reference.dim:
             faults.add(path, f"too small for {stage.n_ids} ids of width {reference.dim}")

@@ -12,9 +12,12 @@ import torch
 from torch import Tensor
 
 from diet_ray.memory.download import OnFetch, fetch, name_of
+from diet_ray.memory.layout import stage_name
 from diet_ray.memory.lineage import Lineage, trace
+from diet_ray.memory.pruning import bytes_of_stages
 from diet_ray.memory.units import Units
 from diet_ray.settings import Metric, Settings
+from diet_ray.storage.places import is_uri
 from diet_ray.training.embedding import lookup
 
 TOP = 10
@@ -127,6 +130,10 @@ class Inspection(Settings):
     """Bytes of its columns, uncompressed."""
     table_bytes: int
     """Bytes of the embedding table that it needs, float32."""
+    kept_bytes: int | None = None
+    """Bytes of all files of this stage and those before it that are beside it; None for an archive."""
+    pruned_bytes: int | None = None
+    """Bytes of the files that were pruned from them (`checkpoints.keep`)."""
     refined: bool | None
     """Whether this stage's refinement was kept; None where there was none."""
     guard_before: Metric
@@ -156,6 +163,8 @@ def inspect(path: str | Path, *, on_fetch: OnFetch | None = None) -> Inspection:
     tasks = stage.log_schema.tasks
     soft = memory.soft_label.numpy()
     report = stage.refine
+    folders = [(lineage.folder.parent / stage_name(before.index), before) for before in lineage.stages[:-1]]
+    here = None if is_uri(str(path)) else bytes_of_stages([*folders, (lineage.folder, stage)])
     return Inspection(
         memory=name_of(path),
         log=stage.log_schema.name,
@@ -167,6 +176,8 @@ def inspect(path: str | Path, *, on_fetch: OnFetch | None = None) -> Inspection:
         memory_bytes=sum(entry.bytes for entry in stage.memory),
         column_bytes=units.nbytes,
         table_bytes=memory.table.numel() * memory.table.element_size(),
+        kept_bytes=here[0] if here else None,
+        pruned_bytes=here[1] if here else None,
         refined=report.kept if report else None,
         guard_before=report.guard_before if report else float("nan"),
         guard_after=report.guard_after if report else float("nan"),

@@ -134,8 +134,14 @@ def lead(inspection: Inspection) -> str:
     return (
         f"{inspection.units:,} units for {inspection.rows_seen:,} rows of {inspection.log}, up to block {inspection.block} "
         f"(stage {inspection.stage}): {size(inspection.memory_bytes)} on disk, {size(inspection.column_bytes)} uncompressed; "
-        f"the embedding table beside it takes {size(inspection.table_bytes)}.{guard}"
+        f"the embedding table beside it takes {size(inspection.table_bytes)}.{guard}{_pruned(inspection)}"
     )
+
+
+def _pruned(inspection: Inspection) -> str:
+    if not inspection.pruned_bytes:
+        return ""
+    return f" The stages up to it keep {size(inspection.kept_bytes or 0)}; {size(inspection.pruned_bytes)} were pruned."
 
 
 def tables_to_print(inspection: Inspection) -> list[str | Table]:

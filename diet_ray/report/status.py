@@ -21,8 +21,10 @@ from diet_ray.memory.layout import (
     count_committed,
     events_file,
     run_manifest,
+    stage_folder,
     waiting_folder,
 )
+from diet_ray.memory.pruning import bytes_of_stages
 from diet_ray.memory.same_bytes import changes
 from diet_ray.report.summary import timings
 from diet_ray.settings import Settings, parse_json
@@ -57,6 +59,10 @@ class RunStatus(Settings):
     """Bytes of its shards."""
     table_bytes: int
     """Bytes of its reference checkpoint: the embedding table and the net."""
+    kept_bytes: int | None = None
+    """Bytes of all files of all stages; None for an archive, which `diet-ray gc` lists."""
+    pruned_bytes: int | None = None
+    """Bytes of the files that were pruned from them (`checkpoints.keep`)."""
     block: str | None
     """Block whose stage has begun but is not committed."""
     step: str | None
@@ -99,6 +105,9 @@ class RunStatus(Settings):
         lines.append(
             f"memory: {self.units:,} units, {size(self.memory_bytes)}; table and net beside it {size(self.table_bytes)}"
         )
+        if self.kept_bytes is not None:
+            gone = f", {size(self.pruned_bytes)} pruned" if self.pruned_bytes else ""
+            lines.append(f"stages: {size(self.kept_bytes)} kept{gone}")
         lines += [f"other bytes {change}" for change in self.different_bytes]
         if self.archive is not None:
             has = "all stages"
@@ -129,9 +138,12 @@ def run_status(place: str | Path, *, now: float | None = None) -> RunStatus:
     seen = [0]
     stage: StageFacts | None = None
     different_bytes: list[str] = []
+    kept_bytes = pruned_bytes = 0
     for index in range(count_committed(run)):
         before, stage = stage, stage_facts(run, index)  # two at a time: each holds the whole schema
         seen.append(stage.rows_seen)
+        kept, gone = bytes_of_stages([(stage_folder(run, index), stage)])
+        kept_bytes, pruned_bytes = kept_bytes + kept, pruned_bytes + gone
         if before:
             different_bytes += changes([before, stage])
     n_stages = len(seen) - 1
@@ -169,6 +181,8 @@ def run_status(place: str | Path, *, now: float | None = None) -> RunStatus:
         units=stage.units if stage else 0,
         memory_bytes=stage.memory_bytes if stage else 0,
         table_bytes=stage.table_bytes if stage else 0,
+        kept_bytes=kept_bytes,
+        pruned_bytes=pruned_bytes,
         block=open_stage.get("block"),
         step=open_stage.get("step"),
         done=open_stage.get("done"),

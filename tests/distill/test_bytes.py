@@ -82,8 +82,8 @@ def stream(log: Path, budget: str, rounds: str, **more: Any) -> StreamConfig:
 
 
 def checksums(run: Path) -> dict[str, str]:
-    """Of each file of each stage. A manifest says where the log lies and on what processor it was made, and its successor's names its
-    checksum: these are left out."""
+    """Of each file of each stage. A manifest says where the log lies, on what processor it was made and what is kept, and its successor's
+    names its checksum: these are left out."""
     found = {}
     for path in sorted((run / "stages").rglob("*")):
         if path.is_file():
@@ -92,6 +92,7 @@ def checksums(run: Path) -> dict[str, str]:
                 manifest = json.loads(content)
                 manifest["config"]["log"], manifest["parent_sha256"] = "", None
                 manifest.pop("made_with", None)
+                manifest["config"].pop("checkpoints", None)  # as then, all of them are kept
                 content = json.dumps(manifest, sort_keys=True).encode()
             found[path.relative_to(run / "stages").as_posix()] = hashlib.sha256(content).hexdigest()
     return found

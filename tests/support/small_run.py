@@ -25,6 +25,7 @@ STREAM: dict[str, Any] = {
         "batch_size": 64,
         "checkpoints": 2,
     },
+    "checkpoints": {"keep": "all"},
     "budget": {"ratio": 0.05},
     "student": {"steps": 10, "batch_size": 16},
     "refine": {

@@ -21,10 +21,10 @@ from diet_ray.judge.fidelity.selections import ScoredBlock
 from diet_ray.logs.blocks import BlockManifest, Rows
 from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.layout import stage_folder
+from diet_ray.memory.pruning import stage_file
 from diet_ray.memory.run_folder import read_stage
 from diet_ray.seeds import derive_seed
 from diet_ray.settings import whole_file
-from diet_ray.storage.entries import check_file
 from diet_ray.storage.parquet import batches
 from diet_ray.storage.parquet_writing import write_parquet
 from diet_ray.storage.tensors import load_tensors
@@ -78,7 +78,7 @@ def reference(bench: Bench, training_set: TrainingSet, stage: int = -1, checkpoi
     run = bench.keys.run_folder(bench.distillation(training_set))
     stage = training_set.blocks - 1 if stage < 0 else stage
     entry = read_stage(run, stage).checkpoints[checkpoint]
-    path = check_file(stage_folder(run, stage), entry)
+    path = stage_file(stage_folder(run, stage), entry)
     return Predictor(bench.log.schema, bench.config.stream.reference.nets, load_tensors(path))
 
 
@@ -103,7 +103,7 @@ def _of_block(bench: Bench, training_set: TrainingSet, block: BlockManifest, n: 
     assert selection is not None, "memories and given rows are not selected"
     run = bench.keys.run_folder(bench.distillation(training_set))
     folder = stage_folder(run, block.index)
-    checkpoints = [check_file(folder, entry) for entry in read_stage(run, block.index).checkpoints]
+    checkpoints = [stage_file(folder, entry) for entry in read_stage(run, block.index).checkpoints]
     seed = derive_seed(training_set.seed, "stage", block.index)
     return selection.choose(ScoredBlock(bench.log, block, bench.config.stream, checkpoints, seed), n)
 

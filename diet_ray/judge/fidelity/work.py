@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from diet_ray.config import StreamConfig
+from diet_ray.config import CheckpointsConfig, StreamConfig
 from diet_ray.distill.local import distil_locally
 from diet_ray.judge.fidelity.config import FidelityConfig
 from diet_ray.judge.fidelity.plan import Bench, Training, TrainingSet
@@ -59,7 +59,10 @@ def distil_run(description: str) -> bytes:
     """The function for the mapper: do the distillation that the JSON describes by its run folder and its config."""
     work = json.loads(description)
     run = Path(work["run"])
-    distil_locally(run, StreamConfig.model_validate_json(work["stream"]), resume=holds_run(run))
+    stream = StreamConfig.model_validate_json(work["stream"])
+    # Rows are selected later, with the checkpoints along the pass over each block.
+    stream = stream.model_copy(update={"checkpoints": CheckpointsConfig(keep="all")})
+    distil_locally(run, stream, resume=holds_run(run))
     return b""
 
 
