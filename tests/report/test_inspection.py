@@ -14,14 +14,16 @@ import torch
 from typer.testing import CliRunner
 
 from diet_ray.cli import app
+from diet_ray.logs.blocks import open_log
 from diet_ray.memory.dataset import Memory, load_memory
 from diet_ray.memory.layout import stage_folder
 from diet_ray.memory.lineage import Lineage, trace
 from diet_ray.report import inspection
 from diet_ray.report.inspection import Inspection, drift, inspect, spread
-from diet_ray.report.inspection_page import tables_to_print, write_inspection
+from diet_ray.report.inspection_page import lead, tables_to_print, write_inspection
 from diet_ray.report.inspection_plots import plot_blocks, plot_drift, plot_soft_labels
 from diet_ray.storage.tensors import load_tensors
+from tests.support import pages
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +160,53 @@ def test_the_first_stage_and_one_copied_alone(finished: Path, tmp_path: Path) ->
     assert [(part.name, part.rows) for part in alone.blocks][:2] == [(None, None), (None, None)]
     written = write_inspection(tmp_path / "page" / "alone.html", alone)
     assert all(path.is_file() for path in written)
+
+
+def test_shares_and_values_are_those_of_the_log(finished: Path, log: Path, found: Inspection) -> None:
+    opened = open_log(log)
+    assert found.no_log is None
+    for part, block in zip(found.blocks, opened.blocks, strict=False):
+        assert part.log_positives == {"label_0": block.positives[0]}
+    rows, units = sum(block.rows for block in opened.blocks[:3]), load_memory(finished).units
+    of_log = sum(block.positives[0] for block in opened.blocks[:3]) / rows
+    of_units = float(units.label[:, 0].mean())
+    expected = f"label_0 is 1 in {of_units:.1%} of the units and in {of_log:.1%} of the log's rows"
+    assert expected in lead(found)
+    line = found.top[0]
+    assert line.values is not None
+    assert {name: len(values) for name, values in line.values.items()} == {
+        name: len(ids) for name, ids in line.ids.items()
+    }
+
+
+def test_a_memory_without_its_log_shows_ids_and_says_why(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(stage_folder(finished, 2), tmp_path / "mine")
+    manifest = tmp_path / "mine" / "manifest.json"
+    stage = json.loads(manifest.read_text())
+    stage["config"]["log"] = str(tmp_path / "gone")
+    manifest.write_text(json.dumps(stage))
+    alone = inspect(tmp_path / "mine")
+    assert alone.no_log is not None
+    assert alone.no_log.startswith(f"{tmp_path / 'gone'}: there is no log")
+    assert alone.top[0].values is None
+    assert [part.log_positives for part in alone.blocks] == [None] * len(alone.blocks)
+    html = write_inspection(tmp_path / "alone.html", alone)[0].read_text()
+    assert f"Fields are shown as ids, which all fields share: {tmp_path / 'gone'}: there is no log" in html
+    assert "in the log" not in html
+
+
+@pytest.mark.parametrize(
+    ("refined", "before", "after", "said"),
+    [
+        (True, 0.26431, 0.26429, "changed nothing that its guard can see (loss 0.2643 before and after)"),
+        (True, 0.2643, 0.2601, "was kept (guard loss 0.2643 before, 0.2601 after)"),
+        (False, 0.2601, 0.2643, "was not kept (guard loss 0.2601 before, 0.2643 after)"),
+    ],
+)
+def test_refinement_is_told_as_its_guard_saw_it(refined: bool, before: float, after: float, said: str) -> None:
+    told = lead(pages.inspection(refined=refined, guard_before=before, guard_after=after))
+    assert f"Refinement of the last stage {said}." in told
+    assert "click is 1 in 20.0% of the units and in 17.0% of the log's rows" in told
 
 
 def test_the_plots_show_the_figures(found: Inspection) -> None:

@@ -66,7 +66,9 @@ def measure(browser: str, folder: Path, pages: dict[Path, int], *arguments: str)
     )
     file = folder / "measure.html"
     file.write_text(_MEASURE.replace("FRAMES", "".join(frames)), encoding="utf-8")
-    shown = browse(browser, folder, "--window-size=1400,900", "--hide-scrollbars", *arguments, "--dump-dom", file.as_uri())
+    shown = browse(
+        browser, folder, "--window-size=1400,900", "--hide-scrollbars", *arguments, "--dump-dom", file.as_uri()
+    )
     said = [line for line in shown.stderr.splitlines() if "CONSOLE" in line]
     assert len(said) == 1, said  # ours alone, which shows that we would have seen others
     assert "measured" in said[0]
