@@ -6,27 +6,29 @@ import shutil
 import time
 from pathlib import Path
 
-import matplotlib
 from rich.table import Table
 
 from diet_ray.candidates import CandidateFile, default_pool
 from diet_ray.config import StreamConfig
 from diet_ray.distill.pipeline import blocks_to_distil
+from diet_ray.figures import number, times
 from diet_ray.judge.baselines import FULL, HARD, HARD_OWN, SOFT
 from diet_ray.judge.comparison import Compression, compare, compression
-from diet_ray.judge.leaderboard import plot_standings, standings_rows
+from diet_ray.judge.leaderboard import standings_rows
 from diet_ray.judge.leaderboard_table import leaderboard_tables
 from diet_ray.judge.standings import Standing, rank
+from diet_ray.judge.standings_plot import standing_panels
 from diet_ray.judge.verdict import Verdict
 from diet_ray.judge.workplace import Workplace
 from diet_ray.logs.blocks import open_log
 from diet_ray.logs.ingestion.ingest import ingest
 from diet_ray.logs.readers import READERS
-from diet_ray.report.page import Section, picture, write_page
+from diet_ray.report.drawing import panel
+from diet_ray.report.page import Section, Source, write_page
 from diet_ray.report.progress import Counted, Display, show_progress
 from diet_ray.report.status import run_status
 from diet_ray.report.summary import RunSummary, summarise
-from diet_ray.report.timeline import plot_stages, write_timeline
+from diet_ray.report.timeline import plot_losses, plot_steps, write_timeline
 from diet_ray.settings import Settings, write_json
 
 SEEDS = 2
@@ -139,7 +141,8 @@ def demo(out: Path, *, weeks: int, seed: int, shown: Display, place: Workplace) 
         seconds=clock.seconds,
     )
     write_json(out / "demo.json", result)
-    _write_report(out, result, summary)
+    write_demo(out, result, summary, Source(log.schema.name, str(seed), f"{weeks} weeks"))
+    write_timeline(out / "timeline.html", out / "run", run_status(out / "run"))
     return result
 
 
@@ -186,51 +189,71 @@ def _cost_ratio(on_memory: list[Verdict], baselines: list[Verdict]) -> dict[str,
     return {name: round(cost(full, name) / cost(on_memory, name), 1) for name in FULL_LOG_CANDIDATES}
 
 
-def _write_report(out: Path, result: DemoResult, summary: RunSummary) -> None:
-    matplotlib.use("agg")
-    columns, rows = standings_rows(result.standings, result.tasks)
-    more_columns, more_rows = standings_rows(result.comparison, result.tasks)
-    small = result.compression
+def write_demo(out: Path, result: DemoResult, summary: RunSummary, source: Source) -> None:
+    """Write the page `demo.html` and its plots, as SVG, to `out`."""
+    task, small, memory = result.tasks[0], result.compression, result.standings[0].trained_on
+    columns, rows = standings_rows(result.comparison, result.tasks)
+    more_columns, more_rows = standings_rows(result.standings, result.tasks)
+    ratios = ", ".join(f"{name} {ratio:.0f}x" for name, ratio in result.cost_ratio.items())
+    alt = f"Loss of the reference on each of {times(len(summary.stages), 'week')} before it learned it"
     sections = [
         Section(
-            "Candidates trained on the memory",
-            picture(plot_standings(result.standings, result.tasks[0]), out / "leaderboard.png"),
-            columns,
-            rows,
-            f"Mean and standard deviation over {SEEDS} seeds, judged on block {result.block}.",
-        ),
-        Section(
-            "The same candidates trained in other ways",
-            picture(plot_standings(result.comparison, result.tasks[0]), out / "comparison.png"),
-            more_columns,
-            more_rows,
-            "There are as many random rows as the memory has units. Soft labels are the reference's probabilities; full-log training "
+            "The memory against other ways of training",
+            intro=f"Right is better for AUC, left for LogLoss. Bars are one standard deviation over {times(SEEDS, 'seed')}.",
+            panels=standing_panels(result.comparison, task, out, "comparison", ways=(memory, FULL)),
+            columns=columns,
+            rows=rows,
+            note="There are as many random rows as the memory has units. Soft labels are the reference's probabilities; full-log training "
             "learns embeddings of its own in one pass per block. One run of a few seeds ranks architectures only roughly.",
         ),
         Section(
-            "Compression",
-            columns=["", "log", "memory"],
-            rows=small.cells(),
-            note="Training a candidate on the memory costs this many times less CPU than on the full log: "
-            + ", ".join(f"{name} {ratio:.0f}x" for name, ratio in result.cost_ratio.items())
-            + ".",
+            "Every candidate, trained on the memory",
+            panels=standing_panels(result.standings, task, out, "leaderboard"),
+            columns=more_columns,
+            rows=more_rows,
+            note=f"Mean and standard deviation over {times(SEEDS, 'seed')}, judged on block {result.block}.",
         ),
         Section(
             "The race",
-            note="All candidates start from the memory and meet the week live; those that are worse beyond doubt leave.",
+            intro="All candidates start from the memory and meet the week live; those that are worse beyond doubt leave.",
             link="race/race.html",
             link_text="Who left when, and the differences to the leader",
         ),
         Section(
             "The stream, stage by stage",
-            picture(plot_stages(summary), out / "stages.png"),
+            panels=[
+                panel(plot_losses(summary), out / "stage-losses.svg", alt),
+                panel(
+                    plot_steps(summary), out / "stage-steps.svg", f"Seconds of each step. {'; '.join(summary.sums())}"
+                ),
+            ],
             link="timeline.html",
             link_text="Time of each step of each stage",
         ),
+        Section(
+            "Compression",
+            columns=["", "log", "memory"],
+            rows=small.cells(),
+            note=f"Training a candidate on the memory costs this many times less CPU than on the full log: {ratios}.",
+        ),
     ]
-    lead = [
-        f"{small.rows:,} purchases distilled to {small.units:,} units; judged on the next, unseen week.",
-        f"{result.race}.",
-    ]
-    write_page(out / "demo.html", "diet-ray demo: Complete Journey", lead, sections)
-    write_timeline(out / "timeline.html", out / "run", run_status(out / "run"))
+    verdict = (
+        f"{small.units:,} units stand for {small.rows:,} purchases. Judged by AUC on the next week, which nothing has learned: "
+        f"{'; '.join(_against(result, name, task) for name in FULL_LOG_CANDIDATES)}."
+    )
+    write_page(
+        out / "demo.html",
+        f"Demo: {source.log} in {small.units:,} units",
+        [verdict, f"{result.race}."],
+        sections,
+        source,
+    )
+
+
+def _against(result: DemoResult, candidate: str, task: str) -> str:
+    """A candidate on the memory against the same on the full log."""
+    memory = next(line.mean[task]["auc"] for line in result.standings if line.candidate == candidate)
+    full = next(
+        line.mean[task]["auc"] for line in result.comparison if (line.candidate, line.trained_on) == (candidate, FULL)
+    )
+    return f"{candidate} {number(memory, 4)} from the memory, {number(full, 4)} from the full log"

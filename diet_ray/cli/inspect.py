@@ -22,7 +22,7 @@ def inspect(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="PAGE.html", help="Also write a page with plots, and the plots as PNG beside it."),
+        typer.Option(metavar="PAGE.html", help="Also write a page with plots, and the plots as SVG beside it."),
     ] = None,
 ) -> None:
     """Show the composition of a memory, how far its units were moved, and the most influential units.

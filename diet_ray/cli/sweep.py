@@ -73,6 +73,5 @@ def sweep(
             on_progress=lambda done, total: count("trials", done, total),
             on_fetch=shown.status,
         )
-    page = [f"Page: {out / 'leaderboard.html'}"] if board.decision else []
-    options.result(board, *board.tables(), *board.remarks(), *page)
+    options.result(board, *board.tables(), *board.remarks(), f"Page: {out / 'leaderboard.html'}")
     board.check()

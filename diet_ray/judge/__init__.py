@@ -21,7 +21,9 @@ outcomes     the outcomes of the trials
 runner       runs the trials in this process
 run_sweep    the whole sweep
 leaderboard  the result of a sweep
-decision_page  the page of a live sweep
+leaderboard_page  its page
+standings_plot  standings as plots
+forest_plot  differences to the best as a plot
 race_rules   the rules and the result of a race
 run_race     the whole race
 race_page    its page

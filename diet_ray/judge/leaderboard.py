@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from matplotlib.figure import Figure
 from pydantic import Field as Key
 from rich.table import Table
 
@@ -200,33 +199,3 @@ def write_tables(out: Path, board: Leaderboard) -> None:
     ]
     for name, rows in (("leaderboard", lines), ("verdicts", trials)):
         write_result(pa.Table.from_pylist(rows), out / name)
-
-
-def plot_standings(lines: list[Standing], task: str) -> Figure:
-    """AUC and LogLoss of each candidate, one mark per way of training, with a bar of one standard deviation over seeds."""
-    candidates = list(dict.fromkeys(line.candidate for line in lines))
-    methods = list(dict.fromkeys(line.trained_on for line in lines))
-    figure = Figure(figsize=(10, 1.5 + 0.42 * len(candidates)), layout="constrained")
-    axes = figure.subplots(1, 2, sharey=True)
-    for axis, metric, name in zip(axes, ("auc", "logloss"), ("AUC", "LogLoss (nats)"), strict=True):
-        for place, method in enumerate(methods):
-            of_method = [line for line in lines if line.trained_on == method]
-            offset = 0.6 * ((place + 0.5) / len(methods) - 0.5)
-            axis.errorbar(
-                [line.mean[task][metric] for line in of_method],
-                [candidates.index(line.candidate) + offset for line in of_method],
-                xerr=[
-                    0.0 if line.sd[task][metric] != line.sd[task][metric] else line.sd[task][metric]
-                    for line in of_method
-                ],
-                fmt="osD^vPX"[place % 7],
-                markersize=5,
-                capsize=2,
-                label=method,
-            )
-        axis.set_xlabel(f"{task}: {name}")
-        axis.grid(axis="x", alpha=0.3)
-    axes[0].set_yticks(range(len(candidates)), candidates)
-    axes[0].invert_yaxis()
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
-    return figure

@@ -7,16 +7,18 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from diet_ray.figures import times
 from diet_ray.judge.decision import Decided
-from diet_ray.judge.decision_page import BEST, OTHER, forest_alt, percent, plot_forest
+from diet_ray.judge.forest_plot import BEST, OTHER, forest_alt, percent, plot_forest
 from diet_ray.judge.race_rules import LINE_TITLES, Race
-from diet_ray.report.page import Section, panel, write_page
+from diet_ray.report.drawing import WIDTH, panel, styled
+from diet_ray.report.page import Section, Source, write_page
 
 PAGE = "race.html"
 
 
-def write_race(out: Path, race: Race) -> None:
-    """Write the page and its pictures, as PNG, to `out`."""
+def write_race(out: Path, race: Race, source: Source) -> None:
+    """Write the page and its plots, as SVG, to `out`."""
     sections = []
     parts = compared(race)
     if parts:
@@ -26,7 +28,7 @@ def write_race(out: Path, race: Race) -> None:
                 "Difference to the leader",
                 intro="To the right is worse. Candidates on the shaded ground are left in the race: they cannot be told from the leader. "
                 "Each of the others is shown after the rung at which it left, compared with the leader of that rung.",
-                panels=[panel(figure, out / "race-forest.png", forest_alt(parts))],
+                panels=[panel(figure, out / "race-forest.svg", forest_alt(parts))],
             )
         )
     if len(race.rungs) > 1:
@@ -34,7 +36,7 @@ def write_race(out: Path, race: Race) -> None:
             Section(
                 "Places, rung by rung",
                 intro="A line per candidate; the best is at the top. A cross marks the rung after which it left.",
-                panels=[panel(plot_places(race), out / "race-places.png", _alt(race))],
+                panels=[panel(plot_places(race), out / "race-places.svg", _alt(race))],
             )
         )
     sections.append(
@@ -62,14 +64,15 @@ def write_race(out: Path, race: Race) -> None:
             Section(
                 "Full backfills of the last candidates",
                 intro=" ".join(f"{line}." for line in confirmed.sentences()),
-                panels=[panel(figure, out / "race-confirmed.png", forest_alt(confirmed.candidates))],
+                panels=[panel(figure, out / "race-confirmed.svg", forest_alt(confirmed.candidates))],
                 note=f"{race.confirmation.cpu_seconds:,.1f} CPU seconds.",
             )
         )
     rows = [line.cells() for line in race.lines()]
     sections.append(Section("Every candidate", columns=LINE_TITLES, rows=rows))
-    lead = [f"{line}." for line in (race.sentence, *race.remarks())]
-    write_page(out / PAGE, f"Race of {len(race.candidates)} candidates on {race.block}", lead, sections)
+    title = f"Race of {times(len(race.candidates), 'candidate')} on {source.log}, {race.block}"
+    remarks = [f"{line}." for line in race.remarks()]
+    write_page(out / PAGE, title, f"{race.sentence}.", sections, source, remarks=remarks)
 
 
 def compared(race: Race) -> list[Decided]:
@@ -81,6 +84,7 @@ def compared(race: Race) -> list[Decided]:
     ]
 
 
+@styled
 def plot_places(race: Race) -> Figure:
     """A bump chart: the place of each candidate after each rung that it finished."""
     places: dict[str, list[tuple[int, int]]] = {}
@@ -88,7 +92,7 @@ def plot_places(race: Race) -> Figure:
         if rung.decision:
             for place, part in enumerate(rung.decision.candidates, start=1):
                 places.setdefault(part.candidate, []).append((number, place))
-    figure = Figure(figsize=(6.4, 1.2 + 0.24 * len(places)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 1.2 + 0.26 * len(places)), layout="constrained")
     axis = figure.subplots()
     for name, points in places.items():
         stays = name in race.standing
@@ -97,16 +101,15 @@ def plot_places(race: Race) -> Figure:
         axis.plot(numbers, of_name, color=colour, marker="o", markersize=3.5, linewidth=1.6 if stays else 1.0)
         if not stays:
             axis.plot(numbers[-1:], of_name[-1:], "x", color=colour, markersize=8)
-        axis.annotate(name, points[0], (-8, 0), textcoords="offset points", ha="right", va="center", fontsize=8)
+        axis.annotate(name, points[0], (-8, 0), textcoords="offset points", ha="right", va="center")
         if stays and len(points) > 1:
-            axis.annotate(name, points[-1], (8, 0), textcoords="offset points", ha="left", va="center", fontsize=8)
+            axis.annotate(name, points[-1], (8, 0), textcoords="offset points", ha="left", va="center")
     axis.set_xlim(0.2, len(race.rungs) + 0.6)
     axis.set_ylim(len(places) + 0.6, 0.4)
     axis.set_xticks(range(1, len(race.rungs) + 1), [f"{rung.share:g}" for rung in race.rungs])
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("blocks met")
     axis.set_ylabel("place")
-    axis.spines[["top", "right"]].set_visible(False)
     return figure
 
 

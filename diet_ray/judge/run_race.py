@@ -129,7 +129,7 @@ def race(
         result = running.result(confirmation)
         write_json(out / FILE, result)
         write_lines(out, result)
-        write_race(out, result)
+        write_race(out, result, inputs.source(seeds))
         if result.ended != "budget":  # with a larger budget they go on from there
             shutil.rmtree(out / STATES, ignore_errors=True)
     return result

@@ -11,8 +11,8 @@ from diet_ray.candidates import CandidateFile
 from diet_ray.errors import ConfigError, DietError
 from diet_ray.judge.cost import core_seconds, cost_of, seconds_of
 from diet_ray.judge.decision import decide
-from diet_ray.judge.decision_page import write_decision
 from diet_ray.judge.leaderboard import Failed, Leaderboard, Stopped, write_tables
+from diet_ray.judge.leaderboard_page import write_leaderboard
 from diet_ray.judge.live_trial import STATES, kept_losses
 from diet_ray.judge.outcomes import Outcomes
 from diet_ray.judge.runner import InProcess, Runner
@@ -46,7 +46,7 @@ def judge_pool(
     """Train every candidate on the memory with each seed and judge it on a block that the memory has not seen.
 
     Writes `leaderboard.json` and, as CSV and as Parquet, `leaderboard` and `verdicts` to `out`, and the outcome of each trial to
-    `out/trials`; of live candidates also the losses of single rows to `out/losses`, and the page `leaderboard.html`. A trial that fails
+    `out/trials`; of live candidates also the losses of single rows to `out/losses`; and the page `leaderboard.html`. A trial that fails
     does not stop the others (`Leaderboard.failed`).
 
     Args:
@@ -113,8 +113,7 @@ def judge_pool(
         )
         write_json(out / "leaderboard.json", board)
         write_tables(out, board)
-        if board.decision:
-            write_decision(out, board)
+        write_leaderboard(out, board, inputs.source(seeds))
     return board
 
 

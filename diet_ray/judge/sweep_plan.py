@@ -22,6 +22,7 @@ from diet_ray.memory.download import OnFetch, fetch, name_of
 from diet_ray.memory.layout import MANIFEST, stage_in
 from diet_ray.memory.moments import load_moments
 from diet_ray.memory.same_log import check_log_of
+from diet_ray.report.page import Source
 from diet_ray.settings import Settings
 from diet_ray.storage.hashes import content_hash, sha256, versions, versions_of
 
@@ -134,6 +135,16 @@ class Inputs:
     def identity(self, live: LiveContext | None) -> Identity:
         """The identity of trials on these inputs."""
         return Identity.of(self.folder, self.memory, self.log, self.judged_on, self.config, live)
+
+    def source(self, seeds: int) -> Source:
+        """The footer of a page about candidates with `seeds` seeds each."""
+        of_candidates = "0" if seeds == 1 else f"0 to {seeds - 1}"
+        stage = self.memory.stage
+        return Source(
+            self.log.schema.name,
+            f"{stage.config.seed}, of the candidates {of_candidates}",
+            f"memory {self.name}, stage {stage.index}",
+        )
 
 
 def judged_with(config: SweepConfig) -> dict[str, str]:

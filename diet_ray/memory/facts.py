@@ -38,6 +38,8 @@ class ConfigFacts(Settings):
     """Folder of the log."""
     blocks: int | None
     """Blocks to distil; None for all but the last."""
+    seed: int = 0
+    """Of all random draws."""
 
 
 class RunFacts(Settings):

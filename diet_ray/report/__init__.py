@@ -1,12 +1,15 @@
 """Reports on a run, and the export of its memory.
 
-page             one HTML file with plots
+page             layout of a page: one HTML file with plots
+drawing          look of a plot, and a plot as SVG
 progress         display while a command works
 status           progress of a run
 summary          a run in figures
 timeline         time of each step of each stage
 inspection       contents of a memory
+id_values        what the ids of a log mean
 inspection_page  an inspection as tables and as a page
+inspection_plots its plots
 export           a memory for use without diet_ray
 export_manifest  manifest of an export
 card             data card of an export

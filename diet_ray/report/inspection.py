@@ -1,6 +1,7 @@
 """Inspection of a memory: its composition, how far refinement and the reference's drift moved it, its most influential units.
 
-The result depends only on a committed stage and the stage before it.
+The result depends on a committed stage and the stage before it; the log that was distilled, where it still is in its place, adds its
+shares of positives and the values of ids.
 """
 
 from __future__ import annotations
@@ -11,11 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diet_ray.errors import DietError
+from diet_ray.logs.blocks import Log, open_log
+from diet_ray.memory.dataset import Memory
 from diet_ray.memory.download import OnFetch, fetch, name_of
 from diet_ray.memory.layout import stage_name
 from diet_ray.memory.lineage import Lineage, trace
 from diet_ray.memory.pruning import bytes_of_stages
+from diet_ray.memory.same_log import check_same_log
 from diet_ray.memory.units import Units
+from diet_ray.report.id_values import values_of
 from diet_ray.settings import Metric, Settings
 from diet_ray.storage.places import is_uri
 from diet_ray.training.embedding import lookup
@@ -55,6 +61,8 @@ class BlockPart(Settings):
     """Of all units."""
     positives: dict[str, int]
     """Per task: units whose row had label 1."""
+    log_positives: dict[str, int] | None
+    """Per task: rows of the block with label 1; None where the log or the block's stage is not here."""
     influence: Metric
     """Mean influence."""
 
@@ -108,6 +116,8 @@ class UnitLine(Settings):
     """Per task."""
     ids: dict[str, list[int]]
     """Per field, without padding."""
+    values: dict[str, list[str]] | None
+    """Per field, what these ids mean in the log; None where the log is not here."""
 
 
 class Inspection(Settings):
@@ -117,6 +127,10 @@ class Inspection(Settings):
     """Its path or URI."""
     log: str
     """Name of the log's schema."""
+    no_log: str | None
+    """Why the log that was distilled could not be read, so that its shares and values are missing; None where it was read."""
+    seed: int
+    """The run's seed."""
     stage: int
     block: str
     """The last block distilled into it."""
@@ -165,9 +179,13 @@ def inspect(path: str | Path, *, on_fetch: OnFetch | None = None) -> Inspection:
     report = stage.refine
     folders = [(lineage.folder.parent / stage_name(before.index), before) for before in lineage.stages[:-1]]
     here = None if is_uri(str(path)) else bytes_of_stages([*folders, (lineage.folder, stage)])
+    top = np.lexsort((units.unit_id, -np.abs(units.influence)))[:TOP]
+    log, values, no_log = _of_log(lineage, units.ids[top])
     return Inspection(
         memory=name_of(path),
         log=stage.log_schema.name,
+        no_log=no_log,
+        seed=stage.config.seed,
         stage=stage.index,
         block=stage.block,
         rows_seen=stage.rows_seen,
@@ -181,14 +199,14 @@ def inspect(path: str | Path, *, on_fetch: OnFetch | None = None) -> Inspection:
         refined=report.kept if report else None,
         guard_before=report.guard_before if report else float("nan"),
         guard_after=report.guard_after if report else float("nan"),
-        blocks=_blocks(lineage),
+        blocks=_blocks(lineage, log),
         labels=[_label(units, soft, tasks, task, label) for task in range(len(tasks)) for label in (0, 1)],
         fields=_fields(lineage),
         weight=spread(units.weight),
         influence=spread(units.influence),
         helping=float((units.influence > 0).mean()),
         harming=float((units.influence < 0).mean()),
-        top=_top(lineage, soft),
+        top=[_line(memory, values, soft, int(m)) for m in top],
     )
 
 
@@ -215,7 +233,18 @@ def drift(before: Tensor, now: Tensor) -> tuple[float, float]:
     return float(cosine), float((new - old).pow(2).mean().sqrt() / new.pow(2).mean().sqrt())
 
 
-def _blocks(lineage: Lineage) -> list[BlockPart]:
+def _of_log(lineage: Lineage, ids: np.ndarray) -> tuple[Log | None, dict[int, str] | None, str | None]:
+    """The log that was distilled and the values of `ids` in it, or why it cannot be read."""
+    path = lineage.memory.stage.config.log
+    try:
+        log = open_log(path)
+        check_same_log(log, lineage.stages, remedy="put the log that was distilled there")
+        return log, values_of(log, ids.ravel().tolist()), None
+    except DietError as error:
+        return None, None, str(error)
+
+
+def _blocks(lineage: Lineage, log: Log | None) -> list[BlockPart]:
     units, tasks = lineage.memory.units, lineage.memory.stage.log_schema.tasks
     names, rows = {stage.index: stage.block for stage in lineage.stages}, lineage.rows
     parts = []
@@ -231,6 +260,9 @@ def _blocks(lineage: Lineage) -> list[BlockPart]:
                 units=len(part),
                 share=len(part) / len(units),
                 positives={task: int(part.label[:, t].sum()) for t, task in enumerate(tasks)},
+                log_positives=dict(zip(tasks, log.blocks[block].positives, strict=True))
+                if log and block in names
+                else None,
                 influence=float(part.influence.mean(dtype=np.float64)),
             )
         )
@@ -276,21 +308,20 @@ def _fields(lineage: Lineage) -> list[FieldPart]:
     return parts
 
 
-def _top(lineage: Lineage, soft: np.ndarray) -> list[UnitLine]:
-    units, schema = lineage.memory.units, lineage.memory.stage.log_schema
-    order = np.lexsort((units.unit_id, -np.abs(units.influence)))[:TOP]
+def _line(memory: Memory, values: dict[int, str] | None, soft: np.ndarray, m: int) -> UnitLine:
+    """The unit at place `m`."""
+    units, schema = memory.units, memory.stage.log_schema
     slots = schema.field_of_slot
-    return [
-        UnitLine(
-            unit_id=int(units.unit_id[m]),
-            block=int(units.block[m]),
-            influence=float(units.influence[m]),
-            weight=float(units.weight[m]),
-            labels={task: int(units.label[m, t]) for t, task in enumerate(schema.tasks)},
-            soft_labels={task: float(soft[m, t]) for t, task in enumerate(schema.tasks)},
-            ids={
-                name: [int(i) for i in units.ids[m, slots == f] if i != 0] for f, name in enumerate(schema.field_names)
-            },
-        )
-        for m in order
-    ]
+    ids = {name: [int(i) for i in units.ids[m, slots == f] if i != 0] for f, name in enumerate(schema.field_names)}
+    return UnitLine(
+        unit_id=int(units.unit_id[m]),
+        block=int(units.block[m]),
+        influence=float(units.influence[m]),
+        weight=float(units.weight[m]),
+        labels={task: int(units.label[m, t]) for t, task in enumerate(schema.tasks)},
+        soft_labels={task: float(soft[m, t]) for t, task in enumerate(schema.tasks)},
+        ids=ids,
+        values={name: [values.get(i, str(i)) for i in of_field] for name, of_field in ids.items()}
+        if values is not None
+        else None,
+    )

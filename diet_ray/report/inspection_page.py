@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 from matplotlib.figure import Figure
 from rich.table import Column, Table
 
-from diet_ray.figures import formatted, size
-from diet_ray.report.inspection import BINS, Inspection, Spread
-from diet_ray.report.page import Panel, Section, panel, write_page
+from diet_ray.figures import formatted, listed, size
+from diet_ray.report.drawing import panel
+from diet_ray.report.inspection import BlockPart, Inspection, Spread
+from diet_ray.report.inspection_plots import plot_blocks, plot_deltas, plot_drift, plot_soft_labels
+from diet_ray.report.page import Panel, Section, Source, write_page
 
-COLOURS = ("#7f8fa6", "#d1603d")
-"""Colours of label 0 and label 1."""
-
-MOST_NAMES = 50
-"""Blocks that are named below a plot; of more, every second or third one is, and so on."""
+VALUES = "values"
+"""Heading of the column that only the page has."""
 
 
 def sections(inspection: Inspection) -> list[Section]:
     """The tables, each with a note that explains it."""
     names = {part.block: part.name or str(part.block) for part in inspection.blocks}
-    influence, weight = inspection.influence, inspection.weight
+    influence, weight, in_log = inspection.influence, inspection.weight, inspection.no_log is None
     return [
         Section(
             "Composition by block",
@@ -31,7 +29,7 @@ def sections(inspection: Inspection) -> list[Section]:
                 "rows",
                 "units",
                 "share",
-                *(f"{task} = 1" for task in inspection.tasks),
+                *(f"{task} = 1{of}" for task in inspection.tasks for of in (["", "\nin the log"] if in_log else [""])),
                 "mean influence",
             ],
             rows=[
@@ -40,10 +38,7 @@ def sections(inspection: Inspection) -> list[Section]:
                     f"{part.rows:,}" if part.rows is not None else "-",
                     f"{part.units:,}",
                     f"{part.share:.1%}",
-                    *(
-                        f"{part.positives[task]:,} ({part.positives[task] / part.units:.0%})"
-                        for task in inspection.tasks
-                    ),
+                    *(cell for task in inspection.tasks for cell in _positives(part, task, in_log=in_log)),
                     formatted(part.influence, ".2e"),
                 ]
                 for part in inspection.blocks
@@ -108,47 +103,95 @@ def sections(inspection: Inspection) -> list[Section]:
         ),
         Section(
             "Most influential units",
-            columns=["unit", "block", "influence", *(f"{task}\nlabel, soft" for task in inspection.tasks), "ids"],
+            columns=["unit", "block", "influence", *(f"{task}\nlabel, soft" for task in inspection.tasks), VALUES],
             rows=[
                 [
                     str(line.unit_id),
                     names[line.block],
                     formatted(line.influence, "+.2e"),
                     *(f"{line.labels[task]}, {line.soft_labels[task]:.3f}" for task in inspection.tasks),
-                    ", ".join(f"{name} {'+'.join(map(str, ids)) or '-'}" for name, ids in line.ids.items()),
+                    "\n".join(
+                        f"{name}: {' + '.join(map(str, ids)) or '-'}"
+                        for name, ids in (line.ids if line.values is None else line.values).items()
+                    ),
                 ]
                 for line in inspection.top
             ],
-            note="By absolute influence. All fields of the log share one id space.",
+            note="By absolute influence. "
+            + (
+                "Values are those of the log; a unit's input is the embedding of these values, moved by delta."
+                if in_log
+                else f"Fields are shown as ids, which all fields share: {inspection.no_log}."
+            ),
         ),
     ]
 
 
 def lead(inspection: Inspection) -> str:
     """The summary of the memory in one paragraph."""
-    guard = ""
-    if inspection.refined is not None:
-        verdict = "was kept" if inspection.refined else "was not kept"
-        before, after = formatted(inspection.guard_before, ".4f"), formatted(inspection.guard_after, ".4f")
-        guard = f" Refinement of the last stage {verdict} (guard loss {before} before, {after} after)."
+    parts = [_counts(inspection), _size(inspection), *_pruned(inspection), *_shares(inspection), *_refinement(inspection)]
+    return " ".join(parts)
+
+
+def _counts(inspection: Inspection) -> str:
     return (
         f"{inspection.units:,} units for {inspection.rows_seen:,} rows of {inspection.log}, up to block {inspection.block} "
-        f"(stage {inspection.stage}): {size(inspection.memory_bytes)} on disk, {size(inspection.column_bytes)} uncompressed; "
-        f"the embedding table beside it takes {size(inspection.table_bytes)}.{guard}{_pruned(inspection)}"
+        f"(stage {inspection.stage})."
     )
 
 
-def _pruned(inspection: Inspection) -> str:
+def _size(inspection: Inspection) -> str:
+    return (
+        f"The units take {size(inspection.memory_bytes)} on disk, {size(inspection.column_bytes)} uncompressed; "
+        f"the embedding table beside it takes {size(inspection.table_bytes)}."
+    )
+
+
+def _pruned(inspection: Inspection) -> list[str]:
     if not inspection.pruned_bytes:
-        return ""
-    return f" The stages up to it keep {size(inspection.kept_bytes or 0)}; {size(inspection.pruned_bytes)} were pruned."
+        return []
+    return [f"The stages up to it keep {size(inspection.kept_bytes or 0)}; {size(inspection.pruned_bytes)} were pruned."]
+
+
+def _shares(inspection: Inspection) -> list[str]:
+    """The shares of positives of the memory and of the log, which differ where the selection takes more of the rare label."""
+    blocks = [part for part in inspection.blocks if part.log_positives is not None and part.rows]
+    rows = sum(part.rows or 0 for part in blocks)
+    if not rows:
+        return []
+    parts = []
+    for task in inspection.tasks:
+        of_units = sum(part.positives[task] for part in blocks) / sum(part.units for part in blocks)
+        of_log = sum(part.log_positives[task] for part in blocks if part.log_positives) / rows
+        parts.append(f"{task} is 1 in {of_units:.1%} of the units and in {of_log:.1%} of the log's rows")
+    return [f"{listed(parts)}."]
+
+
+def _refinement(inspection: Inspection) -> list[str]:
+    """What refinement did, as its guard, fresh students on rows of the log, saw it."""
+    if inspection.refined is None:
+        return []
+    before, after = formatted(inspection.guard_before, ".4f"), formatted(inspection.guard_after, ".4f")
+    if before == after:
+        return [
+            f"Refinement of the last stage changed nothing that its guard can see (loss {before} before and after)."
+        ]
+    verdict = "was kept" if inspection.refined else "was not kept"
+    return [f"Refinement of the last stage {verdict} (guard loss {before} before, {after} after)."]
+
+
+def _positives(part: BlockPart, task: str, *, in_log: bool) -> list[str]:
+    cells = [f"{part.positives[task]:,} ({part.positives[task] / part.units:.0%})"]
+    if in_log:
+        cells.append(f"{part.log_positives[task] / part.rows:.0%}" if part.log_positives and part.rows else "-")
+    return cells
 
 
 def tables_to_print(inspection: Inspection) -> list[str | Table]:
-    """The lead and the tables for a terminal; the ids of the most influential units are on the page and in the JSON."""
+    """The lead and the tables for a terminal; the values of the most influential units are on the page and in the JSON."""
     printed: list[str | Table] = [lead(inspection)]
     for section in sections(inspection):
-        n = len(section.columns) - (section.columns[-1] == "ids")
+        n = len(section.columns) - (section.columns[-1] == VALUES)
         first, *figures = section.columns[:n]
         table = Table(
             Column(first, no_wrap=True), *(Column(text, justify="right") for text in figures), title=section.heading
@@ -160,7 +203,7 @@ def tables_to_print(inspection: Inspection) -> list[str | Table]:
 
 
 def write_inspection(path: Path, inspection: Inspection) -> list[Path]:
-    """Write the page, which needs no other file and no network, and its plots as PNG beside it.
+    """Write the page, which needs no other file and no network, and its plots as SVG beside it.
 
     Args:
         path: the page to write; its folder is made.
@@ -173,7 +216,7 @@ def write_inspection(path: Path, inspection: Inspection) -> list[Path]:
     written = [path]
 
     def drawn(figure: Figure, name: str, alt: str) -> Panel:
-        written.append(path.with_name(f"{path.stem}-{name}.png"))
+        written.append(path.with_name(f"{path.stem}-{name}.svg"))
         return panel(figure, written[-1], alt)
 
     by_block, labels, fields, weights, top = sections(inspection)
@@ -187,63 +230,21 @@ def write_inspection(path: Path, inspection: Inspection) -> list[Path]:
         )
         for t, task in enumerate(inspection.tasks)
     ]
-    fields.panels = [drawn(plot_fields(inspection), "fields", "Length of delta and drift of the table, by field")]
-    write_page(path, f"Memory of {inspection.log}", lead(inspection), [by_block, labels, fields, weights, top])
+    if any(part.moved for part in inspection.fields):
+        figure = plot_deltas(inspection)
+        fields.panels.append(drawn(figure, "deltas", "Mean length of delta by field, % of that of the embedding"))
+    if any(part.drift_ids for part in inspection.fields):
+        figure = plot_drift(inspection)
+        fields.panels.append(drawn(figure, "drift", "Drift of the table since the stage before, by field"))
+    write_page(
+        path,
+        f"Memory of {inspection.log}, up to {inspection.block}",
+        " ".join([_counts(inspection), *_shares(inspection), *_refinement(inspection)]),
+        [by_block, labels, fields, weights, top],
+        Source(inspection.log, str(inspection.seed), f"memory {inspection.memory}, stage {inspection.stage}"),
+        remarks=[_size(inspection)],
+    )
     return written
-
-
-def plot_blocks(inspection: Inspection, task: str) -> Figure:
-    """Units of each block: a bar of those with label 0, stacked with those of label 1."""
-    figure = Figure(figsize=(5.5, 3.2), layout="constrained")
-    axis = figure.subplots()
-    names = [part.name or str(part.block) for part in inspection.blocks]
-    ones = np.array([part.positives[task] for part in inspection.blocks])
-    zeros = np.array([part.units for part in inspection.blocks]) - ones
-    at = np.arange(len(names))
-    axis.bar(at, zeros, color=COLOURS[0], label=f"{task} = 0")
-    axis.bar(at, ones, bottom=zeros, color=COLOURS[1], label=f"{task} = 1")
-    axis.set_ylabel("units")
-    every = -(-len(names) // MOST_NAMES)
-    axis.set_xticks(at[::every], names[::every], rotation=90)
-    figure.legend(loc="outside upper center", ncols=2, frameon=False)
-    return figure
-
-
-def plot_soft_labels(inspection: Inspection, task: str) -> Figure:
-    """Histogram of the soft label, one outline per label of the row."""
-    figure = Figure(figsize=(5.5, 3.2), layout="constrained")
-    axis = figure.subplots()
-    edges = np.linspace(0, 1, BINS + 1)
-    for part in inspection.labels:
-        if part.task == task:
-            axis.stairs(
-                part.histogram,
-                edges,
-                fill=True,
-                alpha=0.6,
-                color=COLOURS[part.label],
-                label=f"rows with {task} = {part.label}",
-            )
-    axis.set_xlabel("soft label")
-    axis.set_ylabel("units")
-    axis.legend(frameon=False)
-    return figure
-
-
-def plot_fields(inspection: Inspection) -> Figure:
-    """Norm of delta relative to that of the embedding, and drift of the table, by field."""
-    names = [part.field for part in inspection.fields]
-    figure = Figure(figsize=(9, 1.2 + 0.3 * len(names)), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    relative = [
-        100 * part.delta_norm.mean / part.embedding_norm if part.embedding_norm else 0 for part in inspection.fields
-    ]
-    left.barh(names, relative, color=COLOURS[1])
-    left.set_xlabel("mean |delta|, % of the mean |E|")
-    right.barh(names, [100 * part.drift for part in inspection.fields], color=COLOURS[0])
-    right.set_xlabel("drift since the stage before, % of rms")
-    left.invert_yaxis()
-    return figure
 
 
 def _middle(spread: Spread) -> list[str]:

@@ -77,6 +77,10 @@ class RunStatus(Settings):
     """Rows per wall second over the committed stages; None before the first."""
     eta: float | None
     """Seconds until the last block is done, at that rate; None where the run is not running or the rows left are not known."""
+    log: str
+    """Name of the log; of its folder before the first stage is committed."""
+    seed: int
+    """The run's seed."""
     different_bytes: list[str] = Key(default_factory=list)
     """Where stages were made in another way than those before, so that their bytes are not those of one undisturbed run."""
     archive: ArchiveNote | None = None
@@ -190,6 +194,8 @@ def run_status(place: str | Path, *, now: float | None = None) -> RunStatus:
         silence=round(silence, 1),
         rows_per_second=round(rate, 1) if rate else None,
         eta=eta,
+        log=_log_name(config, stage),
+        seed=config.seed,
         different_bytes=different_bytes,
         archive=read_note(run),
     )
@@ -233,7 +239,13 @@ def _of_archive(uri: str, now: float) -> RunStatus:
         silence=round(max(now - (remote.modified(latest) or now), 0.0), 1),
         rows_per_second=None,
         eta=None,
+        log=_log_name(config, stage),
+        seed=config.seed,
     )
+
+
+def _log_name(config: ConfigFacts, stage: StageFacts | None) -> str:
+    return stage.log_schema.name if stage else config.log.name
 
 
 def _to_distil(config: ConfigFacts, done: int) -> tuple[int | None, int | None]:

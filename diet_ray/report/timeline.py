@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from diet_ray.memory.events import read_events
 from diet_ray.memory.layout import events_file
-from diet_ray.report.page import Section, panel, write_page
+from diet_ray.report.drawing import SERIES, WIDTH, panel, styled
+from diet_ray.report.page import Section, Source, write_page
 from diet_ray.report.status import RunStatus
 from diet_ray.report.summary import RunSummary
 
 LATEST = 40
 """The plot shows at most this many attempts."""
+
+MOST_NAMES = 18
+"""Blocks that are named below a plot; of more, every second or third one is, and so on."""
 
 
 @dataclass
@@ -65,32 +70,36 @@ def attempts(events: list[dict[str, Any]]) -> list[Attempt]:
     return attempts
 
 
+@styled
 def plot_timeline(all_attempts: list[Attempt]) -> Figure:
     """One bar per attempt, the first on top, with one colour per step; attempts that were not committed are pale."""
     latest = all_attempts[-LATEST:]
-    names = list(dict.fromkeys(name for attempt in latest for name, _, _ in attempt.steps))
-    colour = {name: f"C{number % 10}" for number, name in enumerate(names)}
-    figure = Figure(figsize=(9.5, 1.3 + 0.28 * max(len(latest), 1)), layout="constrained")
+    names = _steps(attempt.steps for attempt in latest)
+    figure = Figure(figsize=(WIDTH, 1.6 + 0.26 * max(len(latest), 1)), layout="constrained")
     axis = figure.subplots()
     for row, attempt in enumerate(latest):
         for name, begin, length in attempt.steps:
-            axis.barh(row, length, left=begin, height=0.7, color=colour[name], alpha=1.0 if attempt.committed else 0.35)
-    axis.set_yticks(
-        range(len(latest)),
-        [attempt.block if attempt.committed else f"{attempt.block} (not committed)" for attempt in latest],
-    )
+            alpha = 1.0 if attempt.committed else 0.35
+            axis.barh(row, length, left=begin, height=0.7, color=names[name], alpha=alpha)
+    labels = [attempt.block if attempt.committed else f"{attempt.block} (lost)" for attempt in latest]
+    axis.set_yticks(range(len(latest)), labels)
     axis.invert_yaxis()
     axis.set_xlabel("seconds since the stage began")
-    axis.grid(axis="x", alpha=0.3)
+    axis.grid(axis="x")
     if names:
-        handles = [Patch(color=colour[name]) for name in names]
-        figure.legend(handles, names, loc="outside upper center", ncols=7, frameon=False)
+        handles = [Patch(color=colour) for colour in names.values()]
+        figure.legend(handles, names, loc="outside upper center", ncols=3)
     return figure
 
 
+def _steps(attempts: Iterable[list[tuple[str, float, float]]]) -> dict[str, str]:
+    """The colour of each step."""
+    names = dict.fromkeys(name for steps in attempts for name, _, _ in steps)
+    return {name: SERIES[number % len(SERIES)] for number, name in enumerate(names)}
+
+
 def write_timeline(path: Path, run: Path, run_status: RunStatus) -> None:
-    """Write the page of a run: its status, the timeline, and a table of its stages; the plot is also written beside it as PNG."""
-    matplotlib.use("agg")
+    """Write the page of a run: its status, the timeline, and a table of its stages; the plot is also written beside it as SVG."""
     all_attempts = attempts(read_events(events_file(run))[0])
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = [
@@ -104,50 +113,58 @@ def write_timeline(path: Path, run: Path, run_status: RunStatus) -> None:
         for attempt in all_attempts
     ]
     lost = sum(attempt.seconds for attempt in all_attempts if not attempt.committed)
-    note = f"Pale: attempts that were interrupted or still run, {lost:.0f} s in all. " if lost else ""
+    remarks = [f"Pale: attempts that were interrupted or still run, {lost:.0f} s in all."] if lost else []
     if len(all_attempts) > LATEST:
-        note += f"The plot shows the latest {LATEST} of {len(all_attempts)}."
+        remarks.append(f"The plot shows the latest {LATEST} of {len(all_attempts)}.")
     alt = f"Bars of the steps of {min(len(all_attempts), LATEST)} stages, in seconds since each began"
-    timeline = panel(plot_timeline(all_attempts), path.with_suffix(".png"), alt)
+    timeline = panel(plot_timeline(all_attempts), path.with_suffix(".svg"), alt)
     columns = ["block", "stage", "committed", "seconds", "seconds of each step"]
+    stages = Section("Time of each stage", columns=columns, rows=rows, panels=[timeline])
+    first, *others = run_status.lines()
     write_page(
         path,
-        f"diet_ray run {run.resolve().name}",
-        run_status.lines(),
-        [
-            Section("Time of each stage", panels=[timeline], note=note),
-            Section("Stages", columns=columns, rows=rows),
-        ],
+        f"Distillation of {run_status.log}, stage by stage",
+        f"{first}.",
+        [stages],
+        Source(run_status.log, str(run_status.seed), f"run {run_status.run}"),
+        remarks=[*remarks, *others],
     )
 
 
-def plot_stages(summary: RunSummary) -> Figure:
-    """Per stage: the reference's loss on the block before it trained on it, and the time of each step.
-
-    Stages with warnings are marked; the table of the summary lists the warnings.
-    """
+@styled
+def plot_losses(summary: RunSummary) -> Figure:
+    """The reference's loss on each block before it trained on it; stages with warnings are marked."""
     names = [stage.block for stage in summary.stages]
-    figure = Figure(figsize=(10, 6), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True)
-    above.plot(names, [stage.reference_logloss for stage in summary.stages], marker="o")
-    warned = [stage for stage in summary.stages if stage.warnings]
+    figure, axis = _by_stage(names)
+    axis.plot([stage.reference_logloss for stage in summary.stages], marker="o")
+    warned = [place for place, stage in enumerate(summary.stages) if stage.warnings]
     if warned:
-        above.plot(
-            [stage.block for stage in warned],
-            [stage.reference_logloss for stage in warned],
-            "rx",
-            markersize=10,
-            label="with warnings",
-        )
-        above.legend(frameon=False)
-    above.set_ylabel("reference LogLoss (nats)")
-    above.grid(alpha=0.3)
-    bottom = [0.0] * len(names)
-    for step in dict.fromkeys(step for stage in summary.stages for step in stage.steps):
-        seconds = [stage.steps.get(step, 0.0) for stage in summary.stages]
-        below.bar(names, seconds, bottom=bottom, label=step)
-        bottom = [a + b for a, b in zip(bottom, seconds, strict=True)]
-    below.set_ylabel("seconds")
-    below.tick_params(axis="x", rotation=45)
-    figure.legend(*below.get_legend_handles_labels(), loc="outside lower center", ncols=7, frameon=False)
+        losses = [summary.stages[place].reference_logloss for place in warned]
+        axis.plot(warned, losses, "x", color=SERIES[1], markersize=10, label="with warnings")
+        axis.legend()
+    axis.set_ylabel("reference LogLoss (nats)")
     return figure
+
+
+@styled
+def plot_steps(summary: RunSummary) -> Figure:
+    """The time of each step, one bar per stage."""
+    names = [stage.block for stage in summary.stages]
+    figure, axis = _by_stage(names)
+    bottom = [0.0] * len(names)
+    for number, step in enumerate(dict.fromkeys(step for stage in summary.stages for step in stage.steps)):
+        seconds = [stage.steps.get(step, 0.0) for stage in summary.stages]
+        axis.bar(range(len(names)), seconds, bottom=bottom, color=SERIES[number % len(SERIES)], label=step)
+        bottom = [a + b for a, b in zip(bottom, seconds, strict=True)]
+    axis.set_ylabel("seconds")
+    figure.legend(loc="outside upper center", ncols=3)
+    return figure
+
+
+def _by_stage(names: list[str]) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+    axis = figure.subplots()
+    every = -(-len(names) // MOST_NAMES)
+    axis.set_xticks(range(0, len(names), every), names[::every], rotation=90)
+    axis.grid(axis="y")
+    return figure, axis

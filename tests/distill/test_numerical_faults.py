@@ -18,15 +18,16 @@ from diet_ray.config import SelectConfig, StreamConfig
 from diet_ray.distill.address import choose_active, draw_hard, example_losses, influence, reducible_loss
 from diet_ray.distill.select import Scored, sketch
 from diet_ray.errors import ConfigError
-from diet_ray.judge.leaderboard import plot_standings, standings_rows
+from diet_ray.judge.leaderboard import standings_rows
 from diet_ray.judge.metrics import ONE_CLASS, evaluate, undefined
 from diet_ray.judge.standings import rank
+from diet_ray.judge.standings_plot import plot_standings
 from diet_ray.judge.verdict import Verdict, judge
 from diet_ray.logs.blocks import Rows, open_log
 from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.verification import verify
 from diet_ray.report.summary import RunSummary, summarise
-from diet_ray.report.timeline import plot_stages
+from diet_ray.report.timeline import plot_losses
 from diet_ray.training.student import Examples, FlatNet
 from tests.support.small_run import STREAM, local_run
 from tests.support.synthetic import rows as good_rows
@@ -265,8 +266,8 @@ def test_a_task_of_one_label_orders_nobody_and_a_diverged_candidate_is_last() ->
     _, cells = standings_rows(lines, ["click", "buy"])
     assert cells[1][2] == "undefined\npredictions are not finite"
     assert [cell for row in cells for cell in row if "nan" in cell] == []
-    figure = plot_standings(lines, "click")
-    figure.savefig("/dev/null", format="png")  # a mark that is not there is no error
+    figure = plot_standings(lines, "click", "auc")
+    figure.savefig("/dev/null", format="svg")  # a mark that is not there is no error
 
 
 def test_warnings_reach_the_table_and_the_picture(play: Callable[..., RunSummary]) -> None:
@@ -278,6 +279,6 @@ def test_warnings_reach_the_table_and_the_picture(play: Callable[..., RunSummary
     assert "warning: block-000: students of the refined memory diverged" in said
     kept = {column.header: list(column.cells) for column in summary.table().columns}
     assert kept["guard: gain\nof refinement"][0].startswith("diverged")
-    above, _ = plot_stages(summary).axes
-    marked = [line for line in above.lines if line.get_label() == "with warnings"]
-    assert [line.get_xdata().tolist() for line in marked] == [["block-000", "block-001"]]
+    (axis,) = plot_losses(summary).axes
+    marked = [line for line in axis.lines if line.get_label() == "with warnings"]
+    assert [line.get_xdata().tolist() for line in marked] == [[0, 1]]

@@ -10,8 +10,10 @@ import pytest
 
 from diet_ray.config import StudentConfig
 from diet_ray.judge.decision import decide
-from diet_ray.judge.decision_page import plot_forest, write_decision
+from diet_ray.judge.forest_plot import plot_forest
 from diet_ray.judge.leaderboard import Leaderboard
+from diet_ray.judge.leaderboard_page import write_leaderboard
+from diet_ray.report.page import Source
 
 
 def planted(*levels: float, seeds: int = 2, rows: int = 4000) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -117,12 +119,12 @@ def test_the_page_shows_the_decision(tmp_path: Path) -> None:
     )  # fmt: skip
     for folder in ("first", "again"):
         (tmp_path / folder).mkdir()
-        write_decision(tmp_path / folder, board)
+        write_leaderboard(tmp_path / folder, board, Source("simulated", "3"))
     page = (tmp_path / "first" / "leaderboard.html").read_text(encoding="utf-8")
     assert page == (tmp_path / "again" / "leaderboard.html").read_text(encoding="utf-8")
     for text in (decision.sentences()[0], "4,000 rows from day-2 on", "Diverged, and left out: wild.", "best"):
         assert text in page
-    assert (tmp_path / "first" / "decision.png").stat().st_size > 5_000
+    assert (tmp_path / "first" / "decision.svg").read_bytes() == (tmp_path / "again" / "decision.svg").read_bytes()
     axis = plot_forest(decision.candidates, {*decision.undecided}, "95 % intervals").axes[0]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["c1  a", "c2  a", "c0  b"]
     shaded = [patch.get_y() for patch in axis.patches]

@@ -8,31 +8,22 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from diet_ray.cli import app
+from diet_ray.logs.blocks import open_log
 from diet_ray.memory.dataset import Memory, load_memory
 from diet_ray.memory.layout import stage_folder
 from diet_ray.memory.lineage import Lineage, trace
 from diet_ray.report import inspection
 from diet_ray.report.inspection import Inspection, drift, inspect, spread
-from diet_ray.report.inspection_page import (
-    plot_blocks,
-    plot_fields,
-    plot_soft_labels,
-    tables_to_print,
-    write_inspection,
-)
+from diet_ray.report.inspection_page import lead, tables_to_print, write_inspection
+from diet_ray.report.inspection_plots import plot_blocks, plot_drift, plot_soft_labels
 from diet_ray.storage.tensors import load_tensors
-
-
-@pytest.fixture(autouse=True)
-def no_display() -> None:
-    mpl.use("agg")
+from tests.support import pages
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +162,53 @@ def test_the_first_stage_and_one_copied_alone(finished: Path, tmp_path: Path) ->
     assert all(path.is_file() for path in written)
 
 
+def test_shares_and_values_are_those_of_the_log(finished: Path, log: Path, found: Inspection) -> None:
+    opened = open_log(log)
+    assert found.no_log is None
+    for part, block in zip(found.blocks, opened.blocks, strict=False):
+        assert part.log_positives == {"label_0": block.positives[0]}
+    rows, units = sum(block.rows for block in opened.blocks[:3]), load_memory(finished).units
+    of_log = sum(block.positives[0] for block in opened.blocks[:3]) / rows
+    of_units = float(units.label[:, 0].mean())
+    expected = f"label_0 is 1 in {of_units:.1%} of the units and in {of_log:.1%} of the log's rows"
+    assert expected in lead(found)
+    line = found.top[0]
+    assert line.values is not None
+    assert {name: len(values) for name, values in line.values.items()} == {
+        name: len(ids) for name, ids in line.ids.items()
+    }
+
+
+def test_a_memory_without_its_log_shows_ids_and_says_why(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(stage_folder(finished, 2), tmp_path / "mine")
+    manifest = tmp_path / "mine" / "manifest.json"
+    stage = json.loads(manifest.read_text())
+    stage["config"]["log"] = str(tmp_path / "gone")
+    manifest.write_text(json.dumps(stage))
+    alone = inspect(tmp_path / "mine")
+    assert alone.no_log is not None
+    assert alone.no_log.startswith(f"{tmp_path / 'gone'}: there is no log")
+    assert alone.top[0].values is None
+    assert [part.log_positives for part in alone.blocks] == [None] * len(alone.blocks)
+    html = write_inspection(tmp_path / "alone.html", alone)[0].read_text()
+    assert f"Fields are shown as ids, which all fields share: {tmp_path / 'gone'}: there is no log" in html
+    assert "in the log" not in html
+
+
+@pytest.mark.parametrize(
+    ("refined", "before", "after", "said"),
+    [
+        (True, 0.26431, 0.26429, "changed nothing that its guard can see (loss 0.2643 before and after)"),
+        (True, 0.2643, 0.2601, "was kept (guard loss 0.2643 before, 0.2601 after)"),
+        (False, 0.2601, 0.2643, "was not kept (guard loss 0.2601 before, 0.2643 after)"),
+    ],
+)
+def test_refinement_is_told_as_its_guard_saw_it(refined: bool, before: float, after: float, said: str) -> None:
+    told = lead(pages.inspection(refined=refined, guard_before=before, guard_after=after))
+    assert f"Refinement of the last stage {said}." in told
+    assert "click is 1 in 20.0% of the units and in 17.0% of the log's rows" in told
+
+
 def test_the_plots_show_the_figures(found: Inspection) -> None:
     figure = plot_blocks(found, "label_0")
     heights = [bar.get_height() for bar in figure.axes[0].patches]
@@ -181,14 +219,14 @@ def test_the_plots_show_the_figures(found: Inspection) -> None:
     assert [patch.get_data().values.tolist() for patch in figure.axes[0].patches] == [
         part.histogram for part in found.labels
     ]
-    figure = plot_fields(found)
-    assert [bar.get_width() for bar in figure.axes[1].patches] == [100 * part.drift for part in found.fields]
+    figure = plot_drift(found)
+    assert [bar.get_width() for bar in figure.axes[0].patches] == [100 * part.drift for part in found.fields]
 
 
 def test_the_tables_say_it(found: Inspection) -> None:
-    lead, *tables = tables_to_print(found)
-    assert isinstance(lead, str)
-    assert f"{found.units} units for 900 rows of synthetic, up to block block-002 (stage 2)" in lead
+    first, *tables = tables_to_print(found)
+    assert isinstance(first, str)
+    assert f"{found.units} units for 900 rows of synthetic, up to block block-002 (stage 2)" in first
     assert [table.title for table in tables] == [
         "Composition by block",
         "Labels and soft labels",
@@ -206,10 +244,9 @@ def test_the_command(finished: Path, tmp_path: Path) -> None:
     said = json.loads(result.stdout, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert (said["stage"], said["fields"][0]["cosine"]) == (0, None)
     html = page.read_text()
-    pictures = sorted(path.name for path in page.parent.glob("*.png"))
-    assert pictures == ["page-blocks-0.png", "page-fields.png", "page-soft-labels-0.png"]
-    assert html.count("<img") == 3
-    assert "http" not in html.replace("http://www.w3.org", "")
+    plots = sorted(path.name for path in page.parent.glob("*.svg"))
+    assert plots == ["page-blocks-0.svg", "page-deltas.svg", "page-soft-labels-0.svg"]
+    assert html.count("<svg ") == 3
     for text in ("Composition by block", "Most influential units", str(said["top"][0]["unit_id"]), "user "):
         assert text in html
     result = CliRunner().invoke(app, ["inspect", str(finished)])

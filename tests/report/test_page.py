@@ -1,104 +1,56 @@
-"""The page of plots and the tables in it."""
+"""The layout of a page, and the plots in it."""
 
 from __future__ import annotations
 
-import base64
 import math
-import re
-from html.parser import HTMLParser
 from pathlib import Path
 
-import matplotlib as mpl
 import pytest
 
 from diet_ray.figures import mean_sd
-from diet_ray.judge.leaderboard import plot_standings, standings_rows
-from diet_ray.judge.standings import Standing
-from diet_ray.report.page import Section, picture, write_page
-from diet_ray.report.summary import RunSummary, StageSummary
-from diet_ray.report.timeline import plot_stages
-
-PNG = b"\x89PNG\r\n\x1a\n"
-
-
-@pytest.fixture(autouse=True)
-def no_display() -> None:
-    mpl.use("agg")
+from diet_ray.judge.leaderboard import standings_rows
+from diet_ray.judge.standings_plot import crowded, plot_standings
+from diet_ray.report.drawing import panel
+from diet_ray.report.page import Section, Source, write_page
+from diet_ray.report.timeline import plot_losses, plot_steps
+from tests.support.outline import Outline
+from tests.support.pages import standing, summary
 
 
-def standing(candidate: str, trained_on: str = "memory", *, auc: float = 0.7, sd: float = 0.01) -> Standing:
-    tasks = ["click", "like"]
-    return Standing(
-        candidate=candidate,
-        arch="dnn",
-        trained_on=trained_on,
-        seeds=2,
-        mean={task: {"auc": auc, "logloss": 0.5, "gauc": 0.6, "calibration": 1.0} for task in tasks},
-        sd={task: {"auc": sd, "logloss": 0.001, "gauc": sd, "calibration": 0.1} for task in tasks},
-        train_seconds=1.234,
-        parameters=10,
-    )
-
-
-def summary() -> RunSummary:
-    stages = [
-        StageSummary(
-            stage=t,
-            block=f"day-{t}",
-            rows=10,
-            rows_seen=10 * (t + 1),
-            units=t + 1,
-            memory_bytes=100,
-            reference_logloss=0.6 - 0.1 * t,
-            guard_before=None,
-            guard_after=None,
-            refined=None,
-            steps={"reference": 1.0, "score": 2.0} if t else {"reference": 1.0},
-            seconds=3.0,
-        )
-        for t in range(2)
-    ]
-    return RunSummary(run="r", stages=stages, rows=20, units=2, memory_bytes=100, table_bytes=5, seconds=6.0)
-
-
-class Page(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-
-def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
-    image = picture(plot_standings([standing("a")], "click"), tmp_path / "plot.png")
+def test_the_parts_of_a_page(tmp_path: Path) -> None:
+    plot = panel(plot_standings([standing("a")], "click", "auc"), tmp_path / "plot.svg", "What it shows")
     columns, rows = standings_rows([standing("a")], ["click", "like"])
-    write_page(tmp_path / "page.html", "T", "L", [Section("H", image, columns, rows, "N"), Section("only a heading")])
+    sections = [
+        Section("A plot", columns, rows, "N", panels=[plot]),
+        Section("A table", ["name", "what"], [["x", "1"]]),
+        Section("Only text", note="T"),
+    ]
+    write_page(tmp_path / "page.html", "T", "V", sections, Source("l", "3"), remarks=["R"])
     html = (tmp_path / "page.html").read_text(encoding="utf-8")
-    page = Page()
-    page.feed(html)
-    assert not re.search(r"https?:|//[a-z]|url\(|@import", html.replace(image, ""))
-    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
-    sources = [attrs["src"] for tag, attrs in page.tags if tag == "img"]
-    assert sources == [f"data:image/png;base64,{image}"]
-    assert base64.b64decode(image).startswith(PNG)
-    assert base64.b64decode(image) == (tmp_path / "plot.png").read_bytes()
-    assert len([tag for tag, _ in page.tags if tag == "table"]) == 1
-    assert [attrs["scope"] for tag, attrs in page.tags if tag == "th"] == ["col"] * len(columns) + ["row"]
-    assert len([tag for tag, _ in page.tags if tag == "td"]) == len(columns) - 1
+    page = Outline(html)
+    assert html.index("V</p>") < html.index("<svg ") < html.index("Table of 1 line<") < html.index(">R</p>")
+    assert "<summary><h2>A table</h2></summary>" in html
+    assert [attrs["scope"] for tag, attrs in page.tags if tag == "th"] == ["col"] * len(columns) + [
+        "row",
+        "col",
+        "col",
+        "row",
+    ]
+    assert [attrs["aria-label"] for tag, attrs in page.tags if tag == "svg"] == ["What it shows"]
+    assert (tmp_path / "plot.svg").read_bytes().startswith(b"<?xml")
+    assert page.paragraphs == ["V", "N", "R", "T"]
 
 
 def test_every_text_is_escaped(tmp_path: Path) -> None:
     bad = "<script>alert('x')</script>&\"'"
-    write_page(tmp_path / "page.html", bad, bad, [Section(bad, "AAAA", [bad], [[bad]], bad)])
+    plot = panel(plot_standings([standing(bad)], "click", "auc"), tmp_path / "plot.svg", bad)
+    sections = [Section(bad, [bad], [[bad]], bad, intro=bad, panels=[plot], link=bad, link_text=bad)]
+    write_page(tmp_path / "page.html", bad, bad, sections, Source(bad, bad, bad), remarks=[bad])
     html = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "<script" not in html
-    assert (
-        html.count("&lt;script&gt;") == 9
-    )  # title twice, lead, heading, alt and label of the table, column, cell, note
-    page = Page()
-    page.feed(html)
-    assert [attrs["alt"] for tag, attrs in page.tags if tag == "img"] == [bad]
+    # Title twice, verdict, heading, intro, link twice, label of the table, column, cell, note, remark, footer three times; in the plot
+    # its label and the name of the candidate.
+    assert html.count("&lt;script") == 17
 
 
 def test_rows_of_standings() -> None:
@@ -119,19 +71,39 @@ def test_mean_and_sd() -> None:
 
 def test_the_plot_of_standings_shows_each_mark() -> None:
     lines = [standing("a"), standing("b", auc=0.6, sd=math.nan), standing("a", "full log", auc=0.8)]
-    figure = plot_standings(lines, "like")
-    left, right = figure.axes
-    assert [label.get_text() for label in left.get_yticklabels()] == ["a", "b"]
-    marks = [container.lines[0].get_xdata().tolist() for container in left.containers]
+    figure = plot_standings(lines, "like", "auc")
+    (axis,) = figure.axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["a", "b"]
+    marks = [container.lines[0].get_xdata().tolist() for container in axis.containers]
     assert marks == [[0.7, 0.6], [0.8]]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["memory", "full log"]
-    assert (left.get_xlabel(), right.get_xlabel()) == ("like: AUC", "like: LogLoss (nats)")
-    low, high = left.get_ylim()
+    assert axis.get_xlabel() == "like: AUC"
+    low, high = axis.get_ylim()
     assert low > high  # the best is on top
+    assert plot_standings(lines, "like", "logloss").axes[0].get_xlabel() == "like: LogLoss (nats)"
 
 
-def test_the_plot_of_stages_stacks_the_steps() -> None:
-    figure = plot_stages(summary())
-    above, below = figure.axes
-    assert above.lines[0].get_ydata().tolist() == pytest.approx([0.6, 0.5])
-    assert [(bar.get_y(), bar.get_height()) for bar in below.patches] == [(0, 1), (0, 1), (1, 0), (1, 2)]
+def test_what_is_close_together_is_magnified() -> None:
+    """Two ways within .003, a third far off: the scale is that of the two, and an arrow stands for the third."""
+    lines = [
+        standing("a", way, auc=auc, sd=0.0005) for way, auc in (("memory", 0.874), ("full log", 0.871), ("rows", 0.72))
+    ]
+    limits = crowded(lines, "click", "auc", ("memory", "full log"))
+    assert limits == pytest.approx((0.87018, 0.87482), abs=1e-5)
+    figure = plot_standings(lines, "click", "auc", limits)
+    (axis,) = figure.axes
+    assert axis.get_xlim() == limits
+    assert [line.get_xdata() for line in axis.lines if line.get_marker() == "<"] == [[0.01]]
+    assert axis.get_xlabel() == "click: AUC, magnified"
+    assert crowded(lines[:2], "click", "auc", ("memory", "full log")) is None  # that is the whole
+    assert crowded(lines, "click", "logloss", ("memory", "full log")) == pytest.approx((0.3246, 0.3304), abs=1e-3)
+    better = [standing(name, auc=auc, sd=math.nan) for name, auc in zip("abcd", (0.7, 0.69, 0.6, 0.5), strict=True)]
+    assert crowded(better, "click", "auc") == pytest.approx((0.6892, 0.7008))
+    assert crowded([standing("a", auc=math.nan)], "click", "auc") is None
+
+
+def test_the_plots_of_stages() -> None:
+    (axis,) = plot_losses(summary()).axes
+    assert axis.lines[0].get_ydata().tolist() == pytest.approx([0.6, 0.5])
+    (axis,) = plot_steps(summary()).axes
+    assert [(bar.get_y(), bar.get_height()) for bar in axis.patches] == [(0, 1), (0, 1), (1, 0), (1, 2), (1, 0), (3, 1)]

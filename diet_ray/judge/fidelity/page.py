@@ -20,7 +20,7 @@ from diet_ray.judge.fidelity.pictures import Pictures
 from diet_ray.judge.fidelity.plots import mean_and_sd
 from diet_ray.judge.fidelity.result import CostResult, FidelityResult
 from diet_ray.judge.fidelity.words import KEY, MEANINGS, NEXT, cells, frozen_verdicts, lead, protocol
-from diet_ray.report.page import Section, write_page
+from diet_ray.report.page import Section, Source, write_page
 
 THEMES = {
     "order of the candidates": ("spearman", "kendall", "pearson", "pairs_right"),
@@ -33,7 +33,7 @@ THEMES = {
 def write_report(
     out: Path, frozen: tuple[FidelityResult, CostResult] | None, live: tuple[LiveResult, LiveCost] | None = None
 ) -> list[Path]:
-    """Write `fidelity.html`, which needs no other file and no network, and its pictures as PNG beside it.
+    """Write `fidelity.html`, which needs no other file and no network, and its pictures as SVG beside it.
 
     Args:
         out: an existing folder.
@@ -43,7 +43,7 @@ def write_report(
     Returns:
         The files, the page first.
     """
-    log, verdicts = "", verdicts_of(frozen, live)
+    log, seeds, verdicts = "", 0, verdicts_of(frozen, live)
     leads: list[str] = []
     sections: list[Section] = []
     written: list[Path] = []
@@ -52,15 +52,16 @@ def write_report(
         drawn = LivePictures(out, result)
         leads += live_lead(result, cost)
         sections += live_sections(drawn, cost)
-        log, written = result.log, drawn.written
+        log, seeds, written = result.log, result.seeds, drawn.written
     if frozen:
         pictures = Pictures(out, *frozen)
         leads += lead(*frozen)
         sections += _frozen_sections(pictures)
-        log, written = pictures.result.log, written + pictures.written
+        log, seeds, written = pictures.result.log, pictures.result.seeds, written + pictures.written
     path = out / "fidelity.html"
     answers = [f"{verdict.sentence}." for verdict in verdicts]
-    write_page(path, f"Fidelity of the memory: {log}", [*answers, *leads], sections, contents=True)
+    source = Source(log, f"0 to {seeds - 1}" if seeds > 1 else "0")
+    write_page(path, f"Fidelity of the memory: {log}", answers, sections, source, remarks=leads, contents=True)
     return [path, *written]
 
 
@@ -106,7 +107,14 @@ def _glance(pictures: Pictures) -> Section:
         "In small letters: 95 % intervals from resampling candidates and seeds; with few seeds they are too narrow. The noise ceiling, "
         f"called {AGAIN}, is how well the full log predicts itself."
     )
-    return Section("At a glance", columns=["trained on", *tasks, "units", *_titles(KEY)], rows=rows, note=note)
+    return Section(
+        "At a glance",
+        intro="How well a set ranks the candidates as the full log does: Spearman, 1 for the same order, with its 95 % interval.",
+        panels=pictures.agreement(),
+        columns=["trained on", *tasks, "units", *_titles(KEY)],
+        rows=rows,
+        note=note,
+    )
 
 
 def _costs(pictures: Pictures) -> list[Section]:

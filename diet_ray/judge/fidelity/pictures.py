@@ -17,6 +17,7 @@ from diet_ray.judge.fidelity.plots import (
     Palette,
     matrix,
     mean_and_sd,
+    plot_agreement,
     plot_cost,
     plot_curves,
     plot_fidelity,
@@ -25,11 +26,12 @@ from diet_ray.judge.fidelity.plots import (
 )
 from diet_ray.judge.fidelity.result import CostResult, FidelityResult, SetResult
 from diet_ray.judge.fidelity.words import cell, compared
-from diet_ray.report.page import Panel, Section, panel
+from diet_ray.report.drawing import panel
+from diet_ray.report.page import Panel, Section
 
 
 class Pictures:
-    """Draws the pictures of a report; `written` are the PNG files made so far."""
+    """Draws the pictures of a report; `written` are the SVG files made so far."""
 
     def __init__(self, out: Path, result: FidelityResult, cost: CostResult) -> None:
         self.out, self.result, self.cost = out, result, cost
@@ -48,6 +50,16 @@ class Pictures:
         methods += [(name, Method.model_validate(name)) for name in dict.fromkeys(p.set for p in result.stages)]
         methods.append((cost.memory_set, Method.model_validate(cost.memory_set)))
         self.looks: dict[str, Look] = {name: palette.look(name, method) for name, method in methods}
+
+    def agreement(self) -> list[Panel]:
+        """Spearman of each chosen set with the full log, a panel per task."""
+        panels = []
+        for task in self.result.tasks:
+            intervals = {chosen.name: chosen.fidelity[task]["all"]["spearman"] for chosen in self.chosen}
+            shown = "; ".join(f"{name} {cell('spearman', interval, ' ')}" for name, interval in intervals.items())
+            figure = plot_agreement(intervals, self.looks, task)
+            panels.append(self._panel(figure, f"agreement-{task}", f"{task}: Spearman with the full log. {shown}"))
+        return panels
 
     def scatters(self) -> list[Section]:
         """A panel per chosen set, task and metric."""
@@ -171,7 +183,7 @@ class Pictures:
 
     def _panel(self, figure: Figure, name: str, alt: str) -> Panel:
         safe = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
-        path = self.out / f"{safe}.png"
+        path = self.out / f"{safe}.svg"
         self.written.append(path)
         return panel(figure, path, alt)
 

@@ -8,24 +8,26 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from diet_ray.judge.fidelity.config import Method
-from diet_ray.judge.fidelity.measures import CHANCE
+from diet_ray.judge.fidelity.measures import CHANCE, Interval
 from diet_ray.judge.fidelity.names import named
 from diet_ray.judge.fidelity.result import CEILING, CostResult, Scores, StagePoint
+from diet_ray.report.drawing import INK, PAPER, QUIET, RULE, SERIES, WIDTH, styled
 
 FAMILIES = {
-    ("memory", "drawn"): "#0072b2",
-    ("refined", "drawn"): "#d55e00",
-    ("random", "soft"): "#009e73",
-    ("random", "hard"): "#b07a00",
+    ("memory", "drawn"): SERIES[0],
+    ("refined", "drawn"): SERIES[1],
+    ("random", "soft"): SERIES[2],
+    ("random", "hard"): SERIES[3],
 }
-"""Colours that are the same in every report. Colour-blind readers can distinguish all colours of the palette (Okabe & Ito 2008)."""
+"""Colours that are the same in every report."""
 
-OTHERS = ("#a8508a", "#3d94c9", "#7a5230", "#6f6fae", "#8a8a00", *FAMILIES.values())
-FULL_COLOUR = "#333333"
+OTHERS = (*SERIES[4:9], *FAMILIES.values())
+FULL_COLOUR = INK
 MARKERS = "osD^vPXph*<>"
 NAMES = {"auc": "AUC", "logloss": "LogLoss (nats)"}
 
@@ -97,6 +99,7 @@ def pool_mean(values: np.ndarray, measured: np.ndarray) -> tuple[float, float, f
     return float(mean), float(mean) - reach, float(mean) + reach
 
 
+@styled
 def plot_fidelity(
     full: np.ndarray, other: np.ndarray, names: list[str], title: str, look: Look, metric: str, note: str
 ) -> Figure:
@@ -111,13 +114,13 @@ def plot_fidelity(
         metric: `auc` or `logloss`.
         note: a line within the axes.
     """
-    figure, axis = _panel(3.3, 3.4)
+    figure, axis = _panel(5.1)
     (x, x_sd), (y, y_sd) = mean_and_sd(full), mean_and_sd(other)
     shown = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
-    axis.set_title(_broken(title), fontsize=9, loc="left")
+    axis.set_title(_broken(title))
     axis.set_xlabel(f"full log: {NAMES[metric]}")
     axis.set_ylabel(f"this set: {NAMES[metric]}")
-    axis.grid(alpha=0.25)
+    axis.grid()
     if not len(shown):
         axis.text(0.5, 0.5, "no candidate has a result", transform=axis.transAxes, ha="center")
         return figure
@@ -128,22 +131,42 @@ def plot_fidelity(
         yerr=np.nan_to_num(y_sd[shown]),
         fmt=look.marker,
         color=look.colour,
-        ecolor=look.colour + "66",
+        ecolor=to_rgba(look.colour, 0.4),
         elinewidth=0.9,
-        markersize=4.5,
-        markeredgecolor="white",
-        markeredgewidth=0.4,
+        markersize=6,
+        markeredgecolor=PAPER,
+        markeredgewidth=0.5,
     )
     _limits(axis, x[shown], y[shown])
-    axis.axline((x[shown][0], x[shown][0]), slope=1, color="#777777", linewidth=0.9, linestyle="--", zorder=0)
+    axis.axline((x[shown][0], x[shown][0]), slope=1, color=QUIET, linewidth=0.9, linestyle="--", zorder=0)
     sign = 1 if metric == "auc" else -1
     _label(
         axis, x[shown], y[shown], {place: names[shown[place]] for place in _extremes(sign * x[shown], sign * y[shown])}
     )
-    axis.text(0.03, 0.97, note, transform=axis.transAxes, va="top", fontsize=7.5, color="#333333")
+    axis.text(0.03, 0.97, note, transform=axis.transAxes, va="top", color=INK)
     return figure
 
 
+@styled
+def plot_agreement(intervals: dict[str, Interval], looks: dict[str, Look], title: str) -> Figure:
+    """A mark and its interval per set, the first on top."""
+    figure, axis = _panel(1.2 + 0.42 * len(intervals))
+    for place, (name, interval) in enumerate(intervals.items()):
+        look = looks[name]
+        axis.plot([interval.low, interval.high], [place, place], color=look.colour, linewidth=1.6)
+        axis.plot([interval.value], [place], look.marker, color=look.colour, markersize=6)
+    axis.axvline(0, color=QUIET, linewidth=0.9, linestyle="--", zorder=0)
+    axis.set_xlim(right=1.02)
+    axis.set_ylim(len(intervals) - 0.5, -0.5)
+    axis.set_yticks(range(len(intervals)), [name.replace("/", "/\n", 1) for name in intervals])
+    axis.set_xlabel("Spearman with the full log")
+    axis.xaxis.set_major_locator(MaxNLocator(5))
+    axis.set_title(title)
+    axis.grid(axis="x")
+    return figure
+
+
+@styled
 def plot_curves(
     lines: list[Line], looks: dict[str, Look], level: tuple[float, str] | None, metric: str, own: float
 ) -> Figure:
@@ -156,7 +179,7 @@ def plot_curves(
         metric: name of the vertical axis.
         own: the stream's own ratio, marked.
     """
-    figure, axis = _panel(4.2, 3.9)
+    figure, axis = _panel(4.6)
     for number, line in enumerate(lines):
         look = looks[line.name]
         aside = 1.025 ** (number - (len(lines) - 1) / 2)  # bars of methods at one ratio stand beside one another
@@ -180,17 +203,18 @@ def plot_curves(
     axis.set_xscale("log")
     axis.set_xticks(ratios, [f"{ratio:.3g}" for ratio in np.multiply(ratios, 100)])
     axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.axvline(own, color="#bbbbbb", linewidth=4, alpha=0.4, zorder=0)
+    axis.axvline(own, color=QUIET, linewidth=4, alpha=0.4, zorder=0)
     axis.set_xlabel("size, % of the log's rows (grey: the stream's own)")
     axis.set_ylabel(metric)
-    axis.grid(axis="y", alpha=0.25)
+    axis.grid(axis="y")
     _legend(figure, axis)
     return figure
 
 
+@styled
 def plot_stages(points: list[StagePoint], looks: dict[str, Look], task: str, title: str) -> Figure:
     """AUC on the next block after each stage: one line per set, with a band of one sd over seeds."""
-    figure, axis = _panel(4.2, 3.8)
+    figure, axis = _panel(4.5)
     stages = sorted({point.stage for point in points})
     blocks = {point.stage: point.block for point in points}
     for name in dict.fromkeys(point.set for point in points):
@@ -208,25 +232,26 @@ def plot_stages(points: list[StagePoint], looks: dict[str, Look], task: str, tit
     axis.set_xticks(stages[::step], [blocks[stage] for stage in stages[::step]], rotation=35, ha="right")
     axis.set_xlabel("block judged on, the next one after the blocks learned from")
     axis.set_ylabel(f"{task}: AUC")
-    axis.set_title(title, fontsize=9, loc="left")
-    axis.grid(alpha=0.25)
+    axis.set_title(title)
+    axis.grid()
     _legend(figure, axis)
     return figure
 
 
+@styled
 def plot_cost(cost: CostResult, memory: Look) -> Figure:
     """CPU seconds of one training per candidate, on the full log and on the memory, with their ratio."""
     lines = sorted(cost.candidates, key=lambda line: line.full_cpu)
-    figure, axis = _panel(4.2, 1.2 + 0.25 * len(lines))
+    figure, axis = _panel(1.5 + 0.29 * len(lines))
     places = np.arange(len(lines))
     full, small = [line.full_cpu for line in lines], [line.memory_cpu for line in lines]
-    axis.hlines(places, small, full, color="#cccccc", linewidth=2, zorder=0)
+    axis.hlines(places, small, full, color=RULE, linewidth=2, zorder=0)
     axis.plot(small, places, memory.marker, color=memory.colour, markersize=6, label=named(cost.memory_set))
     axis.plot(full, places, "o", color=FULL_COLOUR, markersize=6, label="full log")
     for place, line in enumerate(lines):
         text = f"{line.full_cpu / line.memory_cpu:.1f}x" if line.memory_cpu > 0 else ""
         where = (max(line.full_cpu, line.memory_cpu), place)
-        axis.annotate(text, where, xytext=(7, 0), textcoords="offset points", va="center", fontsize=7.5)
+        axis.annotate(text, where, xytext=(7, 0), textcoords="offset points", va="center")
     axis.set_xscale("log")
     axis.margins(x=0.16)
     axis.set_ylim(-0.7, len(lines) - 0.3)
@@ -234,25 +259,20 @@ def plot_cost(cost: CostResult, memory: Look) -> Figure:
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_yticks(places, [line.candidate for line in lines])
     axis.set_xlabel("CPU seconds of one training (log scale)")
-    axis.grid(axis="x", alpha=0.25)
+    axis.grid(axis="x")
     _legend(figure, axis)
     return figure
 
 
-def _panel(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axis = figure.add_subplot()
-    axis.tick_params(labelsize=8)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.xaxis.label.set_fontsize(8.5)
-    axis.yaxis.label.set_fontsize(8.5)
-    return figure, axis
+def _panel(height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, figure.add_subplot()
 
 
 def _legend(figure: Figure, axis: Axes) -> None:
     handles, labels = axis.get_legend_handles_labels()
     columns = 1 if max((len(label) for label in labels), default=0) > 24 else 2
-    figure.legend(handles, labels, loc="outside lower left", ncols=columns, frameon=False, fontsize=8)
+    figure.legend(handles, labels, loc="outside lower left", ncols=columns)
 
 
 def _limits(axis: Axes, x: np.ndarray, y: np.ndarray) -> None:
@@ -300,9 +320,9 @@ def _label(axis: Axes, x: np.ndarray, y: np.ndarray, names: dict[int, str]) -> N
             marks[place],
             near,
             xycoords="axes fraction",
-            arrowprops={"arrowstyle": "-", "color": "#999999", "lw": 0.6},
+            arrowprops={"arrowstyle": "-", "color": QUIET, "lw": 0.6},
         )
-        axis.text(best[0], best[1] + height / 2, name, transform=axis.transAxes, va="center", fontsize=7.5)
+        axis.text(best[0], best[1] + height / 2, name, transform=axis.transAxes, va="center")
 
 
 def _along(axis: Axes, share: np.ndarray) -> np.ndarray:

@@ -14,33 +14,35 @@ from diet_ray.judge.fidelity.live.plan import FULL
 from diet_ray.judge.fidelity.live.result import BLIND, OTHER_SEED, SAME_ROWS, LiveResult
 from diet_ray.judge.fidelity.names import start_name
 from diet_ray.judge.fidelity.plots import FULL_COLOUR, Look, plot_fidelity
-from diet_ray.report.page import Panel, panel
+from diet_ray.report.drawing import QUIET, SERIES, WIDTH, panel, styled
+from diet_ray.report.page import Panel
 
 LOOKS = {
     SAME_ROWS: Look(FULL_COLOUR, "o"),
-    "memory": Look("#0072b2", "s"),
-    "refined": Look("#d55e00", "D"),
-    "unaligned": Look("#3d94c9", "v"),
-    "random": Look("#009e73", "^"),
-    "scratch": Look("#b07a00", "P"),
-    "table": Look("#a8508a", "X"),
-    "recent": Look("#7a5230", "p"),
-    "table+recent": Look("#6f6fae", "h"),
+    "memory": Look(SERIES[0], "s"),
+    "refined": Look(SERIES[1], "D"),
+    "unaligned": Look(SERIES[5], "v"),
+    "random": Look(SERIES[2], "^"),
+    "scratch": Look(SERIES[3], "P"),
+    "table": Look(SERIES[4], "X"),
+    "recent": Look(SERIES[6], "p"),
+    "table+recent": Look(SERIES[7], "h"),
 }
 """Colour and marker of each start, the same in every report."""
 
 
 class LivePictures:
-    """Draws the plots of a report; `written` are the PNG files made so far."""
+    """Draws the plots of a report; `written` are the SVG files made so far."""
 
     def __init__(self, out: Path, result: LiveResult) -> None:
         self.out, self.result = out, result
         self.written: list[Path] = []
 
+    @styled
     def curve(self, task: str) -> Panel:
         """Spearman with the full log against the share of the block that was met, a line per start, with the interval of the memory."""
         result = self.result
-        figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
         axis = figure.subplots()
         said = []
         for start in result.starts:
@@ -53,7 +55,7 @@ class LivePictures:
                 values,
                 color=look.colour,
                 marker=look.marker,
-                markersize=4.5,
+                markersize=5.5,
                 linewidth=1.4,
                 label=start_name(start.name),
             )
@@ -61,19 +63,20 @@ class LivePictures:
                 low, high = ([getattr(interval, end) for interval in of_shares] for end in ("low", "high"))
                 axis.fill_between(result.shares, low, high, color=look.colour, alpha=0.12, linewidth=0)
             said.append(f"{start_name(start.name)} {', '.join(number(value, 2) for value in values)}")
-        axis.axhline(0, color="#777777", linewidth=0.9, linestyle="--")
+        axis.axhline(0, color=QUIET, linewidth=0.9, linestyle="--")
         axis.set_xscale("log")
         axis.set_xticks(result.shares)
         axis.minorticks_off()
         axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axis.set_xlabel("share of the block that was met")
         axis.set_ylabel(f"{task}: Spearman with the full log")
-        axis.set_title("Order of the candidates", fontsize=9, loc="left")
-        axis.grid(alpha=0.25)
-        axis.legend(fontsize=7, frameon=False, ncols=2)
+        axis.set_title("Order of the candidates")
+        axis.grid()
+        figure.legend(loc="outside lower left", ncols=2)
         alt = f"Spearman of {task} at {', '.join(f'{100 * share:.3g} %' for share in result.shares)} of the block: {'; '.join(said)}."
         return self._panel(figure, f"live-curve-{task}", alt)
 
+    @styled
     def scatters(self, task: str) -> list[Panel]:
         """The loss of every candidate after the first share, from some starts, against its full backfill's over the whole block.
 
@@ -98,7 +101,7 @@ class LivePictures:
         return panels
 
     def _panel(self, figure: Figure, name: str, alt: str) -> Panel:
-        self.written.append(self.out / f"{name}.png")
+        self.written.append(self.out / f"{name}.svg")
         return panel(figure, self.written[-1], alt)
 
 

@@ -246,7 +246,7 @@ def test_the_command_reports_both_protocols(log: Path, tmp_path: Path) -> None:
     assert page.index("Order of label_0, live: ") < page.index("Order of label_0, frozen: ")
     for heading in ("Live: agreement against the share", "Live: every candidate", "Live: cost", "Every set"):
         assert heading in page
-    assert len(list((tmp_path / "out").glob("live-*.png"))) == 3
+    assert len(list((tmp_path / "out").glob("live-*.svg"))) == 3
     config = config.model_copy(update={"protocols": ["live"]})
     (tmp_path / "bench.json").write_text(config.model_dump_json())
     shown = CliRunner().invoke(app, ["--local", *words[2:]])
