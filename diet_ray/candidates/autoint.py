@@ -4,22 +4,11 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field as Key
 from torch import Tensor, nn
 
-from diet_ray.candidates.layers import DeepParams, TensorModule, linear
+from diet_ray.candidates.layers import TensorModule, linear
+from diet_ray.candidates.params import AutoIntParams
 from diet_ray.candidates.registry import Net, Shape, register
-
-
-class AutoIntParams(DeepParams):
-    """Hyper-parameters of AutoInt+."""
-
-    attention_layers: int = Key(default=2, ge=1, le=8)
-    """Number of interacting (self-attention) layers."""
-    heads: int = Key(default=2, ge=1, le=16)
-    """Attention heads per layer."""
-    head_dim: int = Key(default=8, ge=1, le=256)
-    """Width of one head; a layer's output has `heads * head_dim` numbers per field."""
 
 
 class Interacting(TensorModule):

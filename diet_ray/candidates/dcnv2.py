@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
-from pydantic import Field as Key
 from torch import Tensor, nn
 
-from diet_ray.candidates.layers import DeepParams, TensorModule, linear
+from diet_ray.candidates.layers import TensorModule, linear
+from diet_ray.candidates.params import DCNv2Params
 from diet_ray.candidates.registry import Net, Shape, register
-
-
-class DCNv2Params(DeepParams):
-    """Hyper-parameters of DCN-V2."""
-
-    cross_layers: int = Key(default=3, ge=1, le=8)
-    """Number of cross layers: the highest degree of the crosses is one more."""
-    rank: int = Key(default=32, ge=0, le=4096)
-    """Rank r of each cross layer's matrix `U V^T`; 0 for a full F*d x F*d matrix."""
-    structure: Literal["parallel", "stacked"] = "parallel"
-    """`parallel`: crosses and MLP side by side, concatenated; `stacked`: the MLP reads the crosses."""
 
 
 class Cross(TensorModule):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diet_ray.candidates.fm import FM, FMParams
-from diet_ray.candidates.layers import DeepParams
+from diet_ray.candidates.fm import FM
+from diet_ray.candidates.params import DeepParams, FMParams
 from diet_ray.candidates.registry import Net, Shape, register
 
 

@@ -6,25 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from pydantic import Field as Key
 from torch import Tensor
 
-from diet_ray.candidates.layers import MLP, Activation, DeepParams, Hidden, TensorModule
+from diet_ray.candidates.layers import MLP, TensorModule
+from diet_ray.candidates.params import Activation, DINParams
 from diet_ray.candidates.registry import Net, Shape, register
 from diet_ray.schema import places_of
-
-
-class DINParams(DeepParams):
-    """Hyper-parameters of DIN."""
-
-    target: str = Key(min_length=1)
-    """The field whose value is the query of the attention, such as the item that is shown."""
-    sequence: str = Key(min_length=1)
-    """The unpooled sequence field with the keys; best a history of the target's field, so that both share embeddings."""
-    attention_hidden: Hidden = (36,)
-    """Widths of the hidden layers of the attention unit."""
-    activation: Activation = "silu"
-    """Non-linearity after each hidden layer, of the attention unit too."""
 
 
 class Attention(TensorModule):

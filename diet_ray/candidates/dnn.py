@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diet_ray.candidates.layers import DeepParams
+from diet_ray.candidates.params import DeepParams
 from diet_ray.candidates.registry import Net, Shape, register
 
 

@@ -3,30 +3,11 @@
 from __future__ import annotations
 
 import torch
-from pydantic import Field as Key
-from pydantic import model_validator
 from torch import Tensor, nn
 
-from diet_ray.candidates.layers import MLP, DeepParams, Hidden, HiddenLayers, TensorModule, linear
+from diet_ray.candidates.layers import MLP, HiddenLayers, TensorModule, linear
+from diet_ray.candidates.params import FinalMLPParams
 from diet_ray.candidates.registry import Net, Shape, register
-
-
-class FinalMLPParams(DeepParams):
-    """Hyper-parameters of FinalMLP."""
-
-    second_hidden: Hidden = (128, 128)
-    """Widths of the second stream's hidden layers; `hidden` are those of the first."""
-    gate_hidden: Hidden = (64,)
-    """Widths of the hidden layers of each stream's gate."""
-    heads: int = Key(default=4, ge=1, le=64)
-    """k, number of equal parts into which the output of each stream is split; it must divide the last width of both."""
-
-    @model_validator(mode="after")
-    def _divisible(self) -> FinalMLPParams:
-        for key, width in (("hidden", self.hidden[-1]), ("second_hidden", self.second_hidden[-1])):
-            if width % self.heads:
-                raise ValueError(f"heads ({self.heads}) must divide the last width of {key} ({width})")
-        return self
 
 
 class Stream(TensorModule):

@@ -6,12 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from diet_ray.candidates.layers import linear
+from diet_ray.candidates.params import FMParams
 from diet_ray.candidates.registry import Net, Shape, register
-from diet_ray.settings import Settings
-
-
-class FMParams(Settings):
-    """FM has no hyper-parameters: its rank is the width of the embeddings."""
 
 
 @register("fm")

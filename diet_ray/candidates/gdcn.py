@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
-from pydantic import Field as Key
 from torch import Tensor, nn
 
-from diet_ray.candidates.layers import DeepParams, TensorModule, linear
+from diet_ray.candidates.layers import TensorModule, linear
+from diet_ray.candidates.params import GDCNParams
 from diet_ray.candidates.registry import Net, Shape, register
-
-
-class GDCNParams(DeepParams):
-    """Hyper-parameters of GDCN."""
-
-    cross_layers: int = Key(default=3, ge=1, le=8)
-    """Number of gated cross layers: the highest degree of the crosses, not counting gates, is one more."""
-    structure: Literal["parallel", "stacked"] = "parallel"
-    """`parallel`: crosses and MLP side by side (GDCN-P); `stacked`: the MLP reads the crosses (GDCN-S)."""
 
 
 class GatedCross(TensorModule):

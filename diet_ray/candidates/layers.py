@@ -4,38 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field as Key
 from torch import Tensor, nn
 
-from diet_ray.settings import Settings
+from diet_ray.candidates.params import Activation
 
-Activation = Literal["relu", "gelu", "silu"]
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
-
-Hidden = Annotated[tuple[Annotated[int, Key(ge=1, le=8192)], ...], Key(min_length=1, max_length=8)]
-"""Widths of the hidden layers, first to last."""
-
-Dropout = Annotated[float, Key(ge=0, lt=1)]
-"""Probability p with which a value is set to 0; the others are divided by 1 - p, which preserves the mean."""
-
-
-class DeepParams(Settings):
-    """Hyper-parameters of a net's deep part."""
-
-    hidden: Hidden = (256, 128)
-    """Widths of the hidden layers, first to last."""
-    activation: Activation = "relu"
-    """Non-linearity after each hidden layer."""
-    dropout: Dropout = 0.0
-    """Probability with which each output of a hidden layer is set to 0, in training only (Srivastava et al. 2014)."""
-
-    def mlp(self, n_in: int, n_out: int, generator: torch.Generator) -> MLP:
-        """The deep part, `[B, n_in] -> [B, n_out]`."""
-        return MLP(n_in, self.hidden, n_out, self.activation, generator, dropout=self.dropout)
 
 
 if TYPE_CHECKING:  # torch does not annotate what a module returns

@@ -6,12 +6,8 @@ import torch
 from torch import Tensor
 
 from diet_ray.candidates.layers import linear
+from diet_ray.candidates.params import LRParams
 from diet_ray.candidates.registry import Net, Shape, register
-from diet_ray.settings import Settings
-
-
-class LRParams(Settings):
-    """LR has no hyper-parameters."""
 
 
 @register("lr")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
@@ -82,6 +85,8 @@ def register(arch: str) -> Callable[[N], N]:
                 f"architecture {arch!r}: {made_by!r} is neither a subclass of diet_ray.Net nor a function from a Shape to a torch module"
             )
         net = _class_of(made_by)
+        if not net.__module__.startswith(f"{__package__}."):
+            _register_all()  # no name of the package's own nets may be taken before they are registered
         registered = _REGISTRY.get(arch)
         if registered and (registered.__module__, registered.__qualname__) != (net.__module__, net.__qualname__):
             raise ValueError(f"architecture {arch!r} is registered twice: by {registered.__name__} and {net.__name__}")
@@ -118,6 +123,15 @@ def _class_of(factory: Callable[..., nn.Module]) -> type[Net]:
     return Made
 
 
+@cache
+def _register_all() -> None:
+    """Import the files of this package: that registers their nets, so that a new one needs no entry in any list."""
+    package = importlib.import_module(__package__)
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{__package__}.{module.name}")
+
+
 def architectures() -> dict[str, type[Net]]:
     """All registered nets by name, in alphabetical order."""
+    _register_all()
     return dict(sorted(_REGISTRY.items()))

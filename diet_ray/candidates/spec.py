@@ -1,24 +1,21 @@
-"""The specification of a candidate (name, architecture, hyper-parameters, dropped fields), and its construction from a seed."""
+"""The specification of a candidate: name, architecture, hyper-parameters, dropped fields. It is read and checked without torch."""
 
 from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from pydantic import Field as Key
 from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
-from torch import Tensor, nn
 
-from diet_ray.candidates.adapter import Adapter
-from diet_ray.candidates.layers import TensorModule
-from diet_ray.candidates.process_state import put_back
-from diet_ray.candidates.registry import MadeOtherError, Net, Shape, architectures
+from diet_ray.candidates.params import PARAMS
 from diet_ray.errors import ConfigError, DietError, one_line
 from diet_ray.schema import places_of
-from diet_ray.seeds import derive_seed
 from diet_ray.settings import Settings, load_yaml, parse
+
+if TYPE_CHECKING:
+    from diet_ray.candidates.registry import Net
 
 EMBEDDING_KEYS = ("embedding_lr", "embedding_l2", "embedding_dim")
 """The keys of a candidate's own table of embeddings."""
@@ -70,7 +67,9 @@ class CandidateSpec(Settings):
 
     def check_arch(self) -> None:
         """Raise ValueError where no such architecture is registered."""
-        registered = architectures()
+        if self.arch in PARAMS:
+            return
+        registered = _nets()
         if self.arch not in registered:
             hint = f"{_suggest(self.arch, list(registered))}; known: {', '.join(registered)}"
             raise ValueError(f"candidate {self.name!r}: unknown arch {self.arch!r}{hint}")
@@ -83,7 +82,7 @@ class CandidateSpec(Settings):
         """
         where = f"candidate {self.name!r}, params of {self.arch!r}"
         try:
-            return parse(architectures()[self.arch].Params, self.params, where=where)
+            return parse(PARAMS.get(self.arch) or _nets()[self.arch].Params, self.params, where=where)
         except DietError:
             raise
         except (Exception, SystemExit) as error:  # a validator of the user may raise anything
@@ -106,7 +105,7 @@ class CandidateSpec(Settings):
             raise ConfigError(f"{where}: no field is left; keep at least one")
         names = [field_names[i] for i in kept]
         try:
-            architectures()[self.arch].check_fields(self.params, names)
+            _nets()[self.arch].check_fields(self.params, names)
         except ValueError as error:
             raise ConfigError(f"candidate {self.name!r}, {one_line(error)}; it sees {', '.join(names)}") from error
         except (Exception, SystemExit) as error:  # the user's own may raise anything
@@ -135,71 +134,11 @@ def default_pool() -> CandidateFile:
     return load_yaml(CandidateFile, Path(__file__).parent.parent / "presets" / "candidates.yaml")
 
 
-class Candidate(TensorModule):
-    """A net with the selection of its fields and its adapter in front: `x [B, F, d]`, all fields of the log -> `[B, T]` logits."""
+def _nets() -> dict[str, type[Net]]:
+    """All registered nets. Imported here: a net needs torch."""
+    from diet_ray.candidates.registry import architectures
 
-    kept: Tensor | None
-    """`[F']` int64: fields that the net gets; None for all. Not saved with the state."""
-
-    def __init__(self, net: Net, kept: Tensor | None, adapter: Adapter | None) -> None:
-        super().__init__()
-        self.register_buffer("kept", kept, persistent=False)
-        self.adapter = adapter
-        self.net = net
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`[B, F, d] -> [B, T]`."""
-        if self.kept is not None:
-            x = x.index_select(1, self.kept)
-        if self.adapter is not None:
-            x = self.adapter(x)
-        return self.net(x)
-
-
-def build(spec: CandidateSpec, field_names: list[str], dim: int, n_tasks: int, seed: int) -> Candidate:
-    """Build a candidate for a log with these fields, on the CPU, with float32 parameters.
-
-    The parameters depend only on the arguments: torch's global random state is seeded for the net and put back. Fields are
-    dropped in front of adapter and net, which therefore have F' = F minus the number of dropped fields.
-
-    Raises:
-        ConfigError: a dropped field is unknown, no field is left, or a field that the architecture needs is missing; the user's own net
-            has batch statistics, or gives no logits of the right shape.
-    """
-    kept = spec.kept_fields(field_names)
-    shape = Shape(len(kept), dim, n_tasks, tuple(field_names[i] for i in kept))
-    generator = torch.Generator().manual_seed(seed)
-    architecture = architectures()[spec.arch]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "net"))  # layers of torch itself draw their weights from the global state
-        try:
-            net = architecture(shape, spec.hyper_parameters(), generator)
-        except MadeOtherError as error:
-            raise ConfigError(f"candidate {spec.name!r}, arch {spec.arch!r}: {error}") from error
-    if not architecture.__module__.startswith("diet_ray."):
-        with put_back(environment=True):
-            _check_own(spec, net, shape)
-    dropped = len(kept) < len(field_names)
-    return Candidate(net, torch.tensor(kept) if dropped else None, Adapter(len(kept), dim) if spec.adapter else None)
-
-
-def _check_own(spec: CandidateSpec, net: Net, shape: Shape) -> None:
-    """Raise ConfigError where a net of the user's cannot be trained here, or its logits have another shape than `[B, T]`."""
-    where = f"candidate {spec.name!r}, arch {spec.arch!r}"
-    for name, part in net.named_modules():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm):
-            raise ConfigError(
-                f"{where}: {name} ({type(part).__name__}) learns from the statistics of its batches, which are not kept; take nn.LayerNorm"
-            )
-    training = net.training
-    with torch.no_grad():
-        given = tuple(net.eval()(torch.zeros(3, shape.n_fields, shape.dim)).shape)
-    net.train(training)
-    if given != (3, shape.n_tasks):
-        raise ConfigError(
-            f"{where}: 3 rows of {shape.n_fields} fields of width {shape.dim} give the shape {list(given)}, must be "
-            f"[3, {shape.n_tasks}]: one logit per row and task"
-        )
+    return architectures()
 
 
 def _suggest(word: str, names: list[str]) -> str:

@@ -3,30 +3,11 @@
 from __future__ import annotations
 
 import torch
-from pydantic import Field as Key
 from torch import Tensor, nn
 
-from diet_ray.candidates.layers import MLP, DeepParams, Dropout, Hidden, TensorModule, linear
+from diet_ray.candidates.layers import MLP, TensorModule, linear
+from diet_ray.candidates.params import WukongParams
 from diet_ray.candidates.registry import Net, Shape, register
-
-
-class WukongParams(DeepParams):
-    """Hyper-parameters of WuKong."""
-
-    layers: int = Key(default=2, ge=1, le=8)
-    """Number of WuKong layers."""
-    fmb: int = Key(default=8, ge=1, le=512)
-    """n_F, number of output embeddings of a layer's factorisation-machine block."""
-    lcb: int = Key(default=8, ge=1, le=512)
-    """n_L, number of output embeddings of a layer's linear-compression block."""
-    rank: int = Key(default=8, ge=0, le=512)
-    """k of the projected interactions `X X^T Y`, `Y: n x k`; 0 for the full `X X^T`."""
-    fmb_hidden: Hidden = (128,)
-    """Widths of the hidden layers of each factorisation-machine block's MLP."""
-    hidden: Hidden = (128,)
-    """Widths of the hidden layers of the final MLP."""
-    dropout: Dropout = 0.0
-    """Probability with which each output of a hidden layer of any of the MLPs is set to 0, in training only."""
 
 
 class WukongLayer(TensorModule):

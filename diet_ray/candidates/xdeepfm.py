@@ -7,18 +7,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from diet_ray.candidates.layers import DeepParams, Hidden, TensorModule, linear
+from diet_ray.candidates.layers import TensorModule, linear
+from diet_ray.candidates.params import XDeepFMParams
 from diet_ray.candidates.registry import Net, Shape, register
 
 ROWS = 1024
 """Rows whose products are in memory at a time; without a graph, this bounds the memory that a large batch needs."""
-
-
-class XDeepFMParams(DeepParams):
-    """Hyper-parameters of xDeepFM."""
-
-    cin: Hidden = (32, 32)
-    """H_k, feature maps of each layer of the interaction network; layer k has crosses of degree k + 1."""
 
 
 class CIN(TensorModule):
