@@ -76,6 +76,8 @@ def parse(kind: type[S], raw: Any, *, where: str) -> S:
         return kind.model_validate(raw)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=True)
+        # A default that depends on other keys is not made where one of them is wrong: that follows from the first mistake.
+        problems = [problem for problem in problems if problem["type"] != "default_factory_not_called"]
         lines = [_explain(kind, dict(problem)) for problem in problems[:_SHOWN]]
         if len(problems) > _SHOWN:
             lines.append(f"and {len(problems) - _SHOWN} more")

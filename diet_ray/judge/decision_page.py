@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from diet_ray.figures import number
 from diet_ray.judge.decision import Decided
+from diet_ray.judge.fidelity.order import order_lines
 from diet_ray.judge.leaderboard import Leaderboard
 from diet_ray.report.page import Section, panel, write_page
 
@@ -51,6 +52,7 @@ def write_decision(out: Path, board: Leaderboard) -> None:
         *(f"{sentence}." for sentence in decision.sentences()),
         f"{len(decision.candidates)} candidates were launched from {board.units:,} units and met the same {decision.rows:,} rows from "
         f"{board.block} on, each predicted just before it was learned.",
+        *(f"{line}." for line in order_lines(board.fidelity)),
     ]
     if decision.diverged:
         lead.append(f"Diverged, and left out: {', '.join(decision.diverged)}.")
