@@ -23,6 +23,7 @@ from benchmarks.fidelity.published_logs import LOGS, RESULTS, ingested
 from diet_ray.engine.cluster import connect
 from diet_ray.judge.fidelity.config import DIET, FidelityConfig
 from diet_ray.judge.fidelity.measures import MEASURES, Interval
+from diet_ray.judge.fidelity.names import AGAIN, named
 from diet_ray.judge.fidelity.result import CEILING
 from diet_ray.judge.fidelity.words import cells
 from diet_ray.report.progress import Counted, display
@@ -121,10 +122,18 @@ def tables() -> str:
             continue
         by_change = TypeAdapter(Figures).validate_json(path.read_bytes())
         for task in next(iter(by_change.values())):
-            rows = [[change, *cells(measured[task]["all"], KEY, " ")] for change, measured in by_change.items()]
+            rows = [[_title(change), *cells(measured[task]["all"], KEY, " ")] for change, measured in by_change.items()]
             titles = [MEASURES[measure].title for measure in KEY]
             parts += [f"### {about.title}: {task}", markdown(["change", *titles], rows)]
     return "\n\n".join(parts) or NOT_YET
+
+
+def _title(change: str) -> str:
+    """A change in the words of `judge.fidelity.names` where it is nothing but another set to train on."""
+    if change == CEILING_TITLE:
+        return f"{AGAIN}: the noise ceiling"
+    method, changes = ABLATIONS[change]
+    return change if changes or method.startswith("memory/") else named(method)
 
 
 def document(text: str) -> str:

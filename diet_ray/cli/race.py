@@ -44,6 +44,12 @@ def race(
     confirm: Annotated[
         int, typer.Option(metavar="K", help="Train the last K candidates on the full log, too, and compare them again.")
     ] = 0,
+    fidelity: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder of a fidelity bench of this log and memory; its verdict on the order is shown."
+        ),
+    ] = None,
     restore: Annotated[
         bool, typer.Option("--restore", help="Continue the race in OUT: finished trials are not repeated.")
     ] = False,
@@ -53,7 +59,7 @@ def race(
     Example: diet-ray race --memory runs/kuairand --candidates my_candidates.yaml --out races/first
     """
     options: Options = ctx.obj
-    check_exists(memory, candidates, log)
+    check_exists(memory, candidates, log, fidelity)
     from diet_ray.candidates import default_pool
     from diet_ray.errors import ConfigError
     from diet_ray.judge.race_rules import Budget
@@ -80,6 +86,7 @@ def race(
             seeds=seeds,
             confirm=confirm,
             restore=restore,
+            fidelity=fidelity,
             on_progress=Counted(shown),
             on_line=shown.line,
             on_fetch=shown.status,

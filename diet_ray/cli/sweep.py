@@ -42,6 +42,12 @@ def sweep(
             "--slice", metavar="FIELD", help="Measure live rows by values of this field too. May be repeated."
         ),
     ] = None,
+    fidelity: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder of a fidelity bench of this log and memory; its verdict on the order is shown."
+        ),
+    ] = None,
     restore: Annotated[
         bool, typer.Option("--restore", help="Continue the sweep in OUT: finished trials are not repeated.")
     ] = False,
@@ -51,7 +57,7 @@ def sweep(
     Example: diet-ray sweep --memory runs/kuairand --candidates my_candidates.yaml --out sweeps/first
     """
     options: Options = ctx.obj
-    check_exists(memory, candidates, log)
+    check_exists(memory, candidates, log, fidelity)
     from diet_ray.candidates import default_pool
     from diet_ray.judge.search import SweepConfig
     from diet_ray.report.progress import Counted
@@ -70,6 +76,7 @@ def sweep(
             slices=slices or [],
             seeds=seeds,
             restore=restore,
+            fidelity=fidelity,
             on_progress=lambda done, total: count("trials", done, total),
             on_fetch=shown.status,
         )

@@ -16,6 +16,7 @@ from diet_ray.errors import DietError
 from diet_ray.figures import mean_sd
 from diet_ray.judge.cost import Cost
 from diet_ray.judge.decision import Decision
+from diet_ray.judge.fidelity.order import OrderVerdict, order_lines
 from diet_ray.judge.leaderboard_table import leaderboard_tables
 from diet_ray.judge.standings import Standing
 from diet_ray.judge.verdict import Verdict
@@ -73,6 +74,8 @@ class Leaderboard(Settings):
     """What the sweep cost; None in a file of an earlier release."""
     decision: Decision | None = None
     """The candidates compared row by row; None where frozen students were judged, or nothing can be compared."""
+    fidelity: list[OrderVerdict] = Key(default_factory=list)
+    """Whether the order may be trusted, by a fidelity bench of this log and memory, per task; empty where none was given."""
     verdicts: list[Verdict]
     """Every student that was trained to the end."""
     candidates: dict[str, dict[str, Any]] = Key(default_factory=dict)
@@ -102,7 +105,7 @@ class Leaderboard(Settings):
         lines = self.decision.sentences() if self.decision else []
         if self.cost:
             lines.append(self.cost.sentence())
-        lines.append("How far to trust this order on your log: diet-ray fidelity shows it; this table does not")
+        lines += order_lines(self.fidelity)
         if self.scores:
             best = max(self.scores, key=lambda name: (self.scores[name], name))
             lines.append(f"Best on held-out rows: {best}, AUC {self.scores[best]:.4f}")

@@ -23,6 +23,7 @@ from diet_ray.errors import ConfigError, DietError
 from diet_ray.figures import number, times
 from diet_ray.judge.cost import Cost
 from diet_ray.judge.decision import Decided, Decision, few
+from diet_ray.judge.fidelity.order import OrderVerdict, order_lines
 from diet_ray.settings import Settings
 from diet_ray.storage.parquet_writing import write_result
 
@@ -134,6 +135,9 @@ class Race(Settings):
     """The best candidate: by the confirmation, where there is one."""
     standing: list[str]
     """The candidates that are left, the best first."""
+    fidelity: list[OrderVerdict] = Key(default_factory=list)
+    """Whether the order of launched candidates may be trusted, by a fidelity bench of this log and memory, per task; empty where none was
+    given."""
     sentence: str = ""
     """Who wins, who cannot be told from the winner, and what it cost."""
     full_trainings: float
@@ -167,7 +171,7 @@ class Race(Settings):
             "rungs": f"It ended after the last rung, {last.rows:,} rows",
             "budget": f"It ended after {last.rows:,} rows, because the next rung would have cost more than the budget of {self.budget}",
         }[self.ended]
-        lines = [why, *([self.cost.sentence()] if self.cost else [])]
+        lines = [why, *([self.cost.sentence()] if self.cost else []), *order_lines(self.fidelity)]
         if len(self.standing) > 1 and self.confirmation is None:
             lines += self._to_decide()
         lines += [f"{one.candidate} {one.how}: {one.why}" for one in self.left if one.how != "worse"]

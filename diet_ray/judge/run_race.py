@@ -15,6 +15,7 @@ from diet_ray.errors import ConfigError, DietError
 from diet_ray.judge.backfill import Backfill
 from diet_ray.judge.cost import core_seconds, cost_of, seconds_of
 from diet_ray.judge.decision import CONFIDENCE, decide, diverged
+from diet_ray.judge.fidelity.proof import verdicts_for
 from diet_ray.judge.live import rungs_of_rows
 from diet_ray.judge.live_trial import STATES, LiveContext, kept_losses
 from diet_ray.judge.outcomes import Outcomes
@@ -66,6 +67,7 @@ def race(
     seeds: int = 2,
     confirm: int = 0,
     restore: bool = False,
+    fidelity: Path | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
     on_line: Callable[[str], None] | None = None,
     on_fetch: OnFetch | None = None,
@@ -89,6 +91,7 @@ def race(
         seeds: seeds per candidate, two or more.
         confirm: the last `confirm` candidates are trained again by a full backfill, and compared once more; 0 for none.
         restore: continue the race in `out`. Trials whose outcome is there do not run again, and candidates go on from where they stand.
+        fidelity: folder of a fidelity bench, whose verdict on the order after as many rows the result then shows.
         on_progress: called with the name of the rung, the number of its trials done and their total.
         on_line: called with a line of text after each rung: who is in, who left and why.
         on_fetch: called with a line of text about the progress of an archive's download.
@@ -113,6 +116,7 @@ def race(
         raise ConfigError("key 'resources.gpus': live candidates use the CPU; set it to 0")
     if (out / "rung-1").is_dir() and not restore:
         raise ConfigError(f"{out}: holds a race; continue it with --restore, or choose another folder")
+    proof = verdicts_for(fidelity, inputs.memory.stage.config, inputs.log, live=rungs[-1]) if fidelity else []
     plan = _Plan.of(inputs, rungs, confidence, seeds, budget, out)
     plan.check_budget(len(names))
     runner.check(config)  # the first use of a cluster: what the user may have mistaken has been checked
@@ -126,7 +130,7 @@ def race(
         finally:
             trackers.close()
             shutil.rmtree(out / "tune", ignore_errors=True)  # Ray's own record; the outcomes are in the rungs' folders
-        result = running.result(confirmation)
+        result = running.result(confirmation).model_copy(update={"fidelity": proof})
         write_json(out / FILE, result)
         write_lines(out, result)
         write_race(out, result, inputs.source(seeds))

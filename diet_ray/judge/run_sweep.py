@@ -11,6 +11,7 @@ from diet_ray.candidates import CandidateFile
 from diet_ray.errors import ConfigError, DietError
 from diet_ray.judge.cost import core_seconds, cost_of, seconds_of
 from diet_ray.judge.decision import decide
+from diet_ray.judge.fidelity.proof import verdicts_for
 from diet_ray.judge.leaderboard import Failed, Leaderboard, Stopped, write_tables
 from diet_ray.judge.leaderboard_page import write_leaderboard
 from diet_ray.judge.live_trial import STATES, kept_losses
@@ -39,6 +40,7 @@ def judge_pool(
     slices: Sequence[str] = (),
     seeds: int = 2,
     restore: bool = False,
+    fidelity: Path | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     on_fetch: OnFetch | None = None,
     runner: Runner | None = None,
@@ -60,13 +62,14 @@ def judge_pool(
         slices: fields by whose values the live rows are divided.
         seeds: seeds per candidate, 0 to `seeds - 1`.
         restore: continue the sweep in `out`. Trials whose outcome is there do not run again.
+        fidelity: folder of a fidelity bench, whose verdict on the order the leaderboard then shows.
         on_progress: called with the number of trials done and their total.
         on_fetch: called with a line of text about the progress of an archive's download.
         runner: runs the trials; by default in this process.
 
     Raises:
         ConfigError: a candidate drops an unknown field, the block does not exist or is not later than the memory, the log has fewer blocks
-            than `live` asks for, or `out` holds a sweep.
+            than `live` asks for, the bench is of another log or memory, or `out` holds a sweep.
         ResourceError: the resources of a trial do not exist, an extra is missing, or a tracker cannot be reached.
         DietError: the memory or the log is damaged, or every trial failed.
     """
@@ -75,6 +78,7 @@ def judge_pool(
     config = inputs.config
     if (out / "trials").is_dir() and not restore:
         raise ConfigError(f"{out}: holds a sweep; continue it with --restore, or choose another folder")
+    proof = verdicts_for(fidelity, inputs.memory.stage.config, inputs.log, live=live) if fidelity else []
     met = live_context(inputs, share=live, slices=slices, out=out.resolve())
     runner.check(config)  # the first use of a cluster: what the user may have mistaken has been checked
     context = trial_context(inputs, met)
@@ -107,6 +111,7 @@ def judge_pool(
                 "rows": len(context.rows),
                 "live": live,
                 "decision": decision,
+                "fidelity": proof,
                 "cost": cost,
                 "yardsticks": yardsticks(inputs, context.rows),
             }

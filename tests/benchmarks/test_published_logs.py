@@ -2,19 +2,46 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from benchmarks.fidelity import ablations, published_logs
+from benchmarks.fidelity import ablations, pages, published_logs
+from diet_ray.judge.fidelity.config import FidelityConfig
 from diet_ray.judge.fidelity.live.result import BLIND, OTHER_SEED, SAME_ROWS
 from diet_ray.judge.launch import LaunchRecipe
+from diet_ray.settings import load_yaml
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_the_docs_are_written_from_the_results() -> None:
-    assert (ROOT / "docs" / "fidelity.md").read_text(encoding="utf-8") == published_logs.document()
+    made = pages.documents()
+    assert {path: path.read_text(encoding="utf-8") for path in made} == made
+    assert {*(ROOT / "docs" / "fidelity").glob("*.md")} == {*made} - {pages.DOCS}
+
+
+def test_the_page_for_people_is_short_and_begins_with_a_verdict_per_log_and_task() -> None:
+    page = pages.DOCS.read_text(encoding="utf-8")
+    assert sum(any(letter.isalnum() for letter in word) for word in page.split()) < 1500
+    assert not re.search(r"\w/(hard|soft|drawn)/\w", page)  # no machine names
+    verdicts = page.partition("## The verdicts")[2].partition("![")[0]
+    tasks = sum(
+        len(result.tasks) for results in (pages.figures(), pages.live_figures()) for result, _ in results.values()
+    )
+    assert verdicts.count("\n- **") == tasks
+    assert verdicts.count("may be trusted, because") == 5
+    assert pages.EXAMPLE.read_text(encoding="utf-8").strip() in page
+    load_yaml(FidelityConfig, pages.EXAMPLE)
+
+
+def test_the_picture_has_every_log_and_task() -> None:
+    drawn = (ROOT / "docs" / "fidelity" / pages.PICTURE).read_text(encoding="utf-8")
+    for name, (result, _) in pages.live_figures().items():
+        assert published_logs.log_of(name) in drawn
+        assert all(task in drawn for task in result.tasks)
+    assert "random rows in its place" in drawn
 
 
 def test_so_are_the_ablations() -> None:
@@ -27,9 +54,9 @@ def test_so_are_the_ablations() -> None:
 
 def test_so_is_the_readmes_table() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert text == published_logs.readme(text)
-    assert text.count(f"<!-- figures: {published_logs.COMMAND} -->") == text.count("<!-- end of figures -->") == 1
-    assert "**the memory**" in text
+    assert text == pages.readme(text)
+    assert text.count(f"<!-- figures: {pages.COMMAND} -->") == text.count("<!-- end of figures -->") == 1
+    assert "**memory**" in text
 
 
 def test_the_results_are_what_is_claimed() -> None:

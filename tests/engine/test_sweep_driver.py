@@ -95,7 +95,7 @@ def test_trials_are_what_judging_directly_gives(ray_cluster: int, log: Path, run
     assert json.loads(frame["spec"][3]) == POOL.candidates[1].model_dump(mode="json")
     (table,) = board.tables()
     assert table.row_count == 4  # with the reference and a constant
-    assert [line.split(":")[0] for line in board.remarks()] == ["Cost", "How far to trust this order on your log"]
+    assert [line.split(":")[0] for line in board.remarks()] == ["Cost", "No fidelity run"]
 
 
 def without_times(board: Leaderboard) -> list[dict[str, Any]]:

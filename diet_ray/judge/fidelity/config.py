@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field as Key
-from pydantic import field_validator, model_serializer, model_validator
+from pydantic import ValidatorFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from diet_ray.candidates import CandidateFile, CandidateSpec
 from diet_ray.config import StreamConfig
@@ -153,7 +153,7 @@ class FidelityConfig(Settings):
     first seed."""
     test_blocks: int = Key(default=1, ge=1)
     """Number of blocks after those, on whose rows every candidate is judged."""
-    candidates: Path | list[CandidateSpec] | None = None
+    candidates: list[CandidateSpec] | Path | None = None
     """The candidates, written as in a pool, or the file of a pool; None for the default pool."""
     more_candidates: list[CandidateSpec] = Key(default=[])
     """Candidates in addition to the pool, such as some with fields of this log dropped."""
@@ -182,11 +182,11 @@ class FidelityConfig(Settings):
     cache: Path | None = None
     """Folder of the results so far, which several benches may share; None for a folder in the bench's own folder."""
 
-    @field_validator("candidates", mode="plain")
+    @field_validator("candidates", mode="wrap")
     @classmethod
-    def _as_in_a_pool(cls, raw: Any) -> Path | list[CandidateSpec] | None:
+    def _as_in_a_pool(cls, raw: Any, read: ValidatorFunctionWrapHandler) -> Any:
         if raw is None or isinstance(raw, str | Path):
-            return raw if raw is None else Path(raw)
+            return read(raw)
         try:
             return parse(CandidateFile, {"candidates": raw}, where="as in a pool").candidates
         except ConfigError as error:

@@ -13,6 +13,7 @@ two-sided 5 % level of Spearman between unrelated orders. Then
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 from diet_ray.errors import ConfigError
@@ -35,6 +36,10 @@ ENOUGH = 17
 WORDS = {"trusted": "may be trusted", "not shown": "not shown", "chance": "no better than chance"}
 
 
+UNPROVEN = "No fidelity run: order unproven; `diet-ray fidelity` measures it on your log, and --fidelity DIR shows its verdict here"
+"""What a leaderboard says where no bench speaks for it."""
+
+
 class OrderVerdict(Settings):
     """Whether the order of the candidates on the memory may be trusted."""
 
@@ -53,6 +58,11 @@ class OrderVerdict(Settings):
     def sentence(self) -> str:
         """`Order of TASK, live: may be trusted, because ...`"""
         return f"Order of {self.task}, {self.protocol}: {WORDS[self.order]}, because {self.because}"
+
+
+def order_lines(verdicts: Sequence[OrderVerdict]) -> list[str]:
+    """What a leaderboard says of its order."""
+    return [verdict.sentence for verdict in verdicts] or [UNPROVEN]
 
 
 def reach_of_chance(candidates: int) -> float:

@@ -16,8 +16,6 @@ from diet_ray.judge.launch import LaunchRecipe
 from diet_ray.logs.blocks import Log
 from diet_ray.settings import parse_json
 
-UNPROVEN = "No fidelity run: order unproven. `diet-ray fidelity` measures it on your log, --fidelity DIR shows its verdict here"
-
 FILES: dict[str, str] = {"live": "live.json", "frozen": "fidelity.json"}
 """The file of each protocol in a bench's folder."""
 
@@ -71,6 +69,10 @@ def _check_made(made: MadeOf | None, stream: StreamConfig, log: Log, where: str)
     recipe = recipe_of(stream)
     for key, value in made.stream.items():
         if recipe[key] != value:
+            if key == "refine" and not value["rounds"]:
+                raise ConfigError(
+                    f"{where}: is of a memory that was not refined; add 'refined' to its key 'live.starts'"
+                )
             raise ConfigError(
                 f"{where}: is of a memory that is made otherwise, key 'stream.{key}' differs; run it with the config of this run"
             )

@@ -96,9 +96,10 @@ def compared(result: FidelityResult, cost: CostResult) -> list[SetResult]:
     for rows in MEMORIES:
         if memory is None or memory.method is None or memory.method.rows != rows:
             wanted += first(rows, labels, "shared", adapter=adapter)
-    drawn = first("random", "drawn", "shared") if labels == "drawn" else []
+    drawn = first("random", "drawn", "shared", adapter=adapter) if labels == "drawn" else []
     random = [("soft", "shared"), ("hard", "own"), ("hard", "shared")]
-    return wanted + drawn + [result_set for kind in random for result_set in first("random", *kind)]
+    wanted += drawn + [result_set for kind in random for result_set in first("random", *kind)]
+    return list({result_set.name: result_set for result_set in wanted}.values())
 
 
 def lead(result: FidelityResult, cost: CostResult) -> list[str]:

@@ -82,7 +82,7 @@ def test_a_log_too_short_and_unknown_names_are_refused(log: Path, tmp_path: Path
     proxies = {"rounds": 1, "window": 4, "proxies": [{"name": "x", "arch": "lr", "drop_fields": ["usr"]}]}
     with pytest.raises(ConfigError, match=r"key 'refine\.proxies': candidate 'x'.*no field 'usr'"):
         open_bench(log, tmp_path, stream={"log": log, **STREAM, "refine": proxies})
-    with pytest.raises(ValueError, match="'lr' is given twice"):
+    with pytest.raises(ConfigError, match="'lr' is given twice"):
         open_bench(log, tmp_path, more_candidates=[{"name": "lr", "arch": "lr"}])
 
 
