@@ -10,7 +10,7 @@ from rich.table import Column, Table
 from diet_ray.figures import formatted, listed, size
 from diet_ray.report.drawing import panel
 from diet_ray.report.inspection import BlockPart, Inspection, Spread
-from diet_ray.report.inspection_plots import plot_blocks, plot_deltas, plot_drift, plot_soft_labels
+from diet_ray.report.inspection_plots import plot_blocks, plot_deltas, plot_drift, plot_shares, plot_soft_labels
 from diet_ray.report.page import Panel, Section, Source, write_page
 
 VALUES = "values"
@@ -214,7 +214,16 @@ def write_inspection(path: Path, inspection: Inspection) -> list[Path]:
         return panel(figure, written[-1], alt)
 
     by_block, labels, fields, weights, top = sections(inspection)
-    by_block.panels = [
+    if inspection.no_log is None:
+        by_block.panels = [
+            drawn(
+                plot_shares(inspection, task),
+                f"shares-{t}",
+                f"Share of {task} = 1 by block, of the units and of the log",
+            )
+            for t, task in enumerate(inspection.tasks)
+        ]
+    by_block.panels += [
         drawn(plot_blocks(inspection, task), f"blocks-{t}", f"Units of each block by label of {task}")
         for t, task in enumerate(inspection.tasks)
     ]

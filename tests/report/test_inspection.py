@@ -21,7 +21,7 @@ from diet_ray.memory.lineage import Lineage, trace
 from diet_ray.report import inspection
 from diet_ray.report.inspection import Inspection, drift, inspect, spread
 from diet_ray.report.inspection_page import lead, tables_to_print, write_inspection
-from diet_ray.report.inspection_plots import plot_blocks, plot_drift, plot_soft_labels
+from diet_ray.report.inspection_plots import plot_blocks, plot_drift, plot_shares, plot_soft_labels
 from diet_ray.storage.tensors import load_tensors
 from tests.support import pages
 
@@ -215,6 +215,9 @@ def test_the_plots_show_the_figures(found: Inspection) -> None:
     assert heights == [p.units - p.positives["label_0"] for p in found.blocks] + [
         p.positives["label_0"] for p in found.blocks
     ]
+    units, log = plot_shares(found, "label_0").axes[0].lines
+    assert units.get_ydata().tolist() == [100 * p.positives["label_0"] / p.units for p in found.blocks]
+    assert log.get_ydata().tolist() == [100 * (p.log_positives or {})["label_0"] / (p.rows or 0) for p in found.blocks]
     figure = plot_soft_labels(found, "label_0")
     assert [patch.get_data().values.tolist() for patch in figure.axes[0].patches] == [
         part.histogram for part in found.labels
@@ -245,9 +248,9 @@ def test_the_command(finished: Path, tmp_path: Path) -> None:
     assert (said["stage"], said["fields"][0]["cosine"]) == (0, None)
     html = page.read_text()
     plots = sorted(path.name for path in page.parent.glob("*.svg"))
-    assert plots == ["page-blocks-0.svg", "page-deltas.svg", "page-soft-labels-0.svg"]
-    assert html.count("<svg ") == 3
-    for text in ("Composition by block", "Most influential units", str(said["top"][0]["unit_id"]), "user "):
+    assert plots == ["page-blocks-0.svg", "page-deltas.svg", "page-shares-0.svg", "page-soft-labels-0.svg"]
+    assert html.count("<svg ") == 4
+    for text in ("Composition by block", "Most influential units", str(said["top"][0]["unit_id"]), "user: "):
         assert text in html
     result = CliRunner().invoke(app, ["inspect", str(finished)])
     assert result.exit_code == 0, result.output
