@@ -303,10 +303,7 @@ def test_several_tasks_and_no_refinement(tmp_path: Path) -> None:
         (f"label_{t}", label) for t in (0, 1) for label in (0, 1)
     ]
     plots = [path.stem for path in write_inspection(tmp_path / "page.html", found)[1:]]
-    assert plots == [
-        *(f"page-{name}-{task}" for name in ("shares", "blocks", "soft-labels") for task in (0, 1)),
-        "page-drift",
-    ]
+    assert plots == [f"page-{name}-{task}" for name in ("shares", "blocks", "soft-labels") for task in (0, 1)]
     assert "Refinement" not in lead(found)
 
 

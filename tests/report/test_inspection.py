@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from diet_ray.cli import app
 from diet_ray.logs.blocks import open_log
 from diet_ray.memory.dataset import Memory, load_memory
+from diet_ray.memory.facts import effect
 from diet_ray.memory.layout import stage_folder
 from diet_ray.memory.lineage import Lineage, trace
 from diet_ray.report import inspection
@@ -198,12 +199,13 @@ def test_a_memory_without_its_log_shows_ids_and_says_why(finished: Path, tmp_pat
 @pytest.mark.parametrize(
     ("refined", "before", "after", "said"),
     [
-        (True, 0.26431, 0.26429, "changed nothing that its guard can see (loss 0.2643 before and after)"),
+        (True, 0.26431, 0.26429, "made no difference that its guard can see (loss 0.2643 before and after)"),
         (True, 0.2643, 0.2601, "was kept (guard loss 0.2643 before, 0.2601 after)"),
         (False, 0.2601, 0.2643, "was not kept (guard loss 0.2601 before, 0.2643 after)"),
     ],
 )
 def test_refinement_is_told_as_its_guard_saw_it(refined: bool, before: float, after: float, said: str) -> None:
+    assert effect(False, math.nan, math.nan) == "not kept"
     told = lead(pages.inspection(refined=refined, guard_before=before, guard_after=after))
     assert f"Refinement of the last stage {said}." in told
     assert "click is 1 in 20.0% of the units and in 17.0% of the log's rows" in told
