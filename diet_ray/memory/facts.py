@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict, SerializerFunctionWrapHandler, model_serializer
 from pydantic import Field as Key
 
+from diet_ray.figures import number
 from diet_ray.memory.layout import stage_manifest
 from diet_ray.schema import Schema
 from diet_ray.settings import Metric, Settings, parse_json
 from diet_ray.storage.entries import Count, FileEntry
+
+NO_DIFFERENCE = "no difference"
+
+
+def effect(kept: bool, before: float, after: float) -> str:
+    """What refinement did, in words: `kept`, `not kept`, or `no difference` where four digits of the guard's losses do not show one."""
+    if math.isfinite(before) and number(before, 4) == number(after, 4):
+        return NO_DIFFERENCE
+    return "kept" if kept else "not kept"
 
 
 class RefineReport(Settings):
@@ -27,6 +38,11 @@ class RefineReport(Settings):
     """The same for the refined memory; nan where its students diverged."""
     kept: bool
     """Whether the refined memory was no worse and therefore kept."""
+
+    @property
+    def effect(self) -> str:
+        """What refinement did, in words."""
+        return effect(self.kept, self.guard_before, self.guard_after)
 
 
 class ConfigFacts(Settings):

@@ -112,7 +112,7 @@ def _making(about: ExportManifest, lineage: Lineage) -> str:
         "|---|---|---|---|---|",
     ]
     for entry in lineage.stages:
-        refinement = "none" if entry.refine is None else "kept" if entry.refine.kept else "not kept"
+        refinement = "none" if entry.refine is None else entry.refine.effect
         n_rows = f"{rows[entry.index]:,}" if entry.index in rows else "not known"
         lines.append(f"| {entry.index} | {entry.block} | {n_rows} | {entry.units:,} | {refinement} |")
     if lineage.stages[0].index:

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 from cycler import cycler
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -27,6 +28,9 @@ SERIES = [
     for name in ("blue", "vermilion", "green", "amber", "purple", "sky", "brown", "violet", "olive", "slate")
 ]
 """Colours of the series of a plot, in the order in which they are given out."""
+
+MOST_NAMES = 18
+"""Blocks that are named below a plot; of more, every second or third one is, and so on."""
 
 styled = rc_context(
     {
@@ -53,6 +57,17 @@ styled = rc_context(
 """Decorates a function that draws: what it makes has the look of our pages."""
 
 _VARIABLES = {light: f"var(--{name})" for name, (light, _) in COLOURS.items()}
+
+
+@styled
+def by_block(names: list[str]) -> tuple[Figure, Axes]:
+    """A figure with the names of blocks below it, at 0, 1, ..."""
+    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+    axis = figure.subplots()
+    every = -(-len(names) // MOST_NAMES)
+    axis.set_xticks(range(0, len(names), every or 1), names[:: every or 1], rotation=90)
+    axis.grid(axis="y")
+    return figure, axis
 
 
 @styled

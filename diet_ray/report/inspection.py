@@ -240,7 +240,7 @@ def _of_log(lineage: Lineage, ids: np.ndarray) -> tuple[Log | None, dict[int, st
         log = open_log(path)
         check_same_log(log, lineage.stages, remedy="put the log that was distilled there")
         return log, values_of(log, ids.ravel().tolist()), None
-    except DietError as error:
+    except (DietError, OSError) as error:  # the log may be on another machine; the memory can be shown without it
         return None, None, str(error)
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from rich.table import Column, Table
 
-from diet_ray.figures import formatted, listed, size
+from diet_ray.figures import formatted, listed, number, size
+from diet_ray.memory.facts import NO_DIFFERENCE, effect
 from diet_ray.report.drawing import panel
 from diet_ray.report.inspection import BlockPart, Inspection, Spread
-from diet_ray.report.inspection_plots import plot_blocks, plot_deltas, plot_drift, plot_soft_labels
+from diet_ray.report.inspection_plots import plot_blocks, plot_deltas, plot_drift, plot_shares, plot_soft_labels
 from diet_ray.report.page import Panel, Section, Source, write_page
 
 VALUES = "values"
@@ -171,13 +172,13 @@ def _refinement(inspection: Inspection) -> list[str]:
     """What refinement did, as its guard, fresh students on rows of the log, saw it."""
     if inspection.refined is None:
         return []
-    before, after = formatted(inspection.guard_before, ".4f"), formatted(inspection.guard_after, ".4f")
-    if before == after:
+    before, after = number(inspection.guard_before, 4), number(inspection.guard_after, 4)
+    done = effect(inspection.refined, inspection.guard_before, inspection.guard_after)
+    if done == NO_DIFFERENCE:
         return [
-            f"Refinement of the last stage changed nothing that its guard can see (loss {before} before and after)."
+            f"Refinement of the last stage made no difference that its guard can see (loss {before} before and after)."
         ]
-    verdict = "was kept" if inspection.refined else "was not kept"
-    return [f"Refinement of the last stage {verdict} (guard loss {before} before, {after} after)."]
+    return [f"Refinement of the last stage was {done} (guard loss {before} before, {after} after)."]
 
 
 def _positives(part: BlockPart, task: str, *, in_log: bool) -> list[str]:
@@ -220,7 +221,16 @@ def write_inspection(path: Path, inspection: Inspection) -> list[Path]:
         return panel(figure, written[-1], alt)
 
     by_block, labels, fields, weights, top = sections(inspection)
-    by_block.panels = [
+    if inspection.no_log is None:
+        by_block.panels = [
+            drawn(
+                plot_shares(inspection, task),
+                f"shares-{t}",
+                f"Share of {task} = 1 by block, of the units and of the log",
+            )
+            for t, task in enumerate(inspection.tasks)
+        ]
+    by_block.panels += [
         drawn(plot_blocks(inspection, task), f"blocks-{t}", f"Units of each block by label of {task}")
         for t, task in enumerate(inspection.tasks)
     ]

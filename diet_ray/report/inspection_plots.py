@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from matplotlib.figure import Figure
 
-from diet_ray.report.drawing import SERIES, WIDTH, styled
+from diet_ray.report.drawing import INK, SERIES, WIDTH, by_block, styled
 from diet_ray.report.inspection import BINS, Inspection
 from diet_ray.report.page import COLOURS
 
 OF_LABEL = (COLOURS["slate"][0], SERIES[1])
 """Colours of label 0 and label 1."""
 
-MOST_NAMES = 18
-"""Blocks that are named below a plot; of more, every second or third one is, and so on."""
+
+@styled
+def plot_shares(inspection: Inspection, task: str) -> Figure:
+    """Share of positives of each block: of its units, and of its rows in the log where they are known."""
+    figure, axis = by_block([part.name or str(part.block) for part in inspection.blocks])
+    of_units = [100 * part.positives[task] / part.units for part in inspection.blocks]
+    of_log = [
+        100 * part.log_positives[task] / part.rows if part.log_positives and part.rows else math.nan
+        for part in inspection.blocks
+    ]
+    axis.plot(of_units, "o-", color=SERIES[0], label="units")
+    axis.plot(of_log, "s--", color=INK, label="rows of the log")
+    axis.set_ylim(bottom=0)
+    axis.set_ylabel(f"{task} = 1, %")
+    figure.legend(loc="outside upper center", ncols=2)
+    return figure
 
 
 @styled
 def plot_blocks(inspection: Inspection, task: str) -> Figure:
     """Units of each block: a bar of those with label 0, stacked with those of label 1."""
-    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
-    axis = figure.subplots()
-    names = [part.name or str(part.block) for part in inspection.blocks]
+    figure, axis = by_block([part.name or str(part.block) for part in inspection.blocks])
     ones = np.array([part.positives[task] for part in inspection.blocks])
     zeros = np.array([part.units for part in inspection.blocks]) - ones
-    at = np.arange(len(names))
+    at = np.arange(len(ones))
     axis.bar(at, zeros, color=OF_LABEL[0], label=f"{task} = 0")
     axis.bar(at, ones, bottom=zeros, color=OF_LABEL[1], label=f"{task} = 1")
     axis.set_ylabel("units")
-    every = -(-len(names) // MOST_NAMES)
-    axis.set_xticks(at[::every], names[::every], rotation=90)
     figure.legend(loc="outside upper center", ncols=2)
     return figure
 
@@ -52,7 +64,7 @@ def plot_soft_labels(inspection: Inspection, task: str) -> Figure:
             )
     axis.set_xlabel("soft label")
     axis.set_ylabel("units")
-    axis.legend()
+    figure.legend(loc="outside upper center")
     return figure
 
 

@@ -7,22 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from diet_ray.memory.events import read_events
 from diet_ray.memory.layout import events_file
-from diet_ray.report.drawing import SERIES, WIDTH, panel, styled
+from diet_ray.report.drawing import SERIES, WIDTH, by_block, panel, styled
 from diet_ray.report.page import Section, Source, write_page
 from diet_ray.report.status import RunStatus
 from diet_ray.report.summary import RunSummary
 
 LATEST = 40
 """The plot shows at most this many attempts."""
-
-MOST_NAMES = 18
-"""Blocks that are named below a plot; of more, every second or third one is, and so on."""
 
 
 @dataclass
@@ -81,7 +77,7 @@ def plot_timeline(all_attempts: list[Attempt]) -> Figure:
         for name, begin, length in attempt.steps:
             alpha = 1.0 if attempt.committed else 0.35
             axis.barh(row, length, left=begin, height=0.7, color=names[name], alpha=alpha)
-    labels = [attempt.block if attempt.committed else f"{attempt.block} (lost)" for attempt in latest]
+    labels = [attempt.block if attempt.committed else f"{attempt.block} (not done)" for attempt in latest]
     axis.set_yticks(range(len(latest)), labels)
     axis.invert_yaxis()
     axis.set_xlabel("seconds since the stage began")
@@ -127,7 +123,7 @@ def write_timeline(path: Path, run: Path, run_status: RunStatus) -> None:
         f"{first}.",
         [stages],
         Source(run_status.log, str(run_status.seed), f"run {run_status.run}"),
-        remarks=[*remarks, *others],
+        remarks=[*remarks, *(f"{line}." for line in others)],
     )
 
 
@@ -135,7 +131,7 @@ def write_timeline(path: Path, run: Path, run_status: RunStatus) -> None:
 def plot_losses(summary: RunSummary) -> Figure:
     """The reference's loss on each block before it trained on it; stages with warnings are marked."""
     names = [stage.block for stage in summary.stages]
-    figure, axis = _by_stage(names)
+    figure, axis = by_block(names)
     axis.plot([stage.reference_logloss for stage in summary.stages], marker="o")
     warned = [place for place, stage in enumerate(summary.stages) if stage.warnings]
     if warned:
@@ -150,7 +146,7 @@ def plot_losses(summary: RunSummary) -> Figure:
 def plot_steps(summary: RunSummary) -> Figure:
     """The time of each step, one bar per stage."""
     names = [stage.block for stage in summary.stages]
-    figure, axis = _by_stage(names)
+    figure, axis = by_block(names)
     bottom = [0.0] * len(names)
     for number, step in enumerate(dict.fromkeys(step for stage in summary.stages for step in stage.steps)):
         seconds = [stage.steps.get(step, 0.0) for stage in summary.stages]
@@ -159,12 +155,3 @@ def plot_steps(summary: RunSummary) -> Figure:
     axis.set_ylabel("seconds")
     figure.legend(loc="outside upper center", ncols=3)
     return figure
-
-
-def _by_stage(names: list[str]) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
-    axis = figure.subplots()
-    every = -(-len(names) // MOST_NAMES)
-    axis.set_xticks(range(0, len(names), every), names[::every], rotation=90)
-    axis.grid(axis="y")
-    return figure, axis

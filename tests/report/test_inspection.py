@@ -16,12 +16,13 @@ from typer.testing import CliRunner
 from diet_ray.cli import app
 from diet_ray.logs.blocks import open_log
 from diet_ray.memory.dataset import Memory, load_memory
+from diet_ray.memory.facts import effect
 from diet_ray.memory.layout import stage_folder
 from diet_ray.memory.lineage import Lineage, trace
 from diet_ray.report import inspection
 from diet_ray.report.inspection import Inspection, drift, inspect, spread
 from diet_ray.report.inspection_page import lead, tables_to_print, write_inspection
-from diet_ray.report.inspection_plots import plot_blocks, plot_drift, plot_soft_labels
+from diet_ray.report.inspection_plots import plot_blocks, plot_drift, plot_shares, plot_soft_labels
 from diet_ray.storage.tensors import load_tensors
 from tests.support import pages
 
@@ -198,12 +199,13 @@ def test_a_memory_without_its_log_shows_ids_and_says_why(finished: Path, tmp_pat
 @pytest.mark.parametrize(
     ("refined", "before", "after", "said"),
     [
-        (True, 0.26431, 0.26429, "changed nothing that its guard can see (loss 0.2643 before and after)"),
+        (True, 0.26431, 0.26429, "made no difference that its guard can see (loss 0.2643 before and after)"),
         (True, 0.2643, 0.2601, "was kept (guard loss 0.2643 before, 0.2601 after)"),
         (False, 0.2601, 0.2643, "was not kept (guard loss 0.2601 before, 0.2643 after)"),
     ],
 )
 def test_refinement_is_told_as_its_guard_saw_it(refined: bool, before: float, after: float, said: str) -> None:
+    assert effect(False, math.nan, math.nan) == "not kept"
     told = lead(pages.inspection(refined=refined, guard_before=before, guard_after=after))
     assert f"Refinement of the last stage {said}." in told
     assert "click is 1 in 20.0% of the units and in 17.0% of the log's rows" in told
@@ -215,6 +217,9 @@ def test_the_plots_show_the_figures(found: Inspection) -> None:
     assert heights == [p.units - p.positives["label_0"] for p in found.blocks] + [
         p.positives["label_0"] for p in found.blocks
     ]
+    units, log = plot_shares(found, "label_0").axes[0].lines
+    assert units.get_ydata().tolist() == [100 * p.positives["label_0"] / p.units for p in found.blocks]
+    assert log.get_ydata().tolist() == [100 * (p.log_positives or {})["label_0"] / (p.rows or 0) for p in found.blocks]
     figure = plot_soft_labels(found, "label_0")
     assert [patch.get_data().values.tolist() for patch in figure.axes[0].patches] == [
         part.histogram for part in found.labels
@@ -245,9 +250,9 @@ def test_the_command(finished: Path, tmp_path: Path) -> None:
     assert (said["stage"], said["fields"][0]["cosine"]) == (0, None)
     html = page.read_text()
     plots = sorted(path.name for path in page.parent.glob("*.svg"))
-    assert plots == ["page-blocks-0.svg", "page-deltas.svg", "page-soft-labels-0.svg"]
-    assert html.count("<svg ") == 3
-    for text in ("Composition by block", "Most influential units", str(said["top"][0]["unit_id"]), "user "):
+    assert plots == ["page-blocks-0.svg", "page-deltas.svg", "page-shares-0.svg", "page-soft-labels-0.svg"]
+    assert html.count("<svg ") == 4
+    for text in ("Composition by block", "Most influential units", str(said["top"][0]["unit_id"]), "user: "):
         assert text in html
     result = CliRunner().invoke(app, ["inspect", str(finished)])
     assert result.exit_code == 0, result.output

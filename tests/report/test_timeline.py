@@ -56,7 +56,7 @@ def test_the_picture_shows_each_step_where_it_was() -> None:
     assert axis.patches[0].get_facecolor()[:3] == axis.patches[2].get_facecolor()[:3]
     assert axis.patches[0].get_facecolor()[:3] != axis.patches[1].get_facecolor()[:3]
     labels = [label.get_text() for label in axis.get_yticklabels()]
-    assert labels == ["mon (lost)", "mon", "tue (lost)"]
+    assert labels == ["mon (not done)", "mon", "tue (not done)"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["reference", "refine"]
     low, high = axis.get_ylim()
     assert low > high  # the first is on top
