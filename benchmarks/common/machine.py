@@ -96,8 +96,17 @@ def watched(seconds: float, measure: Callable[[], int] = used_memory) -> Iterato
     watch.sample()
 
 
-def family() -> list[int]:
-    """This process and its descendants, by id."""
+def cpu_seconds(process: int) -> float:
+    """Seconds of CPU that a process has used so far; 0 where it has ended."""
+    try:
+        times = (PROC / str(process) / "stat").read_text().rpartition(")")[2].split()[11:13]
+    except OSError:
+        return 0.0
+    return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
+
+
+def family(first: int | None = None) -> list[int]:
+    """A process, by default this one, and its descendants, by id."""
     parents: dict[int, int] = {}
     for folder in PROC.iterdir():
         if folder.name.isdecimal():
@@ -106,7 +115,7 @@ def family() -> list[int]:
                 parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
             except (OSError, ValueError):
                 continue  # it has just ended
-    members = [os.getpid()]
+    members = [first or os.getpid()]
     for process in members:
         members += sorted(child for child, parent in parents.items() if parent == process)
     return members

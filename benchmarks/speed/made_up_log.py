@@ -38,8 +38,9 @@ fields:
 """The schema of the log, for `diet-ray ingest`."""
 
 
-def make(folder: Path, rows: int, *, distinct: float = 0.1) -> None:
-    """Write the log of `rows` rows; `distinct` is the number of members over that of rows, and there are half as many items."""
+def make(folder: Path, rows: int, *, distinct: float = 0.1, least: int = 2) -> None:
+    """Write the log of `rows` rows; `distinct` is the number of members over that of rows, and there are half as many
+    items; `least` is the `min_count` of both."""
     folder.mkdir(parents=True)
     for number, part in enumerate(np.array_split(np.arange(rows), FILES)):
         writer = None
@@ -50,7 +51,8 @@ def make(folder: Path, rows: int, *, distinct: float = 0.1) -> None:
             writer.write_table(table, row_group_size=GROUP_ROWS)
         if writer is not None:
             writer.close()
-    (folder.parent / f"{folder.name}.yaml").write_text(SCHEMA, encoding="utf-8")
+    schema = SCHEMA.replace("min_count: 2", f"min_count: {least}")
+    (folder.parent / f"{folder.name}.yaml").write_text(schema, encoding="utf-8")
 
 
 def _rows(index: np.ndarray, rows: int, distinct: float) -> pa.Table:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from diet_ray.cli.group import Options, app, check_exists
+from diet_ray.cli.group import Options, app, check_exists, clear_drafts
 
 
 @app.command()
@@ -57,6 +57,7 @@ def export(
     from diet_ray.storage.places import is_uri
 
     with display(quiet=options.quiet or not is_uri(memory)) as shown:
+        clear_drafts(out, shown)
         manifest = export_memory(
             memory,
             out,

@@ -129,6 +129,14 @@ def check_exists(*places: str | Path | None) -> None:
             raise ConfigError(f"{place}: no such file or folder; correct the path")
 
 
+def clear_drafts(making: Path | None, shown: Display) -> None:
+    """Remove, and say, what killed commands have left beside the folder that this command is to make."""
+    from diet_ray.storage.whole_folder import remove_forsaken
+
+    for line in remove_forsaken(making) if making else []:
+        shown.line(line)
+
+
 @dataclass(frozen=True)
 class Options:
     """The global options."""
@@ -140,9 +148,9 @@ class Options:
     local: bool
 
     @contextmanager
-    def working(self) -> Iterator[tuple[Display, Workplace]]:
+    def working(self, making: Path | None = None) -> Iterator[tuple[Display, Workplace]]:
         """A display, and the place where the work is done, for the body of the `with` statement: this process, or Ray, which is connected
-        when the first work is to be done."""
+        when the first work is to be done. Drafts of `making` that killed commands have left are removed before."""
         from diet_ray.judge.workplace import Here
         from diet_ray.report.progress import display
 
@@ -153,6 +161,7 @@ class Options:
                         f"{option}: is for Ray, and --local (or the variable DIET_RAY_LOCAL) does not use Ray; leave out one of the two"
                     )
             with display(quiet=self.quiet, doing="starting") as shown:
+                clear_drafts(making, shown)
                 yield shown, Here()
             return
         from diet_ray.engine.workplace import OnCluster
@@ -161,6 +170,7 @@ class Options:
             display(quiet=self.quiet) as shown,
             OnCluster(self.address, self.cpus, on_trouble=shown.line) as place,
         ):
+            clear_drafts(making, shown)
             yield shown, place
 
     def result(self, data: Settings | dict[str, Any], *readable: str | Table) -> None:

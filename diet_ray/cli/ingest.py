@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import secrets
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,7 +90,7 @@ def ingest(
         raise ConfigError("--max-quarantined-rows: not with --append; correct the rows, or ingest all files together")
     default_length, schema = _schema(name_or_schema)
     length = _block_length(by or default_length)
-    with options.working() as (shown, place), _sources(name_or_schema, source or [], out, shown) as sources:
+    with options.working(out) as (shown, place), _sources(name_or_schema, source or [], out, shown) as sources:
         from diet_ray.logs.ingestion.append import append as run_append
         from diet_ray.logs.ingestion.ingest import ingest as run_ingest
 
@@ -164,9 +162,8 @@ def _sources(name_or_schema: str, given: list[Path], out: Path, shown: Display) 
         return
     if len(given) > 1:
         raise ConfigError(f"--from: {name_or_schema} takes one folder or file, not {len(given)}")
-    work = out.absolute().with_name(f".{out.name}.{secrets.token_hex(4)}.prepared")
-    try:
+    from diet_ray.storage.whole_folder import draft
+
+    with draft(out, "prepared", "log") as folder:
         shown.status(f"reading the files of {name_or_schema}")
-        yield READERS[name_or_schema].prepare(given[0] if given else None, work)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        yield READERS[name_or_schema].prepare(given[0] if given else None, folder / "files")

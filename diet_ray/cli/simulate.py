@@ -39,7 +39,7 @@ def simulate(
     settings = (
         load_yaml(SimulateConfig, config, **changes) if config else parse(SimulateConfig, changes, where="simulate")
     )
-    with options.working() as (shown, place):
+    with options.working(out) as (shown, place):
         from diet_ray.logs.simulation.simulate import simulate as run_simulate
 
         run_simulate(settings, out, on_progress=Counted(shown), each=place.each)

@@ -142,6 +142,19 @@ def live_lock(run: Path) -> LockState | None:
     return held if held and not held.stale else None
 
 
+def sign(folder: Path) -> Path:
+    """Record in a new folder that this process works in it; returns the file."""
+    _create(folder / "lock.json", this_process())
+    return folder / "lock.json"
+
+
+def is_forsaken(folder: Path) -> bool:
+    """Whether a process of this machine has signed a folder, and has ended."""
+    held = _read(folder)
+    ours = held is not None and held.owner is not None and held.owner.machine != "" and held.owner.machine == _machine()
+    return ours and held is not None and held.stale
+
+
 def still_locked(run: Path, me: LockOwner) -> bool:
     """Whether that owner still holds the lock of a run folder."""
     held = _read(run)

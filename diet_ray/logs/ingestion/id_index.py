@@ -43,17 +43,23 @@ class IdIndex:
 
     def of(self, keys: np.ndarray) -> np.ndarray:
         """`[N]` int32: the ids of `keys [N]` uint64, -1 for keys that no value has."""
-        ids = np.full(len(keys), -1, np.int32)
-        of_range = (keys >> _shift(len(self.opens) - 1)).astype(np.int64)
-        at, end = self.opens[of_range], self.opens[of_range + 1]
-        todo = np.flatnonzero(at < end)
-        while len(todo):
-            where = at[todo]
-            hit = self.keys[where] == keys[todo]
-            ids[todo[hit]] = self.ids[where[hit]]
-            todo, where = todo[~hit], where[~hit] + 1
-            at[todo] = where
-            todo = todo[where < end[todo]]
+        if not len(self.keys):
+            return np.full(len(keys), -1, np.int32)
+        at = self.opens[(keys >> _shift(len(self.opens) - 1)).astype(np.int64)]
+        np.minimum(at, len(self.keys) - 1, out=at)
+        found = self.keys[at]
+        ids = np.where(found == keys, self.ids[at], np.int32(-1))
+        todo = np.flatnonzero(found < keys)
+        at = at[todo]
+        while len(todo):  # keys are ascending: a key that is behind the one sought ends the search
+            at = at + 1
+            inside = at < len(self.keys)
+            todo, at = todo[inside], at[inside]
+            found, wanted = self.keys[at], keys[todo]
+            hit = found == wanted
+            ids[todo[hit]] = self.ids[at[hit]]
+            further = found < wanted
+            todo, at = todo[further], at[further]
         return ids
 
 
