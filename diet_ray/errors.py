@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 LONGEST = 2000
@@ -154,3 +155,23 @@ def users_error(error: Exception) -> DietError | None:
     if isinstance(error, DietError):
         return error
     return path_error(error) if isinstance(error, OSError) else None
+
+
+def nearest(word: str, names: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """The name that is spelled most like `word`; None where none is alike.
+
+    Args:
+        word: what was given.
+        names: what could be meant.
+        cutoff: least similarity, 0 to 1.
+    """
+    import difflib
+
+    near = difflib.get_close_matches(word[:80], sorted(names), n=1, cutoff=cutoff)
+    return near[0] if near else None
+
+
+def did_you_mean(word: str, names: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """` (did you mean 'NAME'?)` for the end of a message, with the name of `nearest`; empty where none is alike."""
+    near = nearest(word, names, cutoff=cutoff)
+    return f" (did you mean {near!r}?)" if near else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 import re
@@ -14,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from diet_ray.errors import ConfigError, CorruptArtefactError, VersionError, remedy_of
+from diet_ray.errors import ConfigError, CorruptArtefactError, VersionError, did_you_mean, remedy_of
 from diet_ray.links import no_link
 
 YAML_BYTES = 1 << 20
@@ -274,9 +273,8 @@ def _instead(kind: type[BaseModel], key: str) -> str:
         return f": it belongs under {under!r}" if under else ": it belongs at the top level, not indented"
     beside = {place.split(".")[-1] for place in places if place.split(".")[:-1] == above}
     for names in (beside, {place.split(".")[-1] for place in places}):
-        near = difflib.get_close_matches(name[:80], sorted(names), n=1)
-        if near:
-            return f" (did you mean {near[0]!r}?)"
+        if hint := did_you_mean(name, names):
+            return hint
     return "; remove it"
 
 

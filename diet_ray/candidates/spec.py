@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ from pydantic import Field as Key
 from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from diet_ray.candidates.params import PARAMS
-from diet_ray.errors import ConfigError, DietError, one_line
+from diet_ray.errors import ConfigError, DietError, did_you_mean, one_line
 from diet_ray.schema import places_of
 from diet_ray.settings import Settings, load_yaml, parse
 
@@ -71,7 +70,7 @@ class CandidateSpec(Settings):
             return
         registered = _nets()
         if self.arch not in registered:
-            hint = f"{_suggest(self.arch, list(registered))}; known: {', '.join(registered)}"
+            hint = f"{did_you_mean(self.arch, registered, cutoff=0.5)}; known: {', '.join(registered)}"
             raise ValueError(f"candidate {self.name!r}: unknown arch {self.arch!r}{hint}")
 
     def hyper_parameters(self) -> Settings:
@@ -98,7 +97,9 @@ class CandidateSpec(Settings):
         for name in self.drop_fields:
             places = places_of(name, field_names)
             if not places:
-                raise ConfigError(f"{where}: the log has no field {name!r}{_suggest(name, field_names)}")
+                raise ConfigError(
+                    f"{where}: the log has no field {name!r}{did_you_mean(name, field_names, cutoff=0.5)}"
+                )
             dropped |= set(places)
         kept = [i for i in range(len(field_names)) if i not in dropped]
         if not kept:
@@ -139,8 +140,3 @@ def _nets() -> dict[str, type[Net]]:
     from diet_ray.candidates.registry import architectures
 
     return architectures()
-
-
-def _suggest(word: str, names: list[str]) -> str:
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -49,21 +49,23 @@ def distill(
     options: Options = ctx.obj
     check_exists(config, log)
     from diet_ray.config import read_launch
+    from diet_ray.logs.blocks import open_log
+
+    if allow_different_bytes and not resume and log is None:
+        raise ConfigError("--allow-different-bytes: a new run has no earlier bytes; give it with --resume or --follow")
+    run, stream, uri = read_launch(config, out)
+    opened = open_log(log or stream.log)
+    # Torch is imported only now: a mistake in the config or the log is told at once.
     from diet_ray.distill.follow import follow_log
     from diet_ray.distill.pipeline import blocks_to_distil, check_nets
-    from diet_ray.logs.blocks import open_log
     from diet_ray.memory.archive import Archive, archived
     from diet_ray.memory.run_folder import check_begin
     from diet_ray.report.progress import show_progress
     from diet_ray.report.summary import summarise
 
-    if allow_different_bytes and not resume and log is None:
-        raise ConfigError("--allow-different-bytes: a new run has no earlier bytes; give it with --resume or --follow")
-    run, stream, uri = read_launch(config, out)
     archive = Archive(uri) if uri is not None else None
     if log is not None:
         stream = stream.model_copy(update={"log": log})
-    opened = open_log(stream.log)
     check_nets(opened.schema, stream)
     if log is None:
         blocks_to_distil(opened, stream)

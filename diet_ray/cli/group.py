@@ -13,7 +13,6 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic_core import to_json
 from typer.core import TyperGroup
 
 from diet_ray.errors import ConfigError, users_error
@@ -176,6 +175,8 @@ class Options:
     def result(self, data: Settings | dict[str, Any], *readable: str | Table) -> None:
         """Print a result: with --json as JSON on standard output (nan as null), otherwise as text unless --quiet is given."""
         if self.json:
+            from pydantic_core import to_json
+
             # Not json.dumps: it writes NaN, which is not valid JSON.
             typer.echo(to_json(data, indent=2, inf_nan_mode="null").decode())
         elif not self.quiet:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diet_ray.cli.group import Options, app, check_exists
-from diet_ray.errors import ConfigError
+from diet_ray.errors import ConfigError, did_you_mean, nearest
 
 if TYPE_CHECKING:
     from diet_ray.report.progress import Display
@@ -129,8 +128,8 @@ def _schema(name_or_schema: str) -> tuple[str | None, Schema]:
     if name_or_schema in READERS:
         return READERS[name_or_schema].by, READERS[name_or_schema].schema
     if not Path(name_or_schema).suffix:
-        near = difflib.get_close_matches(name_or_schema, list(READERS), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "give one of these names or a .yaml file"
+        near = nearest(name_or_schema, READERS)
+        hint = f"did you mean {near!r}?" if near else "give one of these names or a .yaml file"
         raise ConfigError(
             f"{name_or_schema!r} is neither a published log with a reader ({', '.join(READERS)}) nor a schema file; {hint}"
         )
@@ -144,8 +143,7 @@ def _block_length(by: str | None) -> Any:
     if by.isdecimal():
         return int(by)
     if by not in ("day", "week"):
-        near = difflib.get_close_matches(by, ("day", "week"), n=1, cutoff=0.4)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        hint = did_you_mean(by, ("day", "week"), cutoff=0.4)
         raise ConfigError(f"--by: must be day, week or a number of rows, not {by!r}{hint}")
     return by
 

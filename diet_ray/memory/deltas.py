@@ -10,11 +10,15 @@ A process keeps them as dense float32 in either case (`Units.delta`).
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pyarrow as pa
-from torch import Tensor
 
 from diet_ray.memory.units import Units, to_arrow
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DELTA = "delta"
 

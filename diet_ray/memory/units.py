@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import torch
-from torch import Tensor
 
 from diet_ray.errors import CorruptArtefactError
 from diet_ray.seeds import uniform_by_id
 from diet_ray.storage.arrays import column_of, values_of
-from diet_ray.training.embedding import lookup
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 COLUMNS = {
     "unit_id": (np.int64, False),
@@ -64,6 +64,10 @@ class Units:
 
     def inputs(self, table: Tensor, field_of_slot: np.ndarray) -> Tensor:
         """`[M, F, d]` float32: `E[ids] + delta`, the inputs of a candidate."""
+        import torch
+
+        from diet_ray.training.embedding import lookup
+
         return lookup(table, torch.tensor(self.ids), torch.tensor(field_of_slot)) + torch.tensor(self.delta)
 
     def updated(self, **columns: np.ndarray) -> Units:

@@ -8,19 +8,20 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from safetensors import SafetensorError, safe_open
 
+from diet_ray.candidates.shapes import parameter_shapes
+from diet_ray.config import ReferenceConfig
 from diet_ray.memory.deltas import full
 from diet_ray.memory.layout import MANIFEST, OPTIMISER, PRUNED, checkpoint, memory_shard
 from diet_ray.memory.manifests import StageManifest
 from diet_ray.memory.pruning import Pruned
 from diet_ray.memory.units import COLUMNS, Units, shard_of, unit_problems
+from diet_ray.schema import Schema
 from diet_ray.storage.arrays import Columns
 from diet_ray.storage.arrow_files import read_table
 from diet_ray.storage.entries import FileEntry
 from diet_ray.storage.faults import Faults, few
-from diet_ray.training.reference import Committee
 
 Shapes = dict[str, tuple[str, list[int]]]
 """safetensors dtype and shape of each tensor of a file."""
@@ -161,9 +162,22 @@ def _check_weights(folder: Path, stage: StageManifest, gone: set[str], faults: F
         if (
             net is None
         ):  # built after the check of a file's size, which shows that a net of this width fits this machine
-            built = Committee(reference.nets, schema, reference.dim, seed=0)
-            net = {f"net.{name}": ("F32", list(weight.shape)) for name, weight in built.named_parameters()}
+            net = {f"net.{name}": ("F32", shape) for name, shape in _parameters(reference, schema).items()}
         _check_tensors(path, {**table, **net} if entry is not stage.optimiser else _moments(table, net), faults)
+
+
+def _parameters(reference: ReferenceConfig, schema: Schema) -> dict[str, list[int]]:
+    """The shape of each parameter of the committee. The default reference is not built: that would need torch."""
+    sizes = {"n_fields": schema.n_fields, "dim": reference.dim, "n_tasks": schema.n_tasks}
+    members = [parameter_shapes(net, **sizes) for net in reference.nets]
+    if any(member is None for member in members):
+        from diet_ray.training.reference import Committee
+
+        built = Committee(reference.nets, schema, reference.dim, seed=0)
+        return {name: list(weight.shape) for name, weight in built.named_parameters()}
+    return {
+        f"members.{i}.net.{name}": shape for i, member in enumerate(members) for name, shape in (member or {}).items()
+    }
 
 
 def _moments(table: Shapes, net: Shapes) -> Shapes:
@@ -178,7 +192,7 @@ def _moments(table: Shapes, net: Shapes) -> Shapes:
 def _check_tensors(path: Path, wanted: Shapes, faults: Faults) -> None:
     """Compare a file's header with the shapes `wanted`, then look for numbers that are not finite, one tensor at a time."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="np") as file:
             names = set(file.keys())
             for name in sorted(wanted.keys() - names):
                 faults.add(path, "missing", part=f"tensor {name!r}")
@@ -192,15 +206,15 @@ def _check_tensors(path: Path, wanted: Shapes, faults: Faults) -> None:
                     faults.add(path, f"is {actual}, must be {expected}", part=f"tensor {name!r}")
                     continue
                 values = file.get_tensor(name)
-                if not bool(torch.isfinite(values).all()):
+                if not np.isfinite(values).all():
                     faults.add(path, "not finite", part=f"tensor {name!r}")
-                if name.endswith("/exp_avg_sq") and bool((values < 0).any()):
+                if name.endswith("/exp_avg_sq") and (values < 0).any():
                     faults.add(path, "below 0, which no mean of squares is", part=f"tensor {name!r}")
-                if name.endswith("/step") and bool((values < 1).any()):
+                if name.endswith("/step") and (values < 1).any():
                     faults.add(
                         path, f"says {values.item():g} steps, a stage takes at least one", part=f"tensor {name!r}"
                     )
-                if name == "table" and bool(values[0].any()):
+                if name == "table" and values[0].any():
                     faults.add(path, "row 0, the padding, is not zero", part="tensor 'table'")
     except (OSError, MemoryError, SafetensorError) as error:
         faults.add(path, f"not a readable safetensors file ({error})")

@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Iterable
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,8 @@ def versions() -> dict[str, str]:
 
 def versions_of(packages: Iterable[str]) -> dict[str, str]:
     """The installed version of each package."""
+    from importlib.metadata import version  # its own imports take longer than `diet-ray --help` should
+
     return {name: version(name) for name in packages}
 
 
