@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -20,8 +19,7 @@ from diet_ray.distill.refine import refine
 from diet_ray.distill.score import ScoreJob
 from diet_ray.distill.select import Scored, Sketch, choose
 from diet_ray.distill.sharded_memory import ShardedMemory
-from diet_ray.errors import ConfigError, ResourceError
-from diet_ray.figures import size
+from diet_ray.errors import ConfigError
 from diet_ray.logs.block_rows import BlockRows
 from diet_ray.logs.blocks import BlockManifest, Log, Rows, block_sha256, open_log
 from diet_ray.memory.events import Events
@@ -43,6 +41,7 @@ from diet_ray.training.device import torch_threads
 from diet_ray.training.holdout import held_out, held_rows
 from diet_ray.training.predictor import Predictor
 from diet_ray.training.reference import Reference, train_pass
+from diet_ray.training.room import check_room
 from diet_ray.training.workers import Crew
 
 PREVIOUS = "previous.safetensors"
@@ -145,11 +144,11 @@ def begin(
     Raises:
         ConfigError: the log is not the one from which the committed stages were made.
         CorruptArtefactError: a file of the last stage is damaged.
-        ResourceError: the table of the embeddings is larger than this machine's memory.
+        ResourceError: the table, its moments and its checkpoints are larger than this machine's memory.
     """
     check_log(log, committed)
     _check_crew(log, engine.crew)
-    _check_room(log, config)
+    check_room(f"log {log.path}", blocks_to_distil(log, config)[-1].n_ids, config.reference)
     reference = Reference(
         log.schema,
         config.reference.nets,
@@ -191,17 +190,6 @@ def _check_crew(log: Log, crew: Crew) -> None:
     if int(crew.sum(own.clone())) != crew.size * int(own):
         raise ConfigError(
             f"log {log.path}: the workers see different blocks; let nobody write to it, and put it where all nodes see it"
-        )
-
-
-def _check_room(log: Log, config: StreamConfig) -> None:
-    """Raise ResourceError where the table and its two moments are larger than the memory: the process would be killed without a word."""
-    n_ids, dim = blocks_to_distil(log, config)[-1].n_ids, config.reference.dim
-    need, have = 3 * 4 * n_ids * dim, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if need > have:
-        raise ResourceError(
-            f"log {log.path}: {n_ids} ids of width {dim} (key 'reference.dim') take {size(need)} with their moments, this machine has "
-            f"{size(have)}; ingest with fewer buckets or a higher min_count, lower the key, or take a larger machine"
         )
 
 

@@ -129,8 +129,9 @@ def _put_together(folder: Path, stage: StageFacts, entry: Callable[[StageFacts],
         _check_shapes(newer, len(rows), path)
         parts.append((rows, newer))
         n_ids = link.n_ids
+    # The first file is mapped privately: writing to its rows copies their pages and leaves the file as it is.
     for name in OF_TABLE:
-        if name in tensors:
+        if name in tensors and n_ids > whole.n_ids:
             old = tensors[name]
             tensors[name] = torch.cat((old, old.new_zeros(n_ids - len(old), old.shape[1])))
     for rows, newer in parts:

@@ -69,6 +69,7 @@ def run(parts: Path, tmp_path: Path) -> Path:
 def test_a_table_is_put_together_with_the_bytes_of_a_whole_one(whole: Path, parts: Path) -> None:
     assert [stage.whole for stage in committed_stages(whole)] == [None] * 6
     assert [stage.whole for stage in committed_stages(parts)] == [None, 0, 0, 0, None, 4]
+    before = stage_bytes(parts)
     for index in range(6):
         folders = [stage_folder(run, index) for run in (whole, parts)]
         for load in (load_checkpoint, load_optimiser):
@@ -78,6 +79,7 @@ def test_a_table_is_put_together_with_the_bytes_of_a_whole_one(whole: Path, part
         memories = [load_memory(folder) for folder in folders]
         assert torch.equal(memories[0].x, memories[1].x)
     here, there = stage_bytes(parts), stage_bytes(whole)
+    assert here == before  # the tables are put together in memory alone
     units = [name for name in there if name.endswith(".arrow")]
     assert {name: here[name] for name in units} == {name: there[name] for name in units}
 
@@ -190,6 +192,22 @@ def test_rows_that_cannot_be_are_faults(run: Path, change: Any, what: str) -> No
     if "I32" not in what:
         with pytest.raises(CorruptArtefactError, match=what.replace("must be F32", "for [0-9]+ rows")):
             load_memory(run)
+
+
+def own_memory() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon"))
+
+
+def test_a_table_is_read_by_the_pages_of_the_rows_that_are_asked_for(tmp_path: Path) -> None:
+    """80 MB are mapped, not read: what a scorer, an owner or a sweep adds to its own memory is its batch."""
+    save_tensors(tmp_path / "big.safetensors", {"table": torch.zeros(1_250_000, 16)})
+    before = own_memory()
+    table = load_tensors(tmp_path / "big.safetensors")["table"]
+    assert float(table[torch.arange(0, 1_250_000, 1000)].sum()) == 0
+    table[torch.arange(0, 1_250_000, 5000)] = 1.0
+    assert own_memory() - before < 16e6
+    assert float(load_tensors(tmp_path / "big.safetensors")["table"].sum()) == 0
 
 
 def test_rows_and_what_is_wrong_with_them() -> None:
