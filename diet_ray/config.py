@@ -72,7 +72,10 @@ class CheckpointsConfig(Settings):
 
     keep: Literal["all"] | Annotated[int, Key(ge=1, strict=True)] = 2
     """Stages, counted from the last, of which the reference stays: its table and nets at the end of the pass, and the moments. From these
-    stages candidates can be judged and launched. `all`: of every stage, with the K checkpoints along its pass."""
+    stages candidates can be judged and launched. `all`: of every stage, with the K checkpoints along its pass, each whole."""
+    whole_every: int = Key(default=16, ge=1)
+    """Stages from one whole table to the next at most. The stages between write only the rows that changed, which need the stages before
+    them down to a whole table; those stay as long as they are needed. 1: every table is whole."""
 
 
 class SelectConfig(Settings):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -20,18 +19,18 @@ from diet_ray.distill.refine import refine
 from diet_ray.distill.score import ScoreJob
 from diet_ray.distill.select import Scored, Sketch, choose
 from diet_ray.distill.sharded_memory import ShardedMemory
-from diet_ray.errors import ConfigError, ResourceError
-from diet_ray.figures import size
+from diet_ray.errors import ConfigError
 from diet_ray.logs.block_rows import BlockRows
 from diet_ray.logs.blocks import BlockManifest, Log, Rows, block_sha256, open_log
 from diet_ray.memory.events import Events
 from diet_ray.memory.facts import RefineReport
 from diet_ray.memory.layout import checkpoint, optimiser, stage_folder, stage_manifest
 from diet_ray.memory.manifests import StageManifest
-from diet_ray.memory.pruning import prune, stage_file
+from diet_ray.memory.pruning import prune
 from diet_ray.memory.run_folder import StageDraft, policy, read_stage
 from diet_ray.memory.same_bytes import check_same_bytes, made_here, processor
 from diet_ray.memory.same_log import check_same_log
+from diet_ray.memory.tables import ChangedRows, builds_on, load_checkpoint, load_optimiser, save_rows
 from diet_ray.memory.units import Units
 from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed
@@ -42,7 +41,11 @@ from diet_ray.training.device import torch_threads
 from diet_ray.training.holdout import held_out, held_rows
 from diet_ray.training.predictor import Predictor
 from diet_ray.training.reference import Reference, train_pass
+from diet_ray.training.room import check_room
 from diet_ray.training.workers import Crew
+
+PREVIOUS = "previous.safetensors"
+"""File of phi_{t-1} in a draft, while the memory is aligned."""
 
 
 class Engine(Protocol):
@@ -141,11 +144,11 @@ def begin(
     Raises:
         ConfigError: the log is not the one from which the committed stages were made.
         CorruptArtefactError: a file of the last stage is damaged.
-        ResourceError: the table of the embeddings is larger than this machine's memory.
+        ResourceError: the table, its moments and its checkpoints are larger than this machine's memory.
     """
     check_log(log, committed)
     _check_crew(log, engine.crew)
-    _check_room(log, config)
+    check_room(f"log {log.path}", blocks_to_distil(log, config)[-1].n_ids, config.reference)
     reference = Reference(
         log.schema,
         config.reference.nets,
@@ -159,8 +162,7 @@ def begin(
     if committed:
         last = committed[-1]
         folder = stage_folder(run, last.index)
-        weights = load_tensors(stage_file(folder, last.checkpoints[-1]))
-        reference.load(weights, load_tensors(stage_file(folder, last.optimiser)))
+        reference.load(load_checkpoint(folder, last), load_optimiser(folder, last))
         if stream.leads:
             engine.memory.load(folder, last.memory)
         stream.last = last
@@ -188,17 +190,6 @@ def _check_crew(log: Log, crew: Crew) -> None:
     if int(crew.sum(own.clone())) != crew.size * int(own):
         raise ConfigError(
             f"log {log.path}: the workers see different blocks; let nobody write to it, and put it where all nodes see it"
-        )
-
-
-def _check_room(log: Log, config: StreamConfig) -> None:
-    """Raise ResourceError where the table and its two moments are larger than the memory: the process would be killed without a word."""
-    n_ids, dim = blocks_to_distil(log, config)[-1].n_ids, config.reference.dim
-    need, have = 3 * 4 * n_ids * dim, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if need > have:
-        raise ResourceError(
-            f"log {log.path}: {n_ids} ids of width {dim} (key 'reference.dim') take {size(need)} with their moments, this machine has "
-            f"{size(have)}; ingest with fewer buckets or a higher min_count, lower the key, or take a larger machine"
         )
 
 
@@ -233,6 +224,8 @@ class Stage:
         n_checkpoints = stream.config.reference.checkpoints
         self.paths = [checkpoint(self.draft.folder, k) for k in range(n_checkpoints)]
         """Files of the K checkpoints, saved by the leader."""
+        self.changed = ChangedRows(stream.last.n_ids if stream.last else 0, block.n_ids)
+        """The rows of the table that the pass of step 1 changes."""
         self.checkpoints: list[Predictor] = []
         self.held: Rows | None = None
         """The held-out rows, on which the reference did not train."""
@@ -281,7 +274,8 @@ class Stage:
     def align(self) -> None:
         """Step 5: move the memory from the space of phi_{t-1} to that of phi_t."""
         with self._step("align"):
-            self.stream.engine.memory.align(last_checkpoint(self.stream), self.paths[-1], self.stream.config.align)
+            self.stream.engine.memory.align(self._previous(), self.paths[-1], self.stream.config.align)
+            (self.draft.folder / PREVIOUS).unlink(missing_ok=True)
 
     def fuse(self, fresh: Units) -> None:
         """Step 6: add the fresh units to the memory, within the budget."""
@@ -333,12 +327,16 @@ class Stage:
                 "lower the key or ingest larger blocks"
             )
         held: list[Rows] = []
+        for rows in before:
+            self.changed.note(rows.ids)
 
         def training_rows() -> Iterator[Rows]:
             for rows in self.rows:
                 out = held_out(rows.row_id, share, seed)
                 held.append(rows.take(out))
-                yield rows.take(~out)
+                trained = rows.take(~out)
+                self.changed.note(trained.ids)
+                yield trained
 
         def keep(k: int, weights: dict[str, Tensor]) -> None:
             self.checkpoints.append(Predictor(stream.log.schema, reference.nets, weights))
@@ -359,8 +357,15 @@ class Stage:
             for path in self.paths[:-1]:
                 path.unlink()
             del self.paths[:-1]
-        moments = optimiser(self.draft.folder)
-        save_tensors(moments, stream.reference.optimiser_state())
+        moments, rows = optimiser(self.draft.folder), self.changed.rows()
+        whole = builds_on(stream.last, stream.kept, rows, block.n_ids)
+        if whole is None:
+            save_tensors(moments, stream.reference.optimiser_state())
+        else:
+            last = load_tensors(self.paths[-1])
+            self.paths[-1].unlink()  # it was whole for those who score and align
+            save_rows(self.paths[-1], last, rows)
+            save_rows(moments, stream.reference.optimiser_state(), rows)
         return StageManifest(
             index=self.index,
             block=block.name,
@@ -376,14 +381,22 @@ class Stage:
             memory=stream.engine.memory.write(self.draft.folder),
             checkpoints=[file_entry(path) for path in self.paths],
             optimiser=file_entry(moments),
+            whole=whole,
             made_with=made_here(stream.engine.crew.device),
         )
 
+    def _previous(self) -> Path | None:
+        """A file with phi_{t-1} whole, to whose space the memory belongs; None before the first stage."""
+        last = self.stream.last
+        if last is None:
+            return None
+        folder = stage_folder(self.stream.run, last.index)
+        path = folder / last.checkpoints[-1].path
+        if last.whole is None or self.stream.config.align.method == "reembed":  # which reads only the table of phi_t
+            return path
+        path = self.draft.folder / PREVIOUS
+        save_tensors(path, load_checkpoint(folder, last))
+        return path
+
     def _step(self, name: str, **values: Any) -> AbstractContextManager[None]:
         return self.stream.events.step(self.index, name, **values)
-
-
-def last_checkpoint(stream: Stream) -> Path | None:
-    """The file of phi_{t-1}, to whose space the memory belongs; None before the first stage."""
-    last = stream.last
-    return stage_folder(stream.run, last.index) / last.checkpoints[-1].path if last else None

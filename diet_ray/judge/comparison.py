@@ -14,11 +14,10 @@ from diet_ray.logs.blocks import Log, open_log
 from diet_ray.mapper import Mapper, in_turn
 from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.layout import stage_folder
-from diet_ray.memory.pruning import stage_file
 from diet_ray.memory.same_log import check_log_of
+from diet_ray.memory.tables import load_checkpoint
 from diet_ray.seeds import derive_seed
 from diet_ray.settings import Settings
-from diet_ray.storage.tensors import load_tensors
 from diet_ray.training.device import torch_threads
 from diet_ray.training.predictor import Predictor
 
@@ -118,7 +117,7 @@ def train_otherwise(run: Path, spec: CandidateSpec, method: str, seed: int) -> V
     sample = random_rows(log, blocks, len(memory), seed=derive_seed(seed, "sample"))
     if method == HARD_OWN:
         return sample_own(spec, log, sample, rows, config, student, n_ids=stage.n_ids, seed=seed)
-    weights = load_tensors(stage_file(stage_folder(run, stage.index), stage.checkpoints[-1]))
+    weights = load_checkpoint(stage_folder(run, stage.index), stage)
     examples = as_examples(sample, Predictor(log.schema, config.nets, weights), soft=method == SOFT)
     return judge(spec, examples, memory.table, rows, log.schema, student, seed=seed, trained_on=method)
 

@@ -11,8 +11,7 @@ from diet_ray.judge.sweep_plan import Inputs
 from diet_ray.judge.verdict import Verdict
 from diet_ray.logs.blocks import Rows
 from diet_ray.memory.layout import stage_in
-from diet_ray.memory.pruning import stage_file
-from diet_ray.storage.tensors import load_tensors
+from diet_ray.memory.tables import load_checkpoint
 from diet_ray.training.predictor import Predictor
 
 REFERENCE, CONSTANT = "(reference)", "(constant)"
@@ -26,7 +25,7 @@ def yardsticks(inputs: Inputs, rows: Rows) -> list[Standing]:
         CorruptArtefactError: the reference's file is not the one that was committed.
     """
     stage, log = inputs.memory.stage, inputs.log
-    checkpoint = load_tensors(stage_file(stage_in(inputs.folder, stage.index), stage.checkpoints[-1]))
+    checkpoint = load_checkpoint(stage_in(inputs.folder, stage.index), stage)
     reference = Predictor(stage.log_schema, stage.config.reference.nets, checkpoint)(rows.ids).numpy()
     last = log.blocks[stage.index]
     share = np.clip(np.array(last.positives) / last.rows, 0.5 / last.rows, 1 - 0.5 / last.rows)

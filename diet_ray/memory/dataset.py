@@ -14,13 +14,12 @@ from diet_ray.logs.layout import log_manifest_file
 from diet_ray.memory.download import fetch
 from diet_ray.memory.layout import MANIFEST, is_stage, stage_folder
 from diet_ray.memory.manifests import StageManifest
-from diet_ray.memory.pruning import stage_file
 from diet_ray.memory.run_folder import committed_stages, read_units
+from diet_ray.memory.tables import load_checkpoint
 from diet_ray.memory.units import Units, unit_problems
 from diet_ray.settings import parse_json
 from diet_ray.storage.entries import check_file
 from diet_ray.storage.faults import few
-from diet_ray.storage.tensors import load_tensors
 from diet_ray.training.embedding import lookup
 from diet_ray.training.student import Examples
 
@@ -84,8 +83,7 @@ def load_memory(path: str | Path) -> Memory:
     parts = [read_units(check_file(folder, entry)) for entry in stage.memory]
     for part, entry in zip(parts, stage.memory, strict=True):
         _check_units(part, stage, folder / entry.path)
-    checkpoint = stage_file(folder, stage.checkpoints[-1])
-    table = _table(checkpoint, stage)
+    table = _table(folder, stage)
     units = Units.concat(parts)
     if len(units) != stage.units or len(np.unique(units.unit_id)) != len(units):
         raise CorruptArtefactError(
@@ -112,13 +110,11 @@ def _check_units(units: Units, stage: StageManifest, path: Path) -> None:
         )
 
 
-def _table(path: Path, stage: StageManifest) -> Tensor:
-    """The embedding table of a checkpoint."""
+def _table(folder: Path, stage: StageManifest) -> Tensor:
+    """The embedding table of a stage's last checkpoint."""
+    path = folder / stage.checkpoints[-1].path
     shape = (stage.n_ids, stage.config.reference.dim)
-    try:
-        table = load_tensors(path).get("table")
-    except CorruptArtefactError as error:
-        raise CorruptArtefactError(f"{error}; {_RESTORE}") from error
+    table = load_checkpoint(folder, stage).get("table")
     if table is None or table.dtype != torch.float32 or table.shape != shape:
         stored = "missing" if table is None else f"{table.dtype} {list(table.shape)}"
         raise CorruptArtefactError(

@@ -19,6 +19,7 @@ from diet_ray.figures import size
 from diet_ray.memory.archive import Archive, manifest_name, stage_place
 from diet_ray.memory.layout import MANIFEST, stage_folder, stage_manifest
 from diet_ray.memory.manifests import StageManifest
+from diet_ray.memory.table_links import broken
 from diet_ray.settings import parse_json
 from diet_ray.storage.entries import FileEntry, check_file
 from diet_ray.storage.hashes import sha256
@@ -74,14 +75,15 @@ def fetch(
         stage = copy.manifest(index)
         if stage is None:
             raise CorruptArtefactError(f"{archive.remote.at(manifest_name(index))}: has just been removed; try again")
-        copy.files(index, [*stage.memory, stage.checkpoints[-1], *([stage.optimiser] if moments else [])])
+        copy.files(index, stage.memory)
+        copy.table(stage, moments=moments)
         older = stage
         while (lineage or table_before) and older.parent_sha256 is not None:
             before = copy.manifest(older.index - 1, older.parent_sha256)
             if before is None:  # the archive lacks the earlier stages
                 break
             if table_before and older is stage and not archive.pruned(before.index):
-                copy.files(before.index, before.checkpoints[-1:])
+                copy.table(before, moments=False)
             older = before
         return stage_folder(copy.folder, index)
 
@@ -158,6 +160,18 @@ class _Copy:
         for entry in missing:
             self.archive.fetch_file(index, entry, self.draft, count)
             self._reveal(self.draft / entry.path, folder / entry.path)
+
+    def table(self, stage: StageManifest, *, moments: bool) -> None:
+        """Fetch the last checkpoint of a stage, and those on which it builds; with the moments where wanted."""
+        self.files(stage.index, [stage.checkpoints[-1], *([stage.optimiser] if moments else [])])
+        link = stage
+        while stage.whole is not None and link.index > stage.whole:
+            before = self.manifest(link.index - 1, link.parent_sha256)
+            if before is None:
+                place = self.archive.remote.at(stage_place(stage.index))
+                raise broken(place, stage, link.index - 1, "is not in the archive")
+            self.files(before.index, [before.checkpoints[-1], *([before.optimiser] if moments else [])])
+            link = before
 
     def _reveal(self, draft: Path, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -110,13 +110,16 @@ class StageFacts(Settings):
     """The K checkpoints, oldest first; only the last of them where `checkpoints.keep` is a number."""
     optimiser: FileEntry
     """Moments of the reference's optimisers."""
+    whole: int | None = None
+    """Index of the last stage before with a whole table, where this one has only the rows that changed since (`tables.py`)."""
     made_with: MadeWith | None = None
     """What computed the stage; None in stages of earlier releases."""
 
     @model_serializer(mode="wrap")
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Left out where it is not known: the manifest of an earlier release is what it always was.
-        return {name: value for name, value in write(self).items() if name != "made_with" or value is not None}
+        # Left out where they say nothing: the manifest of an earlier release is what it always was.
+        newer = ("made_with", "whole")
+        return {name: value for name, value in write(self).items() if name not in newer or value is not None}
 
     @property
     def weights(self) -> list[FileEntry]:
@@ -135,8 +138,8 @@ class StageFacts(Settings):
 
     @property
     def table_bytes(self) -> int:
-        """Bytes of the last checkpoint: the embedding table and the nets."""
-        return self.checkpoints[-1].bytes
+        """Bytes of the last checkpoint: the embedding table and the nets; of the table alone where only changed rows are in the file."""
+        return self.checkpoints[-1].bytes if self.whole is None else 4 * self.n_ids * self.config["reference"]["dim"]
 
 
 def stage_facts(run: Path, index: int) -> StageFacts:

@@ -10,11 +10,11 @@ from torch import Tensor
 from diet_ray.memory.dataset import Memory, load_memory
 from diet_ray.memory.layout import MANIFEST, stage_in, stage_name
 from diet_ray.memory.manifests import StageManifest
-from diet_ray.memory.pruning import kept_files, stage_file
+from diet_ray.memory.pruning import kept_files
 from diet_ray.memory.same_bytes import changes
+from diet_ray.memory.tables import load_checkpoint
 from diet_ray.settings import parse_json
 from diet_ray.storage.hashes import sha256
-from diet_ray.storage.tensors import load_tensors
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Lineage:
         folder = self.folder.parent / stage_name(stage.index)
         if stage.checkpoints[-1] not in kept_files(folder, stage):
             return None
-        return load_tensors(stage_file(folder, stage.checkpoints[-1]))["table"]
+        return load_checkpoint(folder, stage)["table"]
 
 
 def trace(path: Path) -> Lineage:

@@ -49,3 +49,8 @@ class StageManifest(StageFacts, _Format):
 
     config: StreamConfig
     """The run's config, with the horizon for which the memory was refined (`student`)."""
+
+    @property
+    def table_bytes(self) -> int:
+        """See `StageFacts.table_bytes`."""
+        return self.checkpoints[-1].bytes if self.whole is None else 4 * self.n_ids * self.config.reference.dim

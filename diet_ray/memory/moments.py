@@ -11,8 +11,7 @@ from torch import Tensor
 from diet_ray.errors import CorruptArtefactError
 from diet_ray.memory.layout import stage_in
 from diet_ray.memory.manifests import StageManifest
-from diet_ray.memory.pruning import stage_file
-from diet_ray.storage.tensors import load_tensors
+from diet_ray.memory.tables import load_optimiser
 
 _RESTORE = "restore the run folder from a copy"
 
@@ -46,8 +45,9 @@ def load_moments(folder: Path, stage: StageManifest) -> TableMoments:
     Raises:
         CorruptArtefactError: the file is missing, is not the one that was committed, or does not fit the table.
     """
-    file = stage_file(stage_in(folder, stage.index), stage.optimiser)
-    return check_moments(load_tensors(file), (stage.n_ids, stage.config.reference.dim), file, _RESTORE)
+    place = stage_in(folder, stage.index)
+    file = place / stage.optimiser.path
+    return check_moments(load_optimiser(place, stage), (stage.n_ids, stage.config.reference.dim), file, _RESTORE)
 
 
 def check_moments(tensors: dict[str, Tensor], shape: tuple[int, int], file: Path, remedy: str) -> TableMoments:

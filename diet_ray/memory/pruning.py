@@ -82,7 +82,7 @@ def stage_file(folder: Path, entry: FileEntry) -> Path:
 
 
 def prune(run: Path, *, keep: int, committed: int, start: int = 0) -> int:
-    """Remove the files of the reference from the stages before the last `keep`; they may be gone already.
+    """Remove the files of the reference from the stages before the last `keep` and those on which they build; they may be gone already.
 
     Args:
         run: the run folder, whose lock is held.
@@ -94,6 +94,9 @@ def prune(run: Path, *, keep: int, committed: int, start: int = 0) -> int:
         The first stage that is still whole.
     """
     store, end = FolderStore(run), committed - keep
+    if end > start:
+        whole = stage_facts(run, end).whole  # the stages on which the first kept table builds stay too
+        end = end if whole is None else whole
     for index in range(start, end):
         folder, place = stage_folder(run, index), f"{STAGES}/{stage_name(index)}"
         record = pruned(folder)

@@ -84,7 +84,7 @@ def _check_stage(
     first = taken.setdefault(stage.block, index)
     if first != index:
         faults.add(folder / MANIFEST, f"took in block {stage.block!r}, as stage {first:04d} did")
-    units = check_stage(folder, stage, faults)
+    units = check_stage(folder, stage, faults, before.stage)
     if source is not None:
         _check_source(folder, stage, source, before, faults)
     if units is not None:

@@ -12,10 +12,12 @@ from safetensors import SafetensorError, safe_open
 
 from diet_ray.candidates.shapes import parameter_shapes
 from diet_ray.config import ReferenceConfig
+from diet_ray.errors import CorruptArtefactError, VersionError
 from diet_ray.memory.deltas import full
 from diet_ray.memory.layout import MANIFEST, OPTIMISER, PRUNED, checkpoint, memory_shard
 from diet_ray.memory.manifests import StageManifest
 from diet_ray.memory.pruning import Pruned
+from diet_ray.memory.table_links import ROWS, broken, links, rows_problem
 from diet_ray.memory.units import COLUMNS, Units, shard_of, unit_problems
 from diet_ray.schema import Schema
 from diet_ray.storage.arrays import Columns
@@ -27,8 +29,12 @@ Shapes = dict[str, tuple[str, list[int]]]
 """safetensors dtype and shape of each tensor of a file."""
 
 
-def check_stage(folder: Path, stage: StageManifest, faults: Faults) -> Units | None:
+def check_stage(
+    folder: Path, stage: StageManifest, faults: Faults, before: StageManifest | None = None
+) -> Units | None:
     """Note all faults of the files of a stage; returns its units, ordered by unit id, or None where a shard could not be read.
+
+    `before` is the manifest of the stage before, where there is one that can be read.
 
     No memory is allocated by the manifest's claims: sizes, types and row counts are first compared with the files' own headers.
     """
@@ -47,7 +53,10 @@ def check_stage(folder: Path, stage: StageManifest, faults: Faults) -> Units | N
     _check_figures(folder / MANIFEST, stage, faults)
 
     units = _check_memory(folder, stage, faults)
-    _check_weights(folder, stage, _gone(folder, stage, record, faults), faults)
+    gone = _gone(folder, stage, record, faults)
+    _check_weights(folder, stage, before.n_ids if before else None, gone, faults)
+    if stage.whole is not None and stage.checkpoints[-1].path not in gone:
+        _check_links(folder, stage, before, faults)
     return units
 
 
@@ -147,23 +156,69 @@ def _check_units(path: Path, units: Units, index: int, stage: StageManifest, fau
     each((units.block < 0) | (units.block > stage.index), "block", f"outside the blocks 0 to {stage.index}")
 
 
-def _check_weights(folder: Path, stage: StageManifest, gone: set[str], faults: Faults) -> None:
+def _check_links(folder: Path, stage: StageManifest, before: StageManifest | None, faults: Faults) -> None:
+    """Check that the stages on which a stage's table builds are there, with their tables; damage of these is noted with each of them."""
+    if before is not None and stage.whole != (before.index if before.whole is None else before.whole):
+        faults.add(
+            folder / MANIFEST, f"says that its table builds on stage {stage.whole}, that of the stage before does not"
+        )
+    try:
+        found = links(folder, stage)[:-1]
+        for place, link in found:
+            lost = next((e for e in (link.checkpoints[-1], link.optimiser) if not (place / e.path).is_file()), None)
+            if lost is not None:
+                raise broken(folder, stage, link.index, f"has no {lost.path}")
+    except (CorruptArtefactError, VersionError) as error:
+        faults.add(folder, str(error).removeprefix(f"{folder}: ").partition("; ")[0])
+
+
+def _check_weights(folder: Path, stage: StageManifest, n_before: int | None, gone: set[str], faults: Faults) -> None:
     """Check the tensors of the checkpoints and of the optimiser, except of files that are `gone`."""
     reference, schema = stage.config.reference, stage.log_schema
-    table = {"table": ("F32", [stage.n_ids, reference.dim])}
+    n_rows = stage.n_ids
     net: Shapes | None = None
     for entry in stage.weights:
         path = folder / entry.path
         if entry.path in gone or not faults.intact(path, entry.bytes, entry.sha256):
             continue
-        if entry.bytes < 4 * stage.n_ids * reference.dim:
-            faults.add(path, f"too small for {stage.n_ids} ids of width {reference.dim}")
+        if stage.whole is not None:
+            rows = _rows(path, stage.n_ids, n_before, faults)
+            if rows is None:
+                continue
+            n_rows = len(rows)
+        if entry.bytes < 4 * max(n_rows, 1) * reference.dim:
+            faults.add(path, f"too small for {n_rows} ids of width {reference.dim}")
             continue
+        table = {"table": ("F32", [n_rows, reference.dim])}
+        listed: Shapes = {} if stage.whole is None else {ROWS: ("I32", [n_rows])}
         if (
             net is None
         ):  # built after the check of a file's size, which shows that a net of this width fits this machine
             net = {f"net.{name}": ("F32", shape) for name, shape in _parameters(reference, schema).items()}
-        _check_tensors(path, {**table, **net} if entry is not stage.optimiser else _moments(table, net), faults)
+        wanted = _moments(table, net) if entry is stage.optimiser else {**table, **net}
+        _check_tensors(path, {**listed, **wanted}, faults)
+
+
+def _rows(path: Path, n_ids: int, n_before: int | None, faults: Faults) -> np.ndarray | None:
+    """The ids of the rows in a file; None, and a fault, where they cannot be."""
+    try:
+        with safe_open(path, framework="np") as file:
+            header = file.get_slice(ROWS)
+            shape = header.get_shape()
+            if header.get_dtype() != "I32" or len(shape) != 1:
+                faults.add(
+                    path, f"is {header.get_dtype()} {shape}, must be I32 of one dimension", part=f"tensor {ROWS!r}"
+                )
+                return None
+            rows: np.ndarray = file.get_tensor(ROWS)
+    except (OSError, MemoryError, SafetensorError) as error:
+        faults.add(path, f"not a readable file of changed rows ({error})")
+        return None
+    problem = rows_problem(rows, n_before, n_ids)
+    if problem:
+        faults.add(path, problem, part=f"tensor {ROWS!r}")
+        return None
+    return rows
 
 
 def _parameters(reference: ReferenceConfig, schema: Schema) -> dict[str, list[int]]:
@@ -214,7 +269,7 @@ def _check_tensors(path: Path, wanted: Shapes, faults: Faults) -> None:
                     faults.add(
                         path, f"says {values.item():g} steps, a stage takes at least one", part=f"tensor {name!r}"
                     )
-                if name == "table" and values[0].any():
+                if name == "table" and ROWS not in wanted and values[0].any():
                     faults.add(path, "row 0, the padding, is not zero", part="tensor 'table'")
     except (OSError, MemoryError, SafetensorError) as error:
         faults.add(path, f"not a readable safetensors file ({error})")

@@ -130,7 +130,13 @@ def sections(inspection: Inspection) -> list[Section]:
 
 def lead(inspection: Inspection) -> str:
     """The summary of the memory in one paragraph."""
-    parts = [_counts(inspection), _size(inspection), *_pruned(inspection), *_shares(inspection), *_refinement(inspection)]
+    parts = [
+        _counts(inspection),
+        _size(inspection),
+        *_pruned(inspection),
+        *_shares(inspection),
+        *_refinement(inspection),
+    ]
     return " ".join(parts)
 
 
@@ -151,7 +157,9 @@ def _size(inspection: Inspection) -> str:
 def _pruned(inspection: Inspection) -> list[str]:
     if not inspection.pruned_bytes:
         return []
-    return [f"The stages up to it keep {size(inspection.kept_bytes or 0)}; {size(inspection.pruned_bytes)} were pruned."]
+    return [
+        f"The stages up to it keep {size(inspection.kept_bytes or 0)}; {size(inspection.pruned_bytes)} were pruned."
+    ]
 
 
 def _shares(inspection: Inspection) -> list[str]:

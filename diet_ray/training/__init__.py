@@ -7,6 +7,7 @@ holdout    held-out rows
 adam       the optimiser
 reference  phi_t, trained by one pass per block
 predictor  predictions by a checkpoint
+room       whether a table fits into the memory here
 student    training of a candidate on examples
 """
 

@@ -1,0 +1,43 @@
+"""A table that does not fit is refused before it is allocated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from diet_ray.config import ReferenceConfig
+from diet_ray.distill import pipeline
+from diet_ray.distill.local import distil_locally
+from diet_ray.errors import ResourceError
+from diet_ray.training import room
+from diet_ray.training.room import check_room, memory_here
+from tests.support.small_run import config
+
+
+def test_the_tables_of_a_worker_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Table, two moments and K = 2 checkpoints: 5 tables of 1,000 ids of width 4."""
+    reference = ReferenceConfig(dim=4, checkpoints=2)
+    monkeypatch.setattr(room, "memory_here", lambda: 5 * 4 * 1000 * 4)
+    check_room("log", 1000, reference)
+    said = r"^log: 1,001 ids of width 4 \(key 'reference\.dim'\) take .* 2 checkpoints \(key 'reference\.checkpoints'\), .* here; lower one"
+    with pytest.raises(ResourceError, match=said):
+        check_room("log", 1001, reference)
+
+
+def test_a_run_is_refused_before_its_table_is_made(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "memory_here", lambda: 1000)
+    monkeypatch.setattr(pipeline, "Reference", None)
+    with pytest.raises(ResourceError, match=r"log .*/log: [0-9,]+ ids of width 4"):
+        distil_locally(tmp_path / "run", config(log))
+
+
+@pytest.mark.parametrize(("text", "limit"), [("4096\n", 4096), ("max\n", None), (None, None)])
+def test_the_limit_of_a_container_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, limit: int | None
+) -> None:
+    monkeypatch.setattr(room, "LIMITS", (tmp_path / "memory.max",))
+    whole = memory_here()
+    if text is not None:
+        (tmp_path / "memory.max").write_text(text)
+    assert memory_here() == (whole if limit is None else limit)
