@@ -20,7 +20,7 @@ class Cross(TensorModule):
 
     def forward(self, x0: Tensor, x: Tensor) -> Tensor:
         """`[B, F*d], [B, F*d] -> [B, F*d]`."""
-        return torch.addcmul(x, x0, self.up(self.down(x)))
+        return x + x0 * self.up(self.down(x))
 
 
 @register("dcnv2")

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 from pydantic import Field as Key
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from diet_ray.candidates import CandidateSpec
 from diet_ray.config import StudentConfig
@@ -20,10 +19,11 @@ from diet_ray.judge.start import Start
 from diet_ray.seeds import derive_seed
 from diet_ray.settings import Settings
 from diet_ray.training.adam import net_adam
-from diet_ray.training.device import generator
+from diet_ray.training.device import CPU, generator
 from diet_ray.training.embedding import new_rows
 from diet_ray.training.reference import Reference
 from diet_ray.training.student import cosine, drawn, student_order
+from diet_ray.training.table_rows import SORTED_AT_ONCE, rows_of_batches
 
 
 class LaunchRecipe(Settings):
@@ -125,6 +125,7 @@ class Launching:
         self._moved = bool(self._delta.any())
         self._order = student_order(len(start.ids), self.student, seed)
         self._labels, self._done = generator(seed, "labels"), 0
+        self._at_once = max(1, SORTED_AT_ONCE // (self.student.batch_size * start.ids.shape[1]))
         self._net_optimiser = net_adam(self.model.net.parameters())
         self._net_rate = cosine(self.student, spec.lr_scale)
         at_full_rate = self.student.model_copy(update={"lr": self.model.config.embedding_lr})
@@ -138,29 +139,27 @@ class Launching:
         self.model.train()
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(self._dropout)
-            for step in range(self._done, to):
-                self._learn(step, self._order[step])
+            while self._done < to:
+                self._learn(self._done, min(to, self._done + self._at_once))
             self._dropout = torch.get_rng_state()
-        self._done = to
 
     def ready(self) -> Reference:
         """The candidate after the last step, ready for live rows: its net's optimiser is new, its table's goes on at the full rate."""
-        self.model.zero_grad()
         self.model.table_optimiser.param_groups[0]["lr"] = self.model.config.embedding_lr
         return self.model
 
-    def _learn(self, step: int, pick: Tensor) -> None:
-        """One step on a batch of units."""
-        model, start = self.model, self.start
-        self._net_optimiser.param_groups[0]["lr"] = self._net_rate(step)
-        model.table_optimiser.param_groups[0]["lr"] = self._table_rate(step)
-        x = model.embedding(start.ids[pick])
-        logits = model.net(x + self._delta[pick] if self._moved else x)[0]
-        target = drawn(start.soft_label[pick], self.student.draw, self._labels)
-        losses = binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=1)
-        self._net_optimiser.zero_grad()
-        model.table_optimiser.zero_grad()
-        torch.autograd.backward((start.weight[pick] * losses).mean())
-        self._net_optimiser.step()
-        model.penalise_table()
-        model.table_optimiser.step()
+    def _learn(self, begin: int, end: int) -> None:
+        """The steps `begin..end` on batches of units."""
+        model, start, picks = self.model, self.start, self._order[begin:end]
+        slots, tasks = start.schema.field_of_slot, start.soft_label.shape[1]
+        used = rows_of_batches([start.ids[pick].numpy() for pick in picks], slots, len(start.table), CPU)
+        for step, pick, rows in zip(range(begin, end), picks, used, strict=True):
+            for group in self._net_optimiser.param_groups:
+                group["lr"] = self._net_rate(step)
+            model.table_optimiser.param_groups[0]["lr"] = self._table_rate(step)
+            target = drawn(start.soft_label[pick], self.student.draw, self._labels)
+            shift = self._delta[pick] if self._moved else None
+            model.learn(
+                rows, target, start.weight[pick, None] / (len(pick) * tasks), optimiser=self._net_optimiser, shift=shift
+            )
+        self._done = end

@@ -43,8 +43,8 @@ class Rows:
     def __len__(self) -> int:
         return len(self.row_id)
 
-    def take(self, index: np.ndarray) -> Rows:
-        """The rows at the positions `index`, or where the mask `index` is true."""
+    def take(self, index: np.ndarray | slice) -> Rows:
+        """The rows at the positions `index`, or where the mask `index` is true; those of a slice share this object's memory."""
         return Rows(**{part.name: getattr(self, part.name)[index] for part in fields(self)})
 
     @staticmethod

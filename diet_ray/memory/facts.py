@@ -75,6 +75,8 @@ class MadeWith(Settings):
     """Instruction set that torch uses on the CPU of the first worker, such as AVX2 or AVX512."""
     gpu: str | None = None
     """Name of the first worker's GPU; None where it has none."""
+    arithmetic: int = 1
+    """Which sums a pass of the reference is made of: `diet_ray.memory.same_bytes.ARITHMETIC` of the build. 1 where a build did not say."""
 
 
 class StageFacts(Settings):

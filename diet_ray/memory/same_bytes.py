@@ -19,6 +19,9 @@ from diet_ray.storage.hashes import PACKAGES, versions_of
 if TYPE_CHECKING:
     import torch
 
+ARITHMETIC = 2
+"""Increased when a pass of the reference begins to round otherwise. 2: the table moves without sparse tensors, the net by fused Adam."""
+
 
 class ClusterFacts(Settings):
     """The keys of `cluster` on which bytes depend. All others may change from one resume to the next."""
@@ -51,7 +54,9 @@ def made_here(device: torch.device) -> MadeWith:
     import torch
 
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    return MadeWith(versions=versions_of(PACKAGES), cpu=torch.backends.cpu.get_cpu_capability(), gpu=gpu)
+    return MadeWith(
+        versions=versions_of(PACKAGES), cpu=torch.backends.cpu.get_cpu_capability(), gpu=gpu, arithmetic=ARITHMETIC
+    )
 
 
 def cluster_of(config: Any) -> dict[str, str]:
@@ -90,10 +95,12 @@ def changes(stages: Sequence[StageFacts]) -> list[str]:
 
 
 def processor(made: MadeWith | None) -> dict[str, str]:
-    """The instruction set of the CPU that torch uses, and the GPU."""
+    """The arithmetic of the build, the instruction set of the CPU that torch uses, and the GPU."""
     if made is None:
-        return {}
-    return {"instruction set": made.cpu} | ({"GPU": made.gpu} if made.gpu else {})
+        return {"arithmetic of passes": "1"}
+    return {"arithmetic of passes": str(made.arithmetic), "instruction set": made.cpu} | (
+        {"GPU": made.gpu} if made.gpu else {}
+    )
 
 
 def versions(made: MadeWith | None) -> dict[str, str]:

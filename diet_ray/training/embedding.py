@@ -21,7 +21,8 @@ class Embedding(nn.Embedding):
 
     With `sparse`, gradients are sparse: only rows that a batch uses are sent and updated, so the optimiser must be
     `torch.optim.SparseAdam` or plain SGD. The class derives from `nn.Embedding` because DDP finds sparse gradients by
-    that class; it cannot reduce the sparse gradient of any other module.
+    that class; it cannot reduce the sparse gradient of any other module. A pass of the reference makes no such gradient
+    (`diet_ray.training.table_rows`).
     """
 
     field_of_slot: Tensor

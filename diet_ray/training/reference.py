@@ -5,7 +5,8 @@ The same function trains a candidate with its own embeddings on the full log (`d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 import torch
@@ -17,9 +18,10 @@ from diet_ray.config import ReferenceConfig
 from diet_ray.logs.blocks import Rows
 from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed
-from diet_ray.training.adam import net_adam, on_device, table_adam
+from diet_ray.training.adam import NetAdam, TableAdam, net_adam, on_device, table_adam
 from diet_ray.training.device import forked, put
 from diet_ray.training.embedding import Embedding
+from diet_ray.training.table_rows import SORTED_AT_ONCE, TableRows, rows_of_batches
 from diet_ray.training.workers import Crew
 
 
@@ -55,6 +57,16 @@ class Mean(nn.Module):
         return logits
 
 
+def same_in_both_modes(net: nn.Module) -> bool:
+    """Whether a net is known to predict alike in training and in evaluation mode: it has only our own parts, and no dropout."""
+    return all(
+        type(module).__module__.startswith(("diet_ray.", "torch.nn.modules.linear", "torch.nn.modules.container"))
+        or isinstance(module, nn.LayerNorm)
+        or (isinstance(module, nn.Dropout) and module.p == 0)
+        for module in net.modules()
+    )
+
+
 class Reference(nn.Module):
     """Embedding table and committee of nets, with their optimisers: the whole state from which the pass of the next block starts."""
 
@@ -70,6 +82,8 @@ class Reference(nn.Module):
             for net, member in zip(nets, self.net.members, strict=True)
         ]
         self.net_optimiser = net_adam(groups)
+        self._known = same_in_both_modes(self.net)
+        self._net_parameters = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
         self.table_optimiser = self._table_optimiser()
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -80,22 +94,65 @@ class Reference(nn.Module):
     @torch.no_grad()
     def predict(self, ids: Tensor) -> Tensor:
         """`[B, S]` ids to `[H, B, T]` logits in evaluation mode; the mode is put back."""
+        return self._evaluated(self.embedding(ids))
+
+    def learn(
+        self,
+        batch: TableRows,
+        target: Tensor,
+        scale: Tensor | float,
+        *,
+        crew: Crew | None = None,
+        optimiser: NetAdam | None = None,
+        shift: Tensor | None = None,
+        predict: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """A step of both optimisers on a batch of B rows: on the sum of `scale` times the cross entropy, over members, rows and tasks.
+
+        Args:
+            batch: the rows of the table that the batch uses.
+            target: `[B, T]`, 0 to 1.
+            scale: the weight of a row, or `[B, 1]`, those of each.
+            crew: workers, each with its own part of the batch; the sum is over all of them.
+            optimiser: of the net; by default the model's own.
+            shift: `[B, F, d]`, added to the inputs that the table gives.
+            predict: whether to predict, in evaluation mode, before the step.
+
+        Returns:
+            The logits `[H, B, T]` with which the step began, and the prediction `[H, B, T]` or None.
+        """
+        table, slots = self.embedding.weight.detach(), self.embedding.field_of_slot
+        rows, values = batch.rows, table.index_select(0, batch.rows)
+        x = batch.embed(values, slots)
+        x = (x if shift is None else x + shift).requires_grad_()
+        predicted = self._evaluated(x) if predict and not self._known else None
+        logits = self.net(x if self._known else x.clone())  # a user's module may work in place
+        learned = logits.detach()
+        if predict and predicted is None:
+            predicted = learned
+        # The derivative of the cross entropy by hand: a graph of it would cost more than its numbers.
+        by_logits = torch.sigmoid(learned).sub_(target).mul_(scale)
+        found = torch.autograd.grad(logits, [x, *self._net_parameters], by_logits, allow_unused=True)
+        by_x, gradients = found[0], list[Tensor | None](found[1:])
+        gradient = batch.gradient(torch.zeros_like(x) if by_x is None else by_x, slots)
+        if crew is not None and crew.size > 1:
+            gradients = _summed(gradients, crew)
+            rows, gradient = crew.sum_rows(rows, gradient)
+            values = table.index_select(0, rows)
+        if self.config.embedding_l2:
+            gradient.add_(values, alpha=self.config.embedding_l2)
+        (optimiser or self.net_optimiser).learn(gradients)
+        self.table_optimiser.learn(rows, values, gradient)
+        return learned, predicted
+
+    @torch.no_grad()
+    def _evaluated(self, x: Tensor) -> Tensor:
+        """`[B, F, d]` to `[H, B, T]` logits in evaluation mode; the mode is put back."""
         training = self.training
         self.eval()
-        logits: Tensor = self(ids)
+        logits: Tensor = self.net(x)
         self.train(training)
         return logits
-
-    def penalise_table(self) -> None:
-        """Add the gradient of the L2 penalty, `embedding_l2 * row`, to that of each row of the table that the last batch has looked up."""
-        if self.config.embedding_l2 == 0:
-            return
-        table = self.embedding.weight
-        assert table.grad is not None, "it is called after the backward pass"
-        gradient = table.grad.coalesce()
-        # `values` is a view, so this changes the gradient.
-        gradient.values().add_(table.detach()[gradient.indices()[0]], alpha=self.config.embedding_l2)
-        table.grad = gradient
 
     def grow(self, n_ids: int) -> None:
         """Add rows for the new ids of a block; the optimiser moments of the old rows stay."""
@@ -149,7 +206,7 @@ class Reference(nn.Module):
         """Optimiser steps done so far, in all passes."""
         return int(self.table_optimiser.state[self.embedding.weight].get("step", 0))
 
-    def _table_optimiser(self) -> torch.optim.Optimizer:
+    def _table_optimiser(self) -> TableAdam:
         return table_adam(self.embedding.weight, self.config.embedding_lr)
 
     def _optimised(self) -> Iterator[tuple[str, Tensor, torch.optim.Optimizer]]:
@@ -158,15 +215,32 @@ class Reference(nn.Module):
             yield f"net.{name}", weight, self.net_optimiser
 
 
+def _summed(gradients: Sequence[Tensor | None], crew: Crew) -> list[Tensor | None]:
+    """Gradients, each summed over the workers, in one message."""
+    there = [gradient for gradient in gradients if gradient is not None]
+    flat = crew.sum(torch.cat([gradient.flatten() for gradient in there]))
+    parts = iter(torch.split(flat, [gradient.numel() for gradient in there]))
+    return [None if gradient is None else next(parts).view_as(gradient) for gradient in gradients]
+
+
 def batches(parts: Iterable[Rows], batch_size: int) -> Iterator[Rows]:
-    """Cut a stream of rows into batches, across the borders of its parts; only the last batch may be smaller."""
+    """Cut a stream of rows into batches, across the borders of its parts; only the last batch may be smaller.
+
+    A batch within a part shares its memory.
+    """
     rest: Rows | None = None
     for part in parts:
-        rows = part if rest is None else Rows.concat([rest, part])
-        whole = len(rows) - len(rows) % batch_size
-        for start in range(0, whole, batch_size):
-            yield rows.take(np.arange(start, start + batch_size))
-        rest = rows.take(np.arange(whole, len(rows)))
+        start = 0
+        if rest is not None and len(rest):
+            start = min(batch_size - len(rest), len(part))
+            rest = Rows.concat([rest, part.take(slice(0, start))])
+            if len(rest) < batch_size:
+                continue
+            yield rest
+        whole = len(part) - (len(part) - start) % batch_size
+        for begin in range(start, whole, batch_size):
+            yield part.take(slice(begin, begin + batch_size))
+        rest = part.take(slice(whole, len(part)))
     if rest is not None and len(rest):
         yield rest
 
@@ -200,30 +274,45 @@ def train_pass(
     """
     reference.train()
     reference.move(crew.device)
-    model = crew.parallel(reference)
     k, n_checkpoints, rows_seen = 0, reference.config.checkpoints, 0
     total = torch.zeros(2, dtype=torch.float64)
     with torch.random.fork_rng(devices=forked(crew.device)):
         torch.manual_seed(derive_seed(reference.seed, "dropout", reference.steps(), crew.rank))
-        for batch in batches(parts, reference.config.batch_size):
-            ids = put(torch.tensor(batch.ids[crew.rank :: crew.size]), crew.device)
-            labels = put(torch.tensor(batch.labels[crew.rank :: crew.size], dtype=torch.float32), crew.device)
-            if on_predicted:
-                on_predicted(batch, reference.predict(ids))
-            logits = model(ids)
-            whole = binary_cross_entropy_with_logits(logits, labels.expand_as(logits), reduction="sum")
-            summed = whole / (len(logits) * reference.schema.n_tasks)
-            reference.net_optimiser.zero_grad()
-            reference.table_optimiser.zero_grad()
-            # DDP averages over the W workers; times W this gives the mean over the whole batch, even where the split is uneven.
-            torch.autograd.backward(summed * (crew.size / len(batch)))
-            reference.net_optimiser.step()
-            reference.penalise_table()
-            reference.table_optimiser.step()
-            total += torch.tensor([float(summed.detach()), len(labels)], dtype=torch.float64)
-            rows_seen += len(batch)
-            while on_checkpoint and k < n_checkpoints and rows_seen * n_checkpoints >= (k + 1) * rows:
-                on_checkpoint(k, reference.checkpoint())
-                k += 1
+        for some in _groups(batches(parts, reference.config.batch_size), reference.schema):
+            logits: list[Tensor] = []
+            own = some if crew.size == 1 else [batch.take(slice(crew.rank, None, crew.size)) for batch in some]
+            labels = torch.from_numpy(np.concatenate([batch.labels for batch in own]).astype(np.float32))
+            labels = put(labels, crew.device)
+            used = rows_of_batches(
+                [batch.ids for batch in own], reference.schema.field_of_slot, reference.embedding.n_ids, crew.device
+            )
+            for batch, target, table_rows in zip(some, labels.split([len(batch) for batch in own]), used, strict=True):
+                scale = 1 / (len(batch) * len(reference.net.members) * reference.schema.n_tasks)
+                learned, predicted = reference.learn(
+                    table_rows, target, scale, crew=crew, predict=on_predicted is not None
+                )
+                logits.append(learned)
+                if on_predicted and predicted is not None:
+                    on_predicted(batch, predicted)
+                rows_seen += len(batch)
+                while on_checkpoint and k < n_checkpoints and rows_seen * n_checkpoints >= (k + 1) * rows:
+                    on_checkpoint(k, reference.checkpoint())
+                    k += 1
+            total += _loss_and_rows(torch.cat(logits, dim=1), labels)
     total = crew.sum(total)
     return float(total[0] / total[1])
+
+
+def _groups(stream: Iterable[Rows], schema: Schema) -> Iterator[list[Rows]]:
+    """Consecutive batches, as many as are prepared at once."""
+    left = iter(stream)
+    for first in left:
+        more = SORTED_AT_ONCE // (len(first) * len(schema.field_of_slot))
+        yield [first, *islice(left, max(0, more - 1))]
+
+
+def _loss_and_rows(logits: Tensor, labels: Tensor) -> Tensor:
+    """`[2]` float64: the sum over rows of the cross entropy, mean over members and tasks, of logits `[H, N, T]`, and N."""
+    each = binary_cross_entropy_with_logits(logits, labels.expand_as(logits), reduction="none")
+    loss = each.double().sum() / (len(logits) * labels.shape[1])
+    return torch.stack((loss.cpu(), torch.tensor(float(len(labels)), dtype=torch.float64)))

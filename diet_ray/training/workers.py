@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from diet_ray.training.device import CPU
-
-M = TypeVar("M", bound=nn.Module)
 
 
 class Crew(Protocol):
@@ -31,8 +29,16 @@ class Crew(Protocol):
         """Wait until every worker has called it."""
         ...
 
-    def parallel(self, module: M) -> M | nn.parallel.DistributedDataParallel:
-        """The module with gradients averaged over the workers."""
+    def sum_rows(self, rows: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum of a sparse matrix over the workers, the same bytes on each.
+
+        Args:
+            rows: `[U]` int64, ascending: those of its rows that are not zero; each worker may have others.
+            values: `[U, d]`.
+
+        Returns:
+            The same of the sum.
+        """
         ...
 
 
@@ -51,13 +57,13 @@ class Solo:
     def barrier(self) -> None:
         """Do nothing: there is no other worker."""
 
-    def parallel(self, module: M) -> M:
-        """`module` itself."""
-        return module
+    def sum_rows(self, rows: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """`rows` and `values` themselves."""
+        return rows, values
 
 
 class Group:
-    """The workers of the default torch.distributed process group, gloo: the table's gradients are sparse, and nccl cannot sum these."""
+    """The workers of the default torch.distributed process group, gloo, from GPU to GPU, too."""
 
     def __init__(self, device: torch.device = CPU) -> None:
         self.rank, self.size, self.device = dist.get_rank(), dist.get_world_size(), device
@@ -72,6 +78,19 @@ class Group:
         """A barrier made of an all-reduce on the CPU, so that it uses gloo and needs no device."""
         dist.all_reduce(torch.zeros(1))
 
-    def parallel(self, module: M) -> nn.parallel.DistributedDataParallel:
-        """`module` under DDP."""
-        return nn.parallel.DistributedDataParallel(module)
+    def sum_rows(self, rows: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Gather the rows of all workers on the CPU, as gloo must, and add those that are the same."""
+        counts = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        dist.all_gather(counts, torch.tensor([len(rows)]))
+        most = int(torch.cat(counts).max())
+        own = (rows.cpu(), values.detach().cpu())
+        padded = [torch.cat((part, part.new_zeros((most - len(part), *part.shape[1:])))) for part in own]
+        gathered = [[torch.empty_like(part) for _ in range(self.size)] for part in padded]
+        for parts, part in zip(gathered, padded, strict=True):
+            dist.all_gather(parts, part)
+        all_rows, all_values = (
+            torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)]) for parts in gathered
+        )
+        total, position = torch.unique(all_rows, return_inverse=True)
+        added = all_values.new_zeros((len(total), *values.shape[1:])).index_add_(0, position, all_values)
+        return total.to(rows.device), added.to(values.device)

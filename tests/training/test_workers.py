@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from torch import nn
 
 from diet_ray.training.workers import Crew, Group, Solo
 
@@ -42,24 +41,8 @@ def test_a_group_sums_into_a_new_tensor(tmp_path: Path) -> None:
         dist.destroy_process_group()
 
 
-def test_a_parallel_module_has_the_same_outputs_gradients_and_parameters(crew: Crew) -> None:
-    torch.manual_seed(0)
-    module, alone = nn.Linear(3, 2), nn.Linear(3, 2)
-    alone.load_state_dict(module.state_dict())
-    x = torch.randn(5, 3)
-    parallel = crew.parallel(module)
-    assert torch.equal(parallel(x), alone(x))
-    parallel(x).square().sum().backward()
-    alone(x).square().sum().backward()
-    for mine, theirs in zip(module.parameters(), alone.parameters(), strict=True):
-        assert mine.grad is not None
-        assert theirs.grad is not None
-        assert torch.equal(mine.grad, theirs.grad)
-
-
-def test_a_sparse_table_is_reduced(crew: Crew) -> None:
-    table = nn.Embedding(10, 2, sparse=True)
-    crew.parallel(table)(torch.tensor([1, 1, 4])).sum().backward()
-    assert table.weight.grad is not None
-    assert table.weight.grad.coalesce().indices().flatten().tolist() == [1, 4]
-    assert table.weight.grad.to_dense()[1].tolist() == [2.0, 2.0]
+def test_rows_of_one_worker_are_their_sum(crew: Crew) -> None:
+    rows, values = torch.tensor([1, 4]), torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    summed = crew.sum_rows(rows, values)
+    assert torch.equal(summed[0], rows)
+    assert torch.equal(summed[1], values)

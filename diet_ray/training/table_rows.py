@@ -1,0 +1,104 @@
+"""The rows of a table that a batch uses: looked up, and moved by a step of Adam, without a graph or a sparse tensor.
+
+A batch uses a row in several places. Which rows, and where, is found by one sort of integers, for many batches at once. A step then takes
+the rows out of the table, embeds the batch from them, sums the gradients of the places of each row, and puts the rows back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diet_ray.training.device import put
+
+SORTED_AT_ONCE = 1 << 16
+"""Ids that are sorted in one call, so that the call's own cost is small and its memory is near the processor."""
+
+
+class TableRows(NamedTuple):
+    """Which rows of a table a batch of B examples with S slots uses, and where."""
+
+    rows: Tensor
+    """`[U]` int64, ascending: the distinct ids of the batch."""
+    of_place: Tensor
+    """`[B * S]` int64: for each slot of each example the position of its id in `rows`."""
+    places: Tensor
+    """`[B * S]` int64: the slots in order of their ids, slot s of example b being `b * S + s`."""
+    first: Tensor
+    """`[U]` int64: where the slots of each row begin in `places`."""
+    padded: bool
+    """Whether the first row is padding, which never changes."""
+
+    def embed(self, rows: Tensor, field_of_slot: Tensor) -> Tensor:
+        """`[B, F, d]` inputs from the values `[U, d]` of the rows, as `diet_ray.training.embedding.lookup` gives them."""
+        n_slots, dim = len(field_of_slot), rows.shape[1]
+        n_fields = int(field_of_slot[-1]) + 1
+        if n_fields == n_slots:
+            return rows.index_select(0, self.of_place).view(-1, n_fields, dim)
+        first = torch.searchsorted(field_of_slot, torch.arange(n_fields, device=rows.device))
+        starts = torch.arange(0, len(self.of_place), n_slots, device=rows.device)[:, None]
+        return F.embedding_bag(
+            self.of_place, rows, (starts + first).flatten(), mode="mean", padding_idx=0 if self.padded else None
+        ).view(-1, n_fields, dim)
+
+    def gradient(self, by_x: Tensor, field_of_slot: Tensor) -> Tensor:
+        """`[U, d]`: the gradients of the rows from that of the inputs, `[B, F, d]`; zero for padding."""
+        n_slots, n_fields = len(field_of_slot), by_x.shape[1]
+        places, share = self.places, None
+        if n_fields != n_slots:
+            places = places // n_slots * n_fields + field_of_slot[places % n_slots]
+            used = (self.of_place >= int(self.padded)).view(-1, n_slots).to(by_x.dtype)
+            counts = by_x.new_zeros(by_x.shape[:2]).index_add_(1, field_of_slot, used)
+            share = counts.clamp_(min=1).reciprocal_().flatten()[places]
+        # A bag of gradients per row: the sum over the places where the row is used.
+        gradient = F.embedding_bag(places, by_x.flatten(0, 1), self.first, mode="sum", per_sample_weights=share)
+        if self.padded:
+            gradient[0] = 0
+        return gradient
+
+
+def rows_of_batches(
+    batches: Sequence[np.ndarray], field_of_slot: np.ndarray, n_ids: int, device: torch.device
+) -> Iterator[TableRows]:
+    """The rows that each of some batches uses.
+
+    Args:
+        batches: `[B, S]` integers each; B may differ.
+        field_of_slot: `[S]`, `Schema.field_of_slot`.
+        n_ids: rows of the table; an id that is not in it is read as its field's `unknown` (id f + 1).
+        device: of the results.
+    """
+    ids = np.concatenate(batches)
+    ids = np.where(ids < n_ids, ids, (field_of_slot + 1).astype(ids.dtype)).astype(np.int64)
+    n_slots, sizes = ids.shape[1], [len(batch) for batch in batches]
+    ends = np.cumsum(sizes) * n_slots
+    # Batch, id and place in one integer: all are distinct, so every way to sort gives one order.
+    bits, flat = int(max(sizes) * n_slots).bit_length(), ids.ravel()
+    keys, place = np.empty(flat.size, np.int64), np.arange(flat.size)
+    for begin, end in zip(ends - np.array(sizes) * n_slots, ends, strict=True):
+        keys[begin:end] = np.sort((flat[begin:end] << bits) + place[: end - begin])
+    found, places = keys >> bits, keys & ((1 << bits) - 1)
+    new = np.empty(flat.size, bool)
+    new[1:] = found[1:] != found[:-1]
+    new[:1] = True
+    new[ends[ends < flat.size]] = True  # also where a worker has no row of a batch
+    first = np.flatnonzero(new)
+    cuts = np.searchsorted(first, ends)
+    rows, position = found[first], np.cumsum(new) - 1
+    begin, cut = 0, 0
+    for end, next_cut in zip(ends.tolist(), cuts.tolist(), strict=True):
+        of_place = np.empty(end - begin, np.int64)
+        of_place[places[begin:end]] = position[begin:end] - cut
+        yield TableRows(
+            rows=put(torch.from_numpy(rows[cut:next_cut]), device),
+            of_place=put(torch.from_numpy(of_place), device),
+            places=put(torch.from_numpy(places[begin:end]), device),
+            first=put(torch.from_numpy(first[cut:next_cut] - begin), device),
+            padded=bool((rows[cut : min(cut + 1, next_cut)] == 0).any()),
+        )
+        begin, cut = end, next_cut
