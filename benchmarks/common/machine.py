@@ -96,8 +96,28 @@ def watched(seconds: float, measure: Callable[[], int] = used_memory) -> Iterato
     watch.sample()
 
 
-def family() -> list[int]:
-    """This process and its descendants, by id."""
+@contextmanager
+def cpu_of_family(root: int, seconds: float = 0.2) -> Iterator[dict[int, float]]:
+    """CPU seconds by process id of a process and its descendants, sampled in the body of the `with` statement and at its end; short by
+    what a descendant uses between its last sample and its end."""
+    used: dict[int, float] = {}
+    tick = os.sysconf("SC_CLK_TCK")
+
+    def sample() -> None:
+        for process in {*family(root), *used}:
+            try:
+                values = (PROC / str(process) / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue  # it has ended
+            used[process] = max(used.get(process, 0.0), (int(values[11]) + int(values[12])) / tick)
+
+    sample()
+    with repeating(seconds, sample, "cpu", at_end=True):
+        yield used
+
+
+def family(root: int | None = None) -> list[int]:
+    """A process, by default this one, and its descendants, by id."""
     parents: dict[int, int] = {}
     for folder in PROC.iterdir():
         if folder.name.isdecimal():
@@ -106,7 +126,7 @@ def family() -> list[int]:
                 parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
             except (OSError, ValueError):
                 continue  # it has just ended
-    members = [os.getpid()]
+    members = [root or os.getpid()]
     for process in members:
         members += sorted(child for child, parent in parents.items() if parent == process)
     return members

@@ -15,11 +15,11 @@ from rich.table import Table
 from diet_ray.config import StudentConfig
 from diet_ray.errors import DietError
 from diet_ray.figures import mean_sd
-from diet_ray.judge.cost import Cost
 from diet_ray.judge.decision import Decision
 from diet_ray.judge.leaderboard_table import leaderboard_tables
 from diet_ray.judge.standings import Standing
 from diet_ray.judge.verdict import Verdict
+from diet_ray.report.cost import Cost
 from diet_ray.settings import Metric, Settings
 from diet_ray.storage.parquet_writing import write_result
 

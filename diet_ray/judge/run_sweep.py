@@ -9,7 +9,6 @@ from pathlib import Path
 
 from diet_ray.candidates import CandidateFile
 from diet_ray.errors import ConfigError, DietError
-from diet_ray.judge.cost import core_seconds, cost_of, seconds_of
 from diet_ray.judge.decision import decide
 from diet_ray.judge.decision_page import write_decision
 from diet_ray.judge.leaderboard import Failed, Leaderboard, Stopped, write_tables
@@ -20,9 +19,11 @@ from diet_ray.judge.search import SweepConfig
 from diet_ray.judge.standings import rank
 from diet_ray.judge.sweep_plan import Inputs, Work, judged_with, live_context, trial_context
 from diet_ray.judge.trackers import open_trackers
+from diet_ray.judge.trial import TrialContext
 from diet_ray.judge.verdict import Verdict
 from diet_ray.judge.yardsticks import yardsticks
 from diet_ray.memory.download import OnFetch
+from diet_ray.report.cost import Cost, cost_of, full_by_examples, making
 from diet_ray.settings import write_json
 from diet_ray.storage.folder_store import FolderStore
 from diet_ray.storage.lock import locked
@@ -92,16 +93,7 @@ def judge_pool(
                 (out / STATES).rmdir()
         board = _leaderboard(inputs, works, outcomes)
         decision = decide(kept_losses(out, board.verdicts, board.tasks), context.rows.user) if live else None
-        met_live = len(context.rows) if live else 0
-        learned = context.student.steps * context.student.batch_size + met_live
-        stage = inputs.memory.stage
-        cost = cost_of(
-            sum(verdict.train_seconds for verdict in board.verdicts),
-            trainings=len(board.verdicts),
-            examples=learned * len(board.verdicts),
-            rows=stage.rows_seen + met_live,
-            memory=core_seconds(seconds_of(inputs.folder, stage.index), stage.config.cluster),
-        )
+        cost = _cost(inputs, context, board, met_live=len(context.rows) if live else 0)
         board = board.model_copy(
             update={
                 "rows": len(context.rows),
@@ -116,6 +108,21 @@ def judge_pool(
         if board.decision:
             write_decision(out, board)
     return board
+
+
+def _cost(inputs: Inputs, context: TrialContext, board: Leaderboard, *, met_live: int) -> Cost:
+    """What the sweep cost. A search stops some candidates early; those that were trained to the end are compared."""
+    trainings, stage = len(board.verdicts), inputs.memory.stage
+    judged = sum(verdict.train_seconds for verdict in board.verdicts)
+    learned = context.student.steps * context.student.batch_size + met_live
+    made = making(inputs.folder, stage.index, stage.config.cluster.model_dump())
+    return cost_of(
+        judged,
+        full_by_examples(judged, trainings=trainings, examples=learned * trainings, rows=stage.rows_seen + met_live),
+        trainings=trainings,
+        candidates=len(board.standings),
+        memory=made.seconds if made else None,
+    )
 
 
 def _leaderboard(inputs: Inputs, works: list[Work], outcomes: Outcomes) -> Leaderboard:

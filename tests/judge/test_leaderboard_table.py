@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import io
-import math
 
-import pytest
 from rich.console import Console
 
-from diet_ray.judge.cost import Cost, cost_of
 from diet_ray.judge.decision import Decided, Decision
 from diet_ray.judge.leaderboard_table import leaderboard_tables
 from diet_ray.judge.standings import Standing
@@ -77,37 +74,3 @@ def test_ways_of_training_are_told_only_where_they_differ() -> None:
     lines = [standing("a", ["click"]), standing("a", ["click"], trained_on="full log")]
     assert "full log" in printed(leaderboard_tables("T", lines, ["click"]))
     assert "trained on" not in printed(leaderboard_tables("T", lines[:1], ["click"]))
-
-
-@pytest.mark.parametrize(
-    ("memory", "rows", "pays", "words"),
-    [
-        (
-            100.0,
-            50_000,
-            100 / 8,
-            "the memory took 100 s, once; 4 trainings took 8 CPU s; on the full log they would take about 40",
-        ),
-        (100.0, 5_000, None, "here the memory costs more than it saves, because the log is short"),
-        (
-            None,
-            50_000,
-            None,
-            "Cost: 4 trainings took 8 CPU s; on the full log they would take about 40, by examples learned",
-        ),
-    ],
-)
-def test_the_whole_sum(memory: float | None, rows: int, pays: float | None, words: str) -> None:
-    cost = cost_of(8.0, trainings=4, examples=40_000, rows=rows, memory=memory)
-    assert (cost.judged, cost.full, cost.trainings) == (8.0, 8.0 * rows / 10_000, 4)
-    assert cost.pays_after == pays
-    assert words in cost.sentence()
-
-
-def test_the_memory_pays_after_whole_trainings() -> None:
-    def after(memory: float) -> str:
-        return Cost(memory=memory, judged=4.0, full=44.0, trainings=4).sentence().rsplit("after ", 1)[1]
-
-    assert after(9.9) == "1 training"
-    assert after(10.1) == "2 trainings"
-    assert math.isclose(Cost(memory=25.0, judged=4.0, full=44.0, trainings=4).pays_after or 0, 2.5)
