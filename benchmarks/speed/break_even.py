@@ -154,6 +154,7 @@ def measure(name: str, source: Path | None, work: Path, *, ray: bool, pass_block
             run = folder / way.strip("-")
             cpu = command(*options, "distill", "--config", str(config), "--out", str(run), home=home)
             makings.append(Making(way=way, cpu=cpu, steps=step_seconds(run)))
+            print(makings[-1], flush=True)
         run, sweep = folder / "local", folder / "sweep"
         judging = command("--local", "sweep", "--memory", str(run), "--out", str(sweep), "--seeds", "1", home=home)
     board = parse_json(Leaderboard, sweep / "leaderboard.json")

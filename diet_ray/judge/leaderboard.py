@@ -50,6 +50,8 @@ class Leaderboard(Settings):
 
     memory: str
     """The memory's folder."""
+    memories: list[str] = Key(default_factory=list)
+    """The folders of all memories, where candidates were judged on several; `memory` is the first."""
     units: int
     """Number of its units."""
     stage: int
@@ -171,6 +173,7 @@ def write_tables(out: Path, board: Leaderboard) -> None:
             "candidate": line.candidate,
             "arch": line.arch,
             "seeds": line.seeds,
+            "memories": line.memories,
             **{
                 f"{task}_{metric}_{statistic}": getattr(line, statistic)[task][metric]
                 for task in board.tasks
@@ -190,6 +193,7 @@ def write_tables(out: Path, board: Leaderboard) -> None:
             "candidate": verdict.candidate,
             "arch": verdict.arch,
             "seed": verdict.seed,
+            "memory": verdict.memory,
             **{f"{task}_{metric}": verdict.metrics[task][metric] for task in board.tasks for metric in METRICS},
             "train_seconds": verdict.train_seconds,
             "train_wall_seconds": verdict.train_wall_seconds,
