@@ -37,8 +37,17 @@ class Making(Settings):
     """CPU seconds of all its stages."""
     reference: float
     """Those of the reference's passes."""
+    rows: int
+    """Rows that were distilled."""
     measured: bool
     """Whether they were measured; else, in a run of an earlier release, they are wall seconds times the threads of its workers."""
+
+    def of_rows(self, rows: int) -> Making:
+        """What as many rows would take."""
+        factor = rows / self.rows
+        return Making(
+            seconds=self.seconds * factor, reference=self.reference * factor, rows=rows, measured=self.measured
+        )
 
 
 class Cost(Settings):
@@ -77,8 +86,9 @@ class Cost(Settings):
 
     def _before_judging(self) -> str:
         made = f"making the memory {_seconds(self.memory or 0.0)}, once"
-        each = f"judging {_seconds(self.judged)}, training on the full log {_seconds(self.full)}"
-        seeds = times(self.trainings, "seed")
+        n = self.candidates
+        each = f"judging {_seconds(self.judged / n)}, training on the full log {_seconds(self.full / n)}"
+        seeds = times(self.trainings // n, "seed")
         return f"Cost: {made}. Estimated for each candidate of {seeds}: {each}{self._verdict()}"
 
     def _verdict(self) -> str:
@@ -130,22 +140,20 @@ def full_by_examples(judged: float, *, trainings: int, examples: int, rows: int)
     return judged / examples * rows * trainings
 
 
-def cost_ahead(making: Making, *, rows: int, blocks: int, candidates: int = 1) -> Cost:
+def cost_ahead(made: Making, *, blocks: int, candidates: int = 1, seeds: int = SEEDS) -> Cost:
     """The sum before candidates are judged, by the defaults of `sweep`.
 
     Args:
-        making: what making the memory took.
-        rows: rows that were distilled.
+        made: what making the memory took.
         blocks: blocks that were distilled.
         candidates: to judge.
+        seeds: seeds per candidate.
     """
-    live = LIVE * rows / blocks
-    row = making.reference * OF_REFERENCE / rows
+    rows, live = made.rows, LIVE * made.rows / blocks
+    row = made.reference * OF_REFERENCE / rows
     judged, full = row * (EXAMPLES + live), row * (rows + live)
-    n = candidates * SEEDS
-    return cost_of(
-        n * judged, n * full, trainings=n, candidates=candidates, memory=making.seconds, judged_is="estimated"
-    )
+    n = candidates * seeds
+    return cost_of(n * judged, n * full, trainings=n, candidates=candidates, memory=made.seconds, judged_is="estimated")
 
 
 def making(run: Path, stage: int, cluster: dict[str, Any]) -> Making | None:
@@ -164,9 +172,13 @@ def making(run: Path, stage: int, cluster: dict[str, Any]) -> Making | None:
         return None
     steps = [event for index in range(stage + 1) for event in done[index]]
     passes = [event for event in steps if event["step"] == "reference"]
+    rows = sum(event.get("rows") or 0 for event in passes)
+    if not rows:
+        return None
     return Making(
         seconds=round(_cpu(steps, cluster), 2),
         reference=round(_cpu(passes, cluster), 2),
+        rows=rows,
         measured=all(event.get("cpu") is not None for event in steps),
     )
 

@@ -165,7 +165,7 @@ def summarise(run: Path) -> RunSummary:
         memory_bytes=stages[-1].memory_bytes if stages else 0,
         table_bytes=table_bytes,
         seconds=round(sum(stage.seconds or 0.0 for stage in stages), 3),
-        cost=cost_ahead(made, rows=rows_seen, blocks=len(stages)) if made else None,
+        cost=cost_ahead(made, blocks=len(stages)) if made else None,
     )
     write_json(summary_file(run), summary)
     return summary
