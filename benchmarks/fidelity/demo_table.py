@@ -150,18 +150,15 @@ def measure(work: Path, seeds: list[int]) -> DemoFigures:
 
 
 def table(figures: DemoFigures) -> str:
-    """The README's table, and the sentence that says what it is."""
-    seeds = sorted({one.seed for one in figures.trained})
+    """The README's table; its first heading says what the figures are."""
+    seeds = len({one.seed for one in figures.trained})
     rows = []
     for way, words in WAYS.items():
         cells = [_cell(figures, way, name) for name in FULL_LOG_CANDIDATES]
         cpu = np.mean([one.cpu for one in figures.trained if (one.trained_on, one.candidate) == (way, "dnn")])
         rows.append([words.format(units=figures.units, steps=figures.steps), *cells, f"{cpu:.1f}"])
-    spread = ", ± their standard deviation" if len(seeds) > 1 else ""
-    lead = (
-        f"AUC / LogLoss on the fourteenth week: means over {times(len(seeds), 'seed')} of memory and candidate{spread}."
-    )
-    return f"{lead}\n\n{markdown(['trained on', *FULL_LOG_CANDIDATES, 'CPU s (dnn)'], rows)}"
+    of_seeds = f"means ± sd over {times(seeds, 'seed')}" if seeds > 1 else "one seed"
+    return markdown([f"trained on (AUC / LogLoss, {of_seeds})", *FULL_LOG_CANDIDATES, "CPU s (dnn)"], rows)
 
 
 def _cell(figures: DemoFigures, way: str, name: str) -> str:
@@ -176,7 +173,7 @@ def _cell(figures: DemoFigures, way: str, name: str) -> str:
 def readme(text: str, result: Path = RESULT) -> str:
     """The README with the table between its marks."""
     figures = parsed(DemoFigures, result)
-    return filled(text, "demo", COMMAND, table(figures) if figures else NOT_YET)
+    return filled(text, "demo", COMMAND, table(figures) if figures else NOT_YET, gap="\n")
 
 
 def main() -> None:

@@ -6,8 +6,9 @@
 Each command ingests a log of 14 blocks and distils all but the last with the shipped defaults, by `diet-ray --local distill` and, with
 `--ray`, on a private Ray. It then judges the default pool as `diet-ray --local sweep` does, with one seed. All these are whole processes,
 with the start of Python, of Ray and their imports. A candidate's pass over the full log is measured on the log's last distilled blocks
-(`--pass-blocks`, by default one) and scaled by rows; one whole pass, of `dnn`, shows how exact this is. Figures go to
-benchmarks/results/break_even.json.
+(`--pass-blocks`, by default one) and scaled by rows; with `--control`, a whole pass of `dnn` shows how exact this is. With `--run`, a run that
+`diet-ray --local distill` made before is taken: its steps have their CPU seconds, and its start is that of resuming it. `--every 3` judges
+every third candidate of the pool. Figures go to benchmarks/results/break_even.json.
 """
 
 from __future__ import annotations
@@ -83,8 +84,8 @@ class BreakEven(Settings):
     """CPU seconds of the whole command that judged the candidates."""
     pass_rows: int
     """Rows on which a pass over the full log was measured."""
-    control: float
-    """CPU seconds of a whole pass of `dnn` over those of the scaled one."""
+    control: float | None = None
+    """CPU seconds of a whole pass of `dnn` over those of the scaled one; None where it was not measured."""
 
     @property
     def full(self) -> float:
@@ -137,7 +138,17 @@ def pass_seconds(spec: CandidateSpec, log: Log, run: Path, first: int, end: int)
     return clock.cpu
 
 
-def measure(name: str, source: Path | None, work: Path, *, ray: bool, pass_blocks: int) -> BreakEven:
+def measure(
+    name: str,
+    source: Path | None,
+    work: Path,
+    *,
+    ray: bool,
+    pass_blocks: int,
+    every: int,
+    before: Path | None,
+    control: bool,
+) -> BreakEven:
     """The figures of a log."""
     machine, log = Machine.here(), work / "log"
     folder = work / time.strftime("%Y%m%dT%H%M%S")
@@ -151,14 +162,22 @@ def measure(name: str, source: Path | None, work: Path, *, ray: bool, pass_block
         config.write_text(yaml.safe_dump({"log": str(log.resolve())}), encoding="utf-8")
         makings = []
         for way, options in {"--local": ["--local"], **({"Ray": ["--cpus", "2"]} if ray else {})}.items():
-            run = folder / way.strip("-")
-            cpu = command(*options, "distill", "--config", str(config), "--out", str(run), home=home)
-            makings.append(Making(way=way, cpu=cpu, steps=step_seconds(run)))
+            run = before or folder / way.strip("-")
+            resumed = ["--resume"] if before else []
+            cpu = command(*options, "distill", "--config", str(config), "--out", str(run), *resumed, home=home)
+            cpu += sum(step_seconds(run).values()) if before else 0.0
+            makings.append(Making(way=way, cpu=round(cpu, 2), steps=step_seconds(run)))
             print(makings[-1], flush=True)
-        run, sweep = folder / "local", folder / "sweep"
-        judging = command("--local", "sweep", "--memory", str(run), "--out", str(sweep), "--seeds", "1", home=home)
+        run, sweep = before or folder / "local", folder / "sweep"
+        pool = default_pool().candidates[::every]
+        few = folder / "pool.yaml"
+        few.write_text(
+            yaml.safe_dump({"candidates": [spec.model_dump(mode="json") for spec in pool]}), encoding="utf-8"
+        )
+        words = ["--memory", str(run), "--candidates", str(few), "--out", str(sweep), "--seeds", "1"]
+        judging = command("--local", "sweep", *words, home=home)
     board = parse_json(Leaderboard, sweep / "leaderboard.json")
-    opened, pool = open_log(log), default_pool().candidates
+    opened = open_log(log)
     torch.set_num_threads(1)
     stage = load_memory(run).stage
     end = stage.index + 1
@@ -166,7 +185,11 @@ def measure(name: str, source: Path | None, work: Path, *, ray: bool, pass_block
     scale = (stage.rows_seen + board.rows) / learned
     on_memory = {verdict.candidate: verdict.train_seconds for verdict in board.verdicts}
     passes = {spec.name: pass_seconds(spec, opened, run, end - pass_blocks, end) for spec in pool}
-    whole = pass_seconds(next(spec for spec in pool if spec.name == "dnn"), opened, run, 0, end)
+    ratio = None
+    if control:
+        dnn = next(spec for spec in default_pool().candidates if spec.name == "dnn")
+        part, whole = (pass_seconds(dnn, opened, run, first, end) for first in (end - pass_blocks, 0))
+        ratio = round(whole / (part * stage.rows_seen / learned), 3)
     return BreakEven(
         log=name,
         machine=machine,
@@ -179,7 +202,7 @@ def measure(name: str, source: Path | None, work: Path, *, ray: bool, pass_block
         ],
         sweep=judging,
         pass_rows=learned,
-        control=round(whole / (passes["dnn"] * stage.rows_seen / learned), 3),
+        control=ratio,
     )
 
 
@@ -222,10 +245,26 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for the log and the runs")
     parser.add_argument("--ray", action="store_true", help="also distil on a private Ray of 2 CPUs")
     parser.add_argument("--pass-blocks", type=int, default=1, help="blocks on which a full pass is measured")
+    parser.add_argument("--every", type=int, default=1, help="judge every so many candidates of the pool")
+    parser.add_argument(
+        "--run", type=Path, help="a run of this log that `diet-ray --local distill` made; not with --ray"
+    )
+    parser.add_argument("--control", action="store_true", help="also measure a whole pass of dnn")
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    one = measure(options.log, options.source, options.work, ray=options.ray, pass_blocks=options.pass_blocks)
+    if options.run and options.ray:
+        parser.error("--run is for a run without Ray")
+    one = measure(
+        options.log,
+        options.source,
+        options.work,
+        ray=options.ray,
+        pass_blocks=options.pass_blocks,
+        every=options.every,
+        before=options.run,
+        control=options.control,
+    )
     before = parse_json(BreakEvenResult, options.out).logs if options.out.exists() else []
     logs = sorted([*(other for other in before if other.log != one.log), one], key=lambda each: LOGS.index(each.log))
     result = BreakEvenResult(logs=logs)

@@ -187,11 +187,11 @@ def _cpu(steps: Sequence[dict[str, Any]], cluster: dict[str, Any]) -> float:
     """CPU seconds of steps: all workers do the reference's and refinement's alike, the first does the others; scorers are Ray's."""
     total = 0.0
     for event in steps:
-        together = cluster["workers"] if event["step"] in ("reference", "refine") else 1
+        together = cluster.get("workers", 1) if event["step"] in ("reference", "refine") else 1
         cpu = event.get("cpu")
-        total += together * (event["seconds"] * cluster["threads_per_worker"] if cpu is None else cpu)
+        total += together * (event["seconds"] * cluster.get("threads_per_worker", 1) if cpu is None else cpu)
         if event["step"] == "score":
-            total += cluster["scorers"] * event["seconds"]
+            total += cluster.get("scorers", 0) * event["seconds"]
     return total
 
 

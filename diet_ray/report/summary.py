@@ -156,7 +156,7 @@ def summarise(run: Path) -> RunSummary:
             )
         )
         table_bytes, rows_seen, n_ids = facts.table_bytes, facts.rows_seen, facts.n_ids
-    made = making(run, len(stages) - 1, stage_facts(run, len(stages) - 1).config["cluster"]) if stages else None
+    made = making(run, len(stages) - 1, stage_facts(run, len(stages) - 1).config.get("cluster", {})) if stages else None
     summary = RunSummary(
         run=str(run),
         stages=stages,
