@@ -38,9 +38,8 @@ RESULT = RESULTS / "demo.json"
 COMMAND = "python -m benchmarks.fidelity.demo_table docs"
 WEEKS, SHORT = 14, 2
 """Weeks of the demo, and of the short demo of the tests."""
-TOLERANCE = 0.01
-"""How far an AUC or a LogLoss of the short demo may be from the one here, on another processor: a hundred times what sums in another order
-were seen to change."""
+TOLERANCE = 0.02
+"""How far an AUC or a LogLoss (nats) of the short demo may be from the one here on another processor, whose sums round otherwise."""
 MEMORY = "memory"
 WAYS = {
     FULL: "the full log, own embeddings",

@@ -6,9 +6,9 @@
 Each command ingests a log of 14 blocks and distils all but the last with the shipped defaults, by `diet-ray --local distill` and, with
 `--ray`, on a private Ray. It then judges the default pool as `diet-ray --local sweep` does, with one seed. All these are whole processes,
 with the start of Python, of Ray and their imports. A candidate's pass over the full log is measured on the log's last distilled blocks
-(`--pass-blocks`, by default one) and scaled by rows; with `--control`, a whole pass of `dnn` shows how exact this is. With `--run`, a run that
-`diet-ray --local distill` made before is taken: its steps have their CPU seconds, and its start is that of resuming it. `--every 3` judges
-every third candidate of the pool. Figures go to benchmarks/results/break_even.json.
+(`--pass-blocks`, by default one) and scaled by rows; with `--control`, a whole pass of `dnn` shows how exact this is. With `--run`, a run
+that `diet-ray --local distill` made before is taken: its steps have their CPU seconds, and its start is that of resuming it. `--every 3`
+judges every third candidate of the pool. Figures go to benchmarks/results/break_even.json.
 """
 
 from __future__ import annotations
