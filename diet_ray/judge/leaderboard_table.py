@@ -90,7 +90,8 @@ def _caption(lines: Sequence[Standing], tasks: Sequence[str]) -> str:
         for metric, name in (("auc", "AUC"), ("logloss", "LogLoss"))
     }
     known = [f"{sd:.4f} ({name})" for name, sd in sds.items() if sd is not None]
-    reasons = sorted({why for line in lines for task in line.undefined.values() for why in task.values()})
+    undefined = [reasons for line in lines for reasons in line.undefined.values()]
+    reasons = sorted({why for of_task in undefined for metric, why in of_task.items() if metric in _METRICS})
     memories = max(line.memories for line in lines)
     on = f"each of {memories} memories" if memories > 1 else "one memory"
     parts = [f"Means over {seeds} seeds of the candidates, on {on}" if seeds > 1 else f"One seed, on {on}"]

@@ -139,7 +139,7 @@ class Inputs:
                 f"--memory {other.name}: it is not of the log and the blocks of {self.name}; give memories of the same blocks, made with "
                 "other seeds"
             )
-        configs = [stage.config.model_dump(mode="json", exclude={"log", "cluster"}) for stage in (one, two)]
+        configs = [stage.config.model_dump(mode="json", exclude={"log", "cluster", "blocks"}) for stage in (one, two)]
         differing = [key for key, value in configs[0].items() if value != configs[1][key]]
         if differing != ["seed"]:
             key = next((key for key in differing if key != "seed"), None)
