@@ -69,7 +69,7 @@ def _table(title: str, headings: Sequence[str], lines: Sequence[Standing], *, pl
     width = max(len(line.candidate) for line in lines)
     names = Column("candidate", min_width=width, no_wrap=True)
     columns = [Column(name, justify="left" if name == "trained on" else "right", overflow="fold") for name in headings]
-    first = ["#", names] if places else [names]
+    first: list[str | Column] = ["#", names] if places else [names]
     return Table(*first, *columns, title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
 
 
