@@ -14,7 +14,7 @@ from diet_ray.distill.pipeline import blocks_to_distil
 from diet_ray.figures import number, times
 from diet_ray.judge.baselines import FULL, HARD, HARD_OWN, SOFT
 from diet_ray.judge.comparison import Compression, compare, compression
-from diet_ray.judge.leaderboard import standings_rows
+from diet_ray.judge.leaderboard import Leaderboard, standings_rows
 from diet_ray.judge.leaderboard_table import leaderboard_tables
 from diet_ray.judge.standings import Standing, rank
 from diet_ray.judge.standings_plot import standing_panels
@@ -23,6 +23,7 @@ from diet_ray.judge.workplace import Workplace
 from diet_ray.logs.blocks import open_log
 from diet_ray.logs.ingestion.ingest import ingest
 from diet_ray.logs.readers import READERS
+from diet_ray.report.cost import Cost, cost_of
 from diet_ray.report.drawing import panel
 from diet_ray.report.page import Section, Source, write_page
 from diet_ray.report.progress import Counted, Display, show_progress
@@ -55,8 +56,9 @@ class DemoResult(Settings):
     """The size of the memory compared with that of the log."""
     race: str
     """Who wins the race of the candidates, how sure that is, and what it cost; `race/race.json` has the rest."""
-    cost_ratio: dict[str, float]
-    """Per candidate: CPU seconds of training on the full log over those on the memory, in this run."""
+    cost: Cost
+    """Making the memory and judging all candidates on it, against training them all on the full log: measured for those of the comparison,
+    for the others estimated by their cost on the memory."""
     seconds: dict[str, float]
     """Wall time of each part of the demo."""
 
@@ -137,7 +139,7 @@ def demo(out: Path, *, weeks: int, seed: int, shown: Display, place: Workplace) 
         comparison=rank(on_memory + baselines),
         compression=compression(out / "run", log),
         race=raced.sentence,
-        cost_ratio=_cost_ratio(on_memory, baselines),
+        cost=_cost(board, baselines),
         seconds=clock.seconds,
     )
     write_json(out / "demo.json", result)
@@ -148,13 +150,12 @@ def demo(out: Path, *, weeks: int, seed: int, shown: Display, place: Workplace) 
 
 def parts_to_print(out: Path, result: DemoResult) -> list[str | Table]:
     """The parts of the output at the end: the tables, the places of all files, and the next commands to try."""
-    ratios = ", ".join(f"{name} {ratio:.0f}x" for name, ratio in result.cost_ratio.items())
     parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in result.seconds.items())
     return [
         *leaderboard_tables(f"Leaderboard on the memory, judged on {result.block}", result.standings, result.tasks),
         *leaderboard_tables("Other ways of training, same block", result.comparison, result.tasks),
         result.compression.table(),
-        f"CPU time of training, full log / memory: {ratios}",
+        result.cost.sentence(),
         f"Wall time: {parts}; in all {sum(result.seconds.values()):.0f} s\n",
         f"Page of plots: {out / 'demo.html'}\nRace:          {out / 'race' / 'race.html'}\nTime of steps: {out / 'timeline.html'}\n"
         f"Tables:        {out / 'demo.json'}\nMemory:        {out / 'run'}\n",
@@ -181,12 +182,23 @@ class _Clock:
         self.seconds[self._name] = round(time.perf_counter() - self._began, 2)
 
 
-def _cost_ratio(on_memory: list[Verdict], baselines: list[Verdict]) -> dict[str, float]:
-    def cost(verdicts: list[Verdict], name: str) -> float:
-        return sum(verdict.train_seconds for verdict in verdicts if verdict.candidate == name)
+def _cost(board: Leaderboard, baselines: list[Verdict]) -> Cost:
+    """The whole sum. A full-log training that was not done costs as many times its training on the memory as those that were done."""
+    assert board.cost is not None, "a sweep has a cost"
+
+    def seconds(verdicts: list[Verdict]) -> float:
+        return sum(verdict.train_seconds for verdict in verdicts)
 
     full = [verdict for verdict in baselines if verdict.trained_on == FULL]
-    return {name: round(cost(full, name) / cost(on_memory, name), 1) for name in FULL_LOG_CANDIDATES}
+    both = [verdict for verdict in board.verdicts if verdict.candidate in {one.candidate for one in full}]
+    return cost_of(
+        board.cost.judged,
+        seconds(full) / seconds(both) * board.cost.judged,
+        trainings=board.cost.trainings,
+        candidates=board.cost.candidates,
+        memory=board.cost.memory,
+        full_is="measured" if len(full) == len(board.verdicts) else "estimated",
+    )
 
 
 def write_demo(out: Path, result: DemoResult, summary: RunSummary, source: Source) -> None:
@@ -194,7 +206,6 @@ def write_demo(out: Path, result: DemoResult, summary: RunSummary, source: Sourc
     task, small, memory = result.tasks[0], result.compression, result.standings[0].trained_on
     columns, rows = standings_rows(result.comparison, result.tasks)
     more_columns, more_rows = standings_rows(result.standings, result.tasks)
-    ratios = ", ".join(f"{name} {ratio:.0f}x" for name, ratio in result.cost_ratio.items())
     alt = f"Loss of the reference on each of {times(len(summary.stages), 'week')} before it learned it"
     sections = [
         Section(
@@ -234,7 +245,7 @@ def write_demo(out: Path, result: DemoResult, summary: RunSummary, source: Sourc
             "Compression",
             columns=["", "log", "memory"],
             rows=small.cells(),
-            note=f"Training a candidate on the memory costs this many times less CPU than on the full log: {ratios}.",
+            note=f"{result.cost.sentence()}.",
         ),
     ]
     verdict = (

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.fidelity import demo_table
 from diet_ray import demo as demo_module
 from diet_ray.candidates import default_pool
 from diet_ray.demo import DemoResult, parts_to_print
 from diet_ray.judge.run_race import read_race
+from diet_ray.settings import parse_json
 from tests.cli.test_local import call, without_times
 from tests.support.small_run import bytes_of, stage_bytes
 
@@ -61,6 +63,33 @@ def test_the_demo_writes_its_results_and_its_pages(local: Path) -> None:
     assert (local / "sweep" / "leaderboard.html").is_file()
     printed = "\n".join(part for part in parts_to_print(local, result) if isinstance(part, str))
     assert all(str(local / name) in printed for name in ("demo.html", "timeline.html", "demo.json", "run"))
+
+
+def test_the_committed_figures_are_those_of_the_code(local: Path) -> None:
+    """README's table and these figures are made by the same functions, these of the short demo; see `TOLERANCE`."""
+    result = DemoResult.model_validate_json((local / "demo.json").read_bytes())
+    short = parse_json(demo_table.DemoFigures, demo_table.RESULT).short
+    committed = {one.trained_on: one for one in short if one.candidate == "dnn"}
+    assert set(committed) == {line.trained_on for line in result.comparison} == set(demo_table.WAYS)
+    for line in result.comparison:
+        ours, theirs = line.mean["on_promotion"], committed[line.trained_on]
+        assert ours["auc"] == pytest.approx(theirs.auc, abs=demo_table.TOLERANCE), line.trained_on
+        assert ours["logloss"] == pytest.approx(theirs.logloss, abs=demo_table.TOLERANCE), line.trained_on
+
+
+def test_the_table_of_the_readme_is_that_of_the_committed_figures() -> None:
+    text = demo_table.README.read_text(encoding="utf-8")
+    assert text == demo_table.readme(text)
+
+
+def test_the_demo_tells_the_whole_sum(local: Path) -> None:
+    result = DemoResult.model_validate_json((local / "demo.json").read_bytes())
+    cost = result.cost
+    assert (cost.candidates, cost.trainings, cost.full_is) == (2, 2, "estimated")  # lr was not
+    assert cost.memory is not None
+    assert cost.memory > 0
+    assert cost.sentence() in parts_to_print(local, result)
+    assert cost.sentence() in (local / "demo.html").read_text()
 
 
 def test_the_demo_judges_six_architectures_or_more() -> None:

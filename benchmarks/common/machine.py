@@ -105,7 +105,22 @@ def cpu_seconds(process: int) -> float:
     return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
 
 
-def family(first: int | None = None) -> list[int]:
+@contextmanager
+def cpu_of_family(root: int, seconds: float = 0.2) -> Iterator[dict[int, float]]:
+    """CPU seconds by process id of a process and its descendants, sampled in the body of the `with` statement and at its end; short by
+    what a descendant uses between its last sample and its end."""
+    used: dict[int, float] = {}
+
+    def sample() -> None:
+        for process in {*family(root), *used}:
+            used[process] = max(used.get(process, 0.0), cpu_seconds(process))
+
+    sample()
+    with repeating(seconds, sample, "cpu", at_end=True):
+        yield used
+
+
+def family(root: int | None = None) -> list[int]:
     """A process, by default this one, and its descendants, by id."""
     parents: dict[int, int] = {}
     for folder in PROC.iterdir():
@@ -115,7 +130,7 @@ def family(first: int | None = None) -> list[int]:
                 parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
             except (OSError, ValueError):
                 continue  # it has just ended
-    members = [first or os.getpid()]
+    members = [root or os.getpid()]
     for process in members:
         members += sorted(child for child, parent in parents.items() if parent == process)
     return members

@@ -15,10 +15,11 @@ from typing import NamedTuple
 from benchmarks.common.machine import Machine
 from benchmarks.common.tables import NOT_YET, filled, markdown, parsed
 from benchmarks.fidelity.published_logs import README, RESULTS
-from benchmarks.speed import bilevel, gpu, plain
+from benchmarks.speed import bilevel, break_even, gpu, plain
 from benchmarks.speed.plain import TARGET, PlainResult
 from benchmarks.speed.scoring_figures import Figures, ScoringResult
 from benchmarks.speed.stream import EARLY, LATE, StreamResult, at
+from diet_ray.figures import listed
 
 PAGE = README.parent / "docs" / "results.md"
 COMMAND = "python -m benchmarks.speed.speed_table"
@@ -51,6 +52,8 @@ def claims(results: Path) -> list[Claim]:
         rows += of_stages(stages)
     if ways := parsed(PlainResult, results / "plain.json"):
         rows += of_ways(ways)
+    if pays := parsed(break_even.BreakEvenResult, results / "break_even.json"):
+        rows += of_break_even(pays)
     if devices := parsed(gpu.GpuResult, results / "gpu.json"):
         rows += of_devices(devices)
     return rows
@@ -98,6 +101,19 @@ def _cost(result: PlainResult, steps: int) -> str:
     return f"{min(ratios):.0f} to {max(ratios):.0f} ({min(gains):+.4f} to {max(gains):+.4f}) at {steps} steps"
 
 
+def of_break_even(result: break_even.BreakEvenResult) -> Iterator[Claim]:
+    """After how many candidates a memory pays."""
+    for way in dict.fromkeys(making.way for one in result.logs for making in one.makings):
+        found = [(one, making) for one in result.logs for making in one.makings if making.way == way]
+        command = "diet-ray --local distill" if way == "--local" else "diet-ray distill"
+        what = f"candidates of {break_even.SEEDS} seeds (of one) after which `{command}` by its defaults pays, in CPU seconds"
+        pays = "; ".join(
+            f"{one.log} {one.pays_after(making, break_even.SEEDS):.1f} ({one.pays_after(making, 1):.1f})"
+            for one, making in found
+        )
+        yield Claim(what, pays, f"<= {break_even.TARGET}", found[0][0].machine, first=way == "--local")
+
+
 def of_devices(result: gpu.GpuResult) -> Iterator[Claim]:
     """A GPU, compared with the CPU."""
     base = {part.what: part.seconds for part in result.parts if (part.device, part.precision) == ("cpu", "float32")}
@@ -119,6 +135,17 @@ def behind(results: Path) -> Iterator[str]:
         if ways.costs:
             table = markdown(*plain.cost_table(ways.costs))
             yield f"### A candidate on the full log and on a memory of 1 %\n\nComplete Journey. {ways.machines['costs']}.\n\n{table}"
+    if pays := parsed(break_even.BreakEvenResult, results / "break_even.json"):
+        tables = "\n\n".join(markdown(*part(pays)) for part in (break_even.table, break_even.step_table))
+        machines = "; ".join(f"{one.log}: {one.machine}" for one in pays.logs)
+        controls = [f"{one.control:.2f} ({one.log})" for one in pays.logs if one.control]
+        control = f"; a whole pass of dnn took {listed(controls)} times as long as the scaled one" if controls else ""
+        counts = listed([f"{len(one.candidates)} ({one.log})" for one in pays.logs])
+        lead = (
+            f"Whole processes with their starts and imports for making; for candidates the training alone, the mean over {counts} of the "
+            f"default pool. A pass over the full log is measured on its last distilled block and scaled by rows{control}. {machines}."
+        )
+        yield f"### After how many candidates a memory pays\n\n{lead}\n\n{tables}"
     if devices := parsed(gpu.GpuResult, results / "gpu.json"):
         yield f"### GPU\n\n{gpu.title(devices)}.\n\n{markdown(*gpu.table(devices))}"
 

@@ -3,7 +3,7 @@
 from diet_ray.cli.group import app
 
 # Importing a command registers it; `--help` lists the commands in this order, in which a user needs them.
-from diet_ray.cli import schema, ingest, simulate, distill, status, inspect, sweep, race, fidelity, export, demo  # noqa: F401  # isort: skip
+from diet_ray.cli import schema, ingest, simulate, distill, status, inspect, sweep, race, cost, fidelity, export, demo  # noqa: F401  # isort: skip
 from diet_ray.cli import verify, gc, completion, version  # noqa: F401  # isort: skip
 
 __all__ = ["app", "main"]

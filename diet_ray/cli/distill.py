@@ -96,7 +96,7 @@ def distill(
             else:
                 follow_log(run, stream, distil_new_blocks, on_wait=shown.line)
     summary = summarise(run)
-    options.result(summary, summary.table())
+    options.result(summary, summary.table(), *([summary.cost.sentence()] if summary.cost else []))
 
 
 @contextmanager

@@ -14,8 +14,12 @@ from diet_ray.cli.group import Options, app, check_exists
 def sweep(
     ctx: typer.Context,
     memory: Annotated[
-        str,
-        typer.Option(metavar="RUN|URI", help="A run folder or one of its stages, or the URI of either in an archive."),
+        list[str],
+        typer.Option(
+            metavar="RUN|URI",
+            help="A run folder or one of its stages, or the URI of either in an archive. May be repeated, with runs of the same log and "
+            "config and other seeds: candidates are then judged on each memory.",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the leaderboard, as a page, JSON, CSV and Parquet.")],
     candidates: Annotated[
@@ -57,7 +61,7 @@ def sweep(
     Example: diet-ray sweep --memory runs/kuairand --candidates my_candidates.yaml --out sweeps/first
     """
     options: Options = ctx.obj
-    check_exists(memory, candidates, log, fidelity)
+    check_exists(*memory, candidates, log, fidelity)
     from diet_ray.candidates import default_pool
     from diet_ray.judge.search import SweepConfig
     from diet_ray.report.progress import Counted

@@ -49,6 +49,8 @@ class Decision(Settings):
     confidence: float
     rows: int
     """Rows that every candidate has met."""
+    memories: int = 1
+    """Memories from which each candidate was launched; intervals contain the noise between them where there are several."""
     knows_seeds: bool
     """Whether intervals contain the noise between seeds; they cannot where each candidate has one seed."""
     candidates: list[Decided]
@@ -83,19 +85,27 @@ class Decision(Settings):
             lines.append(
                 f"{number(max(needed), 0)} rows, not {self.rows:,}, would tell them apart if the differences stay"
             )
-        if not self.knows_seeds:
+        if self.memories > 1:
+            lines.append(f"Intervals contain the noise between {self.memories} memories and between seeds")
+        elif not self.knows_seeds:
             lines.append("One seed each: the intervals do not contain the noise between seeds (--seeds 2)")
         return lines
 
 
 def decide(
-    losses: dict[str, np.ndarray], users: np.ndarray, *, confidence: float = CONFIDENCE, seed: int = 0
+    losses: dict[str, np.ndarray],
+    users: np.ndarray,
+    *,
+    memories: dict[str, np.ndarray] | None = None,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
 ) -> Decision | None:
     """Compare candidates on the rows that all have met.
 
     Args:
         losses: per candidate `[S, N]` float32: the loss of each row with each seed, nats, the mean over the tasks; nan where it diverged.
         users: `[N]` int64: the user of each row.
+        memories: per candidate `[S]` int64: the memory from which each seed started; None where it is one.
         confidence: of intervals and groups.
         seed: of simulated draws.
 
@@ -106,7 +116,8 @@ def decide(
     finite = {name: part for name, part in losses.items() if name not in out}
     if len(finite) < 2 or len(users) < 2:
         return None
-    means = means_of(list(finite.values()), users)
+    started = [memories[name] for name in finite] if memories else None
+    means = means_of(list(finite.values()), users, started)
     compared, names = Comparison(means, confidence, seed), list(finite)
     order = np.lexsort((np.array(names), means.mean))
     first, half = int(order[0]), compared.half_width()
@@ -114,6 +125,7 @@ def decide(
     return Decision(
         confidence=confidence,
         rows=len(users),
+        memories=len({int(number) for part in started for number in part}) if started else 1,
         knows_seeds=means.knows_seeds,
         candidates=[
             Decided(

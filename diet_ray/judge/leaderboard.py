@@ -14,12 +14,12 @@ from rich.table import Table
 from diet_ray.config import StudentConfig
 from diet_ray.errors import DietError
 from diet_ray.figures import mean_sd
-from diet_ray.judge.cost import Cost
 from diet_ray.judge.decision import Decision
 from diet_ray.judge.fidelity.order import OrderVerdict, order_lines
 from diet_ray.judge.leaderboard_table import leaderboard_tables
 from diet_ray.judge.standings import Standing
 from diet_ray.judge.verdict import Verdict
+from diet_ray.report.cost import Cost
 from diet_ray.settings import Metric, Settings
 from diet_ray.storage.parquet_writing import write_result
 
@@ -50,6 +50,8 @@ class Leaderboard(Settings):
 
     memory: str
     """The memory's folder."""
+    memories: list[str] = Key(default_factory=list)
+    """The folders of all memories, where candidates were judged on several; `memory` is the first."""
     units: int
     """Number of its units."""
     stage: int
@@ -173,6 +175,7 @@ def write_tables(out: Path, board: Leaderboard) -> None:
             "candidate": line.candidate,
             "arch": line.arch,
             "seeds": line.seeds,
+            "memories": line.memories,
             **{
                 f"{task}_{metric}_{statistic}": getattr(line, statistic)[task][metric]
                 for task in board.tasks
@@ -192,6 +195,7 @@ def write_tables(out: Path, board: Leaderboard) -> None:
             "candidate": verdict.candidate,
             "arch": verdict.arch,
             "seed": verdict.seed,
+            "memory": verdict.memory,
             **{f"{task}_{metric}": verdict.metrics[task][metric] for task in board.tasks for metric in METRICS},
             "train_seconds": verdict.train_seconds,
             "train_wall_seconds": verdict.train_wall_seconds,

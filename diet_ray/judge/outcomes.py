@@ -28,6 +28,7 @@ class Outcomes:
         on_progress: Callable[[int, int], None] | None,
         *,
         rung: int | None = None,
+        memory: int = 0,
     ) -> None:
         """Read the outcomes that are kept.
 
@@ -38,7 +39,9 @@ class Outcomes:
             on_progress: called with the number of trials done and their total.
             rung: of a race, the rows that its trials have met at their end. Trackers show them after so many steps more, and do not see a
                 trial end that has finished, because it may go on.
+            memory: the number of the trials' memory, where a sweep has several; trackers show it in the names of trials after the first's.
         """
+        self.memory = memory
         self.rung = rung
         self.folder, self.identity, self.trackers, self.on_progress = folder, identity, trackers, on_progress
         self.kept = {path.stem: parse_json(Outcome, path) for path in sorted(folder.glob("*.json"))}
@@ -66,7 +69,9 @@ class Outcomes:
         if not math.isnan(report.score):
             self._scores.setdefault(key, {})[report.step] = report.score
         step = report.step + (self.rung or 0 if report.verdicts else 0)
-        self.trackers.log(work.trial, parameters(work), step, {"score": report.score, **_figures(report.verdicts)})
+        self.trackers.log(
+            self._trial(work), parameters(work), step, {"score": report.score, **_figures(report.verdicts)}
+        )
         if report.verdicts:
             self._keep(key, report.verdicts)
 
@@ -84,10 +89,13 @@ class Outcomes:
         if key not in self._known_before:
             status = "failed" if key in self.failed else "finished" if self.kept[key].verdicts else "stopped"
             if status != "finished" or self.rung is None:
-                self.trackers.end(work.trial, parameters(work), status)
+                self.trackers.end(self._trial(work), parameters(work), status)
         self.done += 1
         if self.on_progress:
             self.on_progress(self.done, self.total)
+
+    def _trial(self, work: Work) -> str:
+        return work.trial + (f"-memory{self.memory}" if self.memory else "")
 
     def _keep(self, key: str, verdicts: list[Verdict]) -> None:
         scores = [Score(step=step, score=score) for step, score in sorted(self._scores.get(key, {}).items())]

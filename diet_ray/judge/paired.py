@@ -8,6 +8,8 @@ candidate k varies for two reasons:
   Gelbach & Miller 2011): V_users + V_parts - V_users-within-parts. Neighbouring parts may depend on each other (Newey & West 1987).
 * *seeds*: another seed would give another model. The variance between the seeds of a candidate is estimated from its own seeds and
   moderated towards the mean of all candidates (as Smyth 2004 does), because two or three seeds say little.
+* *memories*: where candidates start from several memories of the same log, another memory would move all candidates, and each one a little
+  otherwise. What it moves for all cancels; the rest takes the place of the variance between seeds, and contains it.
 
 Many pairs are compared at once. `Comparison.adjusted` holds p-values that are corrected for this by the distribution of the largest
 difference among K equal candidates with the same covariance (the idea of Tukey's test and of Westfall & Young 1993, by simulation).
@@ -53,7 +55,7 @@ class Means:
     """Degrees of freedom behind `rows`: those of the parts of the time, less where neighbours depend on each other, or of the users where
     they are fewer."""
     seeds: np.ndarray
-    """`[K]`: variance of a mean over other seeds; 0 for all where no candidate has two seeds."""
+    """`[K]`: variance of a mean over other seeds and, where there are several, other memories; 0 for all where no candidate has two."""
     seeds_df: np.ndarray
     """`[K]`: its degrees of freedom, after moderation."""
     n_rows: int
@@ -65,12 +67,13 @@ class Means:
         return bool((self.seeds > 0).any())
 
 
-def means_of(losses: list[np.ndarray], users: np.ndarray) -> Means:
-    """Estimate means, covariance over rows and variance over seeds.
+def means_of(losses: list[np.ndarray], users: np.ndarray, memories: list[np.ndarray] | None = None) -> Means:
+    """Estimate means, covariance over rows and variance over seeds or memories.
 
     Args:
         losses: per candidate `[S_k, N]`, its seeds' losses of the same N rows in order of time, nats, finite; at least two rows.
         users: `[N]` int64, the user of each row.
+        memories: per candidate `[S_k]` int64, the memory from which each seed started; None where it is one.
 
     Raises:
         ValueError: the shapes do not fit, there are fewer than two rows, or a loss is not finite.
@@ -90,10 +93,36 @@ def means_of(losses: list[np.ndarray], users: np.ndarray) -> Means:
     lag = int(LAG * math.sqrt(part[-1] + 1))
     by_user, by_part = _clustered(centred, user), _clustered(centred, part, lag=lag)
     covariance = _no_less(by_user + by_part - _clustered(centred, both), by_user, by_part)
+    if memories is not None and len({int(number) for part in memories for number in part}) > 1:
+        of_seeds = of_memories(of_seeds, memories)
     variance, df = seed_variances(of_seeds)
     counts = np.array([len(part) for part in of_seeds])
     rows_df = max(1.0, min(float(part[-1]) / (1 + 2 / 3 * lag), float(user.max())))
     return Means(means, covariance, rows_df, variance / counts, df, n)
+
+
+def of_memories(of_seeds: list[np.ndarray], memories: list[np.ndarray]) -> list[np.ndarray]:
+    """What each memory does to a candidate beyond what it does to all.
+
+    Args:
+        of_seeds: per candidate `[S_k]`, the mean loss of each seed.
+        memories: per candidate `[S_k]`, the memory of each seed.
+
+    Returns:
+        Per candidate, a value for each of its memories: the mean of its seeds there, without the candidate's own mean and the mean of all
+        candidates. Their variance is that of a candidate between memories, which is larger by the noise of its seeds.
+    """
+    means = [
+        {int(number): float(part[own == number].mean()) for number in np.unique(own)}
+        for part, own in zip(of_seeds, memories, strict=True)
+    ]
+    rest = [{number: value - sum(part.values()) / len(part) for number, value in part.items()} for part in means]
+    common = {
+        number: float(np.mean([part[number] for part in rest if number in part])) for number in set().union(*rest)
+    }
+    k = len(rest)
+    scale = math.sqrt(k / (k - 1)) if k > 1 else 1.0  # the mean of all candidates contains the candidate itself
+    return [np.array([scale * (value - common[number]) for number, value in part.items()]) for part in rest]
 
 
 def seed_variances(of_seeds: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -21,9 +21,9 @@ from rich.table import Column, Table
 
 from diet_ray.errors import ConfigError, DietError
 from diet_ray.figures import number, times
-from diet_ray.judge.cost import Cost
 from diet_ray.judge.decision import Decided, Decision, few
 from diet_ray.judge.fidelity.order import OrderVerdict, order_lines
+from diet_ray.report.cost import Cost
 from diet_ray.settings import Settings
 from diet_ray.storage.parquet_writing import write_result
 
@@ -147,8 +147,8 @@ class Race(Settings):
     confirmation: Confirmation | None = None
     rows_of_log: int
     """Rows of a full training: those of all blocks before `block`."""
-    memory_seconds: float | None
-    """Wall seconds in which the memory was made, where its run tells."""
+    memory_seconds: float | None = None
+    """In a file of an earlier release: wall seconds in which the memory was made."""
     cost: Cost | None = None
     """What the race cost, the making of the memory included; None in a file of an earlier release."""
     candidates: dict[str, dict[str, Any]]

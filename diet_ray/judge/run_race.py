@@ -13,7 +13,6 @@ import numpy as np
 from diet_ray.candidates import CandidateFile
 from diet_ray.errors import ConfigError, DietError
 from diet_ray.judge.backfill import Backfill
-from diet_ray.judge.cost import core_seconds, cost_of, seconds_of
 from diet_ray.judge.decision import CONFIDENCE, decide, diverged
 from diet_ray.judge.fidelity.proof import verdicts_for
 from diet_ray.judge.live import rungs_of_rows
@@ -40,6 +39,7 @@ from diet_ray.judge.trackers import Trackers, open_trackers
 from diet_ray.judge.trial import TrialContext
 from diet_ray.judge.verdict import Verdict
 from diet_ray.memory.download import OnFetch
+from diet_ray.report.cost import cost_of, full_by_examples, making
 from diet_ray.settings import parse_json, write_json
 from diet_ray.storage.folder_store import FolderStore
 from diet_ray.storage.lock import locked
@@ -356,7 +356,8 @@ class _Running:
         parts: list[Rung | Confirmation] = [*self.rungs, *([confirmation] if confirmation else [])]
         cpu_seconds, examples = sum(part.cpu_seconds for part in parts), sum(part.examples for part in parts)
         trainings, rows = len(self.specs) * plan.seeds, plan.rows_of_log + self.rungs[-1].rows
-        seconds = seconds_of(inputs.folder, inputs.memory.stage.index)
+        stage = inputs.memory.stage
+        made = making(inputs.folder, stage.index, stage.config.cluster.model_dump())
         race = Race(
             memory=inputs.name,
             units=len(inputs.memory),
@@ -376,13 +377,12 @@ class _Running:
             standing=self.standing,
             confirmation=confirmation,
             rows_of_log=plan.rows_of_log,
-            memory_seconds=seconds,
             cost=cost_of(
                 cpu_seconds,
+                full_by_examples(cpu_seconds, trainings=trainings, examples=examples, rows=rows),
                 trainings=trainings,
-                examples=examples,
-                rows=rows,
-                memory=core_seconds(seconds, inputs.memory.stage.config.cluster),
+                candidates=len(self.specs),
+                memory=made.seconds if made else None,
             ),
             candidates={name: work.spec for name, work in self.specs.items()},
             untracked=self.trackers.lost,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,14 @@ class Standing(Settings):
     arch: str
     trained_on: str
     seeds: int
-    """Number of seeds."""
+    """Number of seeds, on each memory."""
+    memories: int = 1
+    """Number of memories."""
     mean: dict[str, dict[str, Metric]]
-    """`{task: {metric: mean over seeds}}`."""
+    """`{task: {metric: mean over seeds and memories}}`."""
     sd: dict[str, dict[str, Metric]]
-    """`{task: {metric: standard deviation over seeds}}`, nan for one seed."""
+    """`{task: {metric: standard deviation}}` of one training: over the seeds on one memory, nan for one seed; over memories and seeds where
+    there are several memories."""
     undefined: dict[str, dict[str, str]] = Key(default_factory=dict)
     """`{task: {metric: reason}}` of the means that are nan; the reason is that of the first seed without the metric."""
     train_seconds: float
@@ -53,6 +57,8 @@ def _standing(group: list[Verdict]) -> Standing:
         for task, task_reasons in verdict.undefined.items():
             reasons[task] = {**task_reasons, **reasons.get(task, {})}
 
+    memories = np.array([verdict.memory for verdict in group])
+
     def over_seeds(statistic: Any) -> dict[str, dict[str, float]]:
         return {
             task: {metric: float(statistic([verdict.metrics[task][metric] for verdict in group])) for metric in metrics}
@@ -63,13 +69,33 @@ def _standing(group: list[Verdict]) -> Standing:
         candidate=first.candidate,
         arch=first.arch,
         trained_on=first.trained_on,
-        seeds=len(group),
+        seeds=len(group) // len(set(memories.tolist())),
+        memories=len(set(memories.tolist())),
         mean=over_seeds(np.mean),
-        sd=over_seeds(lambda values: np.std(values, ddof=1) if len(values) > 1 else float("nan")),
+        sd=over_seeds(lambda values: spread(np.array(values), memories)),
         undefined=reasons,
         train_seconds=float(np.mean([verdict.train_seconds for verdict in group])),
         parameters=first.parameters,
     )
+
+
+def spread(values: np.ndarray, memories: np.ndarray) -> float:
+    """Standard deviation of one training: over seeds, and over memories where there are several.
+
+    Args:
+        values: `[n]`, a metric of each training.
+        memories: `[n]` int64, its memory.
+
+    Returns:
+        nan for one training. Pooled over all trainings it would be too small, because those on one memory are alike.
+    """
+    parts = [values[memories == number] for number in np.unique(memories)]
+    if len(parts) == 1:
+        return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+    within = [float(np.var(part, ddof=1)) for part in parts if len(part) > 1]
+    of_seeds = float(np.mean(within)) if within else 0.0
+    of_means = float(np.var([part.mean() for part in parts], ddof=1))
+    return math.sqrt(max(of_seeds, of_means + of_seeds * (1 - 1 / (len(values) / len(parts)))))
 
 
 def _place(line: Standing) -> tuple[float, str, str]:

@@ -132,6 +132,23 @@ class Inputs:
             spec.kept_fields(loaded.field_names)
         return Inputs(config, folder, name_of(memory), loaded, opened, judged_on)
 
+    def check_alike(self, other: Inputs) -> None:
+        """Raise ConfigError where another memory was not made as this one but for its seed: from the same blocks, with the same config."""
+        one, two = self.memory.stage, other.memory.stage
+        if (one.index, one.block_sha256) != (two.index, two.block_sha256):
+            raise ConfigError(
+                f"--memory {other.name}: it is not of the log and the blocks of {self.name}; give memories of the same blocks, made with "
+                "other seeds"
+            )
+        configs = [stage.config.model_dump(mode="json", exclude={"log", "cluster", "blocks"}) for stage in (one, two)]
+        differing = [key for key, value in configs[0].items() if value != configs[1][key]]
+        if differing != ["seed"]:
+            key = next((key for key in differing if key != "seed"), None)
+            why = f"key {key!r} of its config differs" if key else f"it has the same seed, {two.config.seed}"
+            raise ConfigError(
+                f"--memory {other.name}: {why} (beside {self.name}); give runs that differ in their key 'seed' alone"
+            )
+
     def identity(self, live: LiveContext | None) -> Identity:
         """The identity of trials on these inputs."""
         return Identity.of(self.folder, self.memory, self.log, self.judged_on, self.config, live)

@@ -40,6 +40,8 @@ class Verdict(Settings):
     """The training set, such as `memory` or `full log`."""
     seed: int
     """Seed of initial parameters and batch order."""
+    memory: int = 0
+    """Number of the memory, where there are several, from 0."""
     metrics: dict[str, dict[str, Metric]]
     """`{task: {auc, logloss (nats), gauc, calibration}}` on the rows that it was judged on; nan where undefined."""
     undefined: dict[str, dict[str, str]] = Key(default_factory=dict)

@@ -35,11 +35,12 @@ class Events:
 
     @contextmanager
     def step(self, stage: int, name: str, **values: Any) -> Iterator[None]:
-        """Emit `step` when the body is done, with its wall time in seconds."""
+        """Emit `step` when the body is done, with its wall time and the CPU time of this process, in seconds."""
         self.emit("start", stage=stage, step=name, **values)
-        began = time.perf_counter()
+        began, cpu_began = time.perf_counter(), time.process_time()
         yield
-        self.emit("step", stage=stage, step=name, seconds=round(time.perf_counter() - began, 4), **values)
+        seconds, cpu = round(time.perf_counter() - began, 4), round(time.process_time() - cpu_began, 4)
+        self.emit("step", stage=stage, step=name, seconds=seconds, cpu=cpu, **values)
 
     def progress(self, stage: int, name: str, done: int, total: int) -> None:
         """Emit the progress of a step, at most once per `INTERVAL`."""
@@ -78,6 +79,10 @@ def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**53
 
 
+def _maybe(value: Any) -> bool:
+    return value is None or _number(value)
+
+
 def _count(value: Any) -> bool:
     return isinstance(value, int) and _number(value)
 
@@ -92,7 +97,7 @@ _VALUES: dict[str, dict[str, Callable[[Any], bool]]] = {
     "stage": {"stage": _count, "block": _text, "rows": _count},
     "start": _STEP,
     "progress": {**_STEP, "done": _count, "total": _count},
-    "step": {**_STEP, "seconds": _number, "rows": lambda value: value is None or _number(value)},
+    "step": {**_STEP, "seconds": _number, "cpu": _maybe, "rows": _maybe},
     "committed": {"stage": _count, "block": _text, "units": _count, "rows_seen": _count},
 }
 """What readers rely on in an event, by its kind."""

@@ -26,7 +26,7 @@ from diet_ray.memory.layout import (
 )
 from diet_ray.memory.pruning import bytes_of_stages
 from diet_ray.memory.same_bytes import changes
-from diet_ray.report.summary import timings
+from diet_ray.report.step_times import timings
 from diet_ray.settings import Settings, parse_json
 from diet_ray.storage.lock import live_lock
 from diet_ray.storage.places import is_uri

@@ -6,7 +6,6 @@ import json
 import math
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field as Key
 from rich import box
@@ -17,6 +16,8 @@ from diet_ray.logs.layout import block_manifest_file
 from diet_ray.memory.events import read_events
 from diet_ray.memory.facts import RefineReport, StageFacts, stage_facts
 from diet_ray.memory.layout import count_committed, events_file, summary_file
+from diet_ray.report.cost import Cost, cost_ahead, making
+from diet_ray.report.step_times import timings
 from diet_ray.settings import Settings, write_json
 
 _SHOWN = 20
@@ -77,6 +78,8 @@ class RunSummary(Settings):
     """Bytes of the last reference checkpoint: the embedding table and the net, both of which the memory needs."""
     seconds: float
     """Wall time of all stages."""
+    cost: Cost | None = None
+    """What making the memory took, and after how many candidates it pays, estimated; None where the events do not tell."""
 
     def table(self) -> Table:
         """The summary as a table for a terminal; `summary.json` has the times of all steps."""
@@ -153,6 +156,7 @@ def summarise(run: Path) -> RunSummary:
             )
         )
         table_bytes, rows_seen, n_ids = facts.table_bytes, facts.rows_seen, facts.n_ids
+    made = making(run, len(stages) - 1, stage_facts(run, len(stages) - 1).config.get("cluster", {})) if stages else None
     summary = RunSummary(
         run=str(run),
         stages=stages,
@@ -161,6 +165,7 @@ def summarise(run: Path) -> RunSummary:
         memory_bytes=stages[-1].memory_bytes if stages else 0,
         table_bytes=table_bytes,
         seconds=round(sum(stage.seconds or 0.0 for stage in stages), 3),
+        cost=cost_ahead(made, blocks=len(stages)) if made else None,
     )
     write_json(summary_file(run), summary)
     return summary
@@ -205,20 +210,3 @@ def _gain(stage: StageSummary) -> str:
         return f"diverged{skipped}"
     gain = number(stage.guard_before - stage.guard_after, 5, signed=True)
     return f"{gain}{'' if stage.refined else ', not kept'}{skipped}"
-
-
-def timings(events: list[dict[str, Any]]) -> dict[int, tuple[dict[str, float], float | None]]:
-    """Per committed stage: seconds of each step and of the whole stage, of the attempt that was committed."""
-    begun: dict[int, tuple[float, dict[str, float]]] = {}
-    done: dict[int, tuple[dict[str, float], float | None]] = {}
-    for event in events:
-        stage = event.get("stage", -1)
-        if event["kind"] == "stage":
-            begun[stage] = (event["time"], {})
-        elif event["kind"] == "step" and stage in begun:
-            begun[stage][1][event["step"]] = event["seconds"]
-        elif event["kind"] == "committed" and stage in begun:
-            began, steps = begun[stage]
-            # A clock that is set back meanwhile makes the stage shorter than its steps, which are measured by another clock.
-            done[stage] = (steps, round(max(event["time"] - began, sum(steps.values())), 3))
-    return done

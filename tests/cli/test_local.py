@@ -29,7 +29,7 @@ from tests.support.small_run import STREAM, bytes_of, stage_bytes
 from tests.support.synthetic import schema, write_log
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "diet-ray"
-TIMES = ("train_seconds", "train_wall_seconds", "seconds", "cost_ratio", "cost")
+TIMES = ("train_seconds", "train_wall_seconds", "seconds", "cost")
 """Keys of results that tell of time."""
 
 

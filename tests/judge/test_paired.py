@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from diet_ray.judge.paired import Comparison, Means, letters, means_of, seed_variances
+from diet_ray.judge.paired import Comparison, Means, letters, means_of, of_memories, seed_variances
 
 
 def plain_means(mean: list[float], sd: float, *, seeds: float = 0.0, n_rows: int = 1000) -> Means:
@@ -187,3 +187,36 @@ def test_intervals_cover_and_equals_are_not_told_apart(rows: int, seeds: int, ti
 def test_what_cannot_be_compared_is_refused(losses: list[np.ndarray], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         means_of(losses, np.arange(losses[0].shape[1]))
+
+
+def test_what_a_memory_does_to_all_cancels_and_the_rest_is_noise() -> None:
+    """Two candidates on three memories: the variance of their difference is that of a t test on the paired means of the memories."""
+    rng = np.random.default_rng(3)
+    common, own = np.array([0.5, -0.3, 0.2]), rng.normal(scale=0.01, size=(2, 3))
+    memory = np.repeat(np.arange(3), 2)
+    of_seeds = [level + common[memory] + own[k][memory] for k, level in enumerate((1.0, 1.02))]
+    variances = [float(part.var(ddof=1)) / 3 for part in of_memories(of_seeds, [memory, memory])]
+    paired = np.array([part[::2] for part in of_seeds])
+    assert sum(variances) == pytest.approx((paired[0] - paired[1]).var(ddof=1) / 3)
+
+
+def test_memories_take_the_place_of_seeds() -> None:
+    rng = np.random.default_rng(0)
+    users, memory = rng.integers(50, size=400), np.repeat(np.arange(3), 2)
+    rows = rng.normal(size=400)
+    losses = [
+        np.stack([rows + level + (0.05 if m == k else 0.0) + 1e-4 * rng.normal() for m in memory])
+        for k, level in enumerate((0.0, 0.0, 0.1))
+    ]
+    one, several = means_of(losses, users), means_of(losses, users, [memory] * 3)
+    assert (one.mean == several.mean).all()
+    assert (one.rows == several.rows).all()
+    assert several.seeds.mean() > 1.5 * one.seeds.mean()  # six seeds of which pairs are alike are not six
+    assert (means_of(losses, users, [np.zeros(6, dtype=np.int64)] * 3).seeds == one.seeds).all()
+
+
+def test_a_memory_that_a_candidate_has_not_met_is_left_out() -> None:
+    memory = [np.array([0, 1, 2]), np.array([0, 2])]
+    rest = of_memories([np.array([1.0, 2.0, 3.0]), np.array([1.0, 3.0])], memory)
+    assert [len(part) for part in rest] == [3, 2]
+    assert all(np.isfinite(part).all() for part in rest)

@@ -196,3 +196,49 @@ def test_an_outcome_is_not_believed_where_a_helper_of_its_net_has_changed(run: P
     assert ran() == 0
     (user_code / "width_of_my_net.py").write_text("scale = 0.2")
     assert ran() == 1  # its own alone
+
+
+@pytest.fixture(scope="module")
+def other_seed(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    stream = config(log).model_copy(update={"blocks": 2, "seed": 4})
+    return local_run(tmp_path_factory.mktemp("run") / "run", stream)
+
+
+def test_several_memories_are_judged_side_by_side(run: Path, other_seed: Path, tmp_path: Path) -> None:
+    said: list[tuple[int, int]] = []
+    board = sweep([run, other_seed], POOL, out=tmp_path / "two", on_progress=lambda *counts: said.append(counts))
+    assert said == [(done, 8) for done in range(1, 9)]
+    assert board.memories == [str(run), str(other_seed)]
+    assert sorted((one.candidate, one.memory, one.seed) for one in board.verdicts) == sorted(
+        (spec.name, memory, seed) for spec in POOL.candidates for memory in (0, 1) for seed in (0, 1)
+    )
+    assert {(line.seeds, line.memories) for line in board.standings} == {(2, 2)}
+    assert board.decision is not None
+    assert board.decision.memories == 2
+    assert board.cost is not None
+    assert (board.cost.memories, board.cost.trainings, board.cost.candidates) == (2, 8, 2)
+    # On each memory the trials are those of a sweep on it alone.
+    for number, memory in enumerate((run, other_seed)):
+        alone = sweep(memory, POOL, out=tmp_path / f"one-{number}")
+        ours = {(one.candidate, one.seed): one.metrics for one in board.verdicts if one.memory == number}
+        assert {(one.candidate, one.seed): one.metrics for one in alone.verdicts} == ours
+        assert alone.memories == []
+
+
+def test_memories_that_differ_in_more_than_their_seed_are_refused(
+    log: Path, run: Path, other_seed: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"--memory .*: it has the same seed, 3 .*differ in their key 'seed' alone"):
+        sweep([run, run], POOL, out=tmp_path / "sweep")
+    with pytest.raises(ConfigError, match=r"--memory .*stages/0000: it is not of the log and the blocks of"):
+        sweep([run, other_seed / "stages" / "0000"], POOL, out=tmp_path / "sweep")
+    more = config(log).model_copy(update={"blocks": 2, "seed": 5})
+    longer = more.model_copy(update={"student": more.student.model_copy(update={"steps": 11})})
+    with pytest.raises(ConfigError, match=r"--memory .*: key 'student' of its config differs"):
+        sweep([run, local_run(tmp_path / "run", longer)], POOL, out=tmp_path / "sweep")
+    guided = SweepConfig.of(POOL).model_copy(
+        update={"search": SweepConfig.of(POOL).search.model_copy(update={"scheduler": "asha"})}
+    )
+    with pytest.raises(ConfigError, match=r"key 'search': a search that decides by scores takes one --memory"):
+        sweep([run, other_seed], guided, out=tmp_path / "sweep")
+    assert not (tmp_path / "sweep").exists()

@@ -14,7 +14,8 @@ import pytest
 from diet_ray.figures import duration, size
 from diet_ray.memory.events import Events
 from diet_ray.report.progress import Counted, Lines, Silent, StreamState, display, show_progress
-from diet_ray.report.summary import summarise, timings
+from diet_ray.report.step_times import timings
+from diet_ray.report.summary import summarise
 from tests.support.small_run import config, local_run
 from tests.support.synthetic import write_log
 
