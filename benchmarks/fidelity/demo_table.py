@@ -18,7 +18,8 @@ import numpy as np
 
 from benchmarks.common.machine import Machine
 from benchmarks.common.tables import NOT_YET, filled, markdown, parsed
-from benchmarks.fidelity.published_logs import README, RESULTS
+from benchmarks.fidelity.pages import README
+from benchmarks.fidelity.published_logs import RESULTS
 from diet_ray.candidates import CandidateSpec, default_pool
 from diet_ray.config import StreamConfig
 from diet_ray.demo import FULL_LOG_CANDIDATES

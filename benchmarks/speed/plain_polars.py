@@ -35,10 +35,10 @@ def values_of(log: pl.DataFrame, name: str) -> pl.DataFrame:
 def edges_of(log: pl.DataFrame) -> dict[str, list[float]]:
     """The bucket edges of the numbers, fitted on the rows of the first day."""
     first = log.filter(pl.col("day") == log["day"][0])
-    price, top = first["price"].drop_nulls(), math.log1p(first["dwell"].max())  # type: ignore[arg-type]
+    price, top = first["price"].drop_nulls(), math.log1p(first["dwell"].max())
     n, m = BUCKETS["price"], BUCKETS["dwell"]
     quantiles = {price.quantile(step / n, "linear") for step in range(1, n)}
-    return {"price": sorted(quantiles), "dwell": [math.expm1(top * step / m) for step in range(1, m)]}  # type: ignore[type-var]
+    return {"price": sorted(quantiles), "dwell": [math.expm1(top * step / m) for step in range(1, m)]}
 
 
 def bucket(name: str, edges: list[float], start: int) -> pl.Expr:
@@ -77,7 +77,7 @@ def run(source: Path, out: Path) -> None:
         *((pl.col(name).hash() % size).cast(pl.Int32) + starts[name] for name, size in HASHED.items()),
         *(bucket(name, edges[name], starts[name]) for name in BUCKETS),
     ).to_dict()
-    slots = [*FIELDS[:-1], *(f"tags{k}" for k in range(N_TAGS))]
+    columns = [*FIELDS[:-1], *(f"tags{k}" for k in range(N_TAGS))]
     encoded = log.select(
         "day",
         pl.col("row").cast(pl.Int64).alias("row_id"),

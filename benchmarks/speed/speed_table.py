@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from benchmarks.common.machine import Machine
 from benchmarks.common.tables import NOT_YET, filled, markdown, parsed
-from benchmarks.fidelity.published_logs import README, RESULTS
+from benchmarks.fidelity.pages import README
+from benchmarks.fidelity.published_logs import RESULTS
 from benchmarks.speed import bilevel, break_even, gpu, plain
 from benchmarks.speed.plain import TARGET, PlainResult
 from benchmarks.speed.scoring_figures import Figures, ScoringResult
@@ -111,7 +112,7 @@ def of_break_even(result: break_even.BreakEvenResult) -> Iterator[Claim]:
             f"{one.log} {one.pays_after(making, break_even.SEEDS):.1f} ({one.pays_after(making, 1):.1f})"
             for one, making in found
         )
-        yield Claim(what, pays, f"<= {break_even.TARGET}", found[0][0].machine, first=way == "--local")
+        yield Claim(what, pays, f"<= {break_even.TARGET}", found[0][0].machine)
 
 
 def of_devices(result: gpu.GpuResult) -> Iterator[Claim]:
