@@ -83,7 +83,7 @@ def run(source: Path, out: Path) -> None:
         pl.col("row").cast(pl.Int64).alias("row_id"),
         pl.col("at").alias("time"),
         (pl.col("member").hash() // 2).cast(pl.Int64).alias("user"),
-        pl.concat_arr(*(ids[name] for name in slots)).alias("ids"),
+        pl.concat_arr(*(ids[name] for name in columns)).alias("ids"),
         pl.concat_arr(pl.col("click").cast(pl.UInt8), pl.col("buy").cast(pl.UInt8)).alias("labels"),
     )
     for (day,), block in encoded.partition_by("day", as_dict=True).items():
