@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from rich import box
@@ -51,6 +52,8 @@ def _table(frozen: Frozen | None, live: Live | None) -> Table:
             table.add_row(f"{task}, live:")
             for start in result.starts:
                 figures = start.measured[task][0]
+                if not math.isfinite(figures["spearman"].value):  # such as another seed where there is one
+                    continue
                 cells = _cells(live_cell, figures)
                 table.add_row(f"  {start_name(start.name)}", *cells, _seconds(seconds.get(start.name)))
             table.add_section()

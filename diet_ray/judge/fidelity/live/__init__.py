@@ -8,7 +8,7 @@ measures     how well the losses of few rows predict the full log's order, with 
 result       what live.json and live_cost.json hold
 assemble     the results of the trainings, measured
 bench        all of it
-words        the answer in sentences
+words        the verdict, and what it rests on, in sentences
 pictures     its plots
 page         its sections of the report
 """
