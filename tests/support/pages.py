@@ -102,7 +102,7 @@ def write_frozen_leaderboard(out: Path) -> Path:
 
 
 def write_live_leaderboard(out: Path) -> Path:
-    found = board(live=0.1)
+    found = board(live=0.1, tasks=["click"])
     names = [line.candidate for line in found.standings]
     write_leaderboard(out, found.model_copy(update={"decision": decision(names)}), SOURCE)
     return out / "leaderboard.html"
