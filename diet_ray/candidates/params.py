@@ -1,6 +1,6 @@
 """Hyper-parameters of the nets that come with the package. They stand apart from the nets, so that a config is read without torch.
 
-A net need not stand here: those of the user, and a new one, bring their own `Params`, and torch is imported to read them.
+The nets of the user bring their own, and torch is imported to read them.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ def _class_of(factory: Callable[..., nn.Module]) -> type[Net]:
 
 @cache
 def _register_all() -> None:
-    """Import the files of this package: that registers their nets, so that a new one needs no entry in any list."""
+    """Import the files of this package: that registers their nets."""
     package = importlib.import_module(__package__)
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{__package__}.{module.name}")

@@ -56,8 +56,9 @@ def distil_locally(
     config, log, n_blocks = open_for(config)
     with locked(run):
         committed = open_run(run, config, resume=resume, allow_different_bytes=allow_different_bytes)
-        check_log(log, committed)
-        if len(committed) < n_blocks:
+        if len(committed) >= n_blocks:
+            check_log(log, committed)
+        else:  # the stream checks the log when it begins
             engine = LocalEngine(config)
             if not allow_different_bytes:
                 check_processor(run, committed, engine.crew.device)

@@ -30,6 +30,9 @@ POLL_SECONDS = 0.25
 LINE_SECONDS = 5.0
 """Minimum seconds between two status lines where a line cannot be replaced."""
 
+SAME_SECONDS = 60.0
+"""The same, where the second says what the first said."""
+
 
 class Display(Protocol):
     """Where progress is shown."""
@@ -58,7 +61,7 @@ class Lines:
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self.stream, self.clock = stream, clock
-        self._last = clock()
+        self._last, self._status = clock(), ""
 
     def line(self, text: str) -> None:
         """Write the line."""
@@ -66,9 +69,10 @@ class Lines:
         print(time.strftime("%Y-%m-%d %H:%M:%S"), text, file=self.stream, flush=True)
 
     def status(self, text: str) -> None:
-        """Write the line unless another line was written less than `LINE_SECONDS` ago."""
-        if self.clock() - self._last >= LINE_SECONDS:
+        """Write the line unless another line was written less than `LINE_SECONDS` ago, or `SAME_SECONDS` where the status is the last."""
+        if self.clock() - self._last >= (SAME_SECONDS if text == self._status else LINE_SECONDS):
             self.line(text)
+            self._status = text
 
 
 class Terminal:
@@ -108,7 +112,7 @@ class StreamState:
     blocks: list[tuple[str, int]]
     """Name and rows of each block to distil."""
     began: float
-    """When this attempt began, seconds since the epoch."""
+    """When this attempt began, seconds since the epoch; from its first stage on, when that began, because the start of Ray is no work."""
     before: int = 0
     """Stages that were committed before this attempt."""
     committed: int = 0
@@ -141,7 +145,9 @@ class StreamState:
     def apply(self, event: dict[str, Any], memory_bytes: Callable[[int], int] = lambda stage: 0) -> str | None:
         """Update the state by an event; returns the line to show, if any. `memory_bytes(t)` is the size of stage t's memory in bytes."""
         kind, self.now = event["kind"], event["time"]
-        if kind in ("start", "progress"):
+        if kind == "stage" and self.committed == self.before:
+            self.began = event["time"]
+        elif kind in ("start", "progress"):
             self._step = event["step"]
             self._share = f" {event['done']}/{event['total']}" if kind == "progress" else ""
         elif kind == "step":
@@ -214,13 +220,16 @@ class Counted:
     def __init__(self, shown: Display, clock: Callable[[], float] = time.monotonic) -> None:
         self.shown, self.clock = shown, clock
         self._stage, self._began, self._last = "", clock(), clock()
+        self._first: tuple[float, int] | None = None
+        """Time and count of the first call, where Ray may have started before it: then its seconds say nothing of a piece's."""
 
     def __call__(self, stage: str, done: int, total: int, rows: int | None = None) -> None:
         """Report that `done` of `total` pieces of a stage are done, with `rows` rows in them."""
         now = self.clock()
         if stage != self._stage:
             # A stage begins at the end of the one before, because its first call comes after its first piece is done.
-            self._stage, self._began = stage, self._last
+            self._first = None if self._stage or not done else (now, done)
+            self._stage, self._began = stage, now if not done else self._last
         seconds, self._last = now - self._began, now
         text = f"{stage} {done}/{total}"
         if rows is not None:
@@ -228,8 +237,20 @@ class Counted:
         if done == total:
             self.shown.line(f"{text}, {seconds:.2f} s")
         else:
-            left = f", {duration(seconds * (total - done) / done)} left" if done else ""
-            self.shown.status(text + left)
+            left = self._left(now, done, total)
+            self.shown.status(text if left is None else f"{text}, {duration(left)} left")
+
+    def _left(self, now: float, done: int, total: int) -> float | None:
+        """Seconds that the stage still takes; None where too little is known."""
+        if not done:
+            return None
+        if self._first is None:
+            return (now - self._began) * (total - done) / done
+        first, already = self._first
+        # Pieces run side by side, and the first ones end together: only after as long again has each place done another.
+        if done == already or now - first < first - self._began:
+            return None
+        return (now - first) * (total - done) / (done - already)
 
 
 def _memory_bytes(run: Path, stage: int) -> int:

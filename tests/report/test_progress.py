@@ -216,6 +216,53 @@ def test_counted_pieces() -> None:
     assert heard.lines == ["survey 4/4, 2,000 rows, 250 rows/s, 8.00 s"]
 
 
+@pytest.mark.parametrize("start", [0.0, 30.0])
+@pytest.mark.parametrize("side_by_side", [1, 2, 4])
+@pytest.mark.parametrize("total", [40, 324])
+def test_the_time_left_of_trials_is_right_within_twice(start: float, side_by_side: int, total: int) -> None:
+    """Trials of a second each, `side_by_side` at a time, after the start of Ray."""
+    heard, clock = Heard(), Clock()
+    count = Counted(heard, clock)
+    ends = [start + i // side_by_side + 1 + 0.01 * (i % side_by_side) for i in range(total)]
+    said = 0
+    for done, clock.now in enumerate(ends[:-1], 1):
+        count("trials", done, total)
+        text, left = heard.statuses[-1], ends[-1] - clock.now
+        if "left" in text:
+            hours, minutes, seconds = map(int, text.split(", ")[-1].removesuffix(" left").split(":"))
+            told = 3600 * hours + 60 * minutes + seconds
+            assert left / 2 - 1 <= told <= 2 * left + 1, (done, text, left)
+            said += 1
+    if total > 100:  # a short sweep may end before the pace is known
+        assert said > total * 0.2
+
+
+@pytest.mark.parametrize("start", [0.0, 60.0])
+def test_the_time_left_of_a_run_is_right_within_twice(start: float) -> None:
+    """Twenty equal blocks of 5 s, the first of 8 s: its process is new."""
+    blocks = [(f"{t}", 1000) for t in range(20)]
+    state, now = StreamState(blocks, began=0.0), start
+    for t in range(20):
+        state.apply(event("stage", now, stage=t, block=f"{t}", rows=1000))
+        now += 8 if t == 0 else 5
+        state.apply(event("committed", now, stage=t, units=1))
+        if t >= 1:
+            assert state.eta is not None
+            assert 5 * (19 - t) / 2 <= state.eta <= 2 * 5 * (19 - t)
+
+
+def test_a_status_is_not_repeated_while_nothing_changes() -> None:
+    written, clock = io.StringIO(), Clock()
+    lines = Lines(written, clock)
+    for second in range(41):
+        clock.now = float(second)
+        lines.status("block mon (1/3): starting")
+    assert written.getvalue().count("starting") == 1
+    clock.now = 70.0
+    lines.status("block mon (1/3): starting")
+    assert written.getvalue().count("starting") == 2
+
+
 @pytest.mark.parametrize(
     ("n", "said"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (1.5e6, "1.5 MB"), (2e9, "2.0 GB"), (3e12, "3.0 TB")]
 )
