@@ -15,7 +15,7 @@ from typing import NamedTuple
 from benchmarks.common.machine import Machine
 from benchmarks.common.tables import NOT_YET, filled, markdown, parsed
 from benchmarks.fidelity.published_logs import README, RESULTS
-from benchmarks.speed import bilevel, gpu, plain
+from benchmarks.speed import bilevel, gpu, passes, plain
 from benchmarks.speed.plain import TARGET, PlainResult
 from benchmarks.speed.scoring_figures import Figures, ScoringResult
 from benchmarks.speed.stream import EARLY, LATE, StreamResult, at
@@ -56,6 +56,8 @@ def claims(results: Path) -> list[Claim]:
         rows += of_stages(stages)
     if ways := parsed(PlainResult, results / "plain.json"):
         rows += of_ways(ways)
+    if learned := parsed(passes.PassesResult, results / "passes.json"):
+        rows += of_passes(learned)
     if devices := parsed(gpu.GpuResult, results / "gpu.json"):
         rows += of_devices(devices)
     return rows
@@ -105,6 +107,13 @@ def _cost(result: PlainResult, steps: int) -> str:
     return f"{min(ratios):.0f} to {max(ratios):.0f} ({min(gains):+.4f} to {max(gains):+.4f}) at {steps} steps"
 
 
+def of_passes(result: passes.PassesResult) -> Iterator[Claim]:
+    """A pass over a log, compared with an earlier build and with FuxiCTR."""
+    for one in result.compared:
+        what = f"a pass of {one.net} on one core, over {one.other}: rows a second"
+        yield Claim(what, f"{one.ratio():.2f}", f">= {passes.AIMS[one.other]}", result.machine)
+
+
 def of_devices(result: gpu.GpuResult) -> Iterator[Claim]:
     """A GPU, compared with the CPU."""
     base = {part.what: part.seconds for part in result.parts if (part.device, part.precision) == ("cpu", "float32")}
@@ -126,6 +135,11 @@ def behind(results: Path) -> Iterator[str]:
         if ways.costs:
             table = markdown(*plain.cost_table(ways.costs))
             yield f"### A candidate on the full log and on a memory of 1 %\n\nComplete Journey. {ways.machines['costs']}.\n\n{table}"
+    if learned := parsed(passes.PassesResult, results / "passes.json"):
+        lead = (
+            f"{learned.rows:,} made rows of the shape of {learned.shape}, one thread each, in turns. {learned.machine}."
+        )
+        yield f"### A pass over a log\n\n{lead}\n\n{markdown(*passes.table(learned))}"
     if devices := parsed(gpu.GpuResult, results / "gpu.json"):
         yield f"### GPU\n\n{gpu.title(devices)}.\n\n{markdown(*gpu.table(devices))}"
 
