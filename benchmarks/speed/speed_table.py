@@ -16,7 +16,7 @@ from benchmarks.common.machine import Machine
 from benchmarks.common.tables import NOT_YET, filled, markdown, parsed
 from benchmarks.fidelity.pages import README
 from benchmarks.fidelity.published_logs import RESULTS
-from benchmarks.speed import bilevel, break_even, gpu, plain
+from benchmarks.speed import bilevel, break_even, gpu, passes, plain
 from benchmarks.speed.plain import TARGET, PlainResult
 from benchmarks.speed.scoring_figures import Figures, ScoringResult
 from benchmarks.speed.stream import EARLY, LATE, StreamResult, at
@@ -55,6 +55,8 @@ def claims(results: Path) -> list[Claim]:
         rows += of_ways(ways)
     if pays := parsed(break_even.BreakEvenResult, results / "break_even.json"):
         rows += of_break_even(pays)
+    if learned := parsed(passes.PassesResult, results / "passes.json"):
+        rows += of_passes(learned)
     if devices := parsed(gpu.GpuResult, results / "gpu.json"):
         rows += of_devices(devices)
     return rows
@@ -115,6 +117,13 @@ def of_break_even(result: break_even.BreakEvenResult) -> Iterator[Claim]:
         yield Claim(what, pays, f"<= {break_even.TARGET}", found[0][0].machine)
 
 
+def of_passes(result: passes.PassesResult) -> Iterator[Claim]:
+    """A pass over a log, compared with an earlier build and with FuxiCTR."""
+    for one in result.compared:
+        what = f"a pass of {one.net} on one core, over {one.other}: rows a second"
+        yield Claim(what, f"{one.ratio():.2f}", f">= {passes.AIMS[one.other]}", result.machine)
+
+
 def of_devices(result: gpu.GpuResult) -> Iterator[Claim]:
     """A GPU, compared with the CPU."""
     base = {part.what: part.seconds for part in result.parts if (part.device, part.precision) == ("cpu", "float32")}
@@ -147,6 +156,11 @@ def behind(results: Path) -> Iterator[str]:
             f"default pool. A pass over the full log is measured on its last distilled block and scaled by rows{control}. {machines}."
         )
         yield f"### After how many candidates a memory pays\n\n{lead}\n\n{tables}"
+    if learned := parsed(passes.PassesResult, results / "passes.json"):
+        lead = (
+            f"{learned.rows:,} made rows of the shape of {learned.shape}, one thread each, in turns. {learned.machine}."
+        )
+        yield f"### A pass over a log\n\n{lead}\n\n{markdown(*passes.table(learned))}"
     if devices := parsed(gpu.GpuResult, results / "gpu.json"):
         yield f"### GPU\n\n{gpu.title(devices)}.\n\n{markdown(*gpu.table(devices))}"
 

@@ -57,6 +57,14 @@ def test_claims_are_ratios_of_what_was_measured(tmp_path: Path) -> None:
     assert "### GPU" not in page
 
 
+def test_a_pass_is_held_against_an_earlier_build_by_turns() -> None:
+    one = speed.passes.Compared(net="dnn", other=speed.passes.OLD, ours=[1.0, 2.0, 1.0], theirs=[2.0, 2.0, 1.8])
+    result = speed.passes.PassesResult(machine=speed.Machine.here(), shape="x", rows=1000, compared=[one])
+    (found,) = speed.of_passes(result)
+    assert (found.measured, found.aim) == ("1.80", ">= 1.8")
+    assert speed.passes.table(result)[1] == [["dnn", "before", "1,000", "556", "1.80", ">= 1.8"]]
+
+
 def test_a_gpu_is_held_against_the_cpu_of_its_machine() -> None:
     def part(device: str, precision: str, seconds: float) -> object:
         return speed.gpu.Part(
