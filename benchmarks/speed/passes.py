@@ -20,7 +20,8 @@ from pathlib import Path
 
 from benchmarks.common.machine import Machine
 from benchmarks.common.tables import show
-from benchmarks.fidelity.published_logs import README, RESULTS
+from benchmarks.fidelity.pages import README
+from benchmarks.fidelity.published_logs import RESULTS
 from diet_ray.settings import Settings, write_json
 
 RESULT = RESULTS / "passes.json"

@@ -18,7 +18,8 @@ from diet_ray.report.step_times import committed_steps
 from diet_ray.settings import Settings
 
 OF_REFERENCE = 1.0
-"""CPU seconds of a candidate's pass over the log, over those of the reference's: the mean of the default pool (docs/results.md)."""
+"""CPU seconds of a candidate's pass over the log, over those of the reference's, before one is trained: taken as equal, and 0.9
+for the mean of the default pool on Complete Journey (benchmarks/results/cost_complete-journey.json)."""
 
 SEEDS = 2
 """Seeds per candidate, by default of `sweep`."""
