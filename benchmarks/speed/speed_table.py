@@ -16,7 +16,7 @@ from benchmarks.common.machine import Machine
 from benchmarks.common.tables import NOT_YET, filled, markdown, parsed
 from benchmarks.fidelity.pages import README
 from benchmarks.fidelity.published_logs import RESULTS
-from benchmarks.speed import bilevel, break_even, gpu, passes, plain
+from benchmarks.speed import bilevel, break_even, gpu, ingest, passes, plain
 from benchmarks.speed.plain import TARGET, PlainResult
 from benchmarks.speed.scoring_figures import Figures, ScoringResult
 from benchmarks.speed.stream import EARLY, LATE, StreamResult, at
@@ -57,6 +57,8 @@ def claims(results: Path) -> list[Claim]:
         rows += of_break_even(pays)
     if learned := parsed(passes.PassesResult, results / "passes.json"):
         rows += of_passes(learned)
+    if ingests := parsed(ingest.IngestResult, results / "ingest.json"):
+        rows += of_ingests(ingests)
     if devices := parsed(gpu.GpuResult, results / "gpu.json"):
         rows += of_devices(devices)
     return rows
@@ -124,6 +126,28 @@ def of_passes(result: passes.PassesResult) -> Iterator[Claim]:
         yield Claim(what, f"{one.ratio():.2f}", f">= {passes.AIMS[one.other]}", result.machine)
 
 
+def of_ingests(result: ingest.IngestResult) -> Iterator[Claim]:
+    """`diet-ray ingest`, compared with a plain polars script, with an earlier build, and with itself on fewer rows."""
+    sizes = sorted({figure.rows for figure in result.figures if figure.way == ingest.LOCAL})
+    for way, other, aim in (
+        (ingest.LOCAL, ingest.POLARS, f">= {ingest.TARGET}"),
+        (ingest.WITH_RAY, ingest.BASE, ""),
+    ):
+        for rows in sizes:
+            ours, theirs = result.of(way, rows), result.of(other, rows)
+            if ours and theirs:
+                what = (
+                    f"`diet-ray ingest` ({way}) of {rows:,} made-up rows over {other}: rows per CPU second, peak memory"
+                )
+                ratios = f"{ours.rate() / theirs.rate():.2f}, {ours.peak / theirs.peak:.2f}"
+                yield Claim(what, ratios, aim, result.machine)
+    if len(sizes) > 1:
+        few, many = (result.of(ingest.LOCAL, rows) for rows in (sizes[0], sizes[-1]))
+        if few and many:
+            what = f"`diet-ray ingest` (local), {many.rows:,} rows over {few.rows:,}: peak memory"
+            yield Claim(what, f"{many.peak / few.peak:.2f}", "1", result.machine)
+
+
 def of_devices(result: gpu.GpuResult) -> Iterator[Claim]:
     """A GPU, compared with the CPU."""
     base = {part.what: part.seconds for part in result.parts if (part.device, part.precision) == ("cpu", "float32")}
@@ -161,6 +185,8 @@ def behind(results: Path) -> Iterator[str]:
             f"{learned.rows:,} made rows of the shape of {learned.shape}, one thread each, in turns. {learned.machine}."
         )
         yield f"### A pass over a log\n\n{lead}\n\n{markdown(*passes.table(learned))}"
+    if ingests := parsed(ingest.IngestResult, results / "ingest.json"):
+        yield f"### Ingest\n\n{ingests.machine}.\n\n{markdown(*ingest.table(ingests))}"
     if devices := parsed(gpu.GpuResult, results / "gpu.json"):
         yield f"### GPU\n\n{gpu.title(devices)}.\n\n{markdown(*gpu.table(devices))}"
 

@@ -81,10 +81,8 @@ def column_names(file: Found) -> list[str]:
             with pq.ParquetFile(file.path, metadata=footer(file.path)) as parquet:
                 schema = parquet.schema_arrow
             names = schema.names if file.named is None else list(file.named(schema))
-        elif file.kind == "csv":
-            names, _ = dialect_of(file.path, None)
         else:
-            names = (orc_files if file.kind == "orc" else avro_files).names(file.path)
+            names, _ = _own_columns(file, None)
     except _UNREADABLE as error:
         raise _damaged(file.path, error) from error
     return [*names, *(name for name in file.given if name not in names)]
@@ -95,15 +93,18 @@ def _pieces(file: Found, columns: list[str]) -> list[Piece]:
     try:
         if file.kind == "parquet":
             return _row_groups(file, columns)
-        delimiter = ","
-        if file.kind == "csv":
-            names, delimiter = dialect_of(path, [name for name in columns if name not in file.given])
-        else:
-            names = (orc_files if file.kind == "orc" else avro_files).names(path)
+        names, delimiter = _own_columns(file, [name for name in columns if name not in file.given])
     except _UNREADABLE as error:
         raise _damaged(path, error) from error
     given = _lacking(file, names, columns)
     return [Piece(path=str(path), kind=file.kind, given=given, delimiter=delimiter)]
+
+
+def _own_columns(file: Found, wanted: list[str] | None) -> tuple[list[str], str]:
+    """The columns of a file that is not Parquet, and the delimiter of a CSV file; see `dialect_of`."""
+    if file.kind == "csv":
+        return dialect_of(file.path, wanted)
+    return (orc_files if file.kind == "orc" else avro_files).names(file.path), ","
 
 
 def _row_groups(file: Found, columns: list[str]) -> list[Piece]:
