@@ -66,7 +66,7 @@ def test_installing_is_from_a_clone_and_names_the_small_torch() -> None:
     for path in (path for path in paths if path.suffix in (".md", ".py", ".yaml")):
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"pip install [^\n]*diet_ray\[", text), path
-        for extras in re.findall(r"pip install [^\n]*-e '\.\[([\w,]+)\]'", text):
+        for extras in re.findall(r"pip install [^\n]*-e '\.\[([a-z,]+)\]'", text):
             assert set(extras.split(",")) <= set(known), f"{path}: {extras}"
     command = next(line for line in README.splitlines() if "'.[demo]'" in line)
     assert "--extra-index-url https://download.pytorch.org/whl/cpu" in command
