@@ -16,49 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diet_ray.config import CheckpointsConfig
 from diet_ray.errors import ConfigError, CorruptArtefactError
 from diet_ray.memory.facts import StageFacts
-from diet_ray.memory.layout import MANIFEST, stage_name
 from diet_ray.memory.pruning import pruned, stage_file
-from diet_ray.settings import parse_json
+from diet_ray.memory.table_chain import OF_TABLE, ROWS, broken, links, rows_problem
 from diet_ray.storage.entries import FileEntry
-from diet_ray.storage.hashes import sha256
 from diet_ray.storage.tensors import load_tensors, save_tensors
-
-ROWS = "table/rows"
-"""Ids of the rows in a file that has not all."""
-
-MOST = 1.3
-"""A whole table is written where that takes at most so many times the bytes of the changed rows."""
-
-OF_TABLE = ("table", "table/exp_avg", "table/exp_avg_sq")
-"""The tensors that have a row for each id."""
-
-
-class ChangedRows:
-    """The rows of the table that a pass may change: all that it looks up, and those that are new."""
-
-    def __init__(self, n_before: int, n_ids: int) -> None:
-        self._changed = np.zeros(n_ids, bool)
-        self._changed[n_before:] = True
-
-    def note(self, ids: np.ndarray) -> None:
-        """Note the ids `[N, S]` of rows on which the reference trains."""
-        self._changed[ids] = True
-
-    def rows(self) -> np.ndarray:
-        """`[R]` int32, ascending; never row 0, the padding."""
-        self._changed[0] = False
-        return np.flatnonzero(self._changed).astype(np.int32)
-
-
-def builds_on(last: StageFacts | None, config: CheckpointsConfig, rows: np.ndarray, n_ids: int) -> int | None:
-    """The stage on whose whole table the next stage builds, which then writes only `rows`; None where it is to write its table whole."""
-    if last is None or config.keep == "all" or MOST * len(rows) >= n_ids:
-        return None
-    whole = last.index if last.whole is None else last.whole
-    return whole if last.index + 1 - whole < config.whole_every else None
 
 
 def save_rows(path: Path, tensors: dict[str, Tensor], rows: np.ndarray) -> None:
@@ -85,31 +48,6 @@ def load_checkpoint(folder: Path, stage: StageFacts) -> dict[str, Tensor]:
 def load_optimiser(folder: Path, stage: StageFacts) -> dict[str, Tensor]:
     """The moments at the end of a stage, those of the table whole. Raises as `load_checkpoint`."""
     return _put_together(folder, stage, lambda link: link.optimiser)
-
-
-def links(folder: Path, stage: StageFacts) -> list[tuple[Path, StageFacts]]:
-    """The stages of which a stage's table is put together, each with its folder: the one with a whole table first, the stage itself last.
-
-    Raises CorruptArtefactError where one is not beside it.
-    """
-    found = [(folder, stage)]
-    while stage.whole is not None and found[0][1].index > stage.whole:
-        later = found[0][1]
-        before = folder.parent / stage_name(later.index - 1)
-        if not (before / MANIFEST).is_file() or sha256(before / MANIFEST) != later.parent_sha256:
-            raise broken(folder, stage, later.index - 1, "is not beside it")
-        found.insert(0, (before, parse_json(StageFacts, before / MANIFEST)))
-    if found[0][1].whole is not None:
-        raise broken(folder, stage, found[0][1].index, "has no whole table")
-    return found
-
-
-def broken(folder: Path | str, stage: StageFacts, link: int, problem: str) -> CorruptArtefactError:
-    """The error of a stage whose table cannot be put together."""
-    return CorruptArtefactError(
-        f"{folder}: its table builds on those of stages {stage_name(stage.whole or 0)} to {stage_name(stage.index - 1)}, and stage "
-        f"{stage_name(link)} {problem}; restore that from a copy, or open a stage before it"
-    )
 
 
 def _put_together(folder: Path, stage: StageFacts, entry: Callable[[StageFacts], FileEntry]) -> dict[str, Tensor]:
@@ -141,15 +79,6 @@ def _put_together(folder: Path, stage: StageFacts, entry: Callable[[StageFacts],
             else:
                 tensors[name] = value
     return tensors
-
-
-def rows_problem(rows: np.ndarray, n_before: int | None, n_ids: int) -> str | None:
-    """What is wrong with the ids `[R]` of a stage's rows; None where nothing is. `n_before`: ids of the stage before, where it is known."""
-    if len(rows) and (rows[0] < 1 or rows[-1] >= n_ids or (np.diff(rows) <= 0).any()):
-        return f"not ascending ids from 1 to {n_ids - 1}"
-    if n_before is not None and int((rows >= n_before).sum()) != n_ids - n_before:
-        return f"lacks some of the ids {n_before} to {n_ids - 1}, which are new"
-    return None
 
 
 def _of_link(
