@@ -30,7 +30,8 @@ from diet_ray.memory.pruning import prune
 from diet_ray.memory.run_folder import StageDraft, policy, read_stage
 from diet_ray.memory.same_bytes import check_same_bytes, made_here, processor
 from diet_ray.memory.same_log import check_same_log
-from diet_ray.memory.tables import ChangedRows, builds_on, load_checkpoint, load_optimiser, save_rows
+from diet_ray.memory.table_chain import ChangedRows, builds_on
+from diet_ray.memory.tables import load_checkpoint, load_optimiser, save_rows
 from diet_ray.memory.units import Units
 from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed

@@ -6,6 +6,9 @@ layout        names of files and folders
 facts         manifests, read without torch
 manifests     manifests with the whole config
 run_folder    committed stages
+pruning       files of the reference that leave old stages
+table_chain   the stages from which a table is put together
+tables        tables, whole or as changed rows
 events        events of a run
 dataset       a memory as a torch dataset
 moments       Adam's moments of the embedding table

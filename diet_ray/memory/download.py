@@ -19,7 +19,7 @@ from diet_ray.figures import size
 from diet_ray.memory.archive import Archive, manifest_name, stage_place
 from diet_ray.memory.layout import MANIFEST, stage_folder, stage_manifest
 from diet_ray.memory.manifests import StageManifest
-from diet_ray.memory.table_links import broken
+from diet_ray.memory.table_chain import broken
 from diet_ray.settings import parse_json
 from diet_ray.storage.entries import FileEntry, check_file
 from diet_ray.storage.hashes import sha256

@@ -141,7 +141,14 @@ class StageFacts(Settings):
     @property
     def table_bytes(self) -> int:
         """Bytes of the last checkpoint: the embedding table and the nets; of the table alone where only changed rows are in the file."""
-        return self.checkpoints[-1].bytes if self.whole is None else 4 * self.n_ids * self.config["reference"]["dim"]
+        try:
+            return (
+                self.checkpoints[-1].bytes
+                if self.whole is None
+                else 4 * self.n_ids * int(self.config["reference"]["dim"])
+            )
+        except (KeyError, TypeError, ValueError):  # a damaged config, which verify names
+            return self.checkpoints[-1].bytes
 
 
 def stage_facts(run: Path, index: int) -> StageFacts:

@@ -8,11 +8,13 @@ reader finds a file or the record that tells why it is gone, and removal that wa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field as Key
+from pydantic import model_validator
 
 from diet_ray.errors import ConfigError, CorruptArtefactError
 from diet_ray.memory.facts import StageFacts, stage_facts
@@ -33,6 +35,14 @@ class Pruned(Settings):
     """`checkpoints.keep` at that time."""
     files: list[FileEntry] = Key(min_length=1)
     """The files, as the stage's manifest names them."""
+
+    @model_validator(mode="after")
+    def _only_weights(self) -> Pruned:
+        # What the record names is removed: it must never be the units or a manifest.
+        for entry in self.files:
+            if not re.fullmatch(r"(checkpoint-\d+|optimiser)\.safetensors", entry.path):
+                raise ValueError(f"names {entry.path!r}, which is no checkpoint or moments")
+        return self
 
     @property
     def names(self) -> set[str]:

@@ -16,44 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diet_ray.config import CheckpointsConfig
 from diet_ray.errors import ConfigError, CorruptArtefactError
 from diet_ray.memory.facts import StageFacts
 from diet_ray.memory.pruning import pruned, stage_file
-from diet_ray.memory.table_links import ROWS, broken, links, rows_problem
+from diet_ray.memory.table_chain import OF_TABLE, ROWS, broken, links, rows_problem
 from diet_ray.storage.entries import FileEntry
 from diet_ray.storage.tensors import load_tensors, save_tensors
-
-MOST = 1.3
-"""A whole table is written where that takes at most so many times the bytes of the changed rows."""
-
-OF_TABLE = ("table", "table/exp_avg", "table/exp_avg_sq")
-"""The tensors that have a row for each id."""
-
-
-class ChangedRows:
-    """The rows of the table that a pass may change: all that it looks up, and those that are new."""
-
-    def __init__(self, n_before: int, n_ids: int) -> None:
-        self._changed = np.zeros(n_ids, bool)
-        self._changed[n_before:] = True
-
-    def note(self, ids: np.ndarray) -> None:
-        """Note the ids `[N, S]` of rows on which the reference trains."""
-        self._changed[ids] = True
-
-    def rows(self) -> np.ndarray:
-        """`[R]` int32, ascending; never row 0, the padding."""
-        self._changed[0] = False
-        return np.flatnonzero(self._changed).astype(np.int32)
-
-
-def builds_on(last: StageFacts | None, config: CheckpointsConfig, rows: np.ndarray, n_ids: int) -> int | None:
-    """The stage on whose whole table the next stage builds, which then writes only `rows`; None where it is to write its table whole."""
-    if last is None or config.keep == "all" or MOST * len(rows) >= n_ids:
-        return None
-    whole = last.index if last.whole is None else last.whole
-    return whole if last.index + 1 - whole < config.whole_every else None
 
 
 def save_rows(path: Path, tensors: dict[str, Tensor], rows: np.ndarray) -> None:

@@ -17,7 +17,7 @@ from diet_ray.memory.deltas import full
 from diet_ray.memory.layout import MANIFEST, OPTIMISER, PRUNED, checkpoint, memory_shard
 from diet_ray.memory.manifests import StageManifest
 from diet_ray.memory.pruning import Pruned
-from diet_ray.memory.table_links import ROWS, broken, links, rows_problem
+from diet_ray.memory.table_chain import ROWS, broken, links, rows_problem
 from diet_ray.memory.units import COLUMNS, Units, shard_of, unit_problems
 from diet_ray.schema import Schema
 from diet_ray.storage.arrays import Columns

@@ -15,15 +15,15 @@ from diet_ray.config import StreamConfig
 from diet_ray.distill.local import distil_locally
 from diet_ray.errors import ConfigError, CorruptArtefactError
 from diet_ray.judge.start import load_start
-from diet_ray.memory import tables
+from diet_ray.memory import table_chain
 from diet_ray.memory.archive import Archive
 from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.download import fetch
 from diet_ray.memory.layout import stage_folder, stage_manifest
 from diet_ray.memory.lineage import trace
 from diet_ray.memory.run_folder import committed_stages, read_stage
-from diet_ray.memory.table_links import ROWS, rows_problem
-from diet_ray.memory.tables import ChangedRows, load_checkpoint, load_optimiser
+from diet_ray.memory.table_chain import ROWS, ChangedRows, rows_problem
+from diet_ray.memory.tables import load_checkpoint, load_optimiser
 from diet_ray.memory.verification import verify
 from diet_ray.storage.entries import file_entry
 from diet_ray.storage.tensors import load_tensors, save_tensors
@@ -46,7 +46,7 @@ def long_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made(log: Path, run: Path, **checkpoints: Any) -> Path:
     """A run in which every stage writes changed rows where the key allows it, though they are most of such a small table."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables, "MOST", 0)
+        patch.setattr(table_chain, "MOST", 0)
         distil_locally(run, stream(log, **checkpoints))
     return run
 
@@ -99,7 +99,7 @@ def test_a_stage_writes_the_rows_that_it_has_looked_up(long_log: Path, parts: Pa
 def test_a_run_goes_on_from_changed_rows_with_the_same_bytes(
     long_log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    monkeypatch.setattr(tables, "MOST", 0)
+    monkeypatch.setattr(table_chain, "MOST", 0)
     config = stream(long_log, keep=9).model_copy(update={"blocks": 4})
     config = config.model_copy(update={"align": config.align.model_copy(update={"method": method})})
     run, other = tmp_path / "run", tmp_path / "other"
@@ -224,8 +224,8 @@ def test_rows_and_what_is_wrong_with_them() -> None:
 def test_a_table_of_which_most_rows_change_is_written_whole(whole: Path) -> None:
     """It takes at most 1.3 times the bytes of the rows."""
     last, config = read_stage(whole, 1), stream(Path("log"), keep=2, whole_every=4).checkpoints
-    assert tables.builds_on(last, config, np.arange(76), 100) == 1
-    assert tables.builds_on(last, config, np.arange(77), 100) is None
+    assert table_chain.builds_on(last, config, np.arange(76), 100) == 1
+    assert table_chain.builds_on(last, config, np.arange(77), 100) is None
     for index, expected in ((3, 1), (4, None)):
         later = last.model_copy(update={"index": index, "whole": 1})
-        assert tables.builds_on(later, config, np.arange(5), 100) == expected
+        assert table_chain.builds_on(later, config, np.arange(5), 100) == expected

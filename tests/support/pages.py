@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from diet_ray.judge.cost import Cost
 
 from diet_ray import demo
 from diet_ray.config import StudentConfig
 from diet_ray.demo import DemoResult, write_demo
 from diet_ray.judge.baselines import FULL, HARD, SOFT
 from diet_ray.judge.comparison import Compression
-from diet_ray.judge.cost import Cost
 from diet_ray.judge.decision import Decision, decide
 from diet_ray.judge.fidelity.live.result import LiveCost, LiveResult
 from diet_ray.judge.fidelity.page import write_report

@@ -1,8 +1,9 @@
-"""The stages of which a stage's table is put together, and the ids of the rows that each adds; without torch, for `diet-ray verify`."""
+"""Which stages a table is put together from, and which rows a stage writes; `tables.py` reads and writes them. No torch is needed here."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,8 +13,42 @@ from diet_ray.memory.layout import MANIFEST, stage_name
 from diet_ray.settings import parse_json
 from diet_ray.storage.hashes import sha256
 
+if TYPE_CHECKING:
+    from diet_ray.config import CheckpointsConfig
+
 ROWS = "table/rows"
 """Ids of the rows in a file that has not all."""
+
+MOST = 1.3
+"""A whole table is written where that takes at most so many times the bytes of the changed rows."""
+
+OF_TABLE = ("table", "table/exp_avg", "table/exp_avg_sq")
+"""The tensors that have a row for each id."""
+
+
+class ChangedRows:
+    """The rows of the table that a pass may change: all that it looks up, and those that are new."""
+
+    def __init__(self, n_before: int, n_ids: int) -> None:
+        self._changed = np.zeros(n_ids, bool)
+        self._changed[n_before:] = True
+
+    def note(self, ids: np.ndarray) -> None:
+        """Note the ids `[N, S]` of rows on which the reference trains."""
+        self._changed[ids] = True
+
+    def rows(self) -> np.ndarray:
+        """`[R]` int32, ascending; never row 0, the padding."""
+        self._changed[0] = False
+        return np.flatnonzero(self._changed).astype(np.int32)
+
+
+def builds_on(last: StageFacts | None, config: CheckpointsConfig, rows: np.ndarray, n_ids: int) -> int | None:
+    """The stage on whose whole table the next stage builds, which then writes only `rows`; None where it is to write its table whole."""
+    if last is None or config.keep == "all" or MOST * len(rows) >= n_ids:
+        return None
+    whole = last.index if last.whole is None else last.whole
+    return whole if last.index + 1 - whole < config.whole_every else None
 
 
 def links(folder: Path, stage: StageFacts) -> list[tuple[Path, StageFacts]]:
