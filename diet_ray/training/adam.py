@@ -39,6 +39,32 @@ def adam_step(state: AdamState, gradient: Tensor, lr: float) -> AdamState:
     return AdamState(state.theta - lr * update, m, v, step)
 
 
+class FlatAdam:
+    """Steps of `adam_step` in place, without a graph and without new memory: the same operations in the same order, so the same bytes."""
+
+    def __init__(self, state: AdamState) -> None:
+        """Begin with copies of a state's tensors."""
+        self.theta, self._m, self._v = (values.detach().clone() for values in (state.theta, state.m, state.v))
+        self._gradient, self._update, self._root = (torch.empty_like(self.theta) for _ in range(3))
+        self.done = state.step
+
+    @torch.no_grad()
+    def step(self, gradients: Sequence[Tensor], lr: float) -> None:
+        """Do a step; `gradients` are those of the parts of `theta`, in order."""
+        self.done += 1
+        gradient, update, root = self._gradient, self._update, self._root
+        torch.cat([part.reshape(-1) for part in gradients], out=gradient)
+        self._m.mul_(BETA1).add_(torch.mul(gradient, 1 - BETA1, out=update))
+        self._v.mul_(BETA2).add_(torch.mul(gradient, 1 - BETA2, out=update).mul_(gradient))
+        torch.div(self._v, 1 - BETA2**self.done, out=root).add_(EPSILON).sqrt_()
+        torch.div(self._m, 1 - BETA1**self.done, out=update).div_(root)
+        self.theta.sub_(update.mul_(lr))
+
+    def state(self) -> AdamState:
+        """The state now; its tensors change with further steps."""
+        return AdamState(self.theta, self._m, self._v, self.done)
+
+
 def adam_vjp(state: AdamState, gradient: Tensor, lr: float, by_after: AdamState) -> tuple[AdamState, Tensor]:
     """The backward pass of `adam_step`, written by hand.
 

@@ -7,7 +7,8 @@ refined for the horizon that its students train.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from diet_ray.config import StudentConfig
 from diet_ray.seeds import derive_seed
-from diet_ray.training.adam import AdamState, adam_step
+from diet_ray.training.adam import AdamState, FlatAdam
 from diet_ray.training.device import forked, generator, put
 
 Rate = Callable[[int], float]
@@ -68,6 +69,23 @@ class FlatNet:
         parts = torch.split(theta, self.sizes)
         return {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
 
+    @contextmanager
+    def bound(self, theta: Tensor) -> Iterator[list[nn.Parameter]]:
+        """Let the module's parameters be views of `theta`, so that it learns by steps on `theta` in place; its own are put back.
+
+        Yields:
+            The parameters, in the order in which `theta` has them.
+        """
+        parameters = list(self.module.parameters())
+        own = [parameter.data for parameter in parameters]
+        for parameter, view in zip(parameters, self.unflatten(theta).values(), strict=True):
+            parameter.data = view
+        try:
+            yield parameters
+        finally:
+            for parameter, data in zip(parameters, own, strict=True):
+                parameter.data = data
+
     def __call__(self, theta: Tensor, x: Tensor) -> Tensor:
         """`[B, T]` logits of `x [B, F, d]` under the parameters `theta [P]`."""
         logits: Tensor = torch.func.functional_call(self.module, self.unflatten(theta), (x,))
@@ -83,7 +101,12 @@ def batch_order(n: int, steps: int, batch_size: int, rng: torch.Generator) -> Te
 
 def loss(net: FlatNet, theta: Tensor, x: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Scalar: the binary cross entropy, mean over tasks and weighted mean over the batch (weights are not normalised)."""
-    per_example = binary_cross_entropy_with_logits(net(theta, x), target, reduction="none").mean(dim=1)
+    return weighted_loss(net(theta, x), target, weight)
+
+
+def weighted_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """`loss` of logits `[B, T]`."""
+    per_example = binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=1)
     return (weight * per_example).mean()
 
 
@@ -121,13 +144,14 @@ def run_steps(
         rng: generator of those draws; like the net and the state, it must be on the examples' device.
     """
     target = torch.sigmoid(examples.logit)
-    for batch in put(order, examples.x.device):
-        theta = state.theta.detach().requires_grad_()
-        value = loss(net, theta, examples.x[batch], drawn(target[batch], draw, rng), examples.weight[batch])
-        (gradient,) = torch.autograd.grad(value, theta)
-        with torch.no_grad():
-            state = adam_step(AdamState(theta.detach(), state.m, state.v, state.step), gradient, rate(state.step))
-    return state
+    adam = FlatAdam(state)
+    with net.bound(adam.theta) as parameters:
+        for batch in put(order, examples.x.device):
+            logits = net.module(examples.x[batch])
+            value = weighted_loss(logits, drawn(target[batch], draw, rng), examples.weight[batch])
+            gradients = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
+            adam.step(gradients, rate(adam.done))
+    return adam.state()
 
 
 def student_order(n: int, config: StudentConfig, seed: int) -> Tensor:
