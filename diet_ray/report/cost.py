@@ -18,8 +18,8 @@ from diet_ray.report.step_times import committed_steps
 from diet_ray.settings import Settings
 
 OF_REFERENCE = 1.0
-"""CPU seconds of a candidate's pass over the log, over those of the reference's, before one is trained: taken as equal, and 0.9
-for the mean of the default pool on Complete Journey (benchmarks/results/cost_complete-journey.json)."""
+"""CPU seconds of a candidate's pass over the log, over those of the reference's, before one is trained: 0.9 and 1.1 for the mean of
+candidates of the default pool on two logs (benchmarks/results/break_even.json)."""
 
 SEEDS = 2
 """Seeds per candidate, by default of `sweep`."""
