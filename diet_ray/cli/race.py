@@ -28,11 +28,13 @@ def race(
         str | None, typer.Option(help="Block to meet first. Default: the one after the memory's last block.")
     ] = None,
     rungs: Annotated[
-        str,
+        str | None,
         typer.Option(
-            metavar="BLOCKS,...", help="After how many blocks candidates are compared and the worse ones leave."
+            metavar="BLOCKS,...",
+            help="After how many blocks candidates are compared and the worse ones leave. Default: 0.02,0.1,0.25,1; on a block of a few "
+            "batches those of them that differ.",
         ),
-    ] = "0.02,0.1,0.25,1",
+    ] = None,
     confidence: Annotated[float, typer.Option(help="Of every statement, over all comparisons together.")] = 0.95,
     budget: Annotated[
         str | None,
@@ -68,7 +70,7 @@ def race(
     from diet_ray.settings import load_yaml
 
     try:
-        shares = [float(part) for part in rungs.split(",")]
+        shares = None if rungs is None else [float(part) for part in rungs.split(",")]
     except ValueError:
         raise ConfigError(f"--rungs {rungs}: must be numbers of blocks, such as 0.02,0.1,0.25,1") from None
     cost = Budget.read(budget) if budget is not None else None

@@ -80,6 +80,14 @@ def rungs_of_rows(log: Log, first: BlockManifest, shares: Sequence[float], batch
     return [LiveRows(blocks[:count], parts[:count], whole.known_ids) for count in counts]
 
 
+def distinct_rungs(log: Log, first: BlockManifest, shares: Sequence[float], batch_size: int) -> list[float]:
+    """Of rungs that end after the same row, as on a block of a few batches, the last; the arguments are those of `rungs_of_rows`."""
+    blocks = log.blocks[first.index :]
+    starts = np.cumsum([0, *(block.rows for block in blocks)])
+    ends = [_whole_batches(share, blocks, starts, batch_size) for share in shares]
+    return [share for share, end, after in zip(shares, ends, [*ends[1:], None], strict=True) if end != after]
+
+
 def _whole_batches(share: float, blocks: list[BlockManifest], starts: np.ndarray, batch_size: int) -> int:
     """The rows up to a share in blocks: the end of a block, or a whole number of batches of the block in which it lies, at least one."""
     index = max(0, math.ceil(share - 1e-9) - 1)

@@ -15,7 +15,7 @@ from diet_ray.errors import ConfigError, DietError
 from diet_ray.judge.backfill import Backfill
 from diet_ray.judge.decision import CONFIDENCE, decide, diverged
 from diet_ray.judge.fidelity.proof import verdicts_for
-from diet_ray.judge.live import rungs_of_rows
+from diet_ray.judge.live import distinct_rungs, rungs_of_rows
 from diet_ray.judge.live_trial import STATES, LiveContext, kept_losses
 from diet_ray.judge.outcomes import Outcomes
 from diet_ray.judge.race_page import write_race
@@ -61,7 +61,7 @@ def race(
     out: Path,
     log: Path | None = None,
     block: str | None = None,
-    rungs: Sequence[float] = RUNGS,
+    rungs: Sequence[float] | None = None,
     confidence: float = CONFIDENCE,
     budget: Budget | None = None,
     seeds: int = 2,
@@ -85,7 +85,8 @@ def race(
         out: folder for the results.
         log: the ingested log; by default the one that was distilled.
         block: the block whose rows the candidates meet first; by default the one after the memory's last.
-        rungs: how many blocks they have met after each rung, ascending.
+        rungs: how many blocks they have met after each rung, ascending. By default `RUNGS`, without those that end after the same row as
+            the next.
         confidence: of every statement, over all rungs together.
         budget: what the race may cost; the rung that would exceed it is not run. By default there is none.
         seeds: seeds per candidate, two or more.
@@ -104,7 +105,7 @@ def race(
         DietError: the memory or the log is damaged, or no candidate finished the first rung.
     """
     runner = runner or InProcess()
-    _check(rungs, confidence, seeds, confirm)
+    _check(RUNGS if rungs is None else rungs, confidence, seeds, confirm)
     inputs = Inputs.read(memory, candidates, log=log, block=block, moments=True, on_fetch=on_fetch)
     config = inputs.config
     names = [work.name for work in planned_works(config, 1)]
@@ -116,6 +117,8 @@ def race(
         raise ConfigError("key 'resources.gpus': live candidates use the CPU; set it to 0")
     if (out / "rung-1").is_dir() and not restore:
         raise ConfigError(f"{out}: holds a race; continue it with --restore, or choose another folder")
+    if rungs is None:
+        rungs = distinct_rungs(inputs.log, inputs.judged_on, RUNGS, inputs.memory.stage.config.reference.batch_size)
     proof = verdicts_for(fidelity, inputs.memory.stage.config, inputs.log, live=rungs[-1]) if fidelity else []
     plan = _Plan.of(inputs, rungs, confidence, seeds, budget, out)
     plan.check_budget(len(names))

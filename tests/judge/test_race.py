@@ -22,9 +22,9 @@ from diet_ray.judge import launch as launch_module
 from diet_ray.judge import live_trial
 from diet_ray.judge.baselines import learn_blocks, own_model
 from diet_ray.judge.decision import decide
-from diet_ray.judge.live import go_live, rungs_of_rows
+from diet_ray.judge.live import distinct_rungs, go_live, rungs_of_rows
 from diet_ray.judge.progressive import read_losses, row_losses
-from diet_ray.judge.race_rules import Budget, Race, leaving, look_level
+from diet_ray.judge.race_rules import RUNGS, Budget, Race, leaving, look_level
 from diet_ray.judge.run_race import race, read_race
 from diet_ray.judge.run_sweep import judge_pool
 from diet_ray.judge.search import SweepConfig
@@ -166,6 +166,14 @@ def test_rungs_are_whole_batches_or_whole_blocks(opened: Log) -> None:
     whole = np.concatenate([opened.read_block(block).row_id for block in opened.blocks[1:]])
     for rung in rungs:
         assert np.array_equal(rung.rows.row_id, whole[: len(rung.rows)])
+
+
+@pytest.mark.parametrize(
+    ("batch", "left"), [(10, [0.02, 0.1, 0.25, 1]), (150, [0.1, 0.25, 1]), (256, [0.25, 1]), (4000, [1])]
+)
+def test_default_rungs_on_a_block_of_a_few_batches(opened: Log, batch: int, left: list[float]) -> None:
+    assert distinct_rungs(opened, opened.blocks[1], RUNGS, batch) == left
+    assert len(rungs_of_rows(opened, opened.blocks[1], left, batch)) == len(left)
 
 
 def test_rungs_that_are_one_or_beyond_the_log_are_refused(opened: Log) -> None:
