@@ -12,6 +12,8 @@ RUN = {
     "reference.embedding_l2": ("", "the reference overfits rare ids: above 0"),
     "reference.checkpoints": ("", "the run folder is too large: 2"),
     "reference.holdout": ("share of rows", "searches or refinement have too few rows to look at: higher"),
+    "checkpoints.keep": ("stages", "you judge or launch from old stages: `all`; the run folder is too large: 1"),
+    "checkpoints.whole_every": ("stages", "stages are copied alone: 1; most ids are rare and the run is long: higher"),
     "select.strategy": ("", "leave it; the others are for comparison"),
     "select.ccs_cut": ("share of rows", "with `strategy: ccs` only"),
     "select.ccs_strata": ("strata", "with `strategy: ccs` only"),

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from diet_ray.errors import ConfigError, first_line
@@ -23,6 +23,8 @@ from diet_ray.storage.folder_store import CHUNK, About
 
 if TYPE_CHECKING:
     from obstore import UpdateVersion
+
+T = TypeVar("T")
 
 RETRIES = 8
 """How often a request is sent again that failed for a while."""
@@ -32,6 +34,12 @@ RETRY_SECONDS = 60.0
 
 SILENT_SECONDS = 60
 """Seconds without a byte after which a request has failed."""
+
+CUT = "response body error"
+"""What obstore says of an answer that was cut in its middle."""
+
+CUT_ANSWERS = 4
+"""How often a question is asked whose answers are cut."""
 
 _ROLES = (
     "AWS_ACCESS_KEY_ID",
@@ -111,10 +119,12 @@ class CloudStore:
         """A small object with its tag; None where there is none."""
         import obstore
 
+        def got() -> tuple[Any, bytes]:
+            found = obstore.get(self._store, name)
+            return found, bytes(found.bytes())
+
         try:
-            with _said():
-                found = obstore.get(self._store, name)
-                content = bytes(found.bytes())
+            found, content = _whole(got)
         except FileNotFoundError:
             return None
         tag: Any = {key: found.meta[key] for key in ("e_tag", "version") if found.meta[key] is not None}
@@ -124,12 +134,12 @@ class CloudStore:
         """Bytes of each object in a folder (with `deep`, also in subfolders) by its name in `folder`."""
         import obstore
 
-        with _said():
+        def listed() -> list[Any]:
             if deep:
-                found: Iterable[Any] = chain.from_iterable(obstore.list(self._store, prefix=folder or None))
-            else:
-                found = obstore.list_with_delimiter(self._store, prefix=folder or None)["objects"]
-            sizes = {posixpath.relpath(meta["path"] or ".", folder or "."): int(meta["size"]) for meta in found}
+                return list(chain.from_iterable(obstore.list(self._store, prefix=folder or None)))
+            return list(obstore.list_with_delimiter(self._store, prefix=folder or None)["objects"])
+
+        sizes = {posixpath.relpath(meta["path"] or ".", folder or "."): int(meta["size"]) for meta in _whole(listed)}
         # Other programs mark a folder by an empty object with its name; every file of ours has a dot in it.
         return {name: size for name, size in sizes.items() if size or "." in posixpath.basename(name).lstrip(".")}
 
@@ -148,9 +158,11 @@ class CloudStore:
         """Remove an object, and those in the folder of that name. It need not exist."""
         import obstore
 
-        with _said():
+        def removed() -> None:
             inside = [meta["path"] for batch in obstore.list(self._store, prefix=name) for meta in batch]
             obstore.delete(self._store, [name, *inside])
+
+        _whole(removed)
 
     def _put(self, name: str, data: bytes, mode: Literal["create"] | UpdateVersion, again: bool = True) -> bool:
         """A conditional write. It may be sent twice, because obstore does not ask `again` where the text of a refusal was cut."""
@@ -167,6 +179,18 @@ class CloudStore:
                 raise
             return self._put(name, data, mode, again=False)
         return True
+
+
+def _whole(ask: Callable[[], T]) -> T:
+    """What the store answers to a question that may be asked twice; obstore does not ask again where an answer is cut in its middle."""
+    for left in reversed(range(CUT_ANSWERS)):
+        try:
+            with _said():
+                return ask()
+        except OSError as error:
+            if not left or CUT not in str(error):
+                raise
+    raise AssertionError("the last attempt returns or raises")
 
 
 @contextmanager

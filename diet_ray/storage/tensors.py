@@ -23,4 +23,6 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise CorruptArtefactError(f"{path}: not a readable safetensors file ({error})") from error
+        raise CorruptArtefactError(
+            f"{path}: not a readable safetensors file ({error}); restore it from a copy"
+        ) from error

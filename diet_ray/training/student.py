@@ -151,6 +151,7 @@ def run_steps(
             value = weighted_loss(logits, drawn(target[batch], draw, rng), examples.weight[batch])
             gradients = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
             adam.step(gradients, rate(adam.done))
+            torch.clear_autocast_cache()  # where the caller has entered autocast, it keeps the parameters as they were before the step
     return adam.state()
 
 

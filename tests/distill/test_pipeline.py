@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ import pytest
 from diet_ray.config import StreamConfig
 from diet_ray.distill import pipeline
 from diet_ray.distill.local import LocalEngine
-from diet_ray.distill.pipeline import _check_room, blocks_to_distil, run_stream
-from diet_ray.errors import ConfigError, ResourceError
+from diet_ray.distill.pipeline import blocks_to_distil, run_stream
+from diet_ray.errors import ConfigError
 from diet_ray.logs.blocks import Rows, open_log
 from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.events import Events, read_events
@@ -94,7 +93,7 @@ class Stop(Exception):
 
 
 @pytest.mark.parametrize(
-    "step", ["train_pass", "choose", "last_checkpoint", "convert", "refine", "save_tensors", "file_entry"]
+    "step", ["train_pass", "choose", "load_checkpoint", "convert", "refine", "save_tensors", "file_entry"]
 )
 @pytest.mark.parametrize("stage", [1, 2])
 def test_an_interrupted_run_resumes_to_the_same_bytes(
@@ -175,16 +174,6 @@ def test_a_log_of_one_block_has_none_to_spare(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="key 'blocks': 0 of 1"):
         blocks_to_distil(open_log(one), config(one))
     assert len(blocks_to_distil(open_log(one), changed(config(one), blocks=1))) == 1
-
-
-def test_ids_up_to_the_end_of_int32_are_refused_where_no_table_of_them_fits(log: Path) -> None:
-    opened = open_log(log)
-    blocks = [block.model_copy(update={"n_ids": 2**31 - 1}) for block in opened.blocks]
-    with pytest.raises(
-        ResourceError, match=r"2147483647 ids of width 100000 \(key 'reference\.dim'\) take .* this machine has"
-    ):
-        _check_room(replace(opened, blocks=blocks), changed(config(log), reference={"dim": 100_000}))
-    _check_room(opened, config(log))
 
 
 def test_a_net_that_lacks_a_field_is_refused_before_anything_is_written(log: Path, tmp_path: Path) -> None:

@@ -805,6 +805,8 @@ def test_on_the_command_line(bucket: str, finished: Path, tmp_path: Path) -> Non
         "run": bucket,
         "removed": False,
         "bytes": 5,
+        "kept_bytes": None,  # of an archive they are not known
+        "pruned_bytes": None,
         "leftovers": [{"path": f"{bucket}/stages/0003", "what": "stage that was never committed", "bytes": 5}],
     }
     assert "Removed: 5 B." in call(app, ["gc", bucket, "--yes"]).stdout

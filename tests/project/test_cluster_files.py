@@ -308,7 +308,7 @@ def test_the_readme_leads_from_daily_files_to_a_leaderboard() -> None:
         commands[name] = command.make_context(name, job[1:]).params
     assert list(commands) == ["ingest", "distill", "sweep"]
     assert Path(commands["ingest"]["out"]) == launch.log
-    assert Path(commands["sweep"]["memory"]) == launch.out
+    assert [Path(memory) for memory in commands["sweep"]["memory"]] == [launch.out]
     cluster, group = launch.cluster, load("raycluster.yaml")["spec"]["workerGroupSpecs"][0]
     have = group["minReplicas"] * int(group["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"])
     assert cluster.workers * cluster.cpus_per_worker + cluster.scorers * cluster.cpus_per_scorer <= have

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from diet_ray.judge.cost import Cost
 
 from diet_ray import demo
 from diet_ray.config import StudentConfig
@@ -23,6 +22,7 @@ from diet_ray.judge.leaderboard_page import write_leaderboard
 from diet_ray.judge.race_page import write_race
 from diet_ray.judge.race_rules import Race, Rung, leaving, sentence
 from diet_ray.judge.standings import Standing
+from diet_ray.report.cost import Cost
 from diet_ray.report.inspection import BlockPart, FieldPart, Inspection, LabelPart, UnitLine, spread
 from diet_ray.report.inspection_page import write_inspection
 from diet_ray.report.page import Source
@@ -210,7 +210,7 @@ def write_demo_page(out: Path) -> Path:
         comparison=[*lines[:2], *others],
         compression=Compression(rows=300_000, units=3000, log_bytes=4_800_000, memory_bytes=90_000, table_bytes=2_000_000),
         race=race().sentence,
-        cost_ratio={"dnn": 9.0, "dcnv2": 8.0},
+        cost=Cost(memory=60, judged=30, full=270, trainings=16, candidates=8, pays_after=2.0),
         seconds={"distil": 100.0},
     )  # fmt: skip
     write_demo(out, result, summary(), SOURCE)

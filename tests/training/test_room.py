@@ -25,6 +25,11 @@ def test_the_tables_of_a_worker_are_counted(monkeypatch: pytest.MonkeyPatch) -> 
         check_room("log", 1001, reference)
 
 
+def test_ids_up_to_the_end_of_int32_are_refused_where_no_table_of_them_fits() -> None:
+    with pytest.raises(ResourceError, match=r"2,147,483,647 ids of width 100000 .* here; lower one"):
+        check_room("log", 2**31 - 1, ReferenceConfig(dim=100_000))
+
+
 def test_a_run_is_refused_before_its_table_is_made(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "memory_here", lambda: 1000)
     monkeypatch.setattr(pipeline, "Reference", None)

@@ -115,6 +115,16 @@ def test_train_student_against_torchs_own_loop(draw: float) -> None:
     assert torch.allclose(predict(module(), theta, data.x, batch_size=7), mine(data.x).detach(), atol=1e-3)
 
 
+def test_students_learn_under_autocast() -> None:
+    """autocast keeps rounded parameters: a step in place must not leave it with those of before."""
+    config, net, x = StudentConfig(steps=60, batch_size=16, lr=0.05), module(), examples(seed=1).x
+    exact = predict(net, train_student(net, examples(), config, seed=0), x)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = train_student(net, examples(), config, seed=0)
+    moved = (exact - predict(net, FlatNet(net).initial(), x)).abs().max()
+    assert (predict(net, rough, x) - exact).abs().max() < 0.3 * moved
+
+
 def test_train_student_depends_on_its_seed_alone_and_leaves_the_rest_alone() -> None:
     data, config, net = examples(), StudentConfig(steps=12, batch_size=16), module()
     before = FlatNet(net).initial()

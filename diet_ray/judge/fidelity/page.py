@@ -60,6 +60,8 @@ def write_report(
         log, seeds, written = pictures.result.log, pictures.result.seeds, written + pictures.written
     path = out / "fidelity.html"
     answers = [f"{verdict.sentence}." for verdict in verdicts]
+    if not answers:  # no memory was compared, which the first line of the others says
+        answers, leads = leads[:1], leads[1:]
     source = Source(log, f"0 to {seeds - 1}" if seeds > 1 else "0")
     write_page(path, f"Fidelity of the memory: {log}", answers, sections, source, remarks=leads, contents=True)
     return [path, *written]
