@@ -92,9 +92,7 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize(
-    "step", ["train_pass", "choose", "load_checkpoint", "convert", "refine", "save_tensors", "file_entry"]
-)
+@pytest.mark.parametrize("step", ["train_pass", "choose", "convert", "refine", "save_tensors", "file_entry"])
 @pytest.mark.parametrize("stage", [1, 2])
 def test_an_interrupted_run_resumes_to_the_same_bytes(
     finished: Path, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, stage: int

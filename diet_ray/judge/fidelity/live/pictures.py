@@ -42,7 +42,7 @@ class LivePictures:
     def curve(self, task: str) -> Panel:
         """Spearman with the full log against the share of the block that was met, a line per start, with the interval of the memory."""
         result = self.result
-        figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 4.9), layout="constrained")
         axis = figure.subplots()
         said = []
         for start in result.starts:
@@ -72,7 +72,7 @@ class LivePictures:
         axis.set_ylabel(f"{task}: Spearman with the full log")
         axis.set_title("Order of the candidates")
         axis.grid()
-        figure.legend(loc="outside lower left", ncols=2)
+        figure.legend(loc="outside lower left")  # the names of starts are long
         alt = f"Spearman of {task} at {', '.join(f'{100 * share:.3g} %' for share in result.shares)} of the block: {'; '.join(said)}."
         return self._panel(figure, f"live-curve-{task}", alt)
 
