@@ -176,7 +176,7 @@ def behind(results: Path) -> Iterator[str]:
         control = f"; a whole pass of dnn took {listed(controls)} times as long as the scaled one" if controls else ""
         counts = listed([f"{len(one.candidates)} ({one.log})" for one in pays.logs])
         lead = (
-            f"Whole processes with their starts and imports for making; for candidates the training alone, the mean over {counts} of the "
+            f"Making is the steps of a finished run and the start of a whole process; for candidates the training alone, the mean over {counts} of the "
             f"default pool. A pass over the full log is measured on its last distilled block and scaled by rows{control}. {machines}."
         )
         yield f"### After how many candidates a memory pays\n\n{lead}\n\n{tables}"
