@@ -176,8 +176,9 @@ def behind(results: Path) -> Iterator[str]:
         control = f"; a whole pass of dnn took {listed(controls)} times as long as the scaled one" if controls else ""
         counts = listed([f"{len(one.candidates)} ({one.log})" for one in pays.logs])
         lead = (
-            f"Making is the steps of a finished run and the start of a whole process; for candidates the training alone, the mean over {counts} "
-            f"of the default pool. A pass over the full log is measured on its last distilled block and scaled by rows{control}. {machines}."
+            "Making is the steps of a finished run and the start of a whole process; for candidates the training alone, the mean "
+            f"over {counts} of the default pool. A pass over the full log is measured on its last distilled block and scaled by "
+            f"rows{control}. {machines}."
         )
         yield f"### After how many candidates a memory pays\n\n{lead}\n\n{tables}"
     if learned := parsed(passes.PassesResult, results / "passes.json"):
