@@ -86,7 +86,7 @@ class Stream:
 
     def prune(self) -> None:
         """Remove what is not kept of the reference from the stages before the last ones. Only the leader does that."""
-        if self.last is not None and self.kept.keep != "all":
+        if self.leads and self.last is not None and self.kept.keep != "all":
             self.pruned = prune(self.run, keep=self.kept.keep, committed=self.last.index + 1, start=self.pruned)
 
 
@@ -167,8 +167,7 @@ def begin(
         if stream.leads:
             engine.memory.load(folder, last.memory)
         stream.last = last
-        if stream.leads:
-            stream.prune()
+        stream.prune()
         stream.held = held_rows(log.iter_block(log.blocks[last.index]), config.reference.holdout, config.seed)
     engine.crew.barrier()
     return stream
@@ -311,8 +310,7 @@ class Stage:
             stream.events.emit("committed", stage=self.index, block=self.block.name, units=units, rows_seen=rows_seen)
         stream.engine.crew.barrier()
         stream.last = read_stage(stream.run, self.index)
-        if stream.leads:
-            stream.prune()
+        stream.prune()
         stream.held = self.held
 
     def _train(self) -> float:

@@ -85,9 +85,7 @@ def estimate(
     rows = rows_per_day * blocks
     measured = made.rows / (made.reference * OF_REFERENCE)
     rate = rows_per_second or measured
-    scaled = made.of_rows(rows)
-    factor = measured / rate
-    scaled = scaled.model_copy(update={"seconds": scaled.seconds * factor, "reference": scaled.reference * factor})
+    scaled = made.of_rows(rows, faster=rate / measured)
     return Estimate(
         rows=rows,
         blocks=blocks,

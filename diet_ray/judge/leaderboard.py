@@ -102,10 +102,10 @@ class Leaderboard(Settings):
         )
         return leaderboard_tables(title, self.standings, self.tasks, self.decision, self.yardsticks)
 
-    def remarks(self) -> list[str]:
-        """Lines with the facts that the table does not show."""
+    def remarks(self, *, cost: bool = True) -> list[str]:
+        """Lines with the facts that the table does not show; without `cost`, they are the same in every run."""
         lines = self.decision.sentences() if self.decision else []
-        if self.cost:
+        if cost and self.cost:
             lines.append(self.cost.sentence())
         lines += order_lines(self.fidelity)
         if self.scores:

@@ -9,7 +9,7 @@ from diet_ray.figures import listed, mean_sd, number, times
 from diet_ray.judge.decision import Decided, Decision
 from diet_ray.judge.forest_plot import forest_alt, percent, plot_forest
 from diet_ray.judge.leaderboard import Leaderboard
-from diet_ray.judge.standings import Standing
+from diet_ray.judge.standings import Standing, on_memories
 from diet_ray.judge.standings_plot import standing_panels
 from diet_ray.report.drawing import panel
 from diet_ray.report.page import Section, Source, write_page
@@ -24,8 +24,7 @@ def write_leaderboard(out: Path, board: Leaderboard, source: Source) -> None:
     """Write `leaderboard.html`, which needs no other file, and its plots as SVG; the same result gives the same bytes."""
     sections = _compared(out, board.decision) if board.decision else []
     sections += _standings(out, board)
-    cost = board.cost.sentence() if board.cost else None
-    remarks = [f"{line}." for line in board.remarks() if line != cost]  # seconds differ from run to run
+    remarks = [f"{line}." for line in board.remarks(cost=False)]
     verdict = remarks.pop(0) if board.decision else _first(board)
     how = (
         f"They were launched from {board.units:,} units and met the same {board.rows:,} rows from {board.block} on, each predicted just "
@@ -74,12 +73,14 @@ def _standings(out: Path, board: Leaderboard) -> list[Section]:
     if not board.standings:
         return []
     seeds = max(line.seeds for line in board.standings)
+    on = on_memories(board.standings)
     note = (
-        f"Mean and standard deviation over {seeds} seeds of the candidates, on one memory: another memory of the same log may move all of "
-        "them. "
+        f"Mean and standard deviation over {seeds} seeds of the candidates, on {on}"
         if seeds > 1
-        else "One seed, on one memory: another seed may change the order. "
+        else f"One seed, on {on}: another seed may change the order"
     )
+    if seeds > 1 and not board.memories:
+        note += ": another memory of the same log may move all of them"
     lines = [*board.standings, *board.yardsticks]
     return [
         Section(
@@ -88,7 +89,7 @@ def _standings(out: Path, board: Leaderboard) -> list[Section]:
             columns=["candidate", *METRICS.values(), "parameters"],
             rows=[[line.candidate, *_cells(line, task), f"{line.parameters:,}"] for line in lines],
             note=note
-            + "Calibration is the mean prediction over the share of positives: 1 is right."
+            + ". Calibration is the mean prediction over the share of positives: 1 is right."
             + (" Names in brackets are no candidates, but what to compare them with." if board.yardsticks else ""),
         )
         for number, task in enumerate(board.tasks)
@@ -119,7 +120,7 @@ def _first(board: Leaderboard) -> str:
         gaps = [first.mean[task]["auc"] - others[0].mean[task]["auc"] for task in board.tasks]
         gap = number(sum(gaps) / len(gaps), 4)
         sentence += f" {others[0].candidate} is second, {gap} below{' on average' if several else ''}."
-    return f"{sentence} How sure this order is, is not known: judged on one memory, row by row nothing was compared."
+    return f"{sentence} How sure this order is, is not known: judged on {on_memories(board.standings)}, row by row nothing was compared."
 
 
 def _rows_needed(part: Decided) -> str:

@@ -10,7 +10,7 @@ from rich.table import Column, Table
 
 from diet_ray.figures import listed, number
 from diet_ray.judge.decision import Decision
-from diet_ray.judge.standings import Standing
+from diet_ray.judge.standings import Standing, on_memories
 
 _METRICS = {"auc": "AUC", "logloss": "LogLoss", "calibration": "calib."}
 
@@ -92,8 +92,7 @@ def _caption(lines: Sequence[Standing], tasks: Sequence[str]) -> str:
     known = [f"{sd:.4f} ({name})" for name, sd in sds.items() if sd is not None]
     undefined = [reasons for line in lines for reasons in line.undefined.values()]
     reasons = sorted({why for of_task in undefined for metric, why in of_task.items() if metric in _METRICS})
-    memories = max(line.memories for line in lines)
-    on = f"each of {memories} memories" if memories > 1 else "one memory"
+    memories, on = max(line.memories for line in lines), on_memories(lines)
     parts = [f"Means over {seeds} seeds of the candidates, on {on}" if seeds > 1 else f"One seed, on {on}"]
     if known:
         between = "trainings, other memories included," if memories > 1 else "seeds"

@@ -65,8 +65,7 @@ def rungs_of_rows(log: Log, first: BlockManifest, shares: Sequence[float], batch
     """
     _check_share(log, first, shares[-1], "--rungs")
     whole = live_rows(log, first, math.ceil(shares[-1]))
-    starts = np.cumsum([0, *(block.rows for block in whole.blocks)])
-    ends = [_whole_batches(share, whole.blocks, starts, batch_size) for share in shares]
+    starts, ends = _starts_and_ends(whole.blocks, shares, batch_size)
     for share, before, end in zip(shares[1:], ends, ends[1:], strict=False):
         if end <= before:
             raise ConfigError(
@@ -82,10 +81,16 @@ def rungs_of_rows(log: Log, first: BlockManifest, shares: Sequence[float], batch
 
 def distinct_rungs(log: Log, first: BlockManifest, shares: Sequence[float], batch_size: int) -> list[float]:
     """Of rungs that end after the same row, as on a block of a few batches, the last; the arguments are those of `rungs_of_rows`."""
-    blocks = log.blocks[first.index :]
-    starts = np.cumsum([0, *(block.rows for block in blocks)])
-    ends = [_whole_batches(share, blocks, starts, batch_size) for share in shares]
+    _, ends = _starts_and_ends(log.blocks[first.index :], shares, batch_size)
     return [share for share, end, after in zip(shares, ends, [*ends[1:], None], strict=True) if end != after]
+
+
+def _starts_and_ends(
+    blocks: list[BlockManifest], shares: Sequence[float], batch_size: int
+) -> tuple[np.ndarray, list[int]]:
+    """The row at which each block begins, with the end of the last, and the row at which each rung ends."""
+    starts = np.cumsum([0, *(block.rows for block in blocks)])
+    return starts, [_whole_batches(share, blocks, starts, batch_size) for share in shares]
 
 
 def _whole_batches(share: float, blocks: list[BlockManifest], starts: np.ndarray, batch_size: int) -> int:

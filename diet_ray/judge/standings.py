@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,12 @@ def _standing(group: list[Verdict]) -> Standing:
         train_seconds=float(np.mean([verdict.train_seconds for verdict in group])),
         parameters=first.parameters,
     )
+
+
+def on_memories(lines: Sequence[Standing]) -> str:
+    """The memories on which candidates were trained, for a sentence."""
+    memories = max(line.memories for line in lines)
+    return f"each of {memories} memories" if memories > 1 else "one memory"
 
 
 def spread(values: np.ndarray, memories: np.ndarray) -> float:

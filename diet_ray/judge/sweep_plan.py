@@ -22,7 +22,7 @@ from diet_ray.memory.download import OnFetch, fetch, name_of
 from diet_ray.memory.layout import MANIFEST, stage_in
 from diet_ray.memory.moments import load_moments
 from diet_ray.memory.same_log import check_log_of
-from diet_ray.report.page import Source
+from diet_ray.report.page import Source, seed_names
 from diet_ray.settings import Settings
 from diet_ray.storage.hashes import content_hash, sha256, versions, versions_of
 
@@ -155,11 +155,10 @@ class Inputs:
 
     def source(self, seeds: int) -> Source:
         """The footer of a page about candidates with `seeds` seeds each."""
-        of_candidates = "0" if seeds == 1 else f"0 to {seeds - 1}"
         stage = self.memory.stage
         return Source(
             self.log.schema.name,
-            f"{stage.config.seed}, of the candidates {of_candidates}",
+            f"{stage.config.seed}, of the candidates {seed_names(seeds)}",
             f"memory {self.name}, stage {stage.index}",
         )
 

@@ -198,12 +198,9 @@ class Archive:
 
     def pruned(self, index: int) -> Pruned | None:
         """The record of what was removed from a stage; None where nothing was. Raises CorruptArtefactError where it is damaged."""
-        content = self.remote.read(stage_place(index, PRUNED))
-        return (
-            None
-            if content is None
-            else parse_json_bytes(Pruned, content, where=self.remote.at(stage_place(index, PRUNED)))
-        )
+        name = stage_place(index, PRUNED)
+        content = self.remote.read(name)
+        return None if content is None else parse_json_bytes(Pruned, content, where=self.remote.at(name))
 
     def fetch_file(
         self, index: int, entry: FileEntry, folder: Path, on_bytes: Callable[[int], None] = lambda n: None

@@ -34,6 +34,11 @@ COLOURS = {
 (Okabe & Ito 2008)."""
 
 
+def seed_names(seeds: int) -> str:
+    """The seeds of `seeds` trainings of a candidate, for a footer."""
+    return f"0 to {seeds - 1}" if seeds > 1 else "0"
+
+
 @dataclass
 class Panel:
     """A plot; several stand side by side where there is room, and one below the other on a phone."""

@@ -16,7 +16,7 @@ from diet_ray.logs.layout import block_manifest_file
 from diet_ray.memory.events import read_events
 from diet_ray.memory.facts import RefineReport, StageFacts, stage_facts
 from diet_ray.memory.layout import count_committed, events_file, summary_file
-from diet_ray.report.cost import Cost, cost_ahead, making
+from diet_ray.report.cost import Cost, Making, cost_ahead, making_by
 from diet_ray.report.step_times import timings
 from diet_ray.settings import Settings, write_json
 
@@ -128,8 +128,10 @@ class RunSummary(Settings):
 
 def summarise(run: Path) -> RunSummary:
     """Summarise a run from its committed stages and its events, and write the summary to `run/summary.json`."""
-    timing = timings(read_events(events_file(run))[0])
+    events = read_events(events_file(run))[0]
+    timing = timings(events)
     stages: list[StageSummary] = []
+    made: Making | None = None
     table_bytes, rows_seen, n_ids = 0, 0, 0
     for index in range(count_committed(run)):
         facts = stage_facts(run, index)
@@ -156,7 +158,8 @@ def summarise(run: Path) -> RunSummary:
             )
         )
         table_bytes, rows_seen, n_ids = facts.table_bytes, facts.rows_seen, facts.n_ids
-    made = making(run, len(stages) - 1, stage_facts(run, len(stages) - 1).config.get("cluster", {})) if stages else None
+    if stages:
+        made = making_by(events, len(stages) - 1, facts.config.get("cluster", {}))
     summary = RunSummary(
         run=str(run),
         stages=stages,

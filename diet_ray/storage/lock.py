@@ -151,8 +151,9 @@ def sign(folder: Path) -> Path:
 def is_forsaken(folder: Path) -> bool:
     """Whether a process of this machine has signed a folder, and has ended."""
     held = _read(folder)
-    ours = held is not None and held.owner is not None and held.owner.machine != "" and held.owner.machine == _machine()
-    return ours and held is not None and held.stale
+    if held is None or held.owner is None:
+        return False
+    return held.stale and held.owner.machine != "" and held.owner.machine == _machine()
 
 
 def still_locked(run: Path, me: LockOwner) -> bool:

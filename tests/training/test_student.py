@@ -7,7 +7,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from diet_ray.candidates import CandidateSpec, build
 from diet_ray.config import StudentConfig
-from diet_ray.training.adam import AdamState, adam_step, adam_vjp
+from diet_ray.training.adam import AdamState, FlatAdam, adam_step, adam_vjp
 from diet_ray.training.device import generator
 from diet_ray.training.student import Examples, FlatNet, batch_order, drawn, loss, predict, train_student
 
@@ -50,6 +50,20 @@ def test_adam_step_is_torchs_adam() -> None:
         optimiser.step()
         assert torch.allclose(state.theta, parameter.detach(), rtol=0, atol=1e-9)
     assert state.step == 20
+
+
+def test_steps_in_place_give_the_bytes_of_adam_step() -> None:
+    rng = torch.Generator().manual_seed(2)
+    theta = torch.randn(7, generator=rng)
+    state = AdamState(theta, torch.zeros(7), torch.zeros(7), 0)
+    flat = FlatAdam(state)
+    for step in range(5):
+        gradient = torch.randn(7, generator=rng)
+        state = adam_step(state, gradient, 0.1 / (step + 1))
+        flat.step([gradient[:4].view(2, 2), gradient[4:]], 0.1 / (step + 1))
+        for one, other in zip(flat.state(), state, strict=True):
+            assert torch.equal(torch.as_tensor(one), torch.as_tensor(other))
+    assert not torch.equal(flat.theta, theta)
 
 
 def test_adam_step_has_a_finite_derivative_at_zero_gradient() -> None:

@@ -20,7 +20,7 @@ from diet_ray.judge.fidelity.pictures import Pictures
 from diet_ray.judge.fidelity.plots import mean_and_sd
 from diet_ray.judge.fidelity.result import CostResult, FidelityResult
 from diet_ray.judge.fidelity.words import KEY, MEANINGS, NEXT, cells, frozen_verdicts, lead, protocol
-from diet_ray.report.page import Section, Source, write_page
+from diet_ray.report.page import Section, Source, seed_names, write_page
 
 THEMES = {
     "order of the candidates": ("spearman", "kendall", "pearson", "pairs_right"),
@@ -62,7 +62,7 @@ def write_report(
     answers = [f"{verdict.sentence}." for verdict in verdicts]
     if not answers:  # no memory was compared, which the first line of the others says
         answers, leads = leads[:1], leads[1:]
-    source = Source(log, f"0 to {seeds - 1}" if seeds > 1 else "0")
+    source = Source(log, seed_names(seeds))
     write_page(path, f"Fidelity of the memory: {log}", answers, sections, source, remarks=leads, contents=True)
     return [path, *written]
 
