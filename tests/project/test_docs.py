@@ -26,6 +26,7 @@ from pydantic import BaseModel
 from typer.testing import CliRunner
 
 from benchmarks.common.private_ray import environment
+from diet_ray.candidates import architectures
 from diet_ray.cli import app
 from diet_ray.config import LaunchConfig
 from diet_ray.judge.fidelity.config import FidelityConfig
@@ -91,9 +92,10 @@ class Reader:
     def do(self, page: str) -> None:
         """Run the blocks of a page."""
         space: dict[str, Any] = {"__name__": "__main__"}
-        before = Path.cwd()
-        os.chdir(self.folder)
-        try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.folder)
+            # What a page registers is not there for the tests after it.
+            patch.setattr("diet_ray.candidates.registry._REGISTRY", architectures())
             for block in blocks(page):
                 if block.title:
                     Path(block.title).write_text(block.text, encoding="utf-8")
@@ -104,8 +106,6 @@ class Reader:
                 elif block.kind == "python":
                     # Empty lines in front, so that a traceback names the line of the page.
                     exec(compile("\n" * block.line + block.text, page, "exec"), space)
-        finally:
-            os.chdir(before)
 
 
 @pytest.fixture(scope="module")
