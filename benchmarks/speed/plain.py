@@ -1,11 +1,11 @@
-"""The cost of Ray, and the cost of a candidate, each measured in one run on a published log.
+"""The cost of the command and of Ray, and the cost of a candidate, each measured in one run on a published log.
 
     python -m benchmarks.speed.plain kuairand --source FOLDER_OF_KUAIRAND --work WORK
     python -m benchmarks.speed.plain complete-journey --work WORK
 
 The first command distils with one process that never imports Ray, with the same mathematics and two torch threads. Then it runs
-`diet-ray distill` with two CPUs and the same config. Both times include the start of Python and its imports, and both must write the same
-memory. It measures the default config and a config with refinement. The whole log takes about 17 minutes on two idle cores;
+`diet-ray distill`, in its own process and on a private Ray of two CPUs, with the same config. All times include the start of Python and its
+imports, and all must write the same memory. It measures the default config and a config with refinement. The whole log takes about 17 minutes on two idle cores;
 `--blocks 4`, where the start has more weight, takes 8. The second command trains candidates on the full log and on a memory of 1 %, for
 several horizons, in about 5 minutes. Figures go to benchmarks/results/plain.json.
 """
@@ -48,11 +48,8 @@ TARGET = 1.5
 
 STEPS = ("reference", "score", "select", "align", "fuse", "refine", "commit")
 
-WAYS: dict[str, dict[str, int]] = {
-    "plain": {"threads_per_worker": 2},
-    "with Ray": {"workers": 1, "threads_per_worker": 2},
-}
-"""The ways to distil, with the keys of `cluster` that differ."""
+WAYS = ("plain script", "diet-ray distill", "diet-ray --cpus 2 distill")
+"""The ways to distil: a script, by the shipped defaults, which take no Ray, and on a private Ray."""
 
 CASES: dict[str, dict[str, object]] = {"default": {}, "30 rounds of refinement": {"refine": {"rounds": 30}}}
 
@@ -128,10 +125,10 @@ def prepare(name: str, source: Path | None, log: Path) -> None:
 
 
 def cli(*arguments: str) -> None:
-    """Run `diet-ray` on two CPUs."""
+    """Run `diet-ray`."""
     # By default Ray gives its workers a lower priority than other processes; the plain script has normal priority.
     environment = {"RAY_worker_niceness": "0", **os.environ}
-    call = [sys.executable, "-c", "from diet_ray.cli import main; main()", "--quiet", "--cpus", "2", *arguments]
+    call = [sys.executable, "-c", "from diet_ray.cli import main; main()", "--quiet", *arguments]
     subprocess.run(call, check=True, stdout=subprocess.DEVNULL, env=environment)
 
 
@@ -145,12 +142,13 @@ def distil_plainly(config: Path, run: Path) -> None:
 
 
 def measure(case: str, more: dict[str, object], blocks: int, work: Path) -> Case:
-    """Distil the log in both ways, one after the other."""
+    """Distil the log in all ways, one after the other."""
     timings: list[Timing] = []
     folder = work / f"{case.replace(' ', '-')}-{time.strftime('%Y%m%dT%H%M%S')}"
     folder.mkdir()
     first: Path | None = None
-    for number, (way, cluster) in enumerate(WAYS.items()):
+    cluster = {"threads_per_worker": 2}
+    for number, way in enumerate(WAYS):
         config, run = folder / f"{number}.yaml", folder / str(number)
         config.write_text(
             yaml.safe_dump({"log": str((work / "log").resolve()), "blocks": blocks, "cluster": cluster, **more})
@@ -163,7 +161,7 @@ def measure(case: str, more: dict[str, object], blocks: int, work: Path) -> Case
             )
             first = run
         else:
-            cli("distill", "--config", str(config), "--out", str(run))
+            cli(*way.split()[1:], "--config", str(config), "--out", str(run))
         wall = time.perf_counter() - began
         timings.append(timing(way, wall, run, first))
     summary = summarise(first or folder)
