@@ -248,9 +248,7 @@ def main() -> None:
     parser.add_argument("--ray", action="store_true", help="also distil on a private Ray of 2 CPUs")
     parser.add_argument("--pass-blocks", type=int, default=1, help="blocks on which a full pass is measured")
     parser.add_argument("--every", type=int, default=1, help="judge every so many candidates of the pool")
-    parser.add_argument(
-        "--run", type=Path, help="a run of this log that `diet-ray distill` made; not with --ray"
-    )
+    parser.add_argument("--run", type=Path, help="a run of this log that `diet-ray distill` made; not with --ray")
     parser.add_argument("--control", action="store_true", help="also measure a whole pass of dnn")
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()

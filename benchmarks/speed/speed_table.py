@@ -111,7 +111,9 @@ def of_break_even(result: break_even.BreakEvenResult) -> Iterator[Claim]:
     """After how many candidates a memory pays."""
     for way in dict.fromkeys(making.way for one in result.logs for making in one.makings):
         found = [(one, making) for one in result.logs for making in one.makings if making.way == way]
-        what = f"candidates of {break_even.SEEDS} seeds (of one) after which `{way}` by its defaults pays, in CPU seconds"
+        what = (
+            f"candidates of {break_even.SEEDS} seeds (of one) after which `{way}` by its defaults pays, in CPU seconds"
+        )
         pays = "; ".join(
             f"{one.log} {one.pays_after(making, break_even.SEEDS):.1f} ({one.pays_after(making, 1):.1f})"
             for one, making in found
