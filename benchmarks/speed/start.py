@@ -128,7 +128,7 @@ def prepare(work: Path, builds: list[Build], home: Path) -> None:
         "is_click": rng.integers(0, 2, 5000),
     }
     pq.write_table(pa.table(raw), work / "raw" / "part.parquet")
-    call(builds[-1], "--local --quiet simulate --out WORK/log --rows 3000 --blocks 3", home, WORK=work)
+    call(builds[-1], "--quiet simulate --out WORK/log --rows 3000 --blocks 3", home, WORK=work)
     for name, text in {
         "run": f"log: {work}/log\n",
         "two": f"log: {work}/log\ncluster: {{workers: 2}}\n",
@@ -137,7 +137,7 @@ def prepare(work: Path, builds: list[Build], home: Path) -> None:
         (work / f"{name}.yaml").write_text(text, encoding="utf-8")
     for build in builds:
         run = run_of(work, build)
-        call(build, "--local --quiet distill --config WORK/run.yaml --out RUN", home, WORK=work, RUN=run)
+        call(build, "--quiet distill --config WORK/run.yaml --out RUN", home, WORK=work, RUN=run)
 
 
 def run_of(work: Path, build: Build) -> Path:
