@@ -143,7 +143,8 @@ class ShardedTable:
     def _own_ids(self, start: int, stop: int) -> Tensor:
         """Those of the ids `start..stop` whose rows this worker has, ascending."""
         rank, of = self.crew.rank, self.crew.size
-        return torch.arange(start + (rank - start) % of, stop, of)
+        first = start + (rank - start) % of
+        return torch.arange(first, max(first, stop), of)
 
     def _routes(self, wanted: Sequence[Tensor]) -> list[Route]:
         """How the rows `[U]` of each of some batches get from their owners to this worker, and those of other workers from here."""
