@@ -32,7 +32,7 @@ from diet_ray.memory.run_folder import StageDraft, policy, read_stage
 from diet_ray.memory.same_bytes import check_same_bytes, made_here, processor
 from diet_ray.memory.same_log import check_same_log
 from diet_ray.memory.table_chain import ROWS, ChangedRows, builds_on
-from diet_ray.memory.table_reader import TableReader
+from diet_ray.memory.table_reader import LinkFile, TableReader
 from diet_ray.memory.tables import load_checkpoint, load_optimiser, save_rows
 from diet_ray.memory.units import Units
 from diet_ray.schema import Schema
@@ -47,9 +47,6 @@ from diet_ray.training.reference import Reference, train_pass
 from diet_ray.training.room import check_room
 from diet_ray.training.sharded_table import ShardedTable
 from diet_ray.training.workers import Crew
-
-PREVIOUS = "previous.safetensors"
-"""File of phi_{t-1} in a draft, while the memory is aligned."""
 
 
 class Engine(Protocol):
@@ -287,7 +284,6 @@ class Stage:
         """Step 5: move the memory from the space of phi_{t-1} to that of phi_t."""
         with self._step("align"):
             self.stream.engine.memory.align(self._previous(), self.paths[-1], self.stream.config.align)
-            (self.draft.folder / PREVIOUS).unlink(missing_ok=True)
 
     def fuse(self, fresh: Units) -> None:
         """Step 6: add the fresh units to the memory, within the budget."""
@@ -404,18 +400,15 @@ class Stage:
             made_with=made_here(stream.engine.crew.device),
         )
 
-    def _previous(self) -> Path | None:
-        """A file with phi_{t-1} whole, to whose space the memory belongs; None before the first stage."""
+    def _previous(self) -> list[LinkFile] | None:
+        """The files of phi_{t-1}, to whose space the memory belongs; None before the first stage."""
         last = self.stream.last
         if last is None:
             return None
         folder = stage_folder(self.stream.run, last.index)
-        path = folder / last.checkpoints[-1].path
         if last.whole is None or self.stream.config.align.method == "reembed":  # which reads only the table of phi_t
-            return path
-        path = self.draft.folder / PREVIOUS
-        save_tensors(path, load_checkpoint(folder, last))
-        return path
+            return [LinkFile(folder / last.checkpoints[-1].path, last.n_ids)]
+        return TableReader.open(folder, last).files
 
     def _step(self, name: str, **values: Any) -> AbstractContextManager[None]:
         return self.stream.events.step(self.index, name, **values)
