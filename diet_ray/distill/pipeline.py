@@ -39,7 +39,7 @@ from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed
 from diet_ray.storage.entries import file_entry
 from diet_ray.storage.hashes import content_hash, sha256
-from diet_ray.storage.tensors import load_tensors, save_tensors
+from diet_ray.storage.tensors import load_tensors
 from diet_ray.training.device import torch_threads
 from diet_ray.training.holdout import held_out, held_rows
 from diet_ray.training.predictor import Predictor
