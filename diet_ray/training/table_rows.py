@@ -6,7 +6,7 @@ embeds the batch from them, sums the gradients of the places of each row, and pu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -64,8 +64,8 @@ class TableRows(NamedTuple):
 
 def rows_of_batches(
     batches: Sequence[np.ndarray], field_of_slot: np.ndarray, n_ids: int, device: torch.device
-) -> Iterator[TableRows]:
-    """The rows that each of some batches uses.
+) -> list[TableRows]:
+    """The rows that each of some batches uses; for several batches at once, because steps between two calls make each slower.
 
     Args:
         batches: `[B, S]` integers each; B may differ.
@@ -73,8 +73,9 @@ def rows_of_batches(
         n_ids: rows of the table; an id that is not in it is read as its field's `unknown` (id f + 1).
         device: of the results.
     """
+    unknown, used = field_of_slot + 1, []
     for batch in batches:
-        ids = np.where(batch < n_ids, batch, (field_of_slot + 1).astype(batch.dtype)).ravel()
+        ids = np.where(batch < n_ids, batch, unknown.astype(batch.dtype)).ravel()
         # Id and place in one integer: all are distinct, so every way to sort gives one order. Short integers are sorted twice as fast.
         bits = len(ids).bit_length()
         kind = np.dtype(np.uint32 if bits + n_ids.bit_length() <= 32 else np.uint64)
@@ -86,10 +87,13 @@ def rows_of_batches(
         first, of_place = np.flatnonzero(new), np.empty(len(ids), np.int64)
         of_place[places] = np.cumsum(new) - 1
         rows = found[first].astype(np.int64)
-        yield TableRows(
-            rows=put(torch.from_numpy(rows), device),
-            of_place=put(torch.from_numpy(of_place), device),
-            places=put(torch.from_numpy(places), device),
-            first=put(torch.from_numpy(first), device),
-            padded=bool((rows[:1] == 0).any()),
+        used.append(
+            TableRows(
+                rows=put(torch.from_numpy(rows), device),
+                of_place=put(torch.from_numpy(of_place), device),
+                places=put(torch.from_numpy(places), device),
+                first=put(torch.from_numpy(first), device),
+                padded=bool((rows[:1] == 0).any()),
+            )
         )
+    return used
