@@ -198,6 +198,11 @@ class ClusterConfig(Settings):
     max_failures: int = Key(default=0, ge=0)
     """Worker failures after which the run still restarts by itself, from the last committed stage."""
 
+    @property
+    def one_process(self) -> bool:
+        """Whether Ray would only start one worker that does all the work, which a process without Ray does with the same bytes, sooner."""
+        return self.workers == 1 and self.scorers == 0 and self.max_failures == 0
+
     @model_validator(mode="after")
     def _whole_gpus(self) -> ClusterConfig:
         for name, gpus in (("gpus_per_worker", self.gpus_per_worker), ("gpus_per_scorer", self.gpus_per_scorer)):

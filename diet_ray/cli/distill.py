@@ -90,7 +90,7 @@ def distill(
             if archive
             else nullcontext()
         )
-        with _how_to_go_on(ctx, config, run), place.telemetry(run) as hear, copying:
+        with _how_to_go_on(ctx, config, run), place.telemetry(run, stream) as hear, copying:
             if log is None:
                 distil_new_blocks(resume)
             else:

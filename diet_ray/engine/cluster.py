@@ -43,6 +43,12 @@ def address_of(address: str | None) -> str | None:
     return address or os.environ.get("RAY_ADDRESS") or None
 
 
+def asked_for(address: str | None, cpus: int | None) -> bool:
+    """Whether the user asks for Ray: names a cluster, gives the CPUs of a private Ray, or has connected this process before."""
+    connected = "ray" in sys.modules and sys.modules["ray"].is_initialized()
+    return address_of(address) is not None or cpus is not None or connected
+
+
 def check_options(address: str | None, cpus: int | None) -> None:
     """Raise ConfigError where the arguments of `connect` contradict each other."""
     address = address_of(address)
