@@ -113,6 +113,33 @@ class RowAdam:
         self.values[rows] -= lr * self.m[rows] / (1 - BETA1**count) / root
 
 
+def _fused(
+    parameters: list[Tensor],
+    gradients: list[Tensor],
+    m: list[Tensor],
+    v: list[Tensor],
+    steps: list[Tensor],
+    lr: float,
+    epsilon: float,
+) -> None:
+    """Do a step by torch's fused kernel, in place; `steps` are those done with this one."""
+    torch._fused_adam_(
+        parameters,
+        gradients,
+        m,
+        v,
+        [],
+        steps,
+        lr=lr,
+        beta1=BETA1,
+        beta2=BETA2,
+        weight_decay=0.0,
+        eps=epsilon,
+        amsgrad=False,
+        maximize=False,
+    )
+
+
 class NetAdam(torch.optim.Adam):
     """torch's Adam for nets, which takes gradients rather than looks for them in the parameters.
 
@@ -139,21 +166,9 @@ class NetAdam(torch.optim.Adam):
         states = [self.state[parameter] or self._begin(parameter) for parameter, _ in pairs]
         steps = [state["step"] for state in states]
         torch._foreach_add_(steps, 1)
-        torch._fused_adam_(
-            [parameter for parameter, _ in pairs],
-            [gradient for _, gradient in pairs],
-            [state["exp_avg"] for state in states],
-            [state["exp_avg_sq"] for state in states],
-            [],
-            steps,
-            lr=group["lr"],
-            beta1=BETA1,
-            beta2=BETA2,
-            weight_decay=0.0,
-            eps=TORCH_EPSILON,
-            amsgrad=False,
-            maximize=False,
-        )
+        parameters, gradients = ([pair[number] for pair in pairs] for number in (0, 1))
+        m, v = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq"))
+        _fused(parameters, gradients, m, v, steps, group["lr"], TORCH_EPSILON)
 
     def _begin(self, parameter: Tensor) -> dict[str, Tensor]:
         zeros = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
@@ -181,22 +196,16 @@ class TableAdam(torch.optim.SparseAdam):
             state.update(step=0, exp_avg=torch.zeros_like(table), exp_avg_sq=torch.zeros_like(table))
         state["step"] += 1
         m, v = state["exp_avg"].index_select(0, rows), state["exp_avg_sq"].index_select(0, rows)
-        # The step of torch's SparseAdam, by the fused kernel of its Adam: that one corrects v before it adds epsilon.
-        torch._fused_adam_(
-            [values],
-            [gradient],
-            [m],
-            [v],
-            [],
-            [torch.tensor(float(state["step"]))],
-            lr=group["lr"],
-            beta1=BETA1,
-            beta2=BETA2,
-            weight_decay=0.0,
-            eps=TORCH_EPSILON / math.sqrt(1 - BETA2 ** state["step"]),
-            amsgrad=False,
-            maximize=False,
-        )
+        root = math.sqrt(1 - BETA2 ** state["step"])
+        if table.is_cuda:  # where torch's fused kernel would want the number of steps on the GPU
+            m.lerp_(gradient, 1 - BETA1)
+            v.lerp_(gradient.square(), 1 - BETA2)
+            rate = group["lr"] * root / (1 - BETA1 ** state["step"])
+            values.addcdiv_(m, v.sqrt().add_(TORCH_EPSILON), value=-rate)
+        else:
+            # The step of torch's SparseAdam, by the fused kernel of its Adam: that one corrects v before it adds epsilon.
+            steps = [torch.tensor(float(state["step"]))]
+            _fused([values], [gradient], [m], [v], steps, group["lr"], TORCH_EPSILON / root)
         for whole, part in ((table, values), (state["exp_avg"], m), (state["exp_avg_sq"], v)):
             whole.index_copy_(0, rows, part)
 

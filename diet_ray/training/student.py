@@ -151,7 +151,8 @@ def run_steps(
     adam = FlatAdam(state)
     weight = examples.weight[:, None] / (order.shape[1] * target.shape[1])
     with net.bound(adam.theta) as parameters, one_derivative():
-        for some in put(order, examples.x.device).split(DRAWN_AT_ONCE):
+        # A GPU's generator gives other numbers to a larger draw, and then pauses would change the result.
+        for some in put(order, examples.x.device).split(1 if examples.x.is_cuda else DRAWN_AT_ONCE):
             for batch, label, scale in zip(some, drawn(target[some], draw, rng), weight[some], strict=True):
                 logits = net.module(examples.x.index_select(0, batch))
                 # The derivative of the cross entropy by hand: a graph of it would cost more than its numbers.
