@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -13,6 +14,7 @@ import pytest
 import ray
 import torch
 
+from diet_ray.config import ReferenceConfig, StreamConfig, TableConfig
 from diet_ray.engine.driver import distil_in_driver
 from diet_ray.engine.owners import OwnedShards
 from diet_ray.engine.ray_engine import check_cluster
@@ -102,6 +104,29 @@ def test_two_workers_give_what_one_gives(two_workers: Path, local: Path) -> None
     np.testing.assert_allclose(two.units.logit, one.units.logit, rtol=0, atol=1e-5)
     torch.testing.assert_close(two.table, one.table, rtol=0, atol=1e-5)
     assert two.stage.reference_logloss == pytest.approx(one.stage.reference_logloss, abs=1e-5)
+
+
+def test_two_workers_with_shards_of_the_table_give_the_bytes_of_whole_tables(
+    log: Path, two_workers: Path, tmp_path: Path
+) -> None:
+    """Two stages, between which the worker group ends: the second reads its shards from the files of the first."""
+    stream, run = config(log, workers=2, memory_shards=1), tmp_path / "run"
+    sharded = stream.model_copy(update={"reference": with_table(stream, shards="auto")})
+    distil(run, sharded.model_copy(update={"blocks": 1}))
+    raw = json.loads((run / "run.json").read_text())  # it was begun to one block
+    raw["config"]["blocks"] = None
+    (run / "run.json").write_text(json.dumps(raw))
+    on_disk = stream.model_copy(update={"reference": with_table(stream, shards=2, on="mmap")})
+    distil(run, on_disk, resume=True)
+
+    def tensors(of: Path) -> dict[str, str]:  # a manifest names the key, and its successor's its checksum
+        return {name: value for name, value in stage_bytes(of).items() if not name.endswith("manifest.json")}
+
+    assert tensors(run) == tensors(two_workers)
+
+
+def with_table(stream: StreamConfig, **table: Any) -> ReferenceConfig:
+    return stream.reference.model_copy(update={"table": TableConfig.model_validate(table)})
 
 
 @contextmanager

@@ -229,7 +229,7 @@ def test_a_memory_that_a_candidate_has_not_met_is_left_out() -> None:
 def test_intervals_of_several_memories_cover_other_memories(
     n_memories: int, seeds: int, memory_sd: float, seed_sd: float
 ) -> None:
-    """95 % intervals hold the difference of endless memories, seeds and rows, in 200 simulations of six candidates."""
+    """95 % intervals hold the difference that endless memories, seeds and rows would give: in 200 simulations of six candidates."""
     rng, rounds, k, rows = np.random.default_rng(1), 200, 6, 400
     covered, upper, memory = 0.0, np.triu_indices(k, 1), np.repeat(np.arange(n_memories), seeds)
     for _ in range(rounds):

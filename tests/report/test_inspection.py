@@ -36,7 +36,7 @@ def found(finished: Path) -> Inspection:
 def changed(finished: Path, monkeypatch: pytest.MonkeyPatch, **columns: np.ndarray) -> Inspection:
     """The inspection of a memory some of whose columns are others."""
     whole = trace(finished)
-    memory = Memory(whole.memory.stage, whole.memory.units.updated(**columns), whole.memory.table)
+    memory = Memory(whole.memory.stage, whole.memory.units.updated(**columns), whole.memory.rows)
     monkeypatch.setattr(inspection, "trace", lambda path: replace(whole, memory=memory))
     return inspect(finished)
 
