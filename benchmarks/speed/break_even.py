@@ -3,11 +3,11 @@
     python -m benchmarks.speed.break_even kuairand --source FOLDER_OF_KUAIRAND --work WORK
     python -m benchmarks.speed.break_even complete-journey --work WORK
 
-Each command ingests a log of 14 blocks and distils all but the last with the shipped defaults, by `diet-ray --local distill` and, with
+Each command ingests a log of 14 blocks and distils all but the last with the shipped defaults, by `diet-ray distill` and, with
 `--ray`, on a private Ray. It then judges the default pool as `diet-ray --local sweep` does, with one seed. All these are whole processes,
 with the start of Python, of Ray and their imports. A candidate's pass over the full log is measured on the log's last distilled blocks
 (`--pass-blocks`, by default one) and scaled by rows; with `--control`, a whole pass of `dnn` shows how exact this is. With `--run`, a run
-that `diet-ray --local distill` made before is taken: its steps have their CPU seconds, and its start is that of resuming it. `--every 3`
+that `diet-ray distill` made before is taken: its steps have their CPU seconds, and its start is that of resuming it. `--every 3`
 judges every third candidate of the pool. Figures go to benchmarks/results/break_even.json.
 """
 
@@ -46,6 +46,8 @@ TARGET = 3
 """Candidates after which a memory is to pay."""
 SEEDS = 2
 """Seeds per candidate by sweep's default."""
+WAYS = ("diet-ray distill", "diet-ray --cpus 2 distill")
+"""How a memory is made: by the shipped defaults, which take no Ray, and on a private Ray."""
 LOGS = ("complete-journey", "kuairand")
 
 
@@ -53,7 +55,7 @@ class Making(Settings):
     """What making a memory took."""
 
     way: str
-    """`--local` or `Ray`."""
+    """The command, one of `WAYS`."""
     cpu: float
     """CPU seconds of the whole command and all processes that it started."""
     steps: dict[str, float]
@@ -132,9 +134,11 @@ def step_seconds(run: Path) -> dict[str, float]:
 def pass_seconds(spec: CandidateSpec, log: Log, run: Path, first: int, end: int) -> float:
     """CPU seconds of a candidate's pass over some blocks of the log, with the table of its own that it has there."""
     reference = load_memory(run).stage.config.reference
-    backfill = Backfill(log, log.blocks[first:end], reference)
+    backfilling = Backfill(log, log.blocks[first:end], reference).start(
+        spec, seed=0
+    )  # a table is drawn once, not in each block
     with Clock() as clock:
-        backfill.start(spec, seed=0).advance(1)
+        backfilling.advance(1)
     return clock.cpu
 
 
@@ -148,8 +152,9 @@ def measure(
     every: int,
     before: Path | None,
     control: bool,
+    blocks: int = BLOCKS,
 ) -> BreakEven:
-    """The figures of a log."""
+    """The figures of a log of so many blocks, of which all but the last are distilled."""
     machine, log = Machine.here(), work / "log"
     folder = work / time.strftime("%Y%m%dT%H%M%S")
     folder.mkdir(parents=True)
@@ -157,18 +162,18 @@ def measure(
         home = Path(short)
         if not log.exists():
             files = ["--from", str(source)] if source else []
-            command("--local", "ingest", name, *files, "--out", str(log), "--blocks", str(BLOCKS), home=home)
+            command("--local", "ingest", name, *files, "--out", str(log), "--blocks", str(blocks), home=home)
         config = folder / "run.yaml"
         config.write_text(yaml.safe_dump({"log": str(log.resolve())}), encoding="utf-8")
         makings = []
-        for way, options in {"--local": ["--local"], **({"Ray": ["--cpus", "2"]} if ray else {})}.items():
-            run = before or folder / way.strip("-")
+        for number, way in enumerate(WAYS if ray else WAYS[:1]):
+            run = before or folder / f"run-{number}"
             resumed = ["--resume"] if before else []
-            cpu = command(*options, "distill", "--config", str(config), "--out", str(run), *resumed, home=home)
+            cpu = command(*way.split()[1:], "--config", str(config), "--out", str(run), *resumed, home=home)
             cpu += sum(step_seconds(run).values()) if before else 0.0
             makings.append(Making(way=way, cpu=round(cpu, 2), steps=step_seconds(run)))
             print(makings[-1], flush=True)
-        run, sweep = before or folder / "local", folder / "sweep"
+        run, sweep = before or folder / "run-0", folder / "sweep"
         pool = default_pool().candidates[::every]
         few = folder / "pool.yaml"
         few.write_text(
@@ -212,7 +217,7 @@ def table(result: BreakEvenResult) -> tuple[list[str], list[list[str]]]:
     rows = [
         [
             f"{one.log}, {one.rows:,} rows",
-            f"`diet-ray{' --local' if making.way == '--local' else ''} distill`",
+            f"`{making.way}`",
             f"{making.cpu:.1f}",
             f"{sum(making.steps.values()):.1f}",
             f"{one.memory:.2f}",
@@ -246,9 +251,7 @@ def main() -> None:
     parser.add_argument("--ray", action="store_true", help="also distil on a private Ray of 2 CPUs")
     parser.add_argument("--pass-blocks", type=int, default=1, help="blocks on which a full pass is measured")
     parser.add_argument("--every", type=int, default=1, help="judge every so many candidates of the pool")
-    parser.add_argument(
-        "--run", type=Path, help="a run of this log that `diet-ray --local distill` made; not with --ray"
-    )
+    parser.add_argument("--run", type=Path, help="a run of this log that `diet-ray distill` made; not with --ray")
     parser.add_argument("--control", action="store_true", help="also measure a whole pass of dnn")
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()

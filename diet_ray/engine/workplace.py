@@ -6,13 +6,14 @@ Until then a command has checked what it reads, so that a mistake of the user's 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from diet_ray.engine.cluster import check_options, connect
+from diet_ray.engine.cluster import asked_for, check_options, connect, starts_private
 
 if TYPE_CHECKING:
+    from diet_ray.config import StreamConfig
     from diet_ray.judge.fidelity.live.result import LiveCost, LiveResult
     from diet_ray.judge.fidelity.result import CostResult, FidelityResult
     from diet_ray.judge.leaderboard import Leaderboard
@@ -43,6 +44,7 @@ class OnCluster:
         """Args: see `connect`. Raises ConfigError where they contradict each other."""
         check_options(address, cpus)
         self.address, self.cpus, self.on_trouble = address, cpus, on_trouble
+        self._asked, self._private = asked_for(address, cpus), starts_private(address)
         self._stack = ExitStack()
         self._joined = False
 
@@ -75,10 +77,22 @@ class OnCluster:
     @property
     def distil(self) -> Callable[..., list[StageManifest]]:
         """See `Workplace.distil`."""
-        self.join()
-        from diet_ray.engine.train import distil
 
-        return distil
+        def distil_here_or_on_ray(run: Path, config: StreamConfig, **options: Any) -> list[StageManifest]:
+            if not self._takes_ray(config):
+                from diet_ray.distill.local import distil_locally
+
+                return distil_locally(run, config, **options)
+            self.join()
+            if self._private and config.cluster.worker_may_drive:
+                from diet_ray.engine.driver import distil_in_driver
+
+                return distil_in_driver(run, config, **options)
+            from diet_ray.engine.train import distil
+
+            return distil(run, config, **options)
+
+        return distil_here_or_on_ray
 
     @property
     def sweep(self) -> Callable[..., Leaderboard]:
@@ -110,12 +124,19 @@ class OnCluster:
 
         return live_fidelity
 
-    def telemetry(self, run: Path) -> AbstractContextManager[Hear | None]:
+    def telemetry(self, run: Path, config: StreamConfig) -> AbstractContextManager[Hear | None]:
         """See `Workplace.telemetry`."""
+        if not self._takes_ray(config):
+            return nullcontext()
         self.join()
         from diet_ray.engine.telemetry import telemetry
 
         return telemetry(run)
+
+    def _takes_ray(self, config: StreamConfig) -> bool:
+        """Whether a run is distilled on Ray. A private Ray with a single worker has no other work to do than this process, which gives the
+        same bytes and needs nothing started; where the user asks for Ray, the run goes there."""
+        return not config.cluster.one_process or self._asked
 
 
 class _OnTune:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from diet_ray.mapper import Mapper, in_turn
 
 if TYPE_CHECKING:
+    from diet_ray.config import StreamConfig
     from diet_ray.judge.fidelity.live.result import LiveCost, LiveResult
     from diet_ray.judge.fidelity.result import CostResult, FidelityResult
     from diet_ray.judge.leaderboard import Leaderboard
@@ -51,7 +52,7 @@ class Workplace(Protocol):
         """Runs the protocol `live` of the bench, with the first three arguments of `diet_ray.judge.fidelity.live.bench.measure_live`."""
         ...
 
-    def telemetry(self, run: Path) -> AbstractContextManager[Hear | None]:
+    def telemetry(self, run: Path, config: StreamConfig) -> AbstractContextManager[Hear | None]:
         """Export the figures of a run while the body runs. Yields the function that `show_progress` must call, or None."""
         ...
 
@@ -99,6 +100,6 @@ class Here:
 
         return measure_live
 
-    def telemetry(self, run: Path) -> AbstractContextManager[Hear | None]:
+    def telemetry(self, run: Path, config: StreamConfig) -> AbstractContextManager[Hear | None]:
         """Exports nothing, because figures go through Ray's metrics agents."""
         return nullcontext()

@@ -19,13 +19,13 @@ from diet_ray.memory.facts import StageFacts
 from diet_ray.memory.table_chain import OF_TABLE, ROWS
 from diet_ray.memory.table_reader import TableReader
 from diet_ray.storage.tensors import save_tensors
+from diet_ray.training.table import picked
 
 
 def save_rows(path: Path, tensors: dict[str, Tensor], rows: np.ndarray) -> None:
     """Write tensors with only these rows of those that have one for each id."""
-    at = torch.from_numpy(rows).long()
-    picked = {name: value[at] if name in OF_TABLE else value for name, value in tensors.items()}
-    save_tensors(path, {**picked, ROWS: torch.from_numpy(rows)})
+    some = {name: picked(value, rows) if name in OF_TABLE else value for name, value in tensors.items()}
+    save_tensors(path, {**some, ROWS: torch.from_numpy(rows)})
 
 
 def load_checkpoint(folder: Path, stage: StageFacts) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.common.machine import cpu_of_family
 from benchmarks.speed import break_even
-from benchmarks.speed.break_even import BreakEven, BreakEvenResult, Candidate, Making
+from benchmarks.speed.break_even import WAYS, BreakEven, BreakEvenResult, Candidate, Making
 from benchmarks.speed.speed_table import of_break_even
 from diet_ray.report import cost
 from diet_ray.settings import parse_json
@@ -23,7 +23,7 @@ def figures(memory: float) -> BreakEven:
         machine=break_even.Machine.here(),
         rows=1000,
         units=10,
-        makings=[Making(way="--local", cpu=30.0, steps={"reference": 20.0, "score": 5.0})],
+        makings=[Making(way=WAYS[0], cpu=30.0, steps={"reference": 20.0, "score": 5.0})],
         candidates=[Candidate(candidate=name, memory=memory, full=full) for name, full in (("fm", 4.0), ("dnn", 8.0))],
         sweep=9.0,
         pass_rows=100,
