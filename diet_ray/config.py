@@ -220,6 +220,11 @@ class ClusterConfig(Settings):
         """Whether Ray would only start one worker that does all the work, which a process without Ray does with the same bytes, sooner."""
         return self.workers == 1 and self.scorers == 0 and self.max_failures == 0
 
+    @property
+    def worker_may_drive(self) -> bool:
+        """Whether the driver of a private Ray can be the only worker: Ray gives it no GPU and need not restart it."""
+        return self.workers == 1 and self.max_failures == 0 and self.gpus_per_worker == 0
+
     @model_validator(mode="after")
     def _whole_gpus(self) -> ClusterConfig:
         for name, gpus in (("gpus_per_worker", self.gpus_per_worker), ("gpus_per_scorer", self.gpus_per_scorer)):

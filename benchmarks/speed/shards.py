@@ -22,7 +22,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch.multiprocessing.spawn import start_processes
+import torch.multiprocessing as mp
 
 from benchmarks.common.machine import Machine
 from benchmarks.common.tables import filled, markdown
@@ -112,7 +112,7 @@ def _process(rank: int, folder: str, log: str, kinds: list[str], turns: int) -> 
 def measured(work: Path, log: Path, kinds: list[str], turns: int) -> tuple[list[Turn], int]:
     """The turns of two processes, and the largest memory of the first."""
     with tempfile.TemporaryDirectory(dir=work) as folder:
-        start_processes(_process, args=(folder, str(log), kinds, turns), nprocs=WORKERS, start_method="spawn")
+        mp.spawn(_process, args=(folder, str(log), kinds, turns), nprocs=WORKERS)  # type: ignore[attr-defined, no-untyped-call]
         found = json.loads((Path(folder) / "found.json").read_text())
     return [Turn(**turn) for turn in found["turns"]], found["peak"]
 

@@ -8,6 +8,7 @@ benchmark that has not been run has no rows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from benchmarks.common.machine import Machine
 from benchmarks.common.tables import NOT_YET, filled, markdown, parsed
 from benchmarks.fidelity.pages import README
 from benchmarks.fidelity.published_logs import RESULTS
-from benchmarks.speed import bilevel, break_even, gpu, ingest, passes, plain
+from benchmarks.speed import backfills, bilevel, break_even, gpu, ingest, passes, plain, start, students
 from benchmarks.speed.plain import TARGET, PlainResult
 from benchmarks.speed.scoring_figures import Figures, ScoringResult
 from benchmarks.speed.stream import EARLY, LATE, StreamResult, at
@@ -57,8 +58,14 @@ def claims(results: Path) -> list[Claim]:
         rows += of_break_even(pays)
     if learned := parsed(passes.PassesResult, results / "passes.json"):
         rows += of_passes(learned)
+    if trained := parsed(students.StudentsResult, results / "students.json"):
+        rows += of_students(trained)
+    if filled_up := parsed(backfills.BackfillsResult, results / "backfills.json"):
+        rows.append(of_backfills(filled_up))
     if ingests := parsed(ingest.IngestResult, results / "ingest.json"):
         rows += of_ingests(ingests)
+    if starts := parsed(start.StartResult, results / "start.json"):
+        rows += of_starts(starts)
     if devices := parsed(gpu.GpuResult, results / "gpu.json"):
         rows += of_devices(devices)
     return rows
@@ -128,6 +135,26 @@ def of_passes(result: passes.PassesResult) -> Iterator[Claim]:
         yield Claim(what, f"{one.ratio():.2f}", f">= {passes.AIMS[one.other]}", result.machine)
 
 
+def of_students(result: students.StudentsResult) -> Iterator[Claim]:
+    """A student's steps, compared with a plain loop and with an earlier build."""
+    for one in result.trained:
+        kind = "launch with a table" if one.launched else "student"
+        what = f"200 steps of a {kind}, {one.net} on one core, over {one.other}: CPU seconds"
+        aim = f"<= {students.TARGET}" if one.other == students.PLAIN else ""
+        yield Claim(what, f"{one.ratio():.2f}", aim, result.machine)
+
+
+def of_backfills(result: backfills.BackfillsResult) -> Claim:
+    """A backfill, compared with a launch and a tenth of a block."""
+    figures = result.figures
+    ratios = sorted(map(backfills.ratio, figures.candidates))
+    what = (
+        f"a backfill of {result.weeks - 1} weeks of Complete Journey ({figures.rows:,} rows) over a launch, both with a tenth of the next "
+        f"week live, {len(ratios)} candidates: CPU seconds"
+    )
+    return Claim(what, f"{ratios[0]:.0f} to {ratios[-1]:.0f}", f">= {backfills.TARGET}", figures.machine)
+
+
 def of_ingests(result: ingest.IngestResult) -> Iterator[Claim]:
     """`diet-ray ingest`, compared with a plain polars script, with an earlier build, and with itself on fewer rows."""
     sizes = sorted({figure.rows for figure in result.figures if figure.way == ingest.LOCAL})
@@ -148,6 +175,19 @@ def of_ingests(result: ingest.IngestResult) -> Iterator[Claim]:
         if few and many:
             what = f"`diet-ray ingest` (local), {many.rows:,} rows over {few.rows:,}: peak memory"
             yield Claim(what, f"{many.peak / few.peak:.2f}", "1", result.machine)
+
+
+def of_starts(result: start.StartResult) -> Iterator[Claim]:
+    """The start of commands: CPU seconds, or seconds to the first row, and how many the earlier build takes."""
+    for ours in result.commands:
+        if ours.build != start.THIS or ours.aim is None:
+            continue
+        theirs = result.of(ours.command, start.EARLIER)
+        before = f" (before {theirs.aimed_at:.2f})" if theirs else ""
+        unit = "CPU seconds" if ours.first_row is None else "seconds to the first row"
+        yield Claim(
+            f"`diet-ray {ours.command}`: {unit}", f"{ours.aimed_at:.2f}{before}", f"<= {ours.aim:g}", result.machine
+        )
 
 
 def of_devices(result: gpu.GpuResult) -> Iterator[Claim]:
@@ -188,8 +228,21 @@ def behind(results: Path) -> Iterator[str]:
             f"{learned.rows:,} made rows of the shape of {learned.shape}, one thread each, in turns. {learned.machine}."
         )
         yield f"### A pass over a log\n\n{lead}\n\n{markdown(*passes.table(learned))}"
+    if trained := parsed(students.StudentsResult, results / "students.json"):
+        lead = f"{students.made_steps(trained)}, one thread each, in turns. {trained.machine}."
+        yield f"### A student's steps\n\n{lead}\n\n{markdown(*students.table(trained))}"
+    if filled_up := parsed(backfills.BackfillsResult, results / "backfills.json"):
+        one = filled_up.figures
+        lead = (
+            f"{one.rows:,} rows distilled to {one.units:,} units. A backfill is measured on {backfills.MEASURED} weeks and scaled by rows; "
+            f"a whole pass of dnn took {one.control or math.nan:.2f} times as long as the scaled one. {one.machine}."
+        )
+        yield f"### A launch and a backfill\n\n{lead}\n\n{markdown(*backfills.table(filled_up))}"
     if ingests := parsed(ingest.IngestResult, results / "ingest.json"):
         yield f"### Ingest\n\n{ingests.machine}.\n\n{markdown(*ingest.table(ingests))}"
+    if starts := parsed(start.StartResult, results / "start.json"):
+        lead = f"Medians of {len(starts.commands[0].cpu)} turns, whole commands on a tiny log. {starts.machine}."
+        yield f"### Start of commands\n\n{lead}\n\n{markdown(*start.table(starts))}"
     if devices := parsed(gpu.GpuResult, results / "gpu.json"):
         yield f"### GPU\n\n{gpu.title(devices)}.\n\n{markdown(*gpu.table(devices))}"
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diet_ray.candidates.adapter import Adapter
 from diet_ray.candidates.layers import TensorModule, linear
 from diet_ray.candidates.params import AutoIntParams
 from diet_ray.candidates.registry import Net, Shape, register
@@ -27,11 +28,13 @@ class Interacting(TensorModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, F, d] -> [B, F, heads * head_dim]`."""
-        split = (*x.shape[:2], self.heads, self.head_dim)
-        q, k, v = (part(x).reshape(split).transpose(1, 2) for part in (self.query, self.key, self.value))
+        # One product for the four maps, and heads apart: their small matrices then are used where they lie.
+        maps = torch.cat([part.weight for part in (self.query, self.key, self.value, self.residual)])
+        parts = F.linear(x, maps).unflatten(2, (4 * self.heads, -1)).unbind(2)
+        q, k, v, residual = (parts[begin : begin + self.heads] for begin in range(0, len(parts), self.heads))
         # Not a fused attention kernel: those have no double backward.
-        z = torch.softmax(q @ k.transpose(-1, -2), dim=-1) @ v
-        return F.relu(z.transpose(1, 2).flatten(2) + self.residual(x))
+        weights = [torch.softmax(torch.bmm(q[h], k[h].transpose(1, 2)), dim=-1) for h in range(self.heads)]
+        return F.relu(torch.cat([torch.baddbmm(residual[h], weights[h], v[h]) for h in range(self.heads)], dim=2))
 
 
 @register("autoint")
@@ -50,7 +53,14 @@ class AutoInt(Net):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, F, d] -> [B, T]`."""
-        z = x
+        return self._attended(x) + self.mlp(x.flatten(1))
+
+    def behind(self, x: Tensor, adapter: Adapter) -> Tensor:
+        """See `Net.behind`."""
+        return self._attended(adapter(x)) + self.mlp.behind(x, adapter)
+
+    def _attended(self, x: Tensor) -> Tensor:
+        """`[B, F, d] -> [B, T]`: the logit of the interacting layers."""
         for layer in self.attention:
-            z = layer(z)
-        return self.out(z.flatten(1)) + self.mlp(x.flatten(1))
+            x = layer(x)
+        return self.out(x.flatten(1))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from diet_ray.candidates.adapter import Adapter
+from diet_ray.candidates.by_hand import by_hand
 from diet_ray.candidates.layers import TensorModule
 from diet_ray.candidates.process_state import put_back
 from diet_ray.candidates.registry import MadeOtherError, Net, Shape, architectures
@@ -30,9 +31,11 @@ class Candidate(TensorModule):
         """`[B, F, d] -> [B, T]`."""
         if self.kept is not None:
             x = x.index_select(1, self.kept)
-        if self.adapter is not None:
-            x = self.adapter(x)
-        return self.net(x)
+        if self.adapter is None:
+            return self.net(x)
+        if by_hand(x):
+            return self.net.behind(x, self.adapter)
+        return self.net(self.adapter(x))
 
 
 def build(spec: CandidateSpec, field_names: list[str], dim: int, n_tasks: int, seed: int) -> Candidate:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from diet_ray.candidates.adapter import Adapter
 from diet_ray.candidates.layers import TensorModule, linear
 from diet_ray.candidates.params import DCNv2Params
 from diet_ray.candidates.registry import Net, Shape, register
@@ -20,7 +21,7 @@ class Cross(TensorModule):
 
     def forward(self, x0: Tensor, x: Tensor) -> Tensor:
         """`[B, F*d], [B, F*d] -> [B, F*d]`."""
-        return x + x0 * self.up(self.down(x))
+        return torch.addcmul(x, x0, self.up(self.down(x)))
 
 
 @register("dcnv2")
@@ -40,9 +41,20 @@ class DCNv2(Net):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, F, d] -> [B, T]`."""
+        crossed = self._crossed(x)
+        if self.parallel:
+            return self.out(crossed) + self.mlp(x.flatten(1))
+        return self.mlp(crossed)
+
+    def behind(self, x: Tensor, adapter: Adapter) -> Tensor:
+        """See `Net.behind`."""
+        if self.parallel:
+            return self.out(self._crossed(adapter(x))) + self.mlp.behind(x, adapter)
+        return self(adapter(x))
+
+    def _crossed(self, x: Tensor) -> Tensor:
+        """`[B, F, d] -> [B, F*d]`."""
         crossed = x0 = x.flatten(1)
         for layer in self.cross:
             crossed = layer(x0, crossed)
-        if self.parallel:
-            return self.out(crossed) + self.mlp(x0)
-        return self.mlp(crossed)
+        return crossed

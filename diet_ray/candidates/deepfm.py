@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from diet_ray.candidates.adapter import Adapter
 from diet_ray.candidates.fm import FM
 from diet_ray.candidates.params import DeepParams, FMParams
 from diet_ray.candidates.registry import Net, Shape, register
@@ -24,3 +25,7 @@ class DeepFM(Net):
     def forward(self, x: Tensor) -> Tensor:
         """`[B, F, d] -> [B, T]`."""
         return self.fm(x) + self.mlp(x.flatten(1))
+
+    def behind(self, x: Tensor, adapter: Adapter) -> Tensor:
+        """See `Net.behind`."""
+        return self.fm(adapter(x)) + self.mlp.behind(x, adapter)

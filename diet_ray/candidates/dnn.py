@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from diet_ray.candidates.adapter import Adapter
 from diet_ray.candidates.params import DeepParams
 from diet_ray.candidates.registry import Net, Shape, register
 
@@ -22,3 +23,7 @@ class DNN(Net):
     def forward(self, x: Tensor) -> Tensor:
         """`[B, F, d] -> [B, T]`."""
         return self.mlp(x.flatten(1))
+
+    def behind(self, x: Tensor, adapter: Adapter) -> Tensor:
+        """See `Net.behind`."""
+        return self.mlp.behind(x, adapter)

@@ -10,12 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diet_ray.candidates.by_hand import behind_maps
 from diet_ray.candidates.params import Activation
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
 
 
 if TYPE_CHECKING:  # torch does not annotate what a module returns
+    from diet_ray.candidates.adapter import Adapter
 
     class TensorModule(nn.Module):
         """A module of tensors."""
@@ -69,7 +71,13 @@ class HiddenLayers(TensorModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, n_in] -> [B, hidden[-1]]`."""
-        for layer in self.hidden:
+        first: Linear = self.hidden[0]  # type: ignore[assignment]
+        return self.after_first(first(x))
+
+    def after_first(self, first: Tensor) -> Tensor:
+        """`[B, hidden[0]] -> [B, hidden[-1]]`, from what the first linear layer gives."""
+        x: Tensor = self.dropout(self.activation(first))
+        for layer in self.hidden[1:]:
             x = self.dropout(self.activation(layer(x)))
         return x
 
@@ -93,3 +101,8 @@ class MLP(HiddenLayers):
     def forward(self, x: Tensor) -> Tensor:
         """`[B, n_in] -> [B, n_out]`."""
         return self.out(super().forward(x))
+
+    def behind(self, x: Tensor, adapter: Adapter) -> Tensor:
+        """`[B, F, d] -> [B, n_out]`: of the flattened input behind an adapter, with its derivative by hand (`behind_maps`)."""
+        first: Linear = self.hidden[0]  # type: ignore[assignment]
+        return self.out(self.after_first(behind_maps(x.flatten(1), adapter.weight, first.weight, first.bias)))

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from diet_ray.candidates.adapter import Adapter
 from diet_ray.candidates.layers import TensorModule
 from diet_ray.settings import Settings
 
@@ -43,6 +44,13 @@ class Net(TensorModule):
 
     def __init__(self, shape: Shape, params: Any, generator: torch.Generator) -> None:
         super().__init__()
+
+    def behind(self, x: Tensor, adapter: Adapter) -> Tensor:
+        """`[B, F, d] -> [B, T]`: the logits of the input behind an adapter. Called only where derivatives are taken by hand.
+
+        A net whose deep part reads the flattened input can spare it the mapped input (`MLP.behind`).
+        """
+        return self(adapter(x))
 
     @classmethod
     def check_fields(cls, params: Mapping[str, Any], fields: Sequence[str]) -> None:

@@ -33,11 +33,16 @@ class WukongLayer(TensorModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, n, d] -> [B, n_F + n_L, d]`."""
-        columns = x.transpose(1, 2).contiguous()
-        interactions = x @ self.project(columns)
+        # The linear maps of the n vectors as one product for each example: apart, each would move the input about.
+        maps = [layer.weight for layer in (self.project, self.compress, self.residual) if isinstance(layer, nn.Linear)]
+        parts = list(
+            torch.bmm(torch.cat(maps).expand(len(x), -1, -1), x).split([len(weight) for weight in maps], dim=1)
+        )
+        projected = parts.pop(0) if isinstance(self.project, nn.Linear) else x
+        lcb, residual = (*parts, x)[:2]
+        interactions = torch.bmm(x, projected.transpose(1, 2))
         fmb = self.fm_mlp(self.fm_norm(interactions.flatten(1))).unflatten(1, (self.fmb_count, -1))
-        lcb = self.compress(columns).transpose(1, 2)
-        normed: Tensor = self.norm(torch.cat((fmb, lcb), dim=1) + self.residual(columns).transpose(1, 2))
+        normed: Tensor = self.norm(torch.cat((fmb, lcb), dim=1) + residual)
         return normed
 
 

@@ -33,10 +33,16 @@ class AdamState(NamedTuple):
 def adam_step(state: AdamState, gradient: Tensor, lr: float) -> AdamState:
     """One step of Adam (Kingma & Ba 2015), differentiable in the state and the gradient; epsilon is inside the root."""
     step = state.step + 1
-    m = BETA1 * state.m + (1 - BETA1) * gradient
-    v = BETA2 * state.v + (1 - BETA2) * gradient * gradient
-    update = (m / (1 - BETA1**step)) / torch.sqrt(v / (1 - BETA2**step) + EPSILON)
-    return AdamState(state.theta - lr * update, m, v, step)
+    m = torch.lerp(state.m, gradient, 1 - BETA1)
+    v = torch.addcmul(state.v * BETA2, gradient, gradient, value=1 - BETA2)
+    epsilon, rate = _scaled(step, lr)
+    return AdamState(torch.addcdiv(state.theta, m, torch.sqrt(v + epsilon), value=-rate), m, v, step)
+
+
+def _scaled(step: int, lr: float) -> tuple[float, float]:
+    """Epsilon and the learning rate, so that the moments need no correction of their own for their start from zero."""
+    correction = 1 - BETA2**step
+    return EPSILON * correction, lr * math.sqrt(correction) / (1 - BETA1**step)
 
 
 class FlatAdam:
@@ -45,20 +51,19 @@ class FlatAdam:
     def __init__(self, state: AdamState) -> None:
         """Begin with copies of a state's tensors."""
         self.theta, self._m, self._v = (values.detach().clone() for values in (state.theta, state.m, state.v))
-        self._gradient, self._update, self._root = (torch.empty_like(self.theta) for _ in range(3))
+        self._gradient, self._root = torch.empty_like(self.theta), torch.empty_like(self.theta)
         self.done = state.step
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], lr: float) -> None:
         """Do a step; `gradients` are those of the parts of `theta`, in order."""
         self.done += 1
-        gradient, update, root = self._gradient, self._update, self._root
+        gradient, (epsilon, rate) = self._gradient, _scaled(self.done, lr)
         torch.cat([part.reshape(-1) for part in gradients], out=gradient)
-        self._m.mul_(BETA1).add_(torch.mul(gradient, 1 - BETA1, out=update))
-        self._v.mul_(BETA2).add_(torch.mul(gradient, 1 - BETA2, out=update).mul_(gradient))
-        torch.div(self._v, 1 - BETA2**self.done, out=root).add_(EPSILON).sqrt_()
-        torch.div(self._m, 1 - BETA1**self.done, out=update).div_(root)
-        self.theta.sub_(update.mul_(lr))
+        self._m.lerp_(gradient, 1 - BETA1)
+        self._v.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
+        torch.add(self._v, epsilon, out=self._root).sqrt_()
+        self.theta.addcdiv_(self._m, self._root, value=-rate)
 
     def state(self) -> AdamState:
         """The state now; its tensors change with further steps."""
@@ -108,6 +113,33 @@ class RowAdam:
         self.values[rows] -= lr * self.m[rows] / (1 - BETA1**count) / root
 
 
+def _fused(
+    parameters: list[Tensor],
+    gradients: list[Tensor],
+    m: list[Tensor],
+    v: list[Tensor],
+    steps: list[Tensor],
+    lr: float,
+    epsilon: float,
+) -> None:
+    """Do a step by torch's fused kernel, in place; `steps` are those done with this one."""
+    torch._fused_adam_(
+        parameters,
+        gradients,
+        m,
+        v,
+        [],
+        steps,
+        lr=lr,
+        beta1=BETA1,
+        beta2=BETA2,
+        weight_decay=0.0,
+        eps=epsilon,
+        amsgrad=False,
+        maximize=False,
+    )
+
+
 class NetAdam(torch.optim.Adam):
     """torch's Adam for nets, which takes gradients rather than looks for them in the parameters.
 
@@ -134,21 +166,9 @@ class NetAdam(torch.optim.Adam):
         states = [self.state[parameter] or self._begin(parameter) for parameter, _ in pairs]
         steps = [state["step"] for state in states]
         torch._foreach_add_(steps, 1)
-        torch._fused_adam_(
-            [parameter for parameter, _ in pairs],
-            [gradient for _, gradient in pairs],
-            [state["exp_avg"] for state in states],
-            [state["exp_avg_sq"] for state in states],
-            [],
-            steps,
-            lr=group["lr"],
-            beta1=BETA1,
-            beta2=BETA2,
-            weight_decay=0.0,
-            eps=TORCH_EPSILON,
-            amsgrad=False,
-            maximize=False,
-        )
+        parameters, gradients = ([pair[number] for pair in pairs] for number in (0, 1))
+        m, v = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq"))
+        _fused(parameters, gradients, m, v, steps, group["lr"], TORCH_EPSILON)
 
     def _begin(self, parameter: Tensor) -> dict[str, Tensor]:
         zeros = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
@@ -176,10 +196,16 @@ class TableAdam(torch.optim.SparseAdam):
             state.update(step=0, exp_avg=torch.zeros_like(table), exp_avg_sq=torch.zeros_like(table))
         state["step"] += 1
         m, v = state["exp_avg"].index_select(0, rows), state["exp_avg_sq"].index_select(0, rows)
-        m.lerp_(gradient, 1 - BETA1)
-        v.lerp_(gradient.square(), 1 - BETA2)
-        rate = group["lr"] * math.sqrt(1 - BETA2 ** state["step"]) / (1 - BETA1 ** state["step"])
-        values.addcdiv_(m, v.sqrt().add_(TORCH_EPSILON), value=-rate)
+        root = math.sqrt(1 - BETA2 ** state["step"])
+        if table.is_cuda:  # where torch's fused kernel would want the number of steps on the GPU
+            m.lerp_(gradient, 1 - BETA1)
+            v.lerp_(gradient.square(), 1 - BETA2)
+            rate = group["lr"] * root / (1 - BETA1 ** state["step"])
+            values.addcdiv_(m, v.sqrt().add_(TORCH_EPSILON), value=-rate)
+        else:
+            # The step of torch's SparseAdam, by the fused kernel of its Adam: that one corrects v before it adds epsilon.
+            steps = [torch.tensor(float(state["step"]))]
+            _fused([values], [gradient], [m], [v], steps, group["lr"], TORCH_EPSILON / root)
         for whole, part in ((table, values), (state["exp_avg"], m), (state["exp_avg_sq"], v)):
             whole.index_copy_(0, rows, part)
 

@@ -15,10 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from diet_ray.candidates.by_hand import one_derivative
 from diet_ray.config import StudentConfig
 from diet_ray.seeds import derive_seed
 from diet_ray.training.adam import AdamState, FlatAdam
 from diet_ray.training.device import forked, generator, put
+
+DRAWN_AT_ONCE = 64
+"""Steps whose labels are drawn in one call."""
 
 Rate = Callable[[int], float]
 """Learning rate as a function of the number of steps done."""
@@ -145,13 +149,19 @@ def run_steps(
     """
     target = torch.sigmoid(examples.logit)
     adam = FlatAdam(state)
-    with net.bound(adam.theta) as parameters:
-        for batch in put(order, examples.x.device):
-            logits = net.module(examples.x[batch])
-            value = weighted_loss(logits, drawn(target[batch], draw, rng), examples.weight[batch])
-            gradients = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
-            adam.step(gradients, rate(adam.done))
-            torch.clear_autocast_cache()  # where the caller has entered autocast, it keeps the parameters as they were before the step
+    weight = examples.weight[:, None] / (order.shape[1] * target.shape[1])
+    with net.bound(adam.theta) as parameters, one_derivative():
+        # A GPU's generator gives other numbers to a larger draw, and then pauses would change the result.
+        for some in put(order, examples.x.device).split(1 if examples.x.is_cuda else DRAWN_AT_ONCE):
+            for batch, label, scale in zip(some, drawn(target[some], draw, rng), weight[some], strict=True):
+                logits = net.module(examples.x.index_select(0, batch))
+                # The derivative of the cross entropy by hand: a graph of it would cost more than its numbers.
+                by_logits = torch.sigmoid(logits.detach()).sub_(label).mul_(scale).to(logits.dtype)
+                gradients = torch.autograd.grad(
+                    logits, parameters, by_logits, allow_unused=True, materialize_grads=True
+                )
+                adam.step(gradients, rate(adam.done))
+                torch.clear_autocast_cache()  # where the caller has entered autocast, it keeps the parameters of before the step
     return adam.state()
 
 

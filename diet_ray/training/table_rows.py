@@ -1,12 +1,12 @@
 """The rows of a table that a batch uses: looked up, and moved by a step of Adam, without a graph or a sparse tensor.
 
-A batch uses a row in several places. Which rows, and where, is found by one sort of integers, for many batches at once. A step then takes
-the rows out of the table, embeds the batch from them, sums the gradients of the places of each row, and puts the rows back.
+A batch uses a row in several places. Which rows, and where, is found by one sort of integers. A step then takes the rows out of the table,
+embeds the batch from them, sums the gradients of the places of each row, and puts the rows back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import Tensor
 from diet_ray.training.device import put
 
 SORTED_AT_ONCE = 1 << 16
-"""Ids that are sorted in one call, so that the call's own cost is small and its memory is near the processor."""
+"""Ids whose labels and rows are prepared together."""
 
 
 class Route(NamedTuple):
@@ -85,8 +85,8 @@ class TableRows(NamedTuple):
 
 def rows_of_batches(
     batches: Sequence[np.ndarray], field_of_slot: np.ndarray, n_ids: int, device: torch.device
-) -> Iterator[TableRows]:
-    """The rows that each of some batches uses.
+) -> list[TableRows]:
+    """The rows that each of some batches uses; for several batches at once, because steps between two calls make each slower.
 
     Args:
         batches: `[B, S]` integers each; B may differ.
@@ -94,32 +94,27 @@ def rows_of_batches(
         n_ids: rows of the table; an id that is not in it is read as its field's `unknown` (id f + 1).
         device: of the results.
     """
-    ids = np.concatenate(batches)
-    ids = np.where(ids < n_ids, ids, (field_of_slot + 1).astype(ids.dtype)).astype(np.int64)
-    n_slots, sizes = ids.shape[1], [len(batch) for batch in batches]
-    ends = np.cumsum(sizes) * n_slots
-    # Batch, id and place in one integer: all are distinct, so every way to sort gives one order.
-    bits, flat = int(max(sizes) * n_slots).bit_length(), ids.ravel()
-    keys, place = np.empty(flat.size, np.int64), np.arange(flat.size)
-    for begin, end in zip(ends - np.array(sizes) * n_slots, ends, strict=True):
-        keys[begin:end] = np.sort((flat[begin:end] << bits) + place[: end - begin])
-    found, places = keys >> bits, keys & ((1 << bits) - 1)
-    new = np.empty(flat.size, bool)
-    new[1:] = found[1:] != found[:-1]
-    new[:1] = True
-    new[ends[ends < flat.size]] = True  # also where a worker has no row of a batch
-    first = np.flatnonzero(new)
-    cuts = np.searchsorted(first, ends)
-    rows, position = found[first], np.cumsum(new) - 1
-    begin, cut = 0, 0
-    for end, next_cut in zip(ends.tolist(), cuts.tolist(), strict=True):
-        of_place = np.empty(end - begin, np.int64)
-        of_place[places[begin:end]] = position[begin:end] - cut
-        yield TableRows(
-            rows=put(torch.from_numpy(rows[cut:next_cut]), device),
-            of_place=put(torch.from_numpy(of_place), device),
-            places=put(torch.from_numpy(places[begin:end]), device),
-            first=put(torch.from_numpy(first[cut:next_cut] - begin), device),
-            padded=bool((rows[cut : min(cut + 1, next_cut)] == 0).any()),
+    unknown, used = field_of_slot + 1, []
+    for batch in batches:
+        ids = np.where(batch < n_ids, batch, unknown.astype(batch.dtype)).ravel()
+        # Id and place in one integer: all are distinct, so every way to sort gives one order. Short integers are sorted twice as fast.
+        bits = len(ids).bit_length()
+        kind = np.dtype(np.uint32 if bits + n_ids.bit_length() <= 32 else np.uint64)
+        keys: np.ndarray = (ids.astype(kind) << bits) + np.arange(len(ids), dtype=kind)
+        keys.sort()
+        found, places = keys >> bits, (keys & ((1 << bits) - 1)).astype(np.int64)
+        new = np.ones(len(ids), bool)
+        np.not_equal(found[1:], found[:-1], out=new[1:])
+        first, of_place = np.flatnonzero(new), np.empty(len(ids), np.int64)
+        of_place[places] = np.cumsum(new) - 1
+        rows = found[first].astype(np.int64)
+        used.append(
+            TableRows(
+                rows=put(torch.from_numpy(rows), device),
+                of_place=put(torch.from_numpy(of_place), device),
+                places=put(torch.from_numpy(places), device),
+                first=put(torch.from_numpy(first), device),
+                padded=bool((rows[:1] == 0).any()),
+            )
         )
-        begin, cut = end, next_cut
+    return used

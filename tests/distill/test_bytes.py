@@ -1,4 +1,4 @@
-"""The bytes of a run stay what they were: recorded when passes of the reference began to learn without sparse tensors (`ARITHMETIC` 2).
+"""The bytes of a run stay what they were: recorded when tables began to move by fused Adam (`ARITHMETIC` 3).
 
 `golden/bytes.json` holds the checksum of every file of every stage of five small runs, `golden/begun` a run that was begun before, at
 commit 0678e55, and `golden/begun_refined` the manifest of one that was refined in the way of that time. Floating point depends on the
@@ -125,7 +125,7 @@ def test_a_run_begun_before_goes_on_with_leave(log: Path, tmp_path: Path) -> Non
             raw["versions"] |= {"ray": version("ray"), "diet_ray": version("diet_ray")}
         path.write_text(json.dumps(raw))
     whole = stream(log, "cap", "unrefined")
-    with pytest.raises(ConfigError, match="arithmetic of passes 1, now 2"):
+    with pytest.raises(ConfigError, match="arithmetic of passes 1, now 3"):
         distil_locally(run, whole, resume=True)
     assert len(distil_locally(run, whole, resume=True, allow_different_bytes=True)) == 3
     distil_locally(tmp_path / "fresh", whole)

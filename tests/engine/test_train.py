@@ -11,11 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 import torch
 
 from diet_ray.config import ReferenceConfig, StreamConfig, TableConfig
-from diet_ray.engine.train import check_cluster, distil
-from diet_ray.errors import ConfigError, CorruptArtefactError, ResourceError
+from diet_ray.engine.driver import distil_in_driver
+from diet_ray.engine.owners import OwnedShards
+from diet_ray.engine.ray_engine import check_cluster
+from diet_ray.engine.train import distil
+from diet_ray.errors import BrokenOffError, ConfigError, CorruptArtefactError, ResourceError
 from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.units import Units
 from tests.support.small_run import config, local_run, stage_bytes
@@ -57,6 +61,39 @@ def test_one_worker_gives_the_bytes_of_the_local_engine(
     assert three.stage.refine is not None
     assert len(three) == 40
     assert bool((three.units.delta != 0).any())  # refinement took place, or equality says little
+
+
+def test_a_driver_that_is_the_only_worker_gives_the_bytes_of_the_local_engine(
+    ray_cluster: int, log: Path, tmp_path: Path
+) -> None:
+    stream = config(log, memory_shards=3, scorers=1)
+    stages = distil_in_driver(tmp_path / "ray", stream)
+    assert [stage.block for stage in stages] == ["block-000", "block-001"]
+    assert stage_bytes(tmp_path / "ray") == stage_bytes(local_run(tmp_path / "local", stream))
+    resumed = distil_in_driver(tmp_path / "ray", stream, resume=True)
+    assert resumed == stages
+
+
+def test_a_driver_whose_memory_dies_says_that_the_run_can_go_on(
+    ray_cluster: int, log: Path, local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream, begun = config(log, memory_shards=2), []
+
+    class Dies(OwnedShards):
+        """Its first owner dies before the second stage ends."""
+
+        def call(self, method: str, *arguments: Any, each: list[tuple[Any, ...]] | None = None) -> list[Any]:
+            begun.extend([method] if method == "write" else [])
+            if len(begun) == 2:
+                ray.kill(self.owners[0])
+            return super().call(method, *arguments, each=each)
+
+    monkeypatch.setattr("diet_ray.engine.driver.OwnedShards", Dies)
+    with pytest.raises(BrokenOffError, match=r"a process of the run has died .* go on with --resume"):
+        distil_in_driver(tmp_path / "run", stream)
+    monkeypatch.undo()
+    distil_in_driver(tmp_path / "run", stream, resume=True)
+    assert stage_bytes(tmp_path / "run") == stage_bytes(local)
 
 
 def test_two_workers_give_what_one_gives(two_workers: Path, local: Path) -> None:
