@@ -16,6 +16,21 @@ Precision = Literal["float32", "bfloat16"]
 """The precision of matrix products. Inputs, weights, sums over rows and all that is kept are float32 in either case."""
 
 
+class TableConfig(Settings):
+    """Where the embedding table and its moments are. The tensors of a run do not depend on it, and it may change at a resume."""
+
+    shards: Literal["auto"] | Annotated[int, Key(ge=1, strict=True)] = 1
+    """1: the whole table in every worker. `auto`, or the number of workers: each worker has its part of the rows, and fetches those of a
+    batch from the others."""
+    on: Literal["ram", "mmap"] = "ram"
+    """`mmap`: a worker's part is in files of the run folder that are mapped, so that it may be larger than the memory; they leave nothing
+    behind. Needs a disk that is local and fast."""
+
+    def split(self, workers: int) -> bool:
+        """Whether the table is a `ShardedTable`, even of a single shard."""
+        return (self.shards != 1 and workers > 1) or self.on == "mmap"
+
+
 class ReferenceConfig(Settings):
     """Stage step 1: the reference model phi_t, trained continually, one pass per block."""
 
@@ -43,6 +58,7 @@ class ReferenceConfig(Settings):
     """K, checkpoints kept per block, evenly spaced along the pass."""
     holdout: float = Key(default=0.1, ge=0, lt=1)
     """Share of a block's rows held back as hard targets; the reference learns from them one stage later."""
+    table: TableConfig = TableConfig()
 
     @model_validator(mode="after")
     def _plain(self) -> ReferenceConfig:
@@ -59,7 +75,8 @@ class ReferenceConfig(Settings):
     @model_serializer(mode="wrap")
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # A newer key is left out where it has no effect: results stored under the hash of an older config are still found.
-        return {name: value for name, value in write(self).items() if name != "embedding_l2" or value}
+        plain = {"embedding_l2": not self.embedding_l2, "table": self.table == TableConfig()}
+        return {name: value for name, value in write(self).items() if not plain.get(name, False)}
 
     def own(self, candidate: CandidateSpec) -> ReferenceConfig:
         """The same with the candidate's own settings of the embedding table."""
@@ -203,6 +220,11 @@ class ClusterConfig(Settings):
         """Whether Ray would only start one worker that does all the work, which a process without Ray does with the same bytes, sooner."""
         return self.workers == 1 and self.scorers == 0 and self.max_failures == 0
 
+    @property
+    def worker_may_drive(self) -> bool:
+        """Whether the driver of a private Ray can be the only worker: Ray gives it no GPU and need not restart it."""
+        return self.workers == 1 and self.max_failures == 0 and self.gpus_per_worker == 0
+
     @model_validator(mode="after")
     def _whole_gpus(self) -> ClusterConfig:
         for name, gpus in (("gpus_per_worker", self.gpus_per_worker), ("gpus_per_scorer", self.gpus_per_scorer)):
@@ -242,6 +264,21 @@ class StreamConfig(Settings):
         # Left out where it is the default: results stored under the hash of an older config are still found.
         plain = self.checkpoints == CheckpointsConfig()
         return {name: value for name, value in write(self).items() if name != "checkpoints" or not plain}
+
+    @model_validator(mode="after")
+    def _sharded(self) -> StreamConfig:
+        table, workers = self.reference.table, self.cluster.workers
+        if table.shards not in ("auto", 1, workers):
+            raise ValueError(
+                f"reference.table.shards: {table.shards} shards for {workers} workers (cluster.workers), but each worker has one shard; "
+                "set it to auto, or to 1 for a whole table in each worker"
+            )
+        if table.on == "mmap" and table.shards == 1 and workers > 1:
+            raise ValueError(
+                f"reference.table.on: mmap is for a worker's own part of the table, but each of {workers} workers has the whole; set "
+                "reference.table.shards to auto"
+            )
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> StreamConfig:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeVar
 from zoneinfo import ZoneInfo
 
-import numpy as np
 from pydantic import BeforeValidator, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 from pydantic import Field as Key
 
 from diet_ray.settings import Settings
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MAX_IDS: Final = 2**31 - 1
 """Size that the id space may have: ids are int32."""
@@ -355,7 +357,9 @@ class Schema(Settings):
         leaks = sorted({field.source for field in self.fields} & set(self.tasks))
         if leaks:
             raise ValueError(f"column {leaks[0]!r} is both a field and a task: the label would be its own feature")
-        if self.first_static_id[-1] > MAX_IDS:
+        if (
+            1 + self.n_fields + sum(field.n_buckets for field in self.declared) > MAX_IDS
+        ):  # the end of `first_static_id`
             raise ValueError(f"the fields' buckets take {self.first_static_id[-1]} ids, more than 2^31 - 1: take fewer")
         return self
 
@@ -420,6 +424,8 @@ class Schema(Settings):
     @property
     def field_of_slot(self) -> np.ndarray:
         """`[S]` int64: the field to which each id slot of a row belongs, non-decreasing."""
+        import numpy as np  # here, so that `status` need not wait for it
+
         slots = [field.n_slots // len(field.places) for field in self.declared]
         return np.repeat(np.arange(self.n_fields), slots)
 
@@ -429,6 +435,8 @@ class Schema(Settings):
 
         Id 0 is padding (empty slots of multi-valued fields and sequences), ids 1..F are the fields' `unknown` values.
         """
+        import numpy as np
+
         sizes = [field.n_buckets for field in self.declared]
         return np.concatenate([[0], np.cumsum(sizes)]) + 1 + self.n_fields
 

@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from diet_ray.errors import ConfigError, CorruptArtefactError, VersionError, did_you_mean, remedy_of
+from diet_ray.kinds import other_config
 from diet_ray.links import no_link
 
 YAML_BYTES = 1 << 20
@@ -43,7 +44,8 @@ def load_yaml(kind: type[S], path: str | Path, **overrides: Any) -> S:
     """Read a YAML file (safe load) into the settings class `kind`; `overrides` replace top-level keys.
 
     Raises:
-        ConfigError: the file is missing, is not YAML, or has an unknown, missing or invalid key. The message names each.
+        ConfigError: the file is missing, is not YAML, or has an unknown, missing or invalid key, which the message names, or it is a
+            file of another kind.
     """
     path = Path(path)
     try:
@@ -66,6 +68,9 @@ def load_yaml(kind: type[S], path: str | Path, **overrides: Any) -> S:
         raise ConfigError(f"{path}: is not valid YAML (a value is no date or number: {error}); quote it") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: must hold a mapping of keys, not {type(raw).__name__}")
+    other = other_config(kind.__name__, kind.model_fields, raw, path)
+    if other:
+        raise ConfigError(other)
     return parse(kind, {**raw, **overrides}, where=str(path))
 
 

@@ -8,6 +8,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+    sys.exit("usage: python examples/make_events.py FOLDER")  # before the second that the imports take
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,8 +19,6 @@ DAYS, ROWS, USERS, ITEMS = 4, 3000, 500, 200
 MOMENT = pa.timestamp("ms", "UTC")
 TAGS = np.array(["new", "sale", "bio", "local", "gift"])
 
-if len(sys.argv) != 2:
-    sys.exit("usage: python examples/make_events.py FOLDER")
 folder, rng = Path(sys.argv[1]), np.random.default_rng(0)
 folder.mkdir(parents=True)
 taste, appeal = rng.normal(size=(USERS, 4)), rng.normal(size=(ITEMS, 4))

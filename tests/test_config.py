@@ -38,6 +38,15 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ({"reference": {"holdout": 0.0}, "refine": {"rounds": 1}}, ["refine.rounds", "reference.holdout"]),
     ({"refine": {"rounds": 1, "window": 201}}, ["refine.window (201)", "student.steps (200)"]),
     ({"student": {"steps": 10}, "refine": {"rounds": 1}}, ["refine.window (20)", "student.steps (10)"]),
+    (
+        {"reference": {"table": {"shards": 3}}, "cluster": {"workers": 2}},
+        ["reference.table.shards", "3 shards for 2 workers (cluster.workers)", "auto"],
+    ),
+    ({"reference": {"table": {"shards": 2}}}, ["reference.table.shards", "2 shards for 1 workers"]),
+    (
+        {"reference": {"table": {"on": "mmap"}}, "cluster": {"workers": 2}},
+        ["reference.table.on", "set reference.table.shards to auto"],
+    ),
     ({"refine": {"windw": 3}}, ["refine.windw", "did you mean 'window'"]),
     ({"refine": {"proxies": []}}, ["refine.proxies"]),
     ({"refine": {"uniform_share": 1.01}}, ["refine.uniform_share"]),

@@ -9,6 +9,11 @@ RUN = {
     "reference.batch_size": ("rows", "the reference has seen too little: smaller; the pass is slow: larger"),
     "reference.lr": ("", "its log loss rises block after block: lower"),
     "reference.embedding_lr": ("", "its log loss rises block after block: lower this one first"),
+    "reference.table.shards": (
+        "shards",
+        "table and moments are larger than a worker's memory: auto, with more workers",
+    ),
+    "reference.table.on": ("", "the part of a worker is still too large, and its disk is local and fast: mmap"),
     "reference.embedding_l2": ("", "the reference overfits rare ids: above 0"),
     "reference.checkpoints": ("", "the run folder is too large: 2"),
     "reference.holdout": ("share of rows", "searches or refinement have too few rows to look at: higher"),

@@ -71,7 +71,7 @@ def write_checkpoints(log: Log, work: Path) -> list[Path]:
 
 def score_by_ray(log: Log, block: BlockManifest, checkpoints: list[Path], workers: int, units: int) -> Sketch:
     """Score as `diet-ray distill` does. Ray must be initialised."""
-    from diet_ray.engine.train import RayEngine
+    from diet_ray.engine.ray_engine import RayEngine
 
     engine = RayEngine(Solo(), cast(Any, LocalShards(1)))
     job = ScoreJob.of(log, block, checkpoints, the_config(log.path, workers), keep=units, seed=0)

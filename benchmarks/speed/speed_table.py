@@ -17,7 +17,7 @@ from benchmarks.common.machine import Machine
 from benchmarks.common.tables import NOT_YET, filled, markdown, parsed
 from benchmarks.fidelity.pages import README
 from benchmarks.fidelity.published_logs import RESULTS
-from benchmarks.speed import backfills, bilevel, break_even, gpu, ingest, passes, plain, students
+from benchmarks.speed import backfills, bilevel, break_even, gpu, ingest, passes, plain, start, students
 from benchmarks.speed.plain import TARGET, PlainResult
 from benchmarks.speed.scoring_figures import Figures, ScoringResult
 from benchmarks.speed.stream import EARLY, LATE, StreamResult, at
@@ -64,6 +64,8 @@ def claims(results: Path) -> list[Claim]:
         rows.append(of_backfills(filled_up))
     if ingests := parsed(ingest.IngestResult, results / "ingest.json"):
         rows += of_ingests(ingests)
+    if starts := parsed(start.StartResult, results / "start.json"):
+        rows += of_starts(starts)
     if devices := parsed(gpu.GpuResult, results / "gpu.json"):
         rows += of_devices(devices)
     return rows
@@ -175,6 +177,19 @@ def of_ingests(result: ingest.IngestResult) -> Iterator[Claim]:
             yield Claim(what, f"{many.peak / few.peak:.2f}", "1", result.machine)
 
 
+def of_starts(result: start.StartResult) -> Iterator[Claim]:
+    """The start of commands: CPU seconds, or seconds to the first row, and how many the earlier build takes."""
+    for ours in result.commands:
+        if ours.build != start.THIS or ours.aim is None:
+            continue
+        theirs = result.of(ours.command, start.EARLIER)
+        before = f" (before {theirs.aimed_at:.2f})" if theirs else ""
+        unit = "CPU seconds" if ours.first_row is None else "seconds to the first row"
+        yield Claim(
+            f"`diet-ray {ours.command}`: {unit}", f"{ours.aimed_at:.2f}{before}", f"<= {ours.aim:g}", result.machine
+        )
+
+
 def of_devices(result: gpu.GpuResult) -> Iterator[Claim]:
     """A GPU, compared with the CPU."""
     base = {part.what: part.seconds for part in result.parts if (part.device, part.precision) == ("cpu", "float32")}
@@ -225,6 +240,9 @@ def behind(results: Path) -> Iterator[str]:
         yield f"### A launch and a backfill\n\n{lead}\n\n{markdown(*backfills.table(filled_up))}"
     if ingests := parsed(ingest.IngestResult, results / "ingest.json"):
         yield f"### Ingest\n\n{ingests.machine}.\n\n{markdown(*ingest.table(ingests))}"
+    if starts := parsed(start.StartResult, results / "start.json"):
+        lead = f"Medians of {len(starts.commands[0].cpu)} turns, whole commands on a tiny log. {starts.machine}."
+        yield f"### Start of commands\n\n{lead}\n\n{markdown(*start.table(starts))}"
     if devices := parsed(gpu.GpuResult, results / "gpu.json"):
         yield f"### GPU\n\n{gpu.title(devices)}.\n\n{markdown(*gpu.table(devices))}"
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from diet_ray.cli.group import Options, app, check_exists
+from diet_ray.cli.group import Options, app, check_place
 from diet_ray.errors import ConfigError
 
 
@@ -41,7 +41,7 @@ def cost(
     Example: diet-ray cost --rows-per-day 1000000 --blocks 30
     """
     options: Options = ctx.obj
-    check_exists(memory)
+    check_place(memory, "run")
     if rows_per_day is None and memory is None:
         raise ConfigError("--rows-per-day: say how many rows a block has, or name a run with --memory")
     if rows_per_second is not None and not 0 < rows_per_second < float("inf"):

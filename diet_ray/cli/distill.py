@@ -6,11 +6,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
 
-from diet_ray.cli.group import Options, app, check_exists
+from diet_ray.cli.group import Options, app, check_exists, check_place
 from diet_ray.errors import BrokenOffError, ConfigError, DietError, LockedError
 from diet_ray.memory.layout import count_committed, run_manifest, stage_folder
 
@@ -54,6 +55,8 @@ def distill(
     if allow_different_bytes and not resume and log is None:
         raise ConfigError("--allow-different-bytes: a new run has no earlier bytes; give it with --resume or --follow")
     run, stream, uri = read_launch(config, out)
+    if (log or stream.log).exists():
+        check_place(log or stream.log, "log")
     opened = open_log(log or stream.log)
     # Torch is imported only now: a mistake in the config or the log is told at once.
     from diet_ray.distill.follow import follow_log
@@ -96,7 +99,20 @@ def distill(
             else:
                 follow_log(run, stream, distil_new_blocks, on_wait=shown.line)
     summary = summarise(run)
-    options.result(summary, summary.table(), *([summary.cost.sentence()] if summary.cost else []))
+    cost = [summary.cost.sentence()] if summary.cost else []
+    options.result(
+        summary, summary.table(), *cost, _next_step(run, left=len(open_log(stream.log).blocks) > len(summary.stages))
+    )
+
+
+def _next_step(run: Path, *, left: bool) -> str:
+    """Where the memory is, and the command to judge candidates on it, if the log has a block `left` for that."""
+    out = quote(f"sweeps/{run.name}")
+    judge = f"diet-ray sweep --memory {quote(str(run))} --out {out}"
+    where = f"Memory: {run}."
+    if left:
+        return f"{where} To judge a pool of 24 candidates on the block after it: {judge} (--candidates POOL.yaml judges yours)"
+    return f"{where} All blocks are in it, so append one to the log to judge candidates on; then: {judge}"
 
 
 @contextmanager

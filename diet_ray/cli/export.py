@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from diet_ray.cli.group import Options, app, check_exists, clear_drafts
+from diet_ray.cli.group import Options, app, check_place, clear_drafts
 
 
 @app.command()
@@ -48,7 +48,7 @@ def export(
     Example: diet-ray export runs/kuairand --out exports/kuairand --licence "CC BY-SA 4.0"
     """
     options: Options = ctx.obj
-    check_exists(memory)
+    check_place(memory, "run", "stage")
     from diet_ray.figures import size
     from diet_ray.judge.fidelity.words import trust_in
     from diet_ray.report.export import export_memory

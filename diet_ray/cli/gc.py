@@ -7,16 +7,26 @@ from typing import Annotated
 
 import typer
 
-from diet_ray.cli.group import Options, app, check_exists
+from diet_ray.cli.group import Options, app, check_place
+from diet_ray.errors import ConfigError
 
 
 @app.command()
 def gc(
     ctx: typer.Context,
     run: Annotated[str, typer.Argument(metavar="RUN|URI", help="A run folder, or the URI of a run's archive.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Remove the listed leftovers.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove what is listed.")] = False,
+    keep: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Also prune the files of the reference from all stages but the last N, whatever the run's config says.",
+        ),
+    ] = None,
 ) -> None:
-    """List, and with --yes remove, the leftovers of interrupted runs in a run folder. What committed stages keep is never touched.
+    """List, and with --yes remove, the leftovers of interrupted runs in a run folder. Committed stages keep all their files, unless --keep
+    says otherwise.
 
     It also tells how many bytes the stages keep, and how many were pruned from them (key checkpoints.keep of the run's config). In an
     archive, leftovers are the files that no manifest names.
@@ -24,7 +34,9 @@ def gc(
     Example: diet-ray gc runs/kuairand --yes
     """
     options: Options = ctx.obj
-    check_exists(run)
+    check_place(run, "run")
+    if keep is not None and "://" in run:
+        raise ConfigError("--keep: is for a run folder; its archive is pruned when the run next sends a stage there")
     from rich.table import Table
 
     from diet_ray.figures import size
@@ -38,7 +50,7 @@ def gc(
         place, stages = archive.remote.uri, None
         listed = [(leftover, leftover.path.as_posix()) for leftover in leftovers]
     else:
-        leftovers = collect(Path(run)) if yes else garbage(Path(run))
+        leftovers = collect(Path(run), keep=keep) if yes else garbage(Path(run), keep=keep)
         place, stages = run, stages_bytes(Path(run))
         listed = [(leftover, leftover.path.relative_to(run).as_posix()) for leftover in leftovers]
     total = sum(leftover.bytes for leftover in leftovers)

@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from diet_ray.errors import ConfigError, users_error
+from diet_ray.kinds import place_of, told
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -128,6 +129,16 @@ def check_exists(*places: str | Path | None) -> None:
             raise ConfigError(f"{place}: no such file or folder; correct the path")
 
 
+def check_place(place: str | Path | None, *kinds: str) -> None:
+    """Raise ConfigError where a path does not exist, or is a place of ours or raw data, but of none of these kinds (`diet_ray.kinds`)."""
+    check_exists(place)
+    if place is None or "://" in str(place):
+        return
+    kind = place_of(Path(place))
+    if kind is not None and kind not in kinds:
+        raise ConfigError(f"{place}: is no {' or '.join(kinds)}; it is {told(Path(place), kind)}")
+
+
 def clear_drafts(making: Path | None, shown: Display) -> None:
     """Remove, and say, what killed commands have left beside the folder that this command is to make."""
     from diet_ray.storage.whole_folder import remove_forsaken
@@ -187,12 +198,12 @@ class Options:
             for part in readable:
                 console.print(part, markup=False, highlight=False, soft_wrap=isinstance(part, str))
 
-    def show_log(self, path: Path) -> None:
-        """Print the contents of a log."""
+    def show_log(self, path: Path, *more: str) -> None:
+        """Print the contents of a log, and more lines."""
         from diet_ray.report.log_report import lines_to_print, report_log
 
         report = report_log(path)
-        self.result(report, *lines_to_print(report))
+        self.result(report, *lines_to_print(report), *more)
 
 
 def _print_version(asked: bool) -> None:

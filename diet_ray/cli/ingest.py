@@ -88,6 +88,9 @@ def ingest(
     if append and max_quarantined_rows:
         raise ConfigError("--max-quarantined-rows: not with --append; correct the rows, or ingest all files together")
     default_length, schema = _schema(name_or_schema)
+    check_exists(*(source or []))
+    if default_length is None and not source:
+        raise ConfigError("--from: missing; name the Parquet or CSV files, or folders of them")
     length = _block_length(by or default_length)
     with options.working(out) as (shown, place), _sources(name_or_schema, source or [], out, shown) as sources:
         from diet_ray.logs.ingestion.append import append as run_append
@@ -116,7 +119,18 @@ def ingest(
             on_progress=Counted(shown),
             each=place.each,
         )
-    options.show_log(out)
+    options.show_log(out, next_step(out))
+
+
+def next_step(log: Path) -> str:
+    """The commands that distil a new log."""
+    from shlex import quote
+
+    config = quote(f"{log.name}_run.yaml")
+    return (
+        f"Log: {log}. To distil it: echo {quote(f'log: {log}')} > {config} && "
+        f"diet-ray distill --config {config} --out {quote(f'runs/{log.name}')}"
+    )
 
 
 def _schema(name_or_schema: str) -> tuple[str | None, Schema]:
@@ -154,8 +168,6 @@ def _sources(name_or_schema: str, given: list[Path], out: Path, shown: Display) 
     from diet_ray.logs.readers import READERS
 
     if name_or_schema not in READERS:
-        if not given:
-            raise ConfigError("--from: missing; name the Parquet or CSV files, or folders of them")
         yield given
         return
     if len(given) > 1:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from diet_ray.cli.group import Options, app, check_exists
+from diet_ray.cli.group import Options, app, check_place
 
 
 @app.command()
@@ -32,7 +32,7 @@ def inspect(
     Example: diet-ray inspect runs/kuairand --out kuairand.html
     """
     options: Options = ctx.obj
-    check_exists(memory)
+    check_place(memory, "run", "stage", "log")
 
     from diet_ray.errors import ConfigError
     from diet_ray.report.log_report import is_log

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from diet_ray.cli.group import Options, app, check_exists
+from diet_ray.cli.group import Options, app, check_exists, check_place
 
 
 @app.command()
@@ -62,6 +62,8 @@ def race(
     """
     options: Options = ctx.obj
     check_exists(memory, candidates, log, fidelity)
+    check_place(memory, "run", "stage")
+    check_place(log, "log")
     from diet_ray.candidates import default_pool
     from diet_ray.errors import ConfigError
     from diet_ray.judge.race_rules import Budget

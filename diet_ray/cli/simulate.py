@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from diet_ray.cli.group import Options, app
+from diet_ray.cli.ingest import next_step
 from diet_ray.errors import ConfigError
 
 
@@ -43,4 +44,4 @@ def simulate(
         from diet_ray.logs.simulation.simulate import simulate as run_simulate
 
         run_simulate(settings, out, on_progress=Counted(shown), each=place.each)
-    options.show_log(out)
+    options.show_log(out, next_step(out))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from diet_ray.cli.group import Options, app
+from diet_ray.cli.group import Options, app, check_place
 from diet_ray.errors import ConfigError
 
 
@@ -25,6 +25,7 @@ def status(
     Example: diet-ray status runs/kuairand
     """
     options: Options = ctx.obj
+    check_place(run, "run")
     from diet_ray.report.status import run_status as status_of
     from diet_ray.storage.places import is_uri
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from diet_ray.cli.group import Options, app, check_exists
+from diet_ray.cli.group import Options, app, check_exists, check_place
 
 
 @app.command()
@@ -62,6 +62,9 @@ def sweep(
     """
     options: Options = ctx.obj
     check_exists(*memory, candidates, log, fidelity)
+    for one in memory:
+        check_place(one, "run", "stage")
+    check_place(log, "log")
     from diet_ray.candidates import default_pool
     from diet_ray.judge.search import SweepConfig
     from diet_ray.report.progress import Counted

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from diet_ray.cli.group import Options, app, check_exists
+from diet_ray.cli.group import Options, app, check_place
 from diet_ray.errors import CorruptArtefactError
 
 
@@ -30,7 +30,8 @@ def verify(
     Example: diet-ray verify runs/kuairand
     """
     options: Options = ctx.obj
-    check_exists(path, log)
+    check_place(path, "run", "log")
+    check_place(log, "log")
     from rich.table import Table
 
     from diet_ray.memory.verification import is_log, log_of, notes

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from diet_ray.config import StreamConfig
-from diet_ray.distill.pipeline import check_log, check_processor, open_for, run_stream
+from diet_ray.distill.pipeline import Engine, check_log, check_processor, open_for, run_stream
 from diet_ray.distill.score import ScoreJob, score_rows
 from diet_ray.distill.select import Sketch
 from diet_ray.distill.sharded_memory import LocalShards, ShardedMemory
@@ -34,7 +35,12 @@ class LocalEngine:
 
 
 def distil_locally(
-    run: Path, config: StreamConfig, *, resume: bool = False, allow_different_bytes: bool = False
+    run: Path,
+    config: StreamConfig,
+    *,
+    resume: bool = False,
+    allow_different_bytes: bool = False,
+    make_engine: Callable[[StreamConfig], Engine] = LocalEngine,
 ) -> list[StageManifest]:
     """Run the stream in this process; returns the committed stages.
 
@@ -43,6 +49,7 @@ def distil_locally(
         config: the run's config. The number of scorers and the numbers of CPUs have no effect here; the bytes are those of a cluster.
         resume: continue after the last committed stage of `run`.
         allow_different_bytes: let a resumed run go on in a way that gives other bytes (`diet_ray.memory.same_bytes`).
+        make_engine: gives the engine whose worker is this process.
 
     Raises:
         DietError: the log, the config or the run folder is at fault, or another driver works in the run folder.
@@ -59,7 +66,7 @@ def distil_locally(
         if len(committed) >= n_blocks:
             check_log(log, committed)
         else:  # the stream checks the log when it begins
-            engine = LocalEngine(config)
+            engine = make_engine(config)
             if not allow_different_bytes:
                 check_processor(run, committed, engine.crew.device)
             run_stream(run, log, config, engine, Events(events_file(run)), committed)

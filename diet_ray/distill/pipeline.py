@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,23 +31,22 @@ from diet_ray.memory.pruning import prune
 from diet_ray.memory.run_folder import StageDraft, policy, read_stage
 from diet_ray.memory.same_bytes import check_same_bytes, made_here, processor
 from diet_ray.memory.same_log import check_same_log
-from diet_ray.memory.table_chain import ChangedRows, builds_on
+from diet_ray.memory.table_chain import ROWS, ChangedRows, builds_on
+from diet_ray.memory.table_reader import LinkFile, TableReader
 from diet_ray.memory.tables import load_checkpoint, load_optimiser, save_rows
 from diet_ray.memory.units import Units
 from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed
 from diet_ray.storage.entries import file_entry
 from diet_ray.storage.hashes import content_hash, sha256
-from diet_ray.storage.tensors import load_tensors, save_tensors
+from diet_ray.storage.tensors import load_tensors
 from diet_ray.training.device import torch_threads
 from diet_ray.training.holdout import held_out, held_rows
 from diet_ray.training.predictor import Predictor
 from diet_ray.training.reference import Reference, train_pass
 from diet_ray.training.room import check_room
+from diet_ray.training.sharded_table import ShardedTable
 from diet_ray.training.workers import Crew
-
-PREVIOUS = "previous.safetensors"
-"""File of phi_{t-1} in a draft, while the memory is aligned."""
 
 
 class Engine(Protocol):
@@ -149,13 +149,19 @@ def begin(
     """
     check_log(log, committed)
     _check_crew(log, engine.crew)
-    check_room(f"log {log.path}", blocks_to_distil(log, config)[-1].n_ids, config.reference)
+    most_ids = blocks_to_distil(log, config)[-1].n_ids
+    check_room(f"log {log.path}", most_ids, config.reference, engine.crew.size, run)
+    shards, table = None, config.reference.table
+    if table.split(engine.crew.size):
+        keys = config.reference
+        shards = ShardedTable(engine.crew, keys.dim, keys.embedding_lr, most_ids=most_ids, on=table.on, folder=run)
     reference = Reference(
         log.schema,
         config.reference.nets,
         config.reference,
         n_ids=log.blocks[0].n_ids,
         seed=derive_seed(config.seed, "reference"),
+        shards=shards,
     )
     stream = Stream(run, log, config, engine, events, reference, policy(run, config))
     if stream.leads:
@@ -163,7 +169,10 @@ def begin(
     if committed:
         last = committed[-1]
         folder = stage_folder(run, last.index)
-        reference.load(load_checkpoint(folder, last), load_optimiser(folder, last))
+        if shards is None:
+            reference.load(load_checkpoint(folder, last), load_optimiser(folder, last))
+        else:
+            reference.load_shard(TableReader.open(folder, last), TableReader.open(folder, last, moments=True))
         if stream.leads:
             engine.memory.load(folder, last.memory)
         stream.last = last
@@ -275,7 +284,6 @@ class Stage:
         """Step 5: move the memory from the space of phi_{t-1} to that of phi_t."""
         with self._step("align"):
             self.stream.engine.memory.align(self._previous(), self.paths[-1], self.stream.config.align)
-            (self.draft.folder / PREVIOUS).unlink(missing_ok=True)
 
     def fuse(self, fresh: Units) -> None:
         """Step 6: add the fresh units to the memory, within the budget."""
@@ -302,10 +310,18 @@ class Stage:
     def commit(self, report: RefineReport | None) -> None:
         """Step 8: the leader writes the last files and makes the stage visible; all workers continue from it."""
         stream = self.stream
-        if stream.leads:
-            with self._step("commit"):
-                manifest = self._manifest(report)
+        with self._step("commit"):
+            rows = self.changed.rows()
+            whole = builds_on(stream.last, stream.kept, rows, self.block.n_ids)
+            moments, crew = optimiser(self.draft.folder), stream.engine.crew
+            if whole is None:
+                stream.reference.save_moments(moments, crew)
+            else:
+                stream.reference.save_moments(moments, crew, rows, **{ROWS: torch.from_numpy(rows)})
+            if stream.leads:
+                manifest = self._manifest(report, whole, rows)
                 self.draft.commit(manifest)
+        if stream.leads:
             units, rows_seen = manifest.units, manifest.rows_seen
             stream.events.emit("committed", stage=self.index, block=self.block.name, units=units, rows_seen=rows_seen)
         stream.engine.crew.barrier()
@@ -326,6 +342,7 @@ class Stage:
                 "lower the key or ingest larger blocks"
             )
         held: list[Rows] = []
+        nets: list[dict[str, Tensor]] = []
         for rows in before:
             self.changed.note(rows.ids)
 
@@ -337,34 +354,33 @@ class Stage:
                 self.changed.note(trained.ids)
                 yield trained
 
-        def keep(k: int, weights: dict[str, Tensor]) -> None:
-            self.checkpoints.append(Predictor(stream.log.schema, reference.nets, weights))
-            if stream.leads:
-                save_tensors(self.paths[k], weights)
+        def keep(k: int) -> None:
+            stream.reference.save(self.paths[k], stream.engine.crew)
+            nets.append(stream.reference.nets())
 
         stream.reference.grow(self.block.n_ids)
         logloss = train_pass(
             stream.reference, chain(before, training_rows()), stream.engine.crew, rows=n_rows, on_checkpoint=keep
         )
         self.held = Rows.concat(held)
+        # Refinement reads the nets of all checkpoints, and of the last one's table, which is the reference's now, the rows held out.
+        rows_held = np.unique(np.append(self.held.ids.ravel(), 0))
+        table = stream.reference.table.take(rows_held)
+        self.checkpoints = [
+            Predictor(stream.log.schema, reference.nets, {"table": table, **weights}, rows=rows_held)
+            for weights in nets
+        ]
         return logloss
 
-    def _manifest(self, report: RefineReport | None) -> StageManifest:
-        """Write the last files of the stage; returns its manifest."""
+    def _manifest(self, report: RefineReport | None, whole: int | None, rows: np.ndarray) -> StageManifest:
+        """Write the last files of the stage, whose table builds on the stage `whole` and then has only `rows`; returns its manifest."""
         stream, block = self.stream, self.block
         if stream.kept.keep != "all":  # the checkpoints along the pass are needed only to score its block
             for path in self.paths[:-1]:
                 path.unlink()
             del self.paths[:-1]
-        moments, rows = optimiser(self.draft.folder), self.changed.rows()
-        whole = builds_on(stream.last, stream.kept, rows, block.n_ids)
-        if whole is None:
-            save_tensors(moments, stream.reference.optimiser_state())
-        else:
-            last = load_tensors(self.paths[-1])
-            self.paths[-1].unlink()  # it was whole for those who score and align
-            save_rows(self.paths[-1], last, rows)
-            save_rows(moments, stream.reference.optimiser_state(), rows)
+        if whole is not None:  # it was whole for those who score and align
+            save_rows(self.paths[-1], load_tensors(self.paths[-1]), rows)
         return StageManifest(
             index=self.index,
             block=block.name,
@@ -379,23 +395,20 @@ class Stage:
             refine=report,
             memory=stream.engine.memory.write(self.draft.folder),
             checkpoints=[file_entry(path) for path in self.paths],
-            optimiser=file_entry(moments),
+            optimiser=file_entry(optimiser(self.draft.folder)),
             whole=whole,
             made_with=made_here(stream.engine.crew.device),
         )
 
-    def _previous(self) -> Path | None:
-        """A file with phi_{t-1} whole, to whose space the memory belongs; None before the first stage."""
+    def _previous(self) -> list[LinkFile] | None:
+        """The files of phi_{t-1}, to whose space the memory belongs; None before the first stage."""
         last = self.stream.last
         if last is None:
             return None
         folder = stage_folder(self.stream.run, last.index)
-        path = folder / last.checkpoints[-1].path
         if last.whole is None or self.stream.config.align.method == "reembed":  # which reads only the table of phi_t
-            return path
-        path = self.draft.folder / PREVIOUS
-        save_tensors(path, load_checkpoint(folder, last))
-        return path
+            return [LinkFile(folder / last.checkpoints[-1].path, last.n_ids)]
+        return TableReader.open(folder, last).files
 
     def _step(self, name: str, **values: Any) -> AbstractContextManager[None]:
         return self.stream.events.step(self.index, name, **values)

@@ -21,6 +21,7 @@ from diet_ray.distill.fuse import leaving
 from diet_ray.distill.unit_shard import UnitShard
 from diet_ray.memory.layout import memory_shard
 from diet_ray.memory.run_folder import read_units
+from diet_ray.memory.table_reader import LinkFile
 from diet_ray.memory.units import Units, shard_of, split
 from diet_ray.schema import Schema
 from diet_ray.storage.entries import FileEntry, check_file
@@ -72,8 +73,14 @@ class ShardedMemory:
         """Put each unit into its shard."""
         self.shards.call("add", each=[(part,) for part in split(units, self.shards.size)])
 
-    def align(self, previous: Path | None, checkpoint: Path, config: AlignConfig) -> None:
-        """Step 5: move M_{t-1} from the space of the checkpoint `previous` to that of phi_t; before the first stage there is no memory."""
+    def align(self, previous: list[LinkFile] | None, checkpoint: Path, config: AlignConfig) -> None:
+        """Step 5: move M_{t-1} from the space of phi_{t-1} to that of phi_t; before the first stage there is no memory.
+
+        Args:
+            previous: the files of phi_{t-1}, of which the owners of the units read the rows that they need; None before the first stage.
+            checkpoint: the file of phi_t.
+            config: of the alignment.
+        """
         mapped = previous is not None and config.method != "reembed"
         self.shards.call("serve", checkpoint, previous if mapped else None)
         if previous is None:

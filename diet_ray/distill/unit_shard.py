@@ -16,6 +16,7 @@ from diet_ray.distill.align import Moments, align, moments
 from diet_ray.distill.fuse import leaving
 from diet_ray.memory.deltas import halved
 from diet_ray.memory.run_folder import write_units
+from diet_ray.memory.table_reader import LinkFile, TableReader
 from diet_ray.memory.units import Units
 from diet_ray.schema import Schema
 from diet_ray.storage.entries import FileEntry
@@ -57,10 +58,15 @@ class UnitShard:
         """Add units."""
         self.hold(Units.concat([self.units, units]))
 
-    def serve(self, checkpoint: Path, previous: Path | None) -> None:
-        """Load phi from the checkpoint, and with `previous` keep the units' old embeddings, which a map needs."""
+    def serve(self, checkpoint: Path, previous: list[LinkFile] | None) -> None:
+        """Load phi from the checkpoint, and with `previous` keep the units' old embeddings, which a map needs.
+
+        Of both tables only the rows that units name are read.
+        """
         self.phi = self._predictor(checkpoint)
-        self.old = None if previous is None else self._predictor(previous).embed(self.units.ids)
+        self.old = None
+        if previous is not None:
+            self.old = TableReader(previous).embed(self.units.ids, self.schema.field_of_slot)
 
     def moments(self) -> Moments:
         """The units' part of the moments for the maps from the old space to that of phi."""

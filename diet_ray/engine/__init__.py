@@ -2,7 +2,9 @@
 
 cluster       the connection
 data          one function over many descriptions
+ray_engine    what a stream asks of the cluster
 train         the stream on a worker group
+driver        the stream in the driver of a private Ray
 owners        shards of the memory as actors
 tune          trials
 sweep_driver  a sweep

@@ -45,8 +45,12 @@ def address_of(address: str | None) -> str | None:
 
 def asked_for(address: str | None, cpus: int | None) -> bool:
     """Whether the user asks for Ray: names a cluster, gives the CPUs of a private Ray, or has connected this process before."""
-    connected = "ray" in sys.modules and sys.modules["ray"].is_initialized()
-    return address_of(address) is not None or cpus is not None or connected
+    return cpus is not None or not starts_private(address)
+
+
+def starts_private(address: str | None) -> bool:
+    """Whether `connect` would start a private Ray: no cluster is named, and this process is not connected."""
+    return address_of(address) is None and not ("ray" in sys.modules and sys.modules["ray"].is_initialized())
 
 
 def check_options(address: str | None, cpus: int | None) -> None:

@@ -1,57 +1,34 @@
-"""The engine on a Ray cluster: one Ray Train worker group for the whole stream, Ray Data for scoring, the memory in the object store."""
+"""A stream on a Ray cluster: one Ray Train worker group for the whole stream."""
 
 from __future__ import annotations
 
 import shutil
 import signal
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import ray
-import ray.train
 import torch
 from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2.api.exceptions import TrainingFailedError
 
-from diet_ray.config import ClusterConfig, StreamConfig
+from diet_ray.config import StreamConfig
 from diet_ray.distill.pipeline import check_log, check_processor, open_for, run_stream
-from diet_ray.distill.score import ScoreJob, Scorer, score_rows
-from diet_ray.distill.select import Sketch, merge_as_they_come
-from diet_ray.distill.sharded_memory import ShardedMemory
 from diet_ray.engine.cluster import own_signals
-from diet_ray.engine.data import Pool, fan_out_to
 from diet_ray.engine.failures import describe, explain, restore
 from diet_ray.engine.owners import OwnedShards
-from diet_ray.errors import DietError, ResourceError
-from diet_ray.logs.block_rows import BlockRows
-from diet_ray.logs.blocks import LogShard, open_log
+from diet_ray.engine.ray_engine import RayEngine, check_cluster
+from diet_ray.errors import DietError
+from diet_ray.logs.blocks import open_log
 from diet_ray.memory.events import Events
 from diet_ray.memory.layout import RECORDS, events_file
 from diet_ray.memory.manifests import StageManifest
 from diet_ray.memory.run_folder import committed_stages, open_run
 from diet_ray.storage.lock import locked
-from diet_ray.training.device import device_of, exact_products, gpu_fault
+from diet_ray.training.device import exact_products
 from diet_ray.training.workers import Crew, Group, Solo
-
-
-class RayEngine:
-    """The engine in one Ray Train worker."""
-
-    def __init__(self, crew: Crew, shards: OwnedShards) -> None:
-        self.crew, self.memory = crew, ShardedMemory(shards)
-
-    def score(self, job: ScoreJob, rows: BlockRows) -> Sketch:
-        """See `Engine.score`: Ray Data streams the shards through a pool of actors, which read them, and each shard gives a sketch."""
-        if job.config.cluster.scorers == 0:
-            return score_rows(job, rows, device=self.crew.device)
-        sketch, failure = ray.get(_score.remote(job.model_dump_json()))
-        if failure is not None:
-            raise restore(failure)
-        return Sketch.from_ipc(sketch)
 
 
 def distil(
@@ -122,44 +99,6 @@ def _train(run: Path, config: StreamConfig, n_blocks: int, *, allow_different_by
         raise restore(str(failure))
 
 
-def check_cluster(cluster: ClusterConfig) -> None:
-    """Refuse a config that the connected cluster can never run. Ray itself would wait for ever without a message.
-
-    Raises:
-        ResourceError: workers and scorers together ask for more CPUs or GPUs than there are, or torch cannot use the GPUs.
-    """
-    have = ray.cluster_resources().get("CPU", 0.0)
-    _check_gpus(cluster, ray.cluster_resources().get("GPU", 0.0))
-    workers, scorers = cluster.workers * cluster.cpus_per_worker, cluster.scorers * cluster.cpus_per_scorer
-    if workers + scorers > have:
-        raise ResourceError(
-            f"cluster: {cluster.workers} workers x {cluster.cpus_per_worker} CPUs and {cluster.scorers} scorers x "
-            f"{cluster.cpus_per_scorer} CPUs need {workers + scorers:g} CPUs, the cluster has {have:g}: lower "
-            "cluster.workers, cpus_per_worker, scorers or cpus_per_scorer, or add nodes"
-        )
-
-
-def _check_gpus(cluster: ClusterConfig, have: float) -> None:
-    workers, scorers = cluster.workers * cluster.gpus_per_worker, cluster.scorers * cluster.gpus_per_scorer
-    if workers + scorers == 0:
-        return
-    if workers + scorers > have:
-        raise ResourceError(
-            f"cluster: {cluster.workers} workers x {cluster.gpus_per_worker:g} GPUs and {cluster.scorers} scorers x "
-            f"{cluster.gpus_per_scorer:g} GPUs need {workers + scorers:g} GPUs, the cluster has {have:g}: "
-            + (
-                "lower cluster.workers, gpus_per_worker, scorers or gpus_per_scorer, or add nodes"
-                if have
-                else "set cluster.gpus_per_worker and gpus_per_scorer to 0, or connect to a cluster with GPUs (--address)"
-            )
-        )
-    # The check runs on a node with a GPU, which may be another node.
-    share = min(gpus for gpus in (cluster.gpus_per_worker, cluster.gpus_per_scorer) if gpus)
-    fault = ray.get(ray.remote(num_cpus=0, num_gpus=share)(gpu_fault).remote(cluster.precision))
-    if fault:
-        raise ResourceError(fault)
-
-
 def _work(task: dict[Any, Any]) -> Any:
     """The function of each worker of the group: run the whole stream. Returns the user's error that ended it, as JSON."""
     config = StreamConfig.model_validate_json(task["config"])
@@ -189,29 +128,3 @@ def _check_first_start(run: Path, committed: list[StageManifest], device: torch.
         check_processor(run, committed, device)
         begun.parent.mkdir(exist_ok=True)
         begun.touch()
-
-
-# Ray Data keeps some memory of each execution, most of it outside Python, until the process that started the execution ends. A worker runs
-# for thousands of blocks, so the executions are started in this task, whose process is replaced after every 50 calls.
-@ray.remote(num_cpus=0, max_calls=50)
-def _score(description: str) -> tuple[bytes, str | None]:
-    """The sketch of a `ScoreJob` as IPC bytes, or the user's error as JSON: raised, it would come back wrapped."""
-    job = ScoreJob.model_validate_json(description)
-    cluster, shards = job.config.cluster, job.block.shards
-    sketches = fan_out_to(
-        Pool(min(cluster.scorers, len(shards)), cluster.cpus_per_scorer, cluster.gpus_per_scorer),
-        _sketcher,
-        [shard.model_dump_json() for shard in shards],
-        job=description,
-    )
-    try:
-        return merge_as_they_come(map(Sketch.from_ipc, sketches), keep=job.keep).to_ipc(), None
-    except DietError as error:
-        return b"", describe(error)
-
-
-def _sketcher(job: str) -> Callable[[str], bytes]:
-    parsed = ScoreJob.model_validate_json(job)
-    cluster = parsed.config.cluster
-    scorer = Scorer(parsed, device=device_of(cluster.gpus_per_scorer, cluster.precision))
-    return lambda shard: scorer.sketch_shard(LogShard.model_validate_json(shard)).to_ipc()

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from diet_ray.engine.cluster import asked_for, check_options, connect
+from diet_ray.engine.cluster import asked_for, check_options, connect, starts_private
 
 if TYPE_CHECKING:
     from diet_ray.config import StreamConfig
@@ -44,7 +44,7 @@ class OnCluster:
         """Args: see `connect`. Raises ConfigError where they contradict each other."""
         check_options(address, cpus)
         self.address, self.cpus, self.on_trouble = address, cpus, on_trouble
-        self._asked = asked_for(address, cpus)
+        self._asked, self._private = asked_for(address, cpus), starts_private(address)
         self._stack = ExitStack()
         self._joined = False
 
@@ -84,6 +84,10 @@ class OnCluster:
 
                 return distil_locally(run, config, **options)
             self.join()
+            if self._private and config.cluster.worker_may_drive:
+                from diet_ray.engine.driver import distil_in_driver
+
+                return distil_in_driver(run, config, **options)
             from diet_ray.engine.train import distil
 
             return distil(run, config, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from rich.table import Table
@@ -13,9 +14,7 @@ from diet_ray.judge.verdict import Verdict, judge
 from diet_ray.logs.blocks import Log, open_log
 from diet_ray.mapper import Mapper, in_turn
 from diet_ray.memory.dataset import load_memory
-from diet_ray.memory.layout import stage_folder
 from diet_ray.memory.same_log import check_log_of
-from diet_ray.memory.tables import load_checkpoint
 from diet_ray.seeds import derive_seed
 from diet_ray.settings import Settings
 from diet_ray.training.device import torch_threads
@@ -64,7 +63,7 @@ def compression(run: Path, log: Log) -> Compression:
         units=len(memory),
         log_bytes=sum(shard.bytes for block in blocks for shard in block.shards),
         memory_bytes=sum(entry.bytes for entry in memory.stage.memory),
-        table_bytes=memory.table.numel() * memory.table.element_size(),
+        table_bytes=memory.table_bytes,
     )
 
 
@@ -117,9 +116,12 @@ def train_otherwise(run: Path, spec: CandidateSpec, method: str, seed: int) -> V
     sample = random_rows(log, blocks, len(memory), seed=derive_seed(seed, "sample"))
     if method == HARD_OWN:
         return sample_own(spec, log, sample, rows, config, student, n_ids=stage.n_ids, seed=seed)
-    weights = load_checkpoint(stage_folder(run, stage.index), stage)
-    examples = as_examples(sample, Predictor(log.schema, config.nets, weights), soft=method == SOFT)
-    return judge(spec, examples, memory.table, rows, log.schema, student, seed=seed, trained_on=method)
+    slots = log.schema.field_of_slot
+    drawn, judged = (memory.rows.local(part.ids, slots) for part in (sample, rows))
+    phi = Predictor(log.schema, config.nets, {"table": drawn.table, **memory.rows.others})
+    examples = as_examples(replace(sample, ids=drawn.ids), phi, soft=method == SOFT)
+    rows = replace(rows, ids=judged.ids)
+    return judge(spec, examples, judged.table, rows, log.schema, student, seed=seed, trained_on=method)
 
 
 class Comparison(Settings):

@@ -91,9 +91,10 @@ class Width:
     def of(table: Tensor, dim: int, seed: int) -> Width:
         """The table with `dim` columns; `seed` is of columns that are added."""
         width = table.shape[1]
-        if dim >= width:
-            added = new_rows(0, len(table), dim - width, seed) if dim > width else table[:, :0]
-            return Width(torch.cat((table, added), dim=1), None)
+        if dim == width:
+            return Width(table, None)
+        if dim > width:
+            return Width(torch.cat((table, new_rows(0, len(table), dim - width, seed)), dim=1), None)
         # Uncentred, because the map must leave padding, the zero vector, at zero. The last eigenvectors belong to the largest eigenvalues.
         _, vectors = torch.linalg.eigh(table.double().T @ table.double())
         directions = vectors[:, -dim:].flip(1)

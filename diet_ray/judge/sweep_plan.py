@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from diet_ray.candidates import CandidateFile, CandidateSpec, architectures, sources
 from diet_ray.errors import ConfigError
@@ -255,11 +257,19 @@ def trial_context(inputs: Inputs, live: LiveContext | None) -> TrialContext:
     """The data that all trials of a sweep share. Raises ConfigError where a search has no rows to score candidates on."""
     search, memory, log = inputs.config.search, inputs.memory, inputs.log
     student = LaunchRecipe().student if live else memory.stage.config.student
+    rows = live.rows.rows if live else log.read_block(inputs.judged_on)
+    held = held_rows(memory, log) if search.guided else None
+    table = memory.rows.take(np.arange(1))
+    if live is None:  # trials predict these rows alone: they get the rows of the table that these name, not the table
+        parts = [rows.ids] if held is None else [rows.ids, held.ids]
+        table, ids = memory.rows.local(np.concatenate(parts), memory.stage.log_schema.field_of_slot)
+        rows = replace(rows, ids=ids[: len(rows)])
+        held = None if held is None else replace(held, ids=ids[len(rows) :])
     return TrialContext(
         examples=memory.examples(),
-        table=memory.table,
-        rows=live.rows.rows if live else log.read_block(inputs.judged_on),
-        held=held_rows(memory, log) if search.guided else None,
+        table=table,
+        rows=rows,
+        held=held,
         schema=memory.stage.log_schema,
         student=student,
         steps=rungs(student.steps) if search.scheduler == "asha" else [student.steps],

@@ -51,7 +51,7 @@ class TrialContext:
 
     examples: Examples
     table: Tensor
-    """`[n_ids, d]`."""
+    """`[U, d]`: the rows of the memory's table that the ids of `rows` and `held` name by their places; live candidates do not read it."""
     rows: Rows
     """The rows to judge on."""
     held: Rows | None

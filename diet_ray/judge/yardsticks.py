@@ -10,8 +10,6 @@ from diet_ray.judge.standings import Standing, rank
 from diet_ray.judge.sweep_plan import Inputs
 from diet_ray.judge.verdict import Verdict
 from diet_ray.logs.blocks import Rows
-from diet_ray.memory.layout import stage_in
-from diet_ray.memory.tables import load_checkpoint
 from diet_ray.training.predictor import Predictor
 
 REFERENCE, CONSTANT = "(reference)", "(constant)"
@@ -19,14 +17,12 @@ REFERENCE, CONSTANT = "(reference)", "(constant)"
 
 
 def yardsticks(inputs: Inputs, rows: Rows) -> list[Standing]:
-    """The reference at the end of its last block, and for each task the share of positives in that block, on the rows of a sweep.
-
-    Raises:
-        CorruptArtefactError: the reference's file is not the one that was committed.
-    """
+    """The reference at the end of its last block, and for each task the share of positives in that block, on the rows of a sweep."""
     stage, log = inputs.memory.stage, inputs.log
-    checkpoint = load_checkpoint(stage_in(inputs.folder, stage.index), stage)
-    reference = Predictor(stage.log_schema, stage.config.reference.nets, checkpoint)(rows.ids).numpy()
+    reader = inputs.memory.rows
+    table, ids = reader.local(rows.ids, stage.log_schema.field_of_slot)
+    weights = {"table": table, **reader.others}
+    reference = Predictor(stage.log_schema, stage.config.reference.nets, weights)(ids).numpy()
     last = log.blocks[stage.index]
     share = np.clip(np.array(last.positives) / last.rows, 0.5 / last.rows, 1 - 0.5 / last.rows)
     constant = np.broadcast_to(logit(share).astype(np.float32), reference.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,11 @@ from diet_ray.memory.download import fetch
 from diet_ray.memory.layout import MANIFEST, is_stage, stage_folder
 from diet_ray.memory.manifests import StageManifest
 from diet_ray.memory.run_folder import committed_stages, read_units
-from diet_ray.memory.tables import load_checkpoint
+from diet_ray.memory.table_reader import TableReader
 from diet_ray.memory.units import Units, unit_problems
 from diet_ray.settings import parse_json
 from diet_ray.storage.entries import check_file
 from diet_ray.storage.faults import few
-from diet_ray.training.embedding import lookup
 from diet_ray.training.student import Examples
 
 
@@ -31,9 +31,12 @@ class Memory(Dataset[dict[str, Tensor]]):
     float32. Train for `memory.stage.config.student.steps` steps: that is the horizon for which the memory was refined.
     """
 
-    def __init__(self, stage: StageManifest, units: Units, table: Tensor) -> None:
-        self.stage, self.units, self.table = stage, units, table
-        self.x = units.inputs(table, stage.log_schema.field_of_slot)
+    rows: TableReader
+    """Reads rows of the table, without the whole."""
+
+    def __init__(self, stage: StageManifest, units: Units, rows: TableReader) -> None:
+        self.stage, self.units, self.rows = stage, units, rows
+        self.x = self.embed(units.ids) + torch.tensor(units.delta)
         self.logit = torch.tensor(units.logit)
         self.soft_label = torch.sigmoid(self.logit)
         self.weight = torch.tensor(units.weight)
@@ -43,6 +46,16 @@ class Memory(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         return {"x": self.x[index], "soft_label": self.soft_label[index], "weight": self.weight[index]}
+
+    @cached_property
+    def table(self) -> Tensor:
+        """`[n_ids, d]` float32: the embedding table, mapped at the first use (see `TableReader.whole`); `rows` and `embed` do without."""
+        return self.rows.whole()
+
+    @property
+    def table_bytes(self) -> int:
+        """Bytes of the table, float32."""
+        return 4 * self.rows.n_ids * self.stage.config.reference.dim
 
     @property
     def field_names(self) -> list[str]:
@@ -55,7 +68,7 @@ class Memory(Dataset[dict[str, Tensor]]):
 
     def embed(self, ids: np.ndarray) -> Tensor:
         """The inputs of real rows: `[N, S]` ids of the log to `[N, F, d]` float32."""
-        return lookup(self.table, torch.tensor(ids), torch.tensor(self.stage.log_schema.field_of_slot))
+        return self.rows.embed(ids, self.stage.log_schema.field_of_slot)
 
 
 def load_memory(path: str | Path) -> Memory:
@@ -110,14 +123,15 @@ def _check_units(units: Units, stage: StageManifest, path: Path) -> None:
         )
 
 
-def _table(folder: Path, stage: StageManifest) -> Tensor:
-    """The embedding table of a stage's last checkpoint."""
+def _table(folder: Path, stage: StageManifest) -> TableReader:
+    """A reader of the embedding table of a stage's last checkpoint."""
     path = folder / stage.checkpoints[-1].path
     shape = (stage.n_ids, stage.config.reference.dim)
-    table = load_checkpoint(folder, stage).get("table")
-    if table is None or table.dtype != torch.float32 or table.shape != shape:
-        stored = "missing" if table is None else f"{table.dtype} {list(table.shape)}"
+    reader = TableReader.open(folder, stage)
+    kind = reader.kind()
+    if kind != (torch.float32, shape):
+        stored = "missing" if kind is None else f"{kind[0]} {list(kind[1])}"
         raise CorruptArtefactError(
             f"{path}, tensor 'table': {stored}, the run's is torch.float32 {list(shape)}; {_RESTORE}"
         )
-    return table
+    return reader

@@ -27,7 +27,7 @@ from diet_ray.memory.layout import (
     stages_folder,
     waiting_folder,
 )
-from diet_ray.memory.pruning import bytes_of_stages, left_behind
+from diet_ray.memory.pruning import bytes_of_stages, left_behind, prunable, prune
 from diet_ray.storage.folder_store import FolderStore
 from diet_ray.storage.lock import live_lock, locked, refusal
 from diet_ray.storage.remote_lock import live_archive_lock
@@ -39,6 +39,7 @@ _IN_RUN: list[tuple[str, str]] = [
 ]
 """Names in a run folder that only an interrupted process leaves, each with a description."""
 
+OLD = "reference of an old stage"
 PRUNING = "pruned, removal broken off"
 DRAFT, NO_STAGE, UNNAMED = "stage that was never committed", "no stage of the run", "no manifest names it"
 WAITED = "lock of a follower that was killed"
@@ -56,8 +57,12 @@ class Leftover:
     """Its size, without the targets of links in it."""
 
 
-def garbage(run: Path) -> list[Leftover]:
+def garbage(run: Path, *, keep: int | None = None) -> list[Leftover]:
     """The leftovers in a run folder, sorted by path.
+
+    Args:
+        run: the run folder.
+        keep: also list the files of the reference of all stages but the last `keep`, which nothing needs that goes on from the last.
 
     Raises:
         ConfigError: `run` holds no run.
@@ -67,11 +72,13 @@ def garbage(run: Path) -> list[Leftover]:
     held = live_lock(run)
     if held is not None:
         raise refusal(held)
-    return _list(run)
+    return [*_list(run), *_old(run, keep)]
 
 
-def collect(run: Path, on_removed: Callable[[Leftover], None] = lambda leftover: None) -> list[Leftover]:
-    """Remove the leftovers that `garbage` lists, under the run's lock, and return them. A link is removed, not what it leads to.
+def collect(
+    run: Path, on_removed: Callable[[Leftover], None] = lambda leftover: None, *, keep: int | None = None
+) -> list[Leftover]:
+    """Remove what `garbage` lists, under the run's lock, and return it. A link is removed, not what it leads to.
 
     Raises:
         ConfigError: `run` holds no run, or something cannot be removed.
@@ -89,7 +96,10 @@ def collect(run: Path, on_removed: Callable[[Leftover], None] = lambda leftover:
                     f"{error.filename or leftover.path}: cannot be removed ({error.strerror}); change its permissions"
                 ) from error
             on_removed(leftover)
-    return leftovers
+        old = _old(run, keep)
+        if keep is not None:
+            prune(run, keep=keep, committed=count_committed(run))
+    return [*leftovers, *old]
 
 
 def stages_bytes(run: Path) -> tuple[int, int] | None:
@@ -171,6 +181,13 @@ def _list(run: Path) -> list[Leftover]:
             for file in left_behind(path)
         ]
     return leftovers
+
+
+def _old(run: Path, keep: int | None) -> list[Leftover]:
+    if keep is None:
+        return []
+    files = prunable(run, keep=keep, committed=count_committed(run))
+    return [Leftover(file, OLD, file.lstat().st_size) for file in files]
 
 
 def _in_run(name: str) -> str | None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
-
 from diet_ray.memory.dataset import Memory, load_memory
 from diet_ray.memory.layout import MANIFEST, stage_in, stage_name
 from diet_ray.memory.manifests import StageManifest
 from diet_ray.memory.pruning import kept_files
 from diet_ray.memory.same_bytes import changes
-from diet_ray.memory.tables import load_checkpoint
+from diet_ray.memory.table_reader import TableReader
 from diet_ray.settings import parse_json
 from diet_ray.storage.hashes import sha256
 
@@ -38,8 +36,8 @@ class Lineage:
         before = {0: 0} | {stage.index + 1: stage.rows_seen for stage in self.stages}
         return {s.index: s.rows_seen - before[s.index] for s in self.stages if s.index in before}
 
-    def previous_table(self) -> Tensor | None:
-        """`[n_{t-1}, d]` float32: the table of phi_{t-1}. None for the first stage, or where that of the stage before is missing or pruned.
+    def previous(self) -> TableReader | None:
+        """Reads the table of phi_{t-1}. None for the first stage, or where that of the stage before is missing or pruned.
 
         Raises CorruptArtefactError where the file is not the one that was committed.
         """
@@ -49,7 +47,7 @@ class Lineage:
         folder = self.folder.parent / stage_name(stage.index)
         if stage.checkpoints[-1] not in kept_files(folder, stage):
             return None
-        return load_checkpoint(folder, stage)["table"]
+        return TableReader.open(folder, stage)
 
 
 def trace(path: Path) -> Lineage:

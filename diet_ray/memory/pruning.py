@@ -103,10 +103,7 @@ def prune(run: Path, *, keep: int, committed: int, start: int = 0) -> int:
     Returns:
         The first stage that is still whole.
     """
-    store, end = FolderStore(run), committed - keep
-    if end > start:
-        whole = stage_facts(run, end).whole  # the stages on which the first kept table builds stay too
-        end = end if whole is None else whole
+    store, end = FolderStore(run), _first_kept(run, keep=keep, committed=committed, start=start)
     for index in range(start, end):
         folder, place = stage_folder(run, index), f"{STAGES}/{stage_name(index)}"
         record = pruned(folder)
@@ -118,6 +115,22 @@ def prune(run: Path, *, keep: int, committed: int, start: int = 0) -> int:
             store.delete(f"{place}/{entry.path}")
         store.sync(place)
     return max(start, end)
+
+
+def prunable(run: Path, *, keep: int, committed: int) -> list[Path]:
+    """The files that `prune` would remove."""
+    old = range(_first_kept(run, keep=keep, committed=committed, start=0))
+    files = (stage_folder(run, index) / entry.path for index in old for entry in stage_facts(run, index).weights)
+    return [file for file in files if file.exists()]
+
+
+def _first_kept(run: Path, *, keep: int, committed: int, start: int) -> int:
+    """The first stage that stays whole where those before `start` need not be looked at; 0 or less where all do."""
+    end = committed - keep
+    if end <= start:
+        return end
+    whole = stage_facts(run, end).whole  # the stages on which the first kept table builds stay too
+    return end if whole is None else whole
 
 
 def left_behind(folder: Path) -> list[Path]:

@@ -135,6 +135,8 @@ def check_begun(
         )
     # Compared as JSON, as the run folder holds it: a tuple among `params` is read back as a list.
     before, now = begun.config.model_dump(mode="json"), config.model_dump(mode="json")
+    for keys in (before, now):
+        keys["reference"].pop("table", None)  # where the table is decides no byte
     if begun.config.refine.rounds and begun.refinement != REFINEMENT:
         raise ConfigError(
             f"{where}: was begun by another build, whose refinement gives other bytes; start a new run, or go on with that build"

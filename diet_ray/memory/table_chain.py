@@ -78,8 +78,14 @@ def broken(folder: Path | str, stage: StageFacts, link: int, problem: str) -> Co
 
 def rows_problem(rows: np.ndarray, n_before: int | None, n_ids: int) -> str | None:
     """What is wrong with the ids `[R]` of a stage's rows; None where nothing is. `n_before`: ids of the stage before, where it is known."""
-    if len(rows) and (rows[0] < 1 or rows[-1] >= n_ids or (np.diff(rows) <= 0).any()):
+    if len(rows) and (rows[0] < 1 or rows[-1] >= n_ids or not _ascending(rows)):
         return f"not ascending ids from 1 to {n_ids - 1}"
-    if n_before is not None and int((rows >= n_before).sum()) != n_ids - n_before:
+    if n_before is not None and len(rows) - int(np.searchsorted(rows, n_before)) != n_ids - n_before:
         return f"lacks some of the ids {n_before} to {n_ids - 1}, which are new"
     return None
+
+
+def _ascending(rows: np.ndarray, piece: int = 1 << 20) -> bool:
+    """Whether each number is above the one before, looked at in pieces: the rows may be a mapped file."""
+    parts = (rows[start : start + piece + 1] for start in range(0, len(rows), piece))
+    return all(bool((part[1:] > part[:-1]).all()) for part in parts)

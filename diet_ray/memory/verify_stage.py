@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ from diet_ray.storage.faults import Faults, few
 
 Shapes = dict[str, tuple[str, list[int]]]
 """safetensors dtype and shape of each tensor of a file."""
+
+PART_BYTES = 8 << 20
+"""About the bytes of a tensor that are read at once."""
 
 
 def check_stage(
@@ -245,7 +249,7 @@ def _moments(table: Shapes, net: Shapes) -> Shapes:
 
 
 def _check_tensors(path: Path, wanted: Shapes, faults: Faults) -> None:
-    """Compare a file's header with the shapes `wanted`, then look for numbers that are not finite, one tensor at a time."""
+    """Compare a file's header with the shapes `wanted`, then look for numbers that are not finite, a bounded part of a tensor at a time."""
     try:
         with safe_open(path, framework="np") as file:
             names = set(file.keys())
@@ -260,16 +264,29 @@ def _check_tensors(path: Path, wanted: Shapes, faults: Faults) -> None:
                     actual, expected = (f"{kind} {shape}" for kind, shape in (stored, wanted[name]))
                     faults.add(path, f"is {actual}, must be {expected}", part=f"tensor {name!r}")
                     continue
-                values = file.get_tensor(name)
-                if not np.isfinite(values).all():
+                finite = positive = True
+                for values in _parts(file, name, stored[1]):
+                    finite = finite and bool(np.isfinite(values).all())
+                    positive = positive and not (values < 0).any()
+                if not finite:
                     faults.add(path, "not finite", part=f"tensor {name!r}")
-                if name.endswith("/exp_avg_sq") and (values < 0).any():
+                if name.endswith("/exp_avg_sq") and not positive:
                     faults.add(path, "below 0, which no mean of squares is", part=f"tensor {name!r}")
                 if name.endswith("/step") and (values < 1).any():
                     faults.add(
                         path, f"says {values.item():g} steps, a stage takes at least one", part=f"tensor {name!r}"
                     )
-                if name == "table" and ROWS not in wanted and values[0].any():
+                if name == "table" and ROWS not in wanted and header[:1].any():
                     faults.add(path, "row 0, the padding, is not zero", part="tensor 'table'")
     except (OSError, MemoryError, SafetensorError) as error:
         faults.add(path, f"not a readable safetensors file ({error})")
+
+
+def _parts(file: Any, name: str, shape: list[int]) -> Iterator[np.ndarray]:
+    """A tensor of an open file in parts along its first dimension; one part where it has no number."""
+    if not shape or not shape[0]:
+        yield file.get_tensor(name)
+        return
+    n = max(1, PART_BYTES // max(1, 8 * math.prod(shape[1:])))
+    for start in range(0, shape[0], n):
+        yield file.get_slice(name)[start : min(start + n, shape[0])]  # a slice that goes beyond the end is an error

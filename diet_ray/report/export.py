@@ -83,7 +83,7 @@ def export_memory(
     with appearing(out, "export") as folder:
         files = [_write(folder, memory, part, number, ids) for number, part in enumerate(_parts(kept))]
         if ids:
-            save_tensors(folder / EMBEDDINGS, {"table": memory.table})
+            save_tensors(folder / EMBEDDINGS, {"table": memory.rows.as_pieces()})
             files.append(file_entry(folder / EMBEDDINGS))
         if moments:
             save_tensors(folder / MOMENTS, load_moments(lineage.folder, stage).tensors())
@@ -101,7 +101,7 @@ def export_memory(
             fields=schema.field_names,
             slots=schema.field_of_slot.tolist(),
             tasks=schema.tasks,
-            dim=memory.table.shape[1],
+            dim=stage.config.reference.dim,
             n_ids=stage.n_ids if ids else None,
             student=stage.config.student,
             launch=LaunchKeys(log_schema=schema, reference=stage.config.reference) if moments else None,

@@ -24,7 +24,6 @@ from diet_ray.memory.units import Units
 from diet_ray.report.id_values import values_of
 from diet_ray.settings import Metric, Settings
 from diet_ray.storage.places import is_uri
-from diet_ray.training.embedding import lookup
 
 TOP = 10
 """Units listed by name."""
@@ -193,7 +192,7 @@ def inspect(path: str | Path, *, on_fetch: OnFetch | None = None) -> Inspection:
         tasks=tasks,
         memory_bytes=sum(entry.bytes for entry in stage.memory),
         column_bytes=units.nbytes,
-        table_bytes=memory.table.numel() * memory.table.element_size(),
+        table_bytes=memory.table_bytes,
         kept_bytes=here[0] if here else None,
         pruned_bytes=here[1] if here else None,
         refined=report.kept if report else None,
@@ -283,16 +282,16 @@ def _label(units: Units, soft: np.ndarray, tasks: list[str], task: int, label: i
 
 def _fields(lineage: Lineage) -> list[FieldPart]:
     memory, units = lineage.memory, lineage.memory.units
-    schema, previous = memory.stage.log_schema, lineage.previous_table()
+    schema, previous = memory.stage.log_schema, lineage.previous()
     slots = schema.field_of_slot
-    lengths = lookup(memory.table, torch.tensor(units.ids), torch.tensor(slots)).norm(dim=2).mean(dim=0)
+    lengths = memory.embed(units.ids).norm(dim=2).mean(dim=0)
     deltas = np.linalg.norm(units.delta.astype(np.float64), axis=2)
     parts = []
     for f, name in enumerate(schema.field_names):
         ids = np.setdiff1d(units.ids[:, slots == f], [0])  # 0 is padding
-        shared_ids = torch.tensor(ids[ids < len(previous)] if previous is not None else ids[:0], dtype=torch.int64)
-        before = memory.table[shared_ids] if previous is None else previous[shared_ids]
-        cosine, moved = drift(before, memory.table[shared_ids])
+        shared_ids = ids[ids < previous.n_ids] if previous is not None else ids[:0]
+        now = memory.rows.take(shared_ids)
+        cosine, moved = drift(now if previous is None else previous.take(shared_ids), now)
         parts.append(
             FieldPart(
                 field=name,

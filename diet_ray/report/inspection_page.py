@@ -19,9 +19,10 @@ VALUES = "values"
 
 
 def sections(inspection: Inspection) -> list[Section]:
-    """The tables, each with a note that explains it."""
+    """The tables, each with a note that explains it. What only refinement measures or moves is left out where it has not."""
     names = {part.block: part.name or str(part.block) for part in inspection.blocks}
     influence, weight, in_log = inspection.influence, inspection.weight, inspection.no_log is None
+    measured, moved = _measured(inspection), _moved(inspection)
     return [
         Section(
             "Composition by block",
@@ -31,7 +32,7 @@ def sections(inspection: Inspection) -> list[Section]:
                 "units",
                 "share",
                 *(f"{task} = 1{of}" for task in inspection.tasks for of in (["", "\nin the log"] if in_log else [""])),
-                "mean influence",
+                *(["mean influence"] if measured else []),
             ],
             rows=[
                 [
@@ -40,7 +41,7 @@ def sections(inspection: Inspection) -> list[Section]:
                     f"{part.units:,}",
                     f"{part.share:.1%}",
                     *(cell for task in inspection.tasks for cell in _positives(part, task, in_log=in_log)),
-                    formatted(part.influence, ".2e"),
+                    *([formatted(part.influence, ".2e")] if measured else []),
                 ]
                 for part in inspection.blocks
             ],
@@ -60,9 +61,7 @@ def sections(inspection: Inspection) -> list[Section]:
                 "field",
                 "ids",
                 "|E|",
-                "|delta|, median",
-                "|delta|, largest",
-                "moved",
+                *(["|delta|, median", "|delta|, largest", "moved"] if moved else []),
                 "ids before",
                 "cosine",
                 "drift",
@@ -72,21 +71,32 @@ def sections(inspection: Inspection) -> list[Section]:
                     part.field,
                     f"{part.ids:,}",
                     formatted(part.embedding_norm, ".4f"),
-                    formatted(part.delta_norm.median, ".2e"),
-                    formatted(part.delta_norm.high, ".2e"),
-                    f"{part.moved:.0%}",
+                    *(
+                        [
+                            formatted(part.delta_norm.median, ".2e"),
+                            formatted(part.delta_norm.high, ".2e"),
+                            f"{part.moved:.0%}",
+                        ]
+                        if moved
+                        else []
+                    ),
                     f"{part.drift_ids:,}",
                     formatted(part.cosine, ".4f"),
                     formatted(part.drift, ".1%"),
                 ]
                 for part in inspection.fields
             ],
-            note="|E| is the mean norm of the units' embeddings and |delta| the norm of the delta added to them; moved is the share of "
-            "units whose delta is not zero. Cosine and drift compare the table's rows with those of the stage before, for the ids that "
+            note="|E| is the mean norm of the units' embeddings"
+            + (
+                " and |delta| the norm of the delta added to them; moved is the share of units whose delta is not zero. "
+                if moved
+                else ". "
+            )
+            + "Cosine and drift compare the table's rows with those of the stage before, for the ids that "
             "both have: the mean cosine, and the rms of the change divided by the rms now.",
         ),
         Section(
-            "Weight and influence",
+            "Weight and influence" if measured else "Weight",
             columns=["", "mean", "least", "5 %", "median", "95 %", "largest"],
             rows=[
                 [
@@ -97,19 +107,28 @@ def sections(inspection: Inspection) -> list[Section]:
                     ),
                 ]
                 for name, values, form in (("weight", weight, ".4f"), ("influence", influence, ".2e"))
+                if measured or name == "weight"
             ],
             note="Influence measures how much a training step on the unit lowers the loss on held-out rows, when last measured; positive "
             f"helps. It is positive for {inspection.helping:.1%} of the units, negative for {inspection.harming:.1%}, and zero where it "
-            "was not measured.",
+            "was not measured."
+            if measured
+            else "",
         ),
         Section(
-            "Most influential units",
-            columns=["unit", "block", "influence", *(f"{task}\nlabel, soft" for task in inspection.tasks), VALUES],
+            "Most influential units" if measured else "Some units",
+            columns=[
+                "unit",
+                "block",
+                *(["influence"] if measured else []),
+                *(f"{task}\nlabel, soft" for task in inspection.tasks),
+                VALUES,
+            ],
             rows=[
                 [
                     str(line.unit_id),
                     names[line.block],
-                    formatted(line.influence, "+.2e"),
+                    *([formatted(line.influence, "+.2e")] if measured else []),
                     *(f"{line.labels[task]}, {line.soft_labels[task]:.3f}" for task in inspection.tasks),
                     "\n".join(
                         f"{name}: {' + '.join(map(str, ids)) or '-'}"
@@ -118,7 +137,7 @@ def sections(inspection: Inspection) -> list[Section]:
                 ]
                 for line in inspection.top
             ],
-            note="By absolute influence. "
+            note=("By absolute influence. " if measured else "The first by number. ")
             + (
                 "Values are those of the log; a unit's input is the embedding of these values, moved by delta."
                 if in_log
@@ -126,6 +145,16 @@ def sections(inspection: Inspection) -> list[Section]:
             ),
         ),
     ]
+
+
+def _measured(inspection: Inspection) -> bool:
+    """Whether the influence of any unit was measured."""
+    return inspection.helping > 0 or inspection.harming > 0
+
+
+def _moved(inspection: Inspection) -> bool:
+    """Whether refinement or alignment moved any unit."""
+    return any(part.moved for part in inspection.fields)
 
 
 def lead(inspection: Inspection) -> str:
@@ -179,7 +208,9 @@ def _shares(inspection: Inspection) -> list[str]:
 def _refinement(inspection: Inspection) -> list[str]:
     """What refinement did, as its guard, fresh students on rows of the log, saw it."""
     if inspection.refined is None:
-        return []
+        if _measured(inspection) or _moved(inspection):
+            return []
+        return ["Nothing was refined, so no unit was moved and no influence measured."]
     before, after = number(inspection.guard_before, 4), number(inspection.guard_after, 4)
     done = effect(inspection.refined, inspection.guard_before, inspection.guard_after)
     if done == NO_DIFFERENCE:
@@ -248,7 +279,7 @@ def write_inspection(path: Path, inspection: Inspection) -> list[Path]:
         )
         for t, task in enumerate(inspection.tasks)
     ]
-    if any(part.moved for part in inspection.fields):
+    if _moved(inspection):
         figure = plot_deltas(inspection)
         fields.panels.append(drawn(figure, "deltas", "Mean length of delta by field, % of that of the embedding"))
     if any(part.drift_ids for part in inspection.fields):

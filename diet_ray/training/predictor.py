@@ -25,7 +25,19 @@ class Predictor:
         *,
         device: torch.device = CPU,
         precision: Precision = "float32",
+        rows: np.ndarray | None = None,
     ) -> None:
+        """Load a checkpoint.
+
+        Args:
+            schema: of the log.
+            nets: of the reference.
+            checkpoint: `table` and `net.*`.
+            device: where to predict.
+            precision: of matrix products.
+            rows: `[R]`, ascending from 0, the padding: the ids of the rows of `table`, where it is not whole. No other is looked up.
+        """
+        self.rows = rows
         self.device, self.precision = device, precision
         self.table = checkpoint["table"].to(device)
         self.field_of_slot = torch.tensor(schema.field_of_slot, device=device)
@@ -38,6 +50,8 @@ class Predictor:
     @torch.no_grad()
     def embed(self, ids: np.ndarray) -> Tensor:
         """`[N, S]` ids to `[N, F, d]` inputs."""
+        if self.rows is not None:
+            ids = np.searchsorted(self.rows, ids)
         return lookup(self.table, put(torch.tensor(ids), self.device), self.field_of_slot)
 
     @torch.no_grad()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,9 +19,11 @@ from diet_ray.config import ReferenceConfig
 from diet_ray.logs.blocks import Rows
 from diet_ray.schema import Schema
 from diet_ray.seeds import derive_seed
-from diet_ray.training.adam import NetAdam, TableAdam, net_adam, on_device, table_adam
+from diet_ray.training.adam import NetAdam, TableAdam, net_adam, on_device
 from diet_ray.training.device import forked, put
 from diet_ray.training.embedding import Embedding
+from diet_ray.training.sharded_table import RowSource, ShardedTable
+from diet_ray.training.table import MOMENTS, Table, WholeTable, save_shared
 from diet_ray.training.table_rows import SORTED_AT_ONCE, TableRows, rows_of_batches
 from diet_ray.training.workers import Crew
 
@@ -70,12 +73,39 @@ def same_in_both_modes(net: nn.Module) -> bool:
 class Reference(nn.Module):
     """Embedding table and committee of nets, with their optimisers: the whole state from which the pass of the next block starts."""
 
+    field_of_slot: Tensor
+
     def __init__(
-        self, schema: Schema, nets: list[CandidateSpec], config: ReferenceConfig, *, n_ids: int, seed: int
+        self,
+        schema: Schema,
+        nets: list[CandidateSpec],
+        config: ReferenceConfig,
+        *,
+        n_ids: int,
+        seed: int,
+        shards: ShardedTable | None = None,
     ) -> None:
+        """A model that has learned nothing.
+
+        Args:
+            schema: of the log.
+            nets: the members of the committee.
+            config: of the reference.
+            n_ids: rows of the table.
+            seed: of table and nets.
+            shards: this worker's shard of the table, still empty; by default each worker has the whole table. A sharded model has no
+                `embedding`, so it cannot be called; it learns, and is saved.
+        """
         super().__init__()
         self.schema, self.config, self.seed = schema, config, seed
-        self.embedding = Embedding(schema, n_ids, config.dim, derive_seed(seed, "embedding"), sparse=True)
+        self.table: Table
+        if shards is None:
+            self.embedding = Embedding(schema, n_ids, config.dim, derive_seed(seed, "embedding"), sparse=True)
+            self.table = WholeTable(self.embedding, config.embedding_lr)
+        else:
+            self.table = shards
+            shards.grow(n_ids, derive_seed(seed, "embedding"))
+        self.register_buffer("field_of_slot", torch.from_numpy(schema.field_of_slot), persistent=False)
         self.net = Committee(nets, schema, config.dim, seed)
         groups = [
             {"params": list(member.parameters()), "lr": config.lr * net.lr_scale}
@@ -84,7 +114,12 @@ class Reference(nn.Module):
         self.net_optimiser = net_adam(groups)
         self._known = same_in_both_modes(self.net)
         self._net_parameters = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
-        self.table_optimiser = self._table_optimiser()
+
+    @property
+    def table_optimiser(self) -> TableAdam:
+        """Of the whole table."""
+        assert isinstance(self.table, WholeTable), "the table is sharded"
+        return self.table.optimiser
 
     def forward(self, ids: Tensor) -> Tensor:
         """`[B, S]` ids to `[H, B, T]` logits, those of each member."""
@@ -121,8 +156,7 @@ class Reference(nn.Module):
         Returns:
             The logits `[H, B, T]` with which the step began, and the prediction `[H, B, T]` or None.
         """
-        table, slots = self.embedding.weight.detach(), self.embedding.field_of_slot
-        rows, values = batch.rows, table.index_select(0, batch.rows)
+        slots, values = self.field_of_slot, self.table.values(batch)
         x = batch.embed(values, slots)
         x = (x if shift is None else x + shift).requires_grad_()
         predicted = self._evaluated(x) if predict and not self._known else None
@@ -137,12 +171,8 @@ class Reference(nn.Module):
         gradient = batch.gradient(torch.zeros_like(x) if by_x is None else by_x, slots)
         if crew is not None and crew.size > 1:
             gradients = _summed(gradients, crew)
-            rows, gradient = crew.sum_rows(rows, gradient)
-            values = table.index_select(0, rows)
-        if self.config.embedding_l2:
-            gradient.add_(values, alpha=self.config.embedding_l2)
         (optimiser or self.net_optimiser).learn(gradients)
-        self.table_optimiser.learn(rows, values, gradient)
+        self.table.learn(batch, values, gradient, l2=self.config.embedding_l2, crew=crew)
         return learned, predicted
 
     @torch.no_grad()
@@ -156,20 +186,24 @@ class Reference(nn.Module):
 
     def grow(self, n_ids: int) -> None:
         """Add rows for the new ids of a block; the optimiser moments of the old rows stay."""
-        if n_ids == self.embedding.n_ids:
-            return
-        state = self.table_optimiser.state[self.embedding.weight]
-        self.embedding.grow(n_ids, derive_seed(self.seed, "embedding"))
-        self.table_optimiser = self._table_optimiser()
-        if state:
-            pad = (0, 0, 0, n_ids - state["exp_avg"].shape[0])
-            grown = {name: nn.functional.pad(state[name], pad) for name in ("exp_avg", "exp_avg_sq")}
-            self.table_optimiser.state[self.embedding.weight] = {"step": state["step"], **grown}
+        if n_ids != self.table.n_ids:
+            self.table.grow(n_ids, derive_seed(self.seed, "embedding"))
+
+    def save(self, path: Path, crew: Crew) -> None:
+        """Write `table` and `net.*` whole; all workers call it together, the leader writes."""
+        save_shared(path, lambda: {**self.table.weights(), **self.nets()}, crew)
+
+    def save_moments(self, path: Path, crew: Crew, rows: np.ndarray | None = None, **others: Tensor) -> None:
+        """Write the state of both optimisers, that of the table whole or for some rows `[R]`, ascending, and other tensors; as `save`."""
+        save_shared(path, lambda: {**self.table.moments(rows), **self._moments_of_nets(), **others}, crew)
+
+    def nets(self) -> dict[str, Tensor]:
+        """Copies of `net.*`, the weights of the committee."""
+        return {f"net.{name}": p.detach().cpu().clone().contiguous() for name, p in self.net.named_parameters()}
 
     def checkpoint(self) -> dict[str, Tensor]:
-        """Copies of `table` and `net.*`, for scoring, relabelling and candidates."""
-        weights = {"table": self.embedding.weight, **{f"net.{name}": p for name, p in self.net.named_parameters()}}
-        return {name: value.detach().cpu().clone().contiguous() for name, value in weights.items()}
+        """Copies of `table` and `net.*`, for scoring, relabelling and candidates; not of a sharded table."""
+        return {"table": self.embedding.weight.detach().cpu().clone().contiguous(), **self.nets()}
 
     def move(self, device: torch.device) -> None:
         """Put the model and the moments of its optimisers on a device."""
@@ -178,41 +212,61 @@ class Reference(nn.Module):
         for _, parameter, optimiser in self._optimised():
             state = optimiser.state[parameter]
             # Step counts stay on the CPU, where the optimisers need them.
-            state.update({name: state[name].to(device) for name in ("exp_avg", "exp_avg_sq") if name in state})
+            state.update({name: state[name].to(device) for name in MOMENTS if name in state})
 
     def optimiser_state(self) -> dict[str, Tensor]:
-        """Moments and step counts of both optimisers, by parameter name."""
+        """Moments and step counts of both optimisers, by parameter name; not of a sharded table."""
         tensors = {}
         for name, parameter, optimiser in self._optimised():
             for key, value in optimiser.state[parameter].items():
                 tensors[f"{name}/{key}"] = torch.as_tensor(value).cpu().clone().contiguous()
         return tensors
 
+    def _moments_of_nets(self) -> dict[str, Tensor]:
+        return {
+            f"{name}/{key}": torch.as_tensor(value).cpu().clone().contiguous()
+            for name, parameter, _ in self._optimised(table=False)
+            for key, value in self.net_optimiser.state[parameter].items()
+        }
+
     def load(self, checkpoint: dict[str, Tensor], optimiser: dict[str, Tensor]) -> None:
         """Load a state saved from `checkpoint` and `optimiser_state`."""
         self.grow(checkpoint["table"].shape[0])
         with torch.no_grad():
             self.embedding.weight.copy_(checkpoint["table"])
+        self._load_nets(checkpoint, optimiser)
+        saved = _of("table", optimiser)
+        if "step" in saved:
+            state = {name: saved[name].clone() for name in MOMENTS}
+            self.table_optimiser.state[self.embedding.weight] = {"step": int(saved["step"]), **state}
+
+    def load_shard(self, checkpoint: RowSource, optimiser: RowSource) -> None:
+        """Load the rows of this worker's shard and the nets from a saved state, whatever number of workers saved it."""
+        assert isinstance(self.table, ShardedTable), "the table is whole"
+        self.table.load(checkpoint, optimiser)
+        self._load_nets(checkpoint.others, optimiser.others)
+
+    def _load_nets(self, checkpoint: dict[str, Tensor], optimiser: dict[str, Tensor]) -> None:
+        with torch.no_grad():
             for name, weight in self.net.named_parameters():
                 weight.copy_(checkpoint[f"net.{name}"])
-        for name, parameter, owner in self._optimised():
-            saved = {k.rpartition("/")[2]: v.clone() for k, v in optimiser.items() if k.rpartition("/")[0] == name}
-            if owner is self.table_optimiser and "step" in saved:
-                owner.state[parameter] = {**saved, "step": int(saved["step"])}
-            else:
-                owner.state[parameter] = saved
+        for name, parameter, _ in self._optimised(table=False):
+            self.net_optimiser.state[parameter] = {key: value.clone() for key, value in _of(name, optimiser).items()}
 
     def steps(self) -> int:
         """Optimiser steps done so far, in all passes."""
-        return int(self.table_optimiser.state[self.embedding.weight].get("step", 0))
+        return self.table.step()
 
-    def _table_optimiser(self) -> TableAdam:
-        return table_adam(self.embedding.weight, self.config.embedding_lr)
-
-    def _optimised(self) -> Iterator[tuple[str, Tensor, torch.optim.Optimizer]]:
-        yield "table", self.embedding.weight, self.table_optimiser
+    def _optimised(self, *, table: bool = True) -> Iterator[tuple[str, Tensor, torch.optim.Optimizer]]:
+        if table and isinstance(self.table, WholeTable):
+            yield "table", self.embedding.weight, self.table.optimiser
         for name, weight in self.net.named_parameters():
             yield f"net.{name}", weight, self.net_optimiser
+
+
+def _of(name: str, optimiser: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The saved state of a parameter."""
+    return {key.rpartition("/")[2]: value for key, value in optimiser.items() if key.rpartition("/")[0] == name}
 
 
 def _summed(gradients: Sequence[Tensor | None], crew: Crew) -> list[Tensor | None]:
@@ -251,7 +305,7 @@ def train_pass(
     crew: Crew,
     *,
     rows: int,
-    on_checkpoint: Callable[[int, dict[str, Tensor]], None] | None = None,
+    on_checkpoint: Callable[[int], None] | None = None,
     on_predicted: Callable[[Rows, Tensor], None] | None = None,
 ) -> float:
     """One pass over a stream of rows, in order. Every batch is split over the workers; its gradient is that of the whole batch.
@@ -264,7 +318,7 @@ def train_pass(
         parts: the rows.
         crew: the workers; all must get the same rows.
         rows: number of rows in `parts`, to place the K checkpoints.
-        on_checkpoint: called on every worker after each k-th of the K parts of the pass, with k (from 0) and the weights.
+        on_checkpoint: called on every worker after each k-th of the K parts of the pass, with k (from 0).
         on_predicted: called with each batch of B rows and its logits `[H, B, T]`, predicted in evaluation mode just before the training
             step on the batch. For one worker: another worker has other rows.
 
@@ -284,9 +338,11 @@ def train_pass(
             labels = torch.from_numpy(np.concatenate([batch.labels for batch in own]).astype(np.float32))
             labels = put(labels, crew.device)
             used = rows_of_batches(
-                [batch.ids for batch in own], reference.schema.field_of_slot, reference.embedding.n_ids, crew.device
+                [batch.ids for batch in own], reference.schema.field_of_slot, reference.table.n_ids, crew.device
             )
-            for batch, target, table_rows in zip(some, labels.split([len(batch) for batch in own]), used, strict=True):
+            prepared = reference.table.prepare(list(used))
+            parts_of = labels.split([len(batch) for batch in own])
+            for batch, target, table_rows in zip(some, parts_of, prepared, strict=True):
                 scale = 1 / (len(batch) * len(reference.net.members) * reference.schema.n_tasks)
                 learned, predicted = reference.learn(
                     table_rows, target, scale, crew=crew, predict=on_predicted is not None
@@ -296,7 +352,7 @@ def train_pass(
                     on_predicted(batch, predicted)
                 rows_seen += len(batch)
                 while on_checkpoint and k < n_checkpoints and rows_seen * n_checkpoints >= (k + 1) * rows:
-                    on_checkpoint(k, reference.checkpoint())
+                    on_checkpoint(k)
                     k += 1
             total += _loss_and_rows(torch.cat(logits, dim=1), labels)
     total = crew.sum(total)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from diet_ray.config import ReferenceConfig
@@ -23,16 +24,38 @@ def memory_here() -> int:
     return min(found)
 
 
-def check_room(where: str, n_ids: int, config: ReferenceConfig) -> None:
+def check_room(where: str, n_ids: int, config: ReferenceConfig, workers: int = 1, folder: Path | None = None) -> None:
     """Raise ResourceError where a worker's tables are larger than its memory: it would be killed without a word.
 
-    A worker holds the table, its two moments and the K checkpoints of the block.
+    A worker holds the table, its two moments and the K checkpoints of the block, or its part of the table and of the moments, which may be
+    files in `folder`.
     """
+    if config.table.split(workers):
+        _check_shard(where, n_ids, config, workers, folder)
+        return
     tables = 3 + config.checkpoints
     need, have = tables * 4 * n_ids * config.dim, memory_here()
     if need > have:
         raise ResourceError(
             f"{where}: {n_ids:,} ids of width {config.dim} (key 'reference.dim') take {size(need)} with their moments and "
             f"{config.checkpoints} checkpoints (key 'reference.checkpoints'), {size(have)} are here; lower one of the keys, ingest with "
-            "fewer buckets or a higher min_count, or take a larger machine"
+            "fewer buckets or a higher min_count, split the table (reference.table: {shards: auto}, and cluster.workers), or take a larger "
+            "machine"
+        )
+
+
+def _check_shard(where: str, n_ids: int, config: ReferenceConfig, workers: int, folder: Path | None) -> None:
+    need, have = 3 * 4 * -(-n_ids // workers) * config.dim, memory_here()
+    of = f"{n_ids:,} ids of width {config.dim} (key 'reference.dim') take {size(need)} with their moments in each of {workers} workers"
+    if config.table.on == "mmap":
+        free = shutil.disk_usage(folder or Path.cwd()).free
+        if need > free:
+            raise ResourceError(
+                f"{where}: {of}, {size(free)} are free in {folder}; raise cluster.workers with reference.table.shards auto, lower the key, "
+                "or free some"
+            )
+    elif need > have:
+        raise ResourceError(
+            f"{where}: {of} (cluster.workers, reference.table.shards), {size(have)} are here; raise cluster.workers, set "
+            "reference.table.on to mmap, lower the key, ingest with fewer buckets or a higher min_count, or take larger machines"
         )

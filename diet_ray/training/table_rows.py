@@ -20,6 +20,25 @@ SORTED_AT_ONCE = 1 << 16
 """Ids whose labels and rows are prepared together."""
 
 
+class Route(NamedTuple):
+    """How the rows of a batch travel between the workers of a sharded table (`sharded_table.py`)."""
+
+    order: Tensor
+    """`[U]` int64: the worker's rows in order of their owners."""
+    place: Tensor
+    """`[U]` int64: where each row is in that order."""
+    asked: list[int]
+    """`[W]`, rows that the worker needs of each owner."""
+    given: list[int]
+    """`[W]`, rows that it has to give to each worker."""
+    at: Tensor
+    """`[G]` int64: where the rows to give are in its own shard, in order of the workers."""
+    own: Tensor
+    """`[R]` int64, ascending: the distinct rows among these."""
+    position: Tensor
+    """`[G]` int64: for each row to give its position in `own`."""
+
+
 class TableRows(NamedTuple):
     """Which rows of a table a batch of B examples with S slots uses, and where."""
 
@@ -33,6 +52,8 @@ class TableRows(NamedTuple):
     """`[U]` int64: where the slots of each row begin in `places`."""
     padded: bool
     """Whether the first row is padding, which never changes."""
+    route: Route | None = None
+    """Where the table is sharded."""
 
     def embed(self, rows: Tensor, field_of_slot: Tensor) -> Tensor:
         """`[B, F, d]` inputs from the values `[U, d]` of the rows, as `diet_ray.training.embedding.lookup` gives them."""

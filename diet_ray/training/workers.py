@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -41,6 +42,19 @@ class Crew(Protocol):
         """
         ...
 
+    def exchange(self, values: Tensor, send: Sequence[int], receive: Sequence[int]) -> Tensor:
+        """Send each worker a part of `values` and receive one from each.
+
+        Args:
+            values: `[N, ...]` on the CPU, in order of the workers to whom its rows go.
+            send: `[W]`, rows for each worker.
+            receive: `[W]`, rows from each worker.
+
+        Returns:
+            `[M, ...]`, what came, in order of the workers.
+        """
+        ...
+
 
 class Solo:
     """One worker."""
@@ -60,6 +74,10 @@ class Solo:
     def sum_rows(self, rows: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """`rows` and `values` themselves."""
         return rows, values
+
+    def exchange(self, values: Tensor, send: Sequence[int], receive: Sequence[int]) -> Tensor:
+        """`values` themselves."""
+        return values
 
 
 class Group:
@@ -94,3 +112,9 @@ class Group:
         total, position = torch.unique(all_rows, return_inverse=True)
         added = all_values.new_zeros((len(total), *values.shape[1:])).index_add_(0, position, all_values)
         return total.to(rows.device), added.to(values.device)
+
+    def exchange(self, values: Tensor, send: Sequence[int], receive: Sequence[int]) -> Tensor:
+        """All-to-all; returns a new tensor."""
+        came = values.new_empty((sum(receive), *values.shape[1:]))
+        dist.all_to_all_single(came, values.contiguous(), list(receive), list(send))
+        return came

@@ -77,3 +77,31 @@ def test_a_gpu_is_held_against_the_cpu_of_its_machine() -> None:
     found = list(speed.of_devices(result))
     assert [one.measured for one in found] == ["3.0", "6.0"]
     assert found[0].row()[-1].startswith("Some GPU; ")
+
+
+def test_a_start_is_told_with_that_of_the_earlier_build() -> None:
+    def one(command: str, build: str, cpu: list[float], first: list[float] | None, aim: float | None) -> object:
+        return speed.start.Started(command=command, build=build, cpu=cpu, wall=cpu, first_row=first, aim=aim)
+
+    this, earlier = speed.start.THIS, speed.start.EARLIER
+    commands = [
+        one("version", this, [0.2, 0.4, 0.3], None, 0.3),
+        one("version", earlier, [0.6, 0.5, 0.7], None, 0.3),
+        one("schema FOLDER", this, [0.8], None, 1.0),
+        one("distill", this, [5.0], [3.0], None),
+        one("distill, private Ray", this, [16.0], [9.0], 10.0),
+        one("distill, private Ray", earlier, [34.0], [20.0], 10.0),
+    ]
+    result = speed.start.StartResult(machine=speed.Machine.here(), commands=commands)
+    assert [(claim.measured, claim.aim) for claim in speed.of_starts(result)] == [
+        ("0.30 (before 0.60)", "<= 0.3"),
+        ("0.80", "<= 1"),
+        ("9.00 (before 20.00)", "<= 10"),
+    ]
+    assert speed.start.table(result)[1][-2][-2:] == ["9.0", "<= 10 s to the first row"]
+
+
+def test_words_of_a_command_become_paths() -> None:
+    build = speed.start.Build("x", ["diet-ray"], None)
+    paths = {"WORK": Path("/a b"), "RUN": Path("/r")}
+    assert build.command("status RUN --out WORK/x.html", paths) == ["diet-ray", "status", "/r", "--out", "/a b/x.html"]

@@ -10,12 +10,12 @@ import yaml
 HEAVY = ("pandas", "ray", "torch")
 
 
-def imported_by(words: list[str], *, code: int) -> list[str]:
+def imported_by(words: list[str], *, code: int, heavy: tuple[str, ...] = HEAVY) -> list[str]:
     """Which of the heavy packages a fresh process has imported after a command."""
     script = (
         "import sys\nfrom diet_ray.cli import app\n"
         f"try:\n    app({words!r}, prog_name='diet-ray')\n"
-        f"finally:\n    print('imported', *(name for name in {HEAVY} if name in sys.modules))\n"
+        f"finally:\n    print('imported', *(name for name in {heavy} if name in sys.modules))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == code, done.stderr
@@ -28,6 +28,10 @@ def test_reading_a_run_or_a_log_imports_nothing_heavy(finished: Path, log: Path,
     imported = imported_by(words.format(run=finished, log=log).split(), code=0)
     # pyarrow imports pandas itself with the first array that it makes of Python's values; verify makes some.
     assert imported == [] or (words.startswith("verify") and imported == ["pandas"])
+
+
+def test_the_state_of_a_run_is_told_without_arrays(finished: Path) -> None:
+    assert imported_by(["status", str(finished)], code=0, heavy=("numpy", "pyarrow", *HEAVY)) == []
 
 
 @pytest.mark.parametrize(

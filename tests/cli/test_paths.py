@@ -194,11 +194,11 @@ def test_an_error_of_arrow_names_its_path_too(tmp_path: Path) -> None:
     assert "No such file or directory; check the path" in str(said)
 
 
-def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def bug(path: str) -> None:
         raise OSError("of no file")
 
     monkeypatch.setattr("diet_ray.report.status.run_status", bug)
-    done = CliRunner().invoke(app, ["status", "x"])
+    done = CliRunner().invoke(app, ["status", str(tmp_path)])
     assert done.exit_code == 1
     assert isinstance(done.exception, OSError)

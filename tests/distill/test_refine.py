@@ -50,8 +50,8 @@ def checkpoints() -> list[Predictor]:
     reference = Reference(SCHEMA, stream.reference.nets, stream.reference, n_ids=n_ids, seed=0)
     found: list[Predictor] = []
 
-    def keep(k: int, weights: dict[str, Tensor]) -> None:
-        found.append(Predictor(SCHEMA, stream.reference.nets, weights))
+    def keep(k: int) -> None:
+        found.append(Predictor(SCHEMA, stream.reference.nets, reference.checkpoint()))
 
     train_pass(reference, [synthetic.rows(600)], Solo(), rows=600, on_checkpoint=keep)
     return found

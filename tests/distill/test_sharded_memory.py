@@ -21,6 +21,7 @@ from diet_ray.engine.failures import LostShardError
 from diet_ray.engine.owners import OwnedShards
 from diet_ray.errors import CorruptArtefactError
 from diet_ray.memory.run_folder import read_units
+from diet_ray.memory.table_reader import LinkFile
 from diet_ray.memory.units import Units, shard_of
 from diet_ray.storage.entries import check_file
 from diet_ray.storage.tensors import save_tensors
@@ -125,7 +126,7 @@ def test_alignment_over_shards_is_alignment_of_the_whole(method: str, tmp_path: 
         memory = memory_of(units(60), SCHEMA, stream, shards=shards)
         memory.align(None, paths[0], align)
         assert same(units_of(memory), units(60))  # before the first stage there is nothing to bring along
-        memory.align(paths[0], paths[1], align)
+        memory.align([LinkFile(paths[0], len(phi(0)["table"]))], paths[1], align)
         found.append(units_of(memory))
     np.testing.assert_allclose(found[1].delta, found[0].delta, atol=1e-5)
     np.testing.assert_allclose(found[1].logit, found[0].logit, atol=1e-4)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import ray
 import torch
 
-from diet_ray.engine.train import check_cluster, distil
-from diet_ray.errors import ConfigError, CorruptArtefactError, ResourceError
+from diet_ray.config import ReferenceConfig, StreamConfig, TableConfig
+from diet_ray.engine.driver import distil_in_driver
+from diet_ray.engine.owners import OwnedShards
+from diet_ray.engine.ray_engine import check_cluster
+from diet_ray.engine.train import distil
+from diet_ray.errors import BrokenOffError, ConfigError, CorruptArtefactError, ResourceError
 from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.units import Units
 from tests.support.small_run import config, local_run, stage_bytes
@@ -56,6 +63,39 @@ def test_one_worker_gives_the_bytes_of_the_local_engine(
     assert bool((three.units.delta != 0).any())  # refinement took place, or equality says little
 
 
+def test_a_driver_that_is_the_only_worker_gives_the_bytes_of_the_local_engine(
+    ray_cluster: int, log: Path, tmp_path: Path
+) -> None:
+    stream = config(log, memory_shards=3, scorers=1)
+    stages = distil_in_driver(tmp_path / "ray", stream)
+    assert [stage.block for stage in stages] == ["block-000", "block-001"]
+    assert stage_bytes(tmp_path / "ray") == stage_bytes(local_run(tmp_path / "local", stream))
+    resumed = distil_in_driver(tmp_path / "ray", stream, resume=True)
+    assert resumed == stages
+
+
+def test_a_driver_whose_memory_dies_says_that_the_run_can_go_on(
+    ray_cluster: int, log: Path, local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream, begun = config(log, memory_shards=2), []
+
+    class Dies(OwnedShards):
+        """Its first owner dies before the second stage ends."""
+
+        def call(self, method: str, *arguments: Any, each: list[tuple[Any, ...]] | None = None) -> list[Any]:
+            begun.extend([method] if method == "write" else [])
+            if len(begun) == 2:
+                ray.kill(self.owners[0])
+            return super().call(method, *arguments, each=each)
+
+    monkeypatch.setattr("diet_ray.engine.driver.OwnedShards", Dies)
+    with pytest.raises(BrokenOffError, match=r"a process of the run has died .* go on with --resume"):
+        distil_in_driver(tmp_path / "run", stream)
+    monkeypatch.undo()
+    distil_in_driver(tmp_path / "run", stream, resume=True)
+    assert stage_bytes(tmp_path / "run") == stage_bytes(local)
+
+
 def test_two_workers_give_what_one_gives(two_workers: Path, local: Path) -> None:
     two, one = load_memory(two_workers), load_memory(local)
     assert np.array_equal(two.units.unit_id, one.units.unit_id)
@@ -64,6 +104,29 @@ def test_two_workers_give_what_one_gives(two_workers: Path, local: Path) -> None
     np.testing.assert_allclose(two.units.logit, one.units.logit, rtol=0, atol=1e-5)
     torch.testing.assert_close(two.table, one.table, rtol=0, atol=1e-5)
     assert two.stage.reference_logloss == pytest.approx(one.stage.reference_logloss, abs=1e-5)
+
+
+def test_two_workers_with_shards_of_the_table_give_the_bytes_of_whole_tables(
+    log: Path, two_workers: Path, tmp_path: Path
+) -> None:
+    """Two stages, between which the worker group ends: the second reads its shards from the files of the first."""
+    stream, run = config(log, workers=2, memory_shards=1), tmp_path / "run"
+    sharded = stream.model_copy(update={"reference": with_table(stream, shards="auto")})
+    distil(run, sharded.model_copy(update={"blocks": 1}))
+    raw = json.loads((run / "run.json").read_text())  # it was begun to one block
+    raw["config"]["blocks"] = None
+    (run / "run.json").write_text(json.dumps(raw))
+    on_disk = stream.model_copy(update={"reference": with_table(stream, shards=2, on="mmap")})
+    distil(run, on_disk, resume=True)
+
+    def tensors(of: Path) -> dict[str, str]:  # a manifest names the key, and its successor's its checksum
+        return {name: value for name, value in stage_bytes(of).items() if not name.endswith("manifest.json")}
+
+    assert tensors(run) == tensors(two_workers)
+
+
+def with_table(stream: StreamConfig, **table: Any) -> ReferenceConfig:
+    return stream.reference.model_copy(update={"table": TableConfig.model_validate(table)})
 
 
 @contextmanager

@@ -75,3 +75,30 @@ def test_a_cluster_of_the_environment_or_of_this_process_is_asked_for(
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
     with OnCluster() as place, pytest.raises(Joined):
         place.distil(tmp_path / "run", config(log))
+
+
+@pytest.mark.parametrize(
+    ("asked", "cluster", "where"),
+    [
+        ({"cpus": 2}, {}, "driver"),
+        ({}, {"scorers": 1}, "driver"),
+        ({}, {"workers": 2}, "train"),
+        ({}, {"max_failures": 1}, "train"),
+        ({"cpus": 2}, {"gpus_per_worker": 1}, "train"),
+        ({"address": "127.0.0.1:6379"}, {}, "train"),
+    ],
+)
+def test_the_driver_of_a_private_ray_is_its_only_worker(
+    asked: dict[str, Any],
+    cluster: dict[str, Any],
+    where: str,
+    no_ray: None,
+    log: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(OnCluster, "join", lambda place: None)
+    monkeypatch.setattr("diet_ray.engine.driver.distil_in_driver", lambda *args, **options: ["driver"])
+    monkeypatch.setattr("diet_ray.engine.train.distil", lambda *args, **options: ["train"])
+    with OnCluster(**asked) as place:
+        assert place.distil(tmp_path / "run", config(log, **cluster)) == [where]

@@ -24,7 +24,9 @@ def test_a_run_is_traced_to_its_first_stage(finished: Path) -> None:
     assert found.rows == {0: 300, 1: 300, 2: 300}
     assert torch.equal(found.memory.x, load_memory(finished).x)
     before = load_tensors(stage_folder(finished, 1) / "checkpoint-1.safetensors")["table"]
-    assert torch.equal(found.previous_table(), before)
+    previous = found.previous()
+    assert previous is not None
+    assert torch.equal(previous.whole(), before)
     assert not torch.equal(before, found.memory.table)
 
 
@@ -32,14 +34,14 @@ def test_a_stage_is_traced_from_there(finished: Path) -> None:
     assert [stage.index for stage in trace(stage_folder(finished, 1)).stages] == [0, 1]
     first = trace(stage_folder(finished, 0))
     assert [stage.index for stage in first.stages] == [0]
-    assert first.previous_table() is None
+    assert first.previous() is None
 
 
 def test_a_stage_that_was_copied_alone_has_no_past(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(stage_folder(finished, 2), tmp_path / "mine")
     found = trace(tmp_path / "mine")
     assert [stage.index for stage in found.stages] == [2]
-    assert found.previous_table() is None
+    assert found.previous() is None
     assert found.rows == {}
 
 
@@ -58,4 +60,4 @@ def test_a_damaged_table_is_noticed(finished: Path, tmp_path: Path) -> None:
     path = stage_folder(tmp_path / "run", 1) / "checkpoint-1.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(CorruptArtefactError, match="not the file that the manifest names: it has"):
-        trace(tmp_path / "run").previous_table()
+        trace(tmp_path / "run").previous()

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from diet_ray.cli import app
 from diet_ray.config import CheckpointsConfig, StreamConfig
 from diet_ray.distill.local import distil_locally
 from diet_ray.errors import ConfigError, CorruptArtefactError
 from diet_ray.memory.archive import Archive
 from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.download import fetch
-from diet_ray.memory.garbage import PRUNING, collect, garbage, unnamed
+from diet_ray.memory.garbage import OLD, PRUNING, collect, garbage, unnamed
 from diet_ray.memory.layout import PRUNED, run_manifest, stage_folder
 from diet_ray.memory.lineage import trace
 from diet_ray.memory.moments import load_moments
@@ -176,6 +178,37 @@ def test_a_run_of_an_earlier_build_keeps_all(log: Path, whole: Path, run: Path) 
     shutil.rmtree(stage_folder(run, 2))
     distil_locally(run, stream(log), resume=True)
     assert [weights(run, index) for index in range(3)] == [weights(whole, index) for index in range(3)]
+
+
+def test_gc_prunes_an_old_run_when_told(log: Path, whole: Path, lean: Path, run: Path) -> None:
+    raw = json.loads(run_manifest(run).read_text())
+    del raw["config"]["checkpoints"], raw["checkpoints"]  # made before there was a policy
+    run_manifest(run).write_text(json.dumps(raw))
+    listed = garbage(run, keep=1)
+    assert [leftover.path.parent.name for leftover in listed] == ["0000"] * 3 + ["0001"] * 3
+    assert {leftover.what for leftover in listed} == {OLD}
+    assert (garbage(run), weights(run, 0)) == ([], weights(whole, 0))  # listing removes nothing
+    done = CliRunner().invoke(app, ["--json", "gc", str(run), "--keep", "1", "--yes"])
+    said = json.loads(done.stdout)
+    assert said["bytes"] == said["pruned_bytes"] == sum(leftover.bytes for leftover in listed)
+    assert [weights(run, index) for index in range(3)] == [[], [], weights(whole, 2)]
+    assert garbage(run, keep=1) == verify(run) == []
+    with pytest.raises(ConfigError, match=r"pruned after the commit of stage 0002"):
+        load_memory(stage_folder(run, 0))
+    assert len(load_memory(run)) == len(load_memory(lean))
+    shutil.rmtree(stage_folder(run, 2))
+    assert CliRunner().invoke(app, ["gc", str(run), "--keep", "0"]).exit_code == 2
+    assert CliRunner().invoke(app, ["gc", "file:///x", "--keep", "1"]).exit_code == 2
+
+
+def test_a_pruned_old_run_goes_on_with_the_same_bytes(log: Path, whole: Path, run: Path) -> None:
+    shutil.rmtree(stage_folder(run, 2))
+    collect(run, keep=1)
+    assert (weights(run, 0), weights(run, 1)) == ([], weights(whole, 1))
+    distil_locally(run, stream(log, keep="all"), resume=True)
+    last = {name: value for name, value in stage_bytes(whole).items() if "0002" in str(name)}
+    assert last
+    assert {name: value for name, value in stage_bytes(run).items() if "0002" in str(name)} == last
 
 
 def test_an_archive_is_pruned_with_its_run_and_restores_it(log: Path, run: Path, tmp_path: Path) -> None:

@@ -117,9 +117,9 @@ def test_a_run_of_changed_rows_is_sound_and_all_commands_read_it(
     assert verify(parts, log=long_log) == []
     assert torch.equal(load_start(parts).moments.exp_avg, load_start(whole).moments.exp_avg)
     for index in (2, 4):
-        previous = trace(stage_folder(parts, index)).previous_table()
+        previous = trace(stage_folder(parts, index)).previous()
         assert previous is not None
-        assert torch.equal(previous, load_memory(stage_folder(whole, index - 1)).table)
+        assert torch.equal(previous.whole(), load_memory(stage_folder(whole, index - 1)).table)
     uri = (tmp_path / "archive").as_uri()
     Archive(uri).push(parts)
     copy = fetch(f"{uri}/stages/0003", moments=True)

@@ -25,6 +25,7 @@ from diet_ray.report.inspection_page import lead, tables_to_print, write_inspect
 from diet_ray.report.inspection_plots import plot_blocks, plot_drift, plot_shares, plot_soft_labels
 from diet_ray.storage.tensors import load_tensors
 from tests.support import pages
+from tests.support.small_run import config, local_run
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def found(finished: Path) -> Inspection:
 def changed(finished: Path, monkeypatch: pytest.MonkeyPatch, **columns: np.ndarray) -> Inspection:
     """The inspection of a memory some of whose columns are others."""
     whole = trace(finished)
-    memory = Memory(whole.memory.stage, whole.memory.units.updated(**columns), whole.memory.table)
+    memory = Memory(whole.memory.stage, whole.memory.units.updated(**columns), whole.memory.rows)
     monkeypatch.setattr(inspection, "trace", lambda path: replace(whole, memory=memory))
     return inspect(finished)
 
@@ -240,6 +241,21 @@ def test_the_tables_say_it(found: Inspection) -> None:
         "Most influential units",
     ]
     assert [table.row_count for table in tables] == [3, 2, 4, 2, 10]
+
+
+def test_what_was_never_refined_has_no_zeros(log: Path, tmp_path: Path) -> None:
+    stream = config(log)
+    unrefined = stream.model_copy(update={"refine": stream.refine.model_copy(update={"rounds": 0})})
+    found = inspect(local_run(tmp_path / "run", unrefined))
+    first, *tables = tables_to_print(found)
+    assert "Nothing was refined, so no unit was moved and no influence measured." in str(first)
+    headings = {str(table.title): [str(column.header) for column in table.columns] for table in tables}
+    assert list(headings) == ["Composition by block", "Labels and soft labels", "Fields", "Weight", "Some units"]
+    said = " ".join(text for columns in headings.values() for text in columns)
+    assert not {word for word in ("influence", "delta", "moved") if word in said}
+    assert [table.row_count for table in tables] == [len(found.blocks), 2, 4, 1, 10]
+    (page, *_) = write_inspection(tmp_path / "page.html", found)
+    assert "influence" not in page.read_text().replace("no influence measured", "")
 
 
 def test_the_command(finished: Path, tmp_path: Path) -> None:

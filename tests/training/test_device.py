@@ -21,6 +21,7 @@ from diet_ray.storage.tensors import save_tensors
 from diet_ray.training.device import CPU, autocast, device_of, draws_on, forked, gpu_fault, put
 from diet_ray.training.predictor import Predictor
 from diet_ray.training.reference import Reference
+from diet_ray.training.workers import Solo
 from tests.support.small_nets import VARIANT_IDS, VARIANTS, make
 from tests.support.small_run import config
 from tests.support.synthetic import write_log
@@ -123,7 +124,7 @@ def test_scores_in_bfloat16_choose_nearly_the_same_rows(tmp_path: Path) -> None:
 
 def test_a_worker_that_scores_does_so_on_its_device(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from diet_ray.distill import score as scoring
-    from diet_ray.engine import train as engine
+    from diet_ray.engine import ray_engine as engine
 
     seen: list[torch.device] = []
 
@@ -139,7 +140,7 @@ def test_a_worker_that_scores_does_so_on_its_device(log: Path, monkeypatch: pyte
     job = scoring.ScoreJob.of(opened, opened.blocks[0], [], config(log), keep=10, seed=0)
     for device in (CPU, META):
         with pytest.raises(Seen):
-            engine.RayEngine(engine.Solo(device), None).score(job, BlockRows(opened, opened.blocks[0]))  # type: ignore[arg-type]
+            engine.RayEngine(Solo(device), None).score(job, BlockRows(opened, opened.blocks[0]))  # type: ignore[arg-type]
     assert seen == [CPU, META]
 
 
@@ -211,7 +212,7 @@ class Rays:
 def test_a_cluster_without_enough_gpus_is_refused(
     monkeypatch: pytest.MonkeyPatch, cluster: dict[str, Any], have: float, said: str
 ) -> None:
-    from diet_ray.engine import train as engine
+    from diet_ray.engine import ray_engine as engine
 
     monkeypatch.setattr(engine, "ray", Rays(CPU=8, GPU=have))
     with pytest.raises(ResourceError, match=said):
@@ -219,7 +220,7 @@ def test_a_cluster_without_enough_gpus_is_refused(
 
 
 def test_torch_is_asked_where_the_gpu_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    from diet_ray.engine import train as engine
+    from diet_ray.engine import ray_engine as engine
 
     rays = Rays(CPU=8, GPU=2)
     monkeypatch.setattr(engine, "ray", rays)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from diet_ray.config import ReferenceConfig
+from diet_ray.config import ReferenceConfig, TableConfig
 from diet_ray.distill import pipeline
 from diet_ray.distill.local import distil_locally
 from diet_ray.errors import ResourceError
@@ -35,6 +35,26 @@ def test_a_run_is_refused_before_its_table_is_made(log: Path, tmp_path: Path, mo
     monkeypatch.setattr(pipeline, "Reference", None)
     with pytest.raises(ResourceError, match=r"log .*/log: [0-9,]+ ids of width 4"):
         distil_locally(tmp_path / "run", config(log))
+
+
+def test_of_a_sharded_table_a_worker_holds_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Table and two moments, 500 of 1,000 ids each; checkpoints are written from the table itself."""
+    reference = ReferenceConfig(dim=4, checkpoints=2, table=TableConfig(shards="auto"))
+    monkeypatch.setattr(room, "memory_here", lambda: 3 * 4 * 500 * 4)
+    check_room("log", 1000, reference, workers=2)
+    said = r"^log: 1,001 ids .* in each of 2 workers \(cluster\.workers, reference\.table\.shards\), .* reference\.table\.on to mmap"
+    with pytest.raises(ResourceError, match=said):
+        check_room("log", 1001, reference, workers=2)
+    with pytest.raises(ResourceError, match=r"split the table \(reference\.table: \{shards: auto\}"):
+        check_room("log", 1000, ReferenceConfig(dim=4, checkpoints=2), workers=2)
+
+
+def test_a_mapped_table_needs_the_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = ReferenceConfig(dim=4, table=TableConfig(on="mmap"))
+    monkeypatch.setattr(room, "memory_here", lambda: 0)
+    check_room("log", 1000, reference, folder=tmp_path)
+    with pytest.raises(ResourceError, match=rf"2,147,483,647 ids of width 100000 .* are free in {tmp_path}; raise"):
+        check_room("log", 2**31 - 1, reference.model_copy(update={"dim": 100_000}), folder=tmp_path)
 
 
 @pytest.mark.parametrize(("text", "limit"), [("4096\n", 4096), ("max\n", None), (None, None)])
