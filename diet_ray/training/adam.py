@@ -140,7 +140,16 @@ def _fused(
     )
 
 
-class NetAdam(torch.optim.Adam):
+class _Uncompiled(torch.optim.Optimizer):
+    """An optimiser that does not import torch's compiler when it is made: 800 modules, which take over a CPU second in each process."""
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As torch's, without the decorator that hides it from the compiler."""
+        decorated = torch.optim.Optimizer.add_param_group
+        getattr(decorated, "__wrapped__", decorated)(self, param_group)
+
+
+class NetAdam(_Uncompiled, torch.optim.Adam):
     """torch's Adam for nets, which takes gradients rather than looks for them in the parameters.
 
     On the CPU a step is one call of torch's fused kernel per group, without torch's checks for what no net here has.
@@ -181,7 +190,7 @@ LANES = 16
 """Most float32 numbers in a vector of a CPU."""
 
 
-class TableAdam(torch.optim.SparseAdam):
+class TableAdam(_Uncompiled, torch.optim.SparseAdam):
     """torch's sparse Adam for one table, which takes the rows and their gradients: other rows do not change."""
 
     @torch.no_grad()
