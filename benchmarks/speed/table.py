@@ -31,8 +31,11 @@ from diet_ray.settings import Settings, parse_json, write_json
 RESULT = RESULTS / "table.json"
 DOCS = Path(__file__).parents[2] / "docs" / "scaling.md"
 CHILD = Path(__file__).with_name("table_child.py")
-DIM, ROWS, STAGES = 16, 30_000, 3
+DIM, ROWS, STAGES, CHECKPOINTS = 16, 30_000, 3, 3
 BASE, NOW = "0678e55", "now"
+
+HELD = {BASE: CHECKPOINTS + 3, NOW: 3}
+"""Tables in the memory of the process that trains, by the model of docs/scaling.md."""
 
 
 class TableFigures(Settings):
@@ -133,6 +136,7 @@ def tables(result: TableResult) -> str:
         "with mapped files, MiB",
         "CPU s per block",
         "bytes of the last stage, MB",
+        "by the model, MB",
         "over those of its changed rows",
         "written by the process, MB",
         "kept, MB",
@@ -145,6 +149,7 @@ def tables(result: TableResult) -> str:
             f"{one.peak_with_files >> 20:,}",
             f"{one.cpu_seconds / STAGES:,.0f}",
             f"{one.stage_bytes[-1] / 1e6:,.1f}",
+            f"{stage_bytes(one, result.dim) / 1e6:,.1f}",
             f"{one.stage_bytes[-1] / (3 * 4 * result.dim * max(changed[one.ids], 1)):,.2f}",
             f"{one.written / 1e6:,.0f}",
             f"{one.kept / 1e6:,.0f}",
@@ -153,7 +158,32 @@ def tables(result: TableResult) -> str:
     ]
     lead = f"{STAGES} blocks of {result.rows:,} rows, 3 fields, d = {result.dim}, K = 3, one process without Ray. {result.machine}."
     looked_up = "; ".join(f"{rows:,} of {ids:,}" for ids, rows in changed.items())
-    return f"{lead} Rows that the last block changed: {looked_up}.\n\n{markdown(columns, rows)}"
+    parts = [f"{lead} Rows that the last block changed: {looked_up}.", markdown(columns, rows)]
+    return "\n\n".join([*parts, *growth(result)])
+
+
+def stage_bytes(one: TableFigures, dim: int) -> int:
+    """Bytes of the tables of a stage by the model of docs/scaling.md: K checkpoints and moments, or changed rows and their ids twice."""
+    changed = one.changed[-1]
+    return (CHECKPOINTS + 2) * 4 * dim * one.ids if changed is None else changed * (3 * 4 * dim + 2 * 4)
+
+
+def growth(result: TableResult) -> list[str]:
+    """How many tables the peak holds, from the smallest and the largest table of each commit."""
+    found = []
+    for commit in dict.fromkeys(one.commit for one in result.runs):
+        runs = sorted((one for one in result.runs if one.commit == commit), key=lambda one: one.ids)
+        if len(runs) > 1:
+            first, last = runs[0], runs[-1]
+            tables = (last.peak - first.peak) / (4 * result.dim * (last.ids - first.ids))
+            found.append([commit, f"{tables:.1f}", str(HELD[commit])])
+    if not found:
+        return []
+    lead = (
+        "Tables of `4 I d` bytes by which the peak grows with the ids. The model counts the table and its moments, at the earlier commit "
+        "also K checkpoints, and no copies:"
+    )
+    return [lead, markdown(["commit", "found", "by the model"], found)]
 
 
 def main() -> None:

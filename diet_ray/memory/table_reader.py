@@ -144,8 +144,10 @@ class TableReader:
     def embed(self, ids: np.ndarray, field_of_slot: np.ndarray) -> Tensor:
         """`[N, S]` ids to `[N, F, d]` inputs, as `diet_ray.training.embedding.lookup` gives them on the whole table."""
         slots = torch.tensor(field_of_slot)
-        if not self._later:
-            return lookup(self._first["table"], torch.tensor(ids), slots)
+        if (
+            not self._later or self._bytes("table") <= IN_MEMORY
+        ):  # a small table is put together faster than its rows are found
+            return lookup(self.whole(), torch.tensor(ids), slots)
         parts = []
         for start in range(0, max(len(ids), 1), EMBEDDED_AT_ONCE):
             table, own = self.local(ids[start : start + EMBEDDED_AT_ONCE], field_of_slot)
@@ -186,9 +188,14 @@ class TableReader:
         base = self._first[name]
         if not self._later:
             return base
-        size = self.n_ids * base.shape[1] * base.element_size()
+        size = self._bytes(name)
         if size <= IN_MEMORY:
-            return torch.cat(list(self.pieces(name)))
+            whole = base.new_zeros(self.n_ids, base.shape[1])
+            whole[: len(base)] = base
+            for rows, newer in self._later:
+                if name in newer:
+                    whole[rows.long()] = newer[name]
+            return whole
         try:
             with tempfile.TemporaryFile() as file:
                 for piece in self.pieces(name):
@@ -204,6 +211,10 @@ class TableReader:
     def tensors(self) -> dict[str, Tensor]:
         """All tensors, as a stage that writes its table whole has them."""
         return {name: self.whole(name) for name in self._first} | self.others
+
+    def _bytes(self, name: str) -> int:
+        base = self._first[name]
+        return self.n_ids * base.shape[1] * base.element_size()
 
     def _check(self, tensors: dict[str, Tensor], n: int, path: Path) -> None:
         for name, value in tensors.items():

@@ -59,6 +59,7 @@ def test_rows_pieces_and_inputs_are_those_of_the_whole_table(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(table_reader, "PIECE_BYTES", piece)
         patch.setattr(table_reader, "EMBEDDED_AT_ONCE", 1 + piece % 7)
+        patch.setattr(table_reader, "IN_MEMORY", (seed % 2) << 30)
         assert torch.equal(torch.cat(list(reader.pieces())), table)
         slots = np.array([0, 0, 1, 2, 2, 2])
         batch = rng.integers(0, len(table) + 9, (11, 6)).astype(np.int32)  # also ids that the table has not

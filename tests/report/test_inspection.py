@@ -19,11 +19,12 @@ from diet_ray.memory.dataset import Memory, load_memory
 from diet_ray.memory.facts import effect
 from diet_ray.memory.layout import stage_folder
 from diet_ray.memory.lineage import Lineage, trace
+from diet_ray.memory.table_reader import LinkFile, TableReader
 from diet_ray.report import inspection
 from diet_ray.report.inspection import Inspection, drift, inspect, spread
 from diet_ray.report.inspection_page import lead, tables_to_print, write_inspection
 from diet_ray.report.inspection_plots import plot_blocks, plot_drift, plot_shares, plot_soft_labels
-from diet_ray.storage.tensors import load_tensors
+from diet_ray.storage.tensors import load_tensors, save_tensors
 from tests.support import pages
 from tests.support.small_run import config, local_run
 
@@ -128,7 +129,7 @@ def test_drift_of_the_table_by_field(finished: Path, found: Inspection) -> None:
 
 
 def test_ids_that_the_stage_before_did_not_have_and_padding_do_not_drift(
-    finished: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = trace(finished)
     ids = whole.memory.units.ids.copy()
@@ -136,7 +137,8 @@ def test_ids_that_the_stage_before_did_not_have_and_padding_do_not_drift(
     n = int(np.unique(ids[:, 0])[-1])  # the table before ends with the last user but one
     users = len(np.unique(ids[:, 0]))
     table = load_tensors(stage_folder(finished, 1) / "checkpoint-1.safetensors")["table"][:n]
-    monkeypatch.setattr(Lineage, "previous_table", lambda self: table)
+    save_tensors(tmp_path / "before", {"table": table})
+    monkeypatch.setattr(Lineage, "previous", lambda self: TableReader([LinkFile(tmp_path / "before", n)]))
     parts = {part.field: part for part in changed(finished, monkeypatch, ids=ids).fields}
     assert (parts["user"].ids, parts["user"].drift_ids) == (users, users - 1)
     assert (parts["hour"].ids, parts["hour"].drift_ids) == (0, 0)
