@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -51,7 +52,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor | Pieces]) -> None:
         for name in names:
             value = tensors[name]
             for part in value.read() if isinstance(value, Pieces) else _cut(value):
-                file.write(part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+                file.write(np.ascontiguousarray(part.detach().cpu().numpy()).data)
     path.chmod(0o644)  # runs are on shared storage, whatever the umask
 
 

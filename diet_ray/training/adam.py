@@ -140,7 +140,16 @@ def _fused(
     )
 
 
-class NetAdam(torch.optim.Adam):
+class _Uncompiled(torch.optim.Optimizer):
+    """An optimiser that does not import torch's compiler when it is made: 800 modules, which take over a CPU second in each process."""
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As torch's, without the decorator that hides it from the compiler."""
+        decorated = torch.optim.Optimizer.add_param_group
+        getattr(decorated, "__wrapped__", decorated)(self, param_group)
+
+
+class NetAdam(_Uncompiled, torch.optim.Adam):
     """torch's Adam for nets, which takes gradients rather than looks for them in the parameters.
 
     On the CPU a step is one call of torch's fused kernel per group, without torch's checks for what no net here has.
@@ -177,18 +186,31 @@ class NetAdam(torch.optim.Adam):
         return state
 
 
-class TableAdam(torch.optim.SparseAdam):
+LANES = 16
+"""Most float32 numbers in a vector of a CPU."""
+
+
+class TableAdam(_Uncompiled, torch.optim.SparseAdam):
     """torch's sparse Adam for one table, which takes the rows and their gradients: other rows do not change."""
 
     @torch.no_grad()
-    def learn(self, rows: Tensor, values: Tensor, gradient: Tensor) -> None:
+    def learn(self, rows: Tensor, values: Tensor, gradient: Tensor, *, alike: bool = False) -> None:
         """Do a step.
 
         Args:
             rows: `[U]` int64, distinct.
             values: `[U, d]`: these rows of the table; changed, too.
             gradient: `[U, d]`.
+            alike: whether a row is to round alike beside any other rows, as a table split over workers needs.
         """
+        n, more = len(rows), 0
+        if alike and n:
+            # The kernel computes the numbers after the last whole vector in another way: let that be copies of a row.
+            more = -n % (LANES // math.gcd(LANES, values.shape[1]))
+        if more:
+            rows, values, gradient = (
+                torch.cat((one, one[:1].expand(more, *one.shape[1:]))) for one in (rows, values, gradient)
+            )
         (group,) = self.param_groups
         (table,) = group["params"]
         state = self.state[table]
@@ -207,7 +229,7 @@ class TableAdam(torch.optim.SparseAdam):
             steps = [torch.tensor(float(state["step"]))]
             _fused([values], [gradient], [m], [v], steps, group["lr"], TORCH_EPSILON / root)
         for whole, part in ((table, values), (state["exp_avg"], m), (state["exp_avg_sq"], v)):
-            whole.index_copy_(0, rows, part)
+            whole.index_copy_(0, rows[:n], part[:n])
 
 
 def net_adam(parameters: Iterable[Tensor] | list[dict[str, Any]]) -> NetAdam:

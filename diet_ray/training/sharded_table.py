@@ -91,7 +91,7 @@ class ShardedTable:
         own = self._stores["table"].index_select(0, route.own)
         if l2:
             gradient.add_(own, alpha=l2)
-        self._optimiser.learn(route.own, own, gradient)
+        self._optimiser.learn(route.own, own, gradient, alike=self.crew.size > 1)
 
     def take(self, rows: np.ndarray) -> Tensor:
         """See `Table`."""

@@ -97,13 +97,13 @@ class WholeTable:
 
     def learn(self, batch: TableRows, values: Tensor, gradient: Tensor, *, l2: float, crew: Crew | None) -> None:
         """See `Table`."""
-        rows = batch.rows
-        if crew is not None and crew.size > 1:
+        rows, several = batch.rows, crew is not None and crew.size > 1
+        if crew is not None and several:
             rows, gradient = crew.sum_rows(rows, gradient)
             values = self.embedding.weight.detach().index_select(0, rows)
         if l2:
             gradient.add_(values, alpha=l2)
-        self.optimiser.learn(rows, values, gradient)
+        self.optimiser.learn(rows, values, gradient, alike=several)
 
     def take(self, rows: np.ndarray) -> Tensor:
         """See `Table`."""

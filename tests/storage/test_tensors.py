@@ -46,3 +46,11 @@ def test_a_file_is_written_anew_from_what_is_mapped_from_it(tmp_path: Path) -> N
     assert torch.equal(load_tensors(tmp_path / "a")["a"], torch.arange(0, 100_000.0, 2))
     assert torch.equal(mapped, torch.arange(100_000.0))
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644
+
+
+def test_the_only_element_of_a_view_is_written(tmp_path: Path) -> None:
+    """numpy gives such a view the stride 0."""
+    save_tensors(
+        tmp_path / "a", {"a": torch.ones(1, dtype=torch.int32).expand(1), "b": torch.ones(1, 1).as_strided((1,), (0,))}
+    )
+    assert load_tensors(tmp_path / "a")["a"].tolist() == load_tensors(tmp_path / "a")["b"].tolist() == [1]
