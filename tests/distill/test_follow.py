@@ -10,11 +10,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from diet_ray.config import StreamConfig
-from diet_ray.distill import pipeline
 from diet_ray.distill.follow import follow_log
 from diet_ray.distill.local import LocalEngine
 from diet_ray.distill.pipeline import run_stream
@@ -25,6 +25,7 @@ from diet_ray.memory.layout import waiting_folder
 from diet_ray.memory.run_folder import committed_stages, open_run
 from diet_ray.report.status import run_status
 from diet_ray.storage.lock import locked
+from diet_ray.training.reference import Reference
 from tests.support.small_run import config, local_run, stage_bytes
 
 
@@ -87,19 +88,19 @@ def test_a_follower_that_was_ended_in_a_stage_goes_on_to_the_same_bytes(
     growing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, stream, resumed = tmp_path / "run", config(growing), list[bool]()
-    real = pipeline.save_tensors
+    real = Reference.save_moments
 
-    def terminated(path: Path, tensors: object) -> None:
-        if path.name == "optimiser.safetensors" and len(committed_stages(run)) == 1:
+    def terminated(reference: Reference, *values: Any, **others: Any) -> None:
+        if len(committed_stages(run)) == 1:
             raise KeyboardInterrupt
-        real(path, tensors)  # type: ignore[arg-type]
+        real(reference, *values, **others)
 
     def stop(seconds: float) -> None:
         raise KeyboardInterrupt
 
     first_blocks(growing, 3)
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "save_tensors", terminated)
+        patch.setattr(Reference, "save_moments", terminated)
         with pytest.raises(KeyboardInterrupt):
             follow_log(run, stream, local(run, stream, resumed), on_wait=print, sleep=stop)
     assert len(committed_stages(run)) == 1

@@ -77,7 +77,7 @@ def test_only_the_last_stages_keep_the_reference_and_the_units_are_the_same(whol
 def test_the_default_keeps_two(log: Path, tmp_path: Path) -> None:
     distil_locally(tmp_path / "run", stream(log))
     assert [len(weights(tmp_path / "run", index)) for index in range(3)] == [0, 2, 2]
-    assert trace(tmp_path / "run").previous_table() is not None
+    assert trace(tmp_path / "run").previous() is not None
 
 
 def test_a_pruned_run_is_sound_and_goes_on_with_the_same_bytes(log: Path, lean: Path, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_what_needs_a_pruned_file_says_why_it_cannot_be_had(lean: Path) -> None:
         load_memory(folder)
     with pytest.raises(ConfigError, match=said):
         load_moments(folder, read_stage(lean, 1))
-    assert trace(lean).previous_table() is None
+    assert trace(lean).previous() is None
     inspect(lean)
 
 

@@ -136,11 +136,11 @@ def test_a_run_of_an_earlier_release_needs_leave_and_records_from_then_on(
 ) -> None:
     earlier(run)
     elsewhere(monkeypatch)
-    with pytest.raises(ConfigError, match="arithmetic of passes 1, now 2: later stages would have other bytes"):
+    with pytest.raises(ConfigError, match="arithmetic of passes 1, now 3: later stages would have other bytes"):
         distil_locally(run, config(log), resume=True)
     stages = distil_locally(run, config(log), resume=True, allow_different_bytes=True)
     assert [stage.made_with and stage.made_with.cpu for stage in stages] == [None, "OTHER", "OTHER"]
-    assert changes(stages) == ["from stage 1 on: arithmetic of passes 1, now 2"]
+    assert changes(stages) == ["from stage 1 on: arithmetic of passes 1, now 3"]
     assert stage_bytes(run).keys() == stage_bytes(finished).keys()
 
 
