@@ -2,7 +2,7 @@
 
 From the ground up; a part imports only what stands above it in this list (tests/test_layers.py):
 
-    errors, seeds, figures, mapper, faces      links      settings      schema
+    errors, seeds, figures, mapper, faces, kinds      links      settings      schema
     storage     bytes that are whole, bounded and locked
     logs        click logs: ingestion, published ones, simulated ones
     candidates  architectures; a new net is one file

@@ -147,7 +147,10 @@ def run_of(work: Path, build: Build) -> Path:
 
 def call(build: Build, words: str, home: Path, **paths: Path) -> None:
     """Run a command that must succeed."""
-    subprocess.run(build.command(words, paths), env=env_of(build, home), check=True, stdout=subprocess.DEVNULL)
+    # Not in this folder: Ray's workers import from the folder of their driver, and would find this build in that of the other.
+    subprocess.run(
+        build.command(words, paths), env=env_of(build, home), cwd=home, check=True, stdout=subprocess.DEVNULL
+    )
 
 
 def env_of(build: Build, home: Path) -> dict[str, str]:
@@ -161,7 +164,11 @@ def timed(build: Build, words: str, paths: dict[str, Path], home: Path) -> tuple
     """CPU seconds, seconds and the exit code of a command without helpers."""
     began = time.perf_counter()
     process = subprocess.Popen(
-        build.command(words, paths), env=env_of(build, home), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        build.command(words, paths),
+        env=env_of(build, home),
+        cwd=home,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -175,7 +182,7 @@ def distilled(build: Build, words: str, paths: dict[str, Path], home: Path) -> t
     began, at = time.perf_counter(), time.time()
     with (home / "output").open("w") as output:
         process = subprocess.Popen(
-            build.command(words, paths), env=env_of(build, home), stdout=output, stderr=subprocess.STDOUT
+            build.command(words, paths), env=env_of(build, home), cwd=home, stdout=output, stderr=subprocess.STDOUT
         )
         with cpu_of_family(process.pid, seconds=0.1) as used:
             code = process.wait()
@@ -226,13 +233,13 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--out", type=Path, default=RESULT)
     args = parser.parse_args()
-    machine = Machine.here()
+    machine, work = Machine.here(), args.work.resolve()
     builds = [Build(THIS, [str(Path(sys.executable).with_name("diet-ray"))], str(ROOT))]
     if args.base:
         builds.append(Build(EARLIER, [str(args.base.with_name("diet-ray"))], None))
     with tempfile.TemporaryDirectory(prefix="dr-", dir="/tmp") as home:  # short: it becomes part of socket paths
-        prepare(args.work, builds, Path(home))
-        result = StartResult(machine=machine, commands=measure(args.work, builds, args.turns, Path(home)))
+        prepare(work, builds, Path(home))
+        result = StartResult(machine=machine, commands=measure(work, builds, args.turns, Path(home)))
     write_json(args.out, result)
     show(*table(result), "start of commands")
 

@@ -32,7 +32,7 @@ def streamed(tmp_path_factory: pytest.TempPathFactory) -> stream.StreamResult:
 def test_the_page_is_written_from_the_results() -> None:
     text = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
     assert text == scaling.document(text)
-    assert text.count("<!-- end of ") == 5  # one of them is written by benchmarks.speed.table
+    assert text.count("<!-- end of ") == 6  # two of them are written by benchmarks.speed.table and shards
 
 
 def test_without_figures_the_page_says_so(tmp_path: Path) -> None:

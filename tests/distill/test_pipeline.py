@@ -98,8 +98,8 @@ class Stop(Exception):
 def test_an_interrupted_run_resumes_to_the_same_bytes(
     finished: Path, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, stage: int
 ) -> None:
-    place = table if step == "save_tensors" else pipeline
-    real, stream, run = getattr(place, step), config(log), tmp_path / "run"
+    where = table if step == "save_tensors" else pipeline
+    real, stream, run = getattr(where, step), config(log), tmp_path / "run"
 
     def stops(*values: Any, **keys: Any) -> Any:
         if len(committed_stages(run)) == stage:
@@ -107,7 +107,7 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(
         return real(*values, **keys)
 
     with monkeypatch.context() as patch:
-        patch.setattr(place, step, stops)
+        patch.setattr(where, step, stops)
         with pytest.raises(Stop):
             local_run(run, stream)
     committed = open_run(run, stream, resume=True)
