@@ -27,20 +27,18 @@ def memory_here() -> int:
 def check_room(where: str, n_ids: int, config: ReferenceConfig, workers: int = 1, folder: Path | None = None) -> None:
     """Raise ResourceError where a worker's tables are larger than its memory: it would be killed without a word.
 
-    A worker holds the table, its two moments and the K checkpoints of the block, or its part of the table and of the moments, which may be
-    files in `folder`.
+    A worker holds the table and its two moments, and a copy of one of them while they grow; or its part of the table and of the moments,
+    which may be files in `folder`.
     """
     if config.table.split(workers):
         _check_shard(where, n_ids, config, workers, folder)
         return
-    tables = 3 + config.checkpoints
-    need, have = tables * 4 * n_ids * config.dim, memory_here()
+    need, have = 4 * 4 * n_ids * config.dim, memory_here()
     if need > have:
         raise ResourceError(
-            f"{where}: {n_ids:,} ids of width {config.dim} (key 'reference.dim') take {size(need)} with their moments and "
-            f"{config.checkpoints} checkpoints (key 'reference.checkpoints'), {size(have)} are here; lower one of the keys, ingest with "
-            "fewer buckets or a higher min_count, split the table (reference.table: {shards: auto}, and cluster.workers), or take a larger "
-            "machine"
+            f"{where}: {n_ids:,} ids of width {config.dim} (key 'reference.dim') take {size(need)} with their moments, {size(have)} are "
+            "here; lower the key, ingest with fewer buckets or a higher min_count, split the table (reference.table: {shards: auto}, and "
+            "cluster.workers), or take a larger machine"
         )
 
 

@@ -112,13 +112,15 @@ class WholeTable:
 
     def grow(self, n_ids: int, seed: int) -> None:
         """See `Table`."""
-        state = self.optimiser.state[self.embedding.weight]
+        state = self.optimiser.state.pop(self.embedding.weight, {})
         self.embedding.grow(n_ids, seed)
         self.optimiser = self._new_optimiser()
         if state:
-            pad = (0, 0, 0, n_ids - state["exp_avg"].shape[0])
-            grown = {name: nn.functional.pad(state[name], pad) for name in MOMENTS}
-            self.optimiser.state[self.embedding.weight] = {"step": state["step"], **grown}
+            grown = self.optimiser.state[self.embedding.weight]
+            grown["step"] = state["step"]
+            for name in MOMENTS:  # one after the other, so that memory holds only one of them twice
+                moment = state.pop(name)
+                grown[name] = nn.functional.pad(moment, (0, 0, 0, n_ids - len(moment)))
 
     def step(self) -> int:
         """See `Table`."""

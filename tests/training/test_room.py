@@ -16,17 +16,17 @@ from tests.support.small_run import config
 
 
 def test_the_tables_of_a_worker_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Table, two moments and K = 2 checkpoints: 5 tables of 1,000 ids of width 4."""
+    """Table, two moments and a copy: 4 tables of 1,000 ids of width 4, whatever the number of checkpoints."""
     reference = ReferenceConfig(dim=4, checkpoints=2)
-    monkeypatch.setattr(room, "memory_here", lambda: 5 * 4 * 1000 * 4)
+    monkeypatch.setattr(room, "memory_here", lambda: 4 * 4 * 1000 * 4)
     check_room("log", 1000, reference)
-    said = r"^log: 1,001 ids of width 4 \(key 'reference\.dim'\) take .* 2 checkpoints \(key 'reference\.checkpoints'\), .* here; lower one"
+    said = r"^log: 1,001 ids of width 4 \(key 'reference\.dim'\) take .* with their moments, .* here; lower the"
     with pytest.raises(ResourceError, match=said):
         check_room("log", 1001, reference)
 
 
 def test_ids_up_to_the_end_of_int32_are_refused_where_no_table_of_them_fits() -> None:
-    with pytest.raises(ResourceError, match=r"2,147,483,647 ids of width 100000 .* here; lower one"):
+    with pytest.raises(ResourceError, match=r"2,147,483,647 ids of width 100000 .* here; lower the"):
         check_room("log", 2**31 - 1, ReferenceConfig(dim=100_000))
 
 
