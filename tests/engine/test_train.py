@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 import ray
 import torch
+from ray.train import RunConfig
+from ray.train.torch import TorchTrainer
 
 from diet_ray.config import ReferenceConfig, StreamConfig, TableConfig
 from diet_ray.engine.driver import distil_in_driver
 from diet_ray.engine.owners import OwnedShards
 from diet_ray.engine.ray_engine import check_cluster
-from diet_ray.engine.train import distil
+from diet_ray.engine.train import Trainer, distil
 from diet_ray.errors import BrokenOffError, ConfigError, CorruptArtefactError, ResourceError
 from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.units import Units
@@ -94,6 +96,18 @@ def test_a_driver_whose_memory_dies_says_that_the_run_can_go_on(
     monkeypatch.undo()
     distil_in_driver(tmp_path / "run", stream, resume=True)
     assert stage_bytes(tmp_path / "run") == stage_bytes(local)
+
+
+def test_two_actors_of_ray_train_are_not_started(tmp_path: Path) -> None:
+    """Ray Train still names them so, or they would start unnoticed."""
+
+    def made(kind: type[TorchTrainer]) -> list[str]:
+        trainer = kind(print, run_config=RunConfig(name="run", storage_path=str(tmp_path)))
+        return [type(callback).__name__ for callback in trainer._create_default_callbacks()]
+
+    dropped = {"DatasetsCallback", "PlacementGroupCleanerCallback"}
+    assert [name for name in made(TorchTrainer) if name not in dropped] == made(Trainer)
+    assert dropped < {*made(TorchTrainer)}
 
 
 def test_two_workers_give_what_one_gives(two_workers: Path, local: Path) -> None:
