@@ -9,15 +9,14 @@ import math
 import sys
 from pathlib import Path
 
-if len(sys.argv) != 3 or sys.argv[1].startswith("-"):
-    sys.exit("usage: python examples/train_your_own.py EXPORT BLOCK")  # before the seconds that the imports take
+# Before the seconds that the other imports take.
+export, block = map(Path, sys.argv[1:]) if len(sys.argv) == 3 else sys.exit("usage: train_your_own.py EXPORT BLOCK")
 
 import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file
 from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 
-export, block = map(Path, sys.argv[1:])
 about = json.loads((export / "manifest.json").read_text())
 units, rows = (pq.read_table([str(path) for path in sorted(folder.glob("*.parquet"))]) for folder in (export, block))
 n_fields, dim, student = len(about["fields"]), about["dim"], about["student"]

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 def column_of(values: np.ndarray) -> pa.Array:
     """The Arrow column of `values [N]` or `[N, W]`."""
-    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    flat = _arrow(np.ascontiguousarray(values).reshape(-1))
     return flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
 
 
@@ -27,8 +27,33 @@ def values_of(column: pa.ChunkedArray) -> np.ndarray:
         chunk = pa.array([], column.type)
     if pa.types.is_fixed_size_list(chunk.type):
         width: int = chunk.type.list_size
-        return np.asarray(chunk.flatten().to_numpy()).reshape(len(chunk), width)
-    return np.asarray(chunk.to_numpy())
+        return _numbers(chunk.flatten()).reshape(len(chunk), width)
+    return _numbers(chunk)
+
+
+# pyarrow's own `array` and `to_numpy` import pandas at their first call: a second, in which Ctrl-C and SIGTERM are lost without a word.
+
+
+def _arrow(flat: np.ndarray) -> pa.Array:
+    """The Arrow array of `flat [N]`, with its memory where it has numbers."""
+    if flat.dtype.kind not in "iuf":
+        return pa.array(flat)
+    return pa.Array.from_buffers(pa.from_numpy_dtype(flat.dtype), len(flat), [None, pa.py_buffer(flat)])
+
+
+def _numbers(plain: pa.Array) -> np.ndarray:
+    """The values of an array without lists and nulls, read-only and with its memory where they are numbers."""
+    kind, types = (
+        plain.type,
+        {"f": pa.types.is_floating, "i": pa.types.is_signed_integer, "u": pa.types.is_unsigned_integer},
+    )
+    letter = next((letter for letter, fits in types.items() if fits(kind)), None)
+    if letter is None or plain.null_count:
+        return np.asarray(plain.to_numpy())
+    values = np.frombuffer(plain.buffers()[1] or b"", f"{letter}{kind.bit_width // 8}")
+    values = values[plain.offset : plain.offset + len(plain)]
+    values.flags.writeable = False
+    return values
 
 
 def runs(values: np.ndarray) -> Iterator[tuple[int, int]]:

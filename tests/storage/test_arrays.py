@@ -48,3 +48,28 @@ def test_a_transposed_array_keeps_its_values() -> None:
 def test_nulls_are_refused() -> None:
     with pytest.raises(pa.ArrowInvalid):
         values_of(pa.chunked_array([pa.array([1, None, 3], pa.int64())]))
+
+
+@pytest.mark.parametrize("kind", ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8"])
+def test_columns_are_those_of_pyarrow_and_share_memory(kind: str) -> None:
+    values = np.arange(12).astype(kind)
+    column = column_of(values)
+    assert column.equals(pa.array(values))
+    part = values_of(pa.chunked_array([column.slice(3, 4)]))
+    assert part.dtype == values.dtype
+    assert part.tolist() == [3, 4, 5, 6]
+    assert np.shares_memory(part, values)
+    assert not part.flags.writeable
+    lists = values_of(pa.chunked_array([column_of(values.reshape(4, 3)).slice(1, 2)]))
+    np.testing.assert_array_equal(lists, values.reshape(4, 3)[1:3])
+
+
+def test_numbers_need_no_pandas() -> None:
+    """In the second of its import, Ctrl-C and SIGTERM would be lost."""
+    code = (
+        "import sys, numpy as np, pyarrow as pa\nfrom diet_ray.storage.arrays import column_of, values_of\n"
+        "assert values_of(pa.chunked_array([column_of(np.arange(6.0).reshape(3, 2))])).shape == (3, 2)\n"
+        "print('pandas' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

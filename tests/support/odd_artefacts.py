@@ -108,7 +108,7 @@ ODD_YAMLS = [
     Yaml(Schema, json.dumps({"log_schema": {}}), ("unknown key 'log_schema'",)),
     Yaml(Schema, SCHEMA_YAML + "? [a, b]\n: 1\n", ("not valid YAML",)),
     Yaml(Schema, SCHEMA_YAML + "<<: 5\n", ("not valid YAML",)),
-    Yaml(Schema, STREAM_YAML, ("unknown key 'log'", "missing key 'fields'")),
+    Yaml(Schema, STREAM_YAML, ("is the config of a run, not the schema of a log", "`diet-ray distill --config")),
     _more(StreamConfig, "key 'blocks'", "blocks: 0"),
     _more(StreamConfig, "key 'blocks' & all", "blocks: all"),
     _more(StreamConfig, "key 'seed'", "seed: -1"),

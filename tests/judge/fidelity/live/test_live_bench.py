@@ -219,7 +219,7 @@ def test_refined_needs_refinement(log: Path, tmp_path: Path) -> None:
 
 
 def test_a_candidate_that_diverges_is_measured_and_stops_nobody(log: Path, tmp_path: Path) -> None:
-    wild = CandidateSpec(name="wild", arch="fm", lr_scale=1e30)
+    wild = CandidateSpec(name="wild", arch="dnn", params={"hidden": (8, 8)}, lr_scale=1e30)  # layers multiply to inf
     config = bench_config(
         log, tmp_path, candidates=3, live={**LIVE, "starts": ["scratch"]}, more_candidates=[wild.model_dump()]
     )
