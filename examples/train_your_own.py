@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 # Before the seconds that the other imports take.
-export, block = map(Path, sys.argv[1:]) if len(sys.argv) == 3 else sys.exit("usage: train_your_own.py EXPORT BLOCK")
+export, block = (
+    map(Path, sys.argv[1:]) if len(sys.argv) == 3 else sys.exit("usage: python examples/train_your_own.py EXPORT BLOCK")
+)
 
 import pyarrow.parquet as pq
 import torch
