@@ -73,14 +73,28 @@ def _ascending(edges: np.ndarray) -> list[float]:
 
 
 def _heavy(rows: np.ndarray, buckets: int) -> np.ndarray:
-    """`[V]` bool: which of V values, with `rows [V]`, fill a bucket when the heaviest get theirs first."""
+    """`[V]` bool: which of V values, with `rows [V]`, fill a bucket when the heaviest get theirs first.
+
+    These are as many as leave a bucket for each run of values between them, so that none of these has to join a heavy one; all that fill a
+    bucket, where even the heaviest alone leaves too few.
+    """
     order = np.argsort(-rows, kind="stable")
     heaviest = rows[order]
     left = rows.sum() - np.concatenate([[0], np.cumsum(heaviest)[:-1]])
     fills = heaviest * (buckets - np.arange(len(rows))) >= left
-    heavy = np.zeros(len(rows), bool)
-    heavy[order[: len(rows) if fills.all() else int(np.argmin(fills))]] = True
-    return heavy
+    most = len(rows) if fills.all() else int(np.argmin(fills))
+
+    def first(n: int) -> np.ndarray:
+        heavy = np.zeros(len(rows), bool)
+        heavy[order[:n]] = True
+        return heavy
+
+    for n in range(most, 0, -1):
+        heavy = first(n)
+        runs = np.count_nonzero(~heavy[1:] & heavy[:-1]) + int(not heavy[0])
+        if n + runs <= buckets:
+            return heavy
+    return first(most)
 
 
 def _apart(distinct: np.ndarray, rows: np.ndarray, heavy: np.ndarray, buckets: int) -> np.ndarray:
