@@ -5,8 +5,9 @@ Needs torch and numpy only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -41,3 +42,16 @@ def own_ids(values: np.ndarray, sizes: Sequence[int]) -> Tensor:
     """`[M, F]` int64: the ids of one table for values of fields of these sizes; each field has ids of its own, from F + 1 on."""
     firsts = len(sizes) + 1 + np.cumsum([0, *sizes[:-1]])
     return torch.from_numpy(values + firsts)
+
+
+def answer(made_rows: Any, seconds: Callable[[str, bool, Units], float]) -> None:
+    """Print what `seconds` gives for each line of the input, until it ends: the name of a net, or `launched` and a name.
+
+    The process's arguments are the shape of the rows and the number of units; `made_rows` is the module that makes them.
+    """
+    shape, m = sys.argv[1], int(sys.argv[2])
+    torch.set_num_threads(1)
+    units = made_units(own_ids(made_rows.made_ids(shape, m), made_rows.VALUES[shape]))
+    for line in sys.stdin:
+        way, _, name = line.strip().rpartition(" ")
+        print(seconds(name, bool(way), units), flush=True)

@@ -60,15 +60,10 @@ def launch_seconds(name: str, units: Any) -> float:
     return time.process_time() - began
 
 
-def main() -> None:
-    """Answer until the input ends."""
-    shape, m = sys.argv[1], int(sys.argv[2])
-    torch.set_num_threads(1)
-    units = made_units.made_units(made_units.own_ids(made_rows.made_ids(shape, m), made_rows.VALUES[shape]))
-    for line in sys.stdin:
-        way, _, name = line.strip().rpartition(" ")
-        print(launch_seconds(name, units) if way else student_seconds(name, units), flush=True)
+def seconds(name: str, launched: bool, units: Any) -> float:
+    """CPU seconds of a student, or of a launch."""
+    return launch_seconds(name, units) if launched else student_seconds(name, units)
 
 
 if __name__ == "__main__":
-    main()
+    made_units.answer(made_rows, seconds)

@@ -48,19 +48,14 @@ def loop(net: nn.Module, units: Any, table: nn.Embedding | None) -> None:
             done += 1
 
 
-def main() -> None:
-    """Answer until the input ends."""
-    shape, m = sys.argv[1], int(sys.argv[2])
-    torch.set_num_threads(1)
-    units = made_units.made_units(made_units.own_ids(made_rows.made_ids(shape, m), made_rows.VALUES[shape]))
-    for line in sys.stdin:
-        way, _, name = line.strip().rpartition(" ")
-        net = plain_nets.net(name, units.ids.shape[1], made_units.DIM, adapted=not way)
-        table = nn.Embedding(made_units.IDS, made_units.DIM, sparse=True) if way else None
-        began = time.process_time()
-        loop(net, units, table)
-        print(time.process_time() - began, flush=True)
+def seconds(name: str, launched: bool, units: Any) -> float:
+    """CPU seconds of the loop."""
+    net = plain_nets.net(name, units.ids.shape[1], made_units.DIM, adapted=not launched)
+    table = nn.Embedding(made_units.IDS, made_units.DIM, sparse=True) if launched else None
+    began = time.process_time()
+    loop(net, units, table)
+    return time.process_time() - began
 
 
 if __name__ == "__main__":
-    main()
+    made_units.answer(made_rows, seconds)
