@@ -236,6 +236,7 @@ class Stage:
         self.changed = ChangedRows(stream.last.n_ids if stream.last else 0, block.n_ids)
         """The rows of the table that the pass of step 1 changes."""
         self.checkpoints: list[Predictor] = []
+        """The K checkpoints, where there is refinement."""
         self.held: Rows | None = None
         """The held-out rows, on which the reference did not train."""
         stream.events.emit("stage", stage=self.index, block=block.name, rows=block.rows)
@@ -363,13 +364,14 @@ class Stage:
             stream.reference, chain(before, training_rows()), stream.engine.crew, rows=n_rows, on_checkpoint=keep
         )
         self.held = Rows.concat(held)
-        # Refinement reads the nets of all checkpoints, and of the last one's table, which is the reference's now, the rows held out.
-        rows_held = np.unique(np.append(self.held.ids.ravel(), 0))
-        table = stream.reference.table.take(rows_held)
-        self.checkpoints = [
-            Predictor(stream.log.schema, reference.nets, {"table": table, **weights}, rows=rows_held)
-            for weights in nets
-        ]
+        if stream.config.refine.rounds:
+            # Refinement reads the nets of all checkpoints, and of the last one's table, which is the reference's now, the rows held out.
+            rows_held = np.unique(np.append(self.held.ids.ravel(), 0))
+            table = stream.reference.table.take(rows_held)
+            self.checkpoints = [
+                Predictor(stream.log.schema, reference.nets, {"table": table, **weights}, rows=rows_held)
+                for weights in nets
+            ]
         return logloss
 
     def _manifest(self, report: RefineReport | None, whole: int | None, rows: np.ndarray) -> StageManifest:

@@ -195,7 +195,7 @@ class Reference(nn.Module):
 
     def save_moments(self, path: Path, crew: Crew, rows: np.ndarray | None = None, **others: Tensor) -> None:
         """Write the state of both optimisers, that of the table whole or for some rows `[R]`, ascending, and other tensors; as `save`."""
-        save_shared(path, lambda: {**self.table.moments(rows), **self._moments_of_nets(), **others}, crew)
+        save_shared(path, lambda: {**self.table.moments(rows), **self._states(table=False), **others}, crew)
 
     def nets(self) -> dict[str, Tensor]:
         """Copies of `net.*`, the weights of the committee."""
@@ -216,17 +216,13 @@ class Reference(nn.Module):
 
     def optimiser_state(self) -> dict[str, Tensor]:
         """Moments and step counts of both optimisers, by parameter name; not of a sharded table."""
-        tensors = {}
-        for name, parameter, optimiser in self._optimised():
-            for key, value in optimiser.state[parameter].items():
-                tensors[f"{name}/{key}"] = torch.as_tensor(value).cpu().clone().contiguous()
-        return tensors
+        return self._states(table=True)
 
-    def _moments_of_nets(self) -> dict[str, Tensor]:
+    def _states(self, *, table: bool) -> dict[str, Tensor]:
         return {
             f"{name}/{key}": torch.as_tensor(value).cpu().clone().contiguous()
-            for name, parameter, _ in self._optimised(table=False)
-            for key, value in self.net_optimiser.state[parameter].items()
+            for name, parameter, optimiser in self._optimised(table=table)
+            for key, value in optimiser.state[parameter].items()
         }
 
     def load(self, checkpoint: dict[str, Tensor], optimiser: dict[str, Tensor]) -> None:
@@ -340,7 +336,7 @@ def train_pass(
             used = rows_of_batches(
                 [batch.ids for batch in own], reference.schema.field_of_slot, reference.table.n_ids, crew.device
             )
-            prepared = reference.table.prepare(list(used))
+            prepared = reference.table.prepare(used)
             parts_of = labels.split([len(batch) for batch in own])
             for batch, target, table_rows in zip(some, parts_of, prepared, strict=True):
                 scale = 1 / (len(batch) * len(reference.net.members) * reference.schema.n_tasks)
