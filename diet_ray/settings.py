@@ -31,7 +31,7 @@ _SHOWN = 10
 class Settings(BaseModel):
     """Base of every config, schema and manifest: immutable, and an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, ser_json_inf_nan="null")
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null", defer_build=True)
 
 
 S = TypeVar("S", bound=Settings)

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from benchmarks.common.docstrings import explained
 from benchmarks.common.tables import filled, markdown
 from benchmarks.docs import advice
 from diet_ray.config import LaunchConfig
@@ -41,13 +42,14 @@ def keys_of(model: type[BaseModel], given: Any = None, before: str = "") -> Iter
         given: the instance that is the default of a group; a group may set other defaults than its class.
         before: what stands before the names.
     """
+    meaning = explained(model)
     for name, field in model.model_fields.items():
         key, default = f"{before}{name}", _default(field) if given is None else getattr(given, name)
         groups, several = _groups(field.annotation)
         if not groups:
-            yield key, _shown(default), _meaning(field)
+            yield key, _shown(default), meaning.get(name, "")
         elif several:
-            yield key, _shown(default), _meaning(field)
+            yield key, _shown(default), meaning.get(name, "")
             if name in LISTS_OF_THEIR_OWN:
                 seen: set[str] = set()
                 for group in groups:  # the kinds of a field share keys
@@ -108,10 +110,6 @@ def _shown(default: Any) -> str:
     if isinstance(default, (list, tuple)):
         return f"`[{', '.join(repr(item) for item in default)}]`"
     return f"`{default}`"
-
-
-def _meaning(field: FieldInfo) -> str:
-    return " ".join((field.description or "").split())
 
 
 if __name__ == "__main__":

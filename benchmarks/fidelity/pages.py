@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from benchmarks.common.docstrings import explained
 from benchmarks.common.tables import filled, markdown
 from benchmarks.fidelity.published_logs import HERE, LOGS, Published, figures, live_figures, log_of
 from diet_ray.config import StreamConfig
@@ -283,9 +284,10 @@ def keys_page() -> str:
 
 def _keys(kind: type[BaseModel], before: str = "", given: BaseModel | None = None) -> Iterator[list[str]]:
     """Lines of the table; `given` is the object from which a group of keys has its defaults."""
+    meaning = explained(kind)
     for name, field in kind.model_fields.items():
         annotation: Any = field.annotation
-        text = " ".join((field.description or "").split())
+        text = meaning.get(name, "")
         default = getattr(given, name) if given is not None else field.default
         if annotation is StreamConfig:
             yield [f"`{name}`", "required: `log`", f"{text} Its keys: [settings](../reference/settings.md)."]

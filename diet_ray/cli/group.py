@@ -191,12 +191,11 @@ class Options:
             # Not json.dumps: it writes NaN, which is not valid JSON.
             typer.echo(to_json(data, indent=2, inf_nan_mode="null").decode())
         elif not self.quiet:
-            from rich.console import Console
-
-            # A pipe or a file has no width; a fixed wide one avoids broken lines in tables.
-            console = Console() if sys.stdout.isatty() else Console(width=140)
             for part in readable:
-                console.print(part, markup=False, highlight=False, soft_wrap=isinstance(part, str))
+                if isinstance(part, str):
+                    typer.echo(part)
+                else:
+                    _show_table(part)
 
     def show_log(self, path: Path, *more: str) -> None:
         """Print the contents of a log, and more lines."""
@@ -204,6 +203,15 @@ class Options:
 
         report = report_log(path)
         self.result(report, *lines_to_print(report), *more)
+
+
+def _show_table(table: Table) -> None:
+    # Imported here: it takes a tenth of the time of a command that prints lines only.
+    from rich.console import Console
+
+    # A pipe or a file has no width; a fixed wide one avoids broken lines in tables.
+    width = None if sys.stdout.isatty() else 140
+    Console(width=width, markup=False, emoji=False, highlight=False).print(table)
 
 
 def _print_version(asked: bool) -> None:

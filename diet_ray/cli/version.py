@@ -5,7 +5,6 @@ from __future__ import annotations
 import typer
 
 from diet_ray.cli.group import Options, app
-from diet_ray.storage.hashes import PACKAGES, versions_of
 
 
 @app.command()
@@ -14,6 +13,8 @@ def version(ctx: typer.Context) -> None:
 
     Example: diet-ray --json version
     """
+    from diet_ray.storage.hashes import PACKAGES, versions_of
+
     versions = versions_of(PACKAGES)
     options: Options = ctx.obj
     options.result(versions, "\n".join(f"{name} {number}" for name, number in versions.items()))

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TextIO
 from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
+from rich.text import Text
 
 from diet_ray.figures import duration, size
 from diet_ray.memory.events import read_events
@@ -79,22 +80,22 @@ class Terminal:
     """Permanent lines above one status line that changes."""
 
     def __init__(self, live: Live, doing: str) -> None:
-        self.live, self._spinner = live, Spinner("dots", text=doing)
+        self.live, self._spinner = live, Spinner("dots", text=Text(doing))
         live.update(self._spinner)
 
     def line(self, text: str) -> None:
         """Print above the status line."""
-        self.live.console.print(text, markup=False, highlight=False)
+        self.live.console.print(text)
 
     def status(self, text: str) -> None:
         """Replace the status line."""
-        self._spinner.update(text=text)
+        self._spinner.update(text=Text(text))
 
 
 @contextmanager
 def display(*, quiet: bool, doing: str = "starting Ray") -> Iterator[Display]:
     """The display for standard error: live on a terminal, lines elsewhere, nothing where `quiet`; `doing` is its first status."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False, emoji=False, highlight=False)
     if quiet:
         yield Silent()
     elif console.is_terminal:

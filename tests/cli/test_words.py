@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from rich.table import Table
 from typer.testing import CliRunner
 
 from diet_ray.cli import app
-from diet_ray.cli.group import _global_first
+from diet_ray.cli.group import Options, _global_first
 from diet_ray.config import LaunchConfig
 from diet_ray.errors import ConfigError
 from diet_ray.judge.fidelity.config import FidelityConfig
@@ -31,6 +32,15 @@ from diet_ray.settings import parse
 )
 def test_options_of_all_commands_are_taken_in_any_place(given: str, taken: str) -> None:
     assert _global_first(given.split()) == taken.split()
+
+
+def test_a_result_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table("field")
+    table.add_row("price:cat:[bold]")
+    Options(quiet=False, json=False, address=None, cpus=None, local=True).result({}, "logs:cat:[/x]", table)
+    said = capsys.readouterr().out
+    assert "logs:cat:[/x]" in said
+    assert "price:cat:[bold]" in said
 
 
 def test_version_and_short_help() -> None:

@@ -25,6 +25,7 @@ from nbclient import NotebookClient
 from pydantic import BaseModel
 from typer.testing import CliRunner
 
+from benchmarks.common.docstrings import explained
 from benchmarks.common.private_ray import environment
 from diet_ray.candidates import architectures
 from diet_ray.cli import app
@@ -203,9 +204,10 @@ def test_the_example_of_a_command_is_one(name: str) -> None:
 
 @pytest.mark.parametrize("kind", [LaunchConfig, Schema, SimulateConfig, FidelityConfig, SweepConfig, SearchedSpec])
 def test_every_key_is_explained(kind: type[BaseModel]) -> None:
+    meaning = explained(kind)
     for name, field in kind.model_fields.items():
         annotation = field.annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             test_every_key_is_explained(annotation)  # a group of keys: its class says what it is
         else:
-            assert field.description, f"{kind.__name__}.{name} has no docstring"
+            assert meaning.get(name), f"{kind.__name__}.{name} has no docstring"

@@ -13,7 +13,7 @@ import pytest
 
 from diet_ray.figures import duration, size
 from diet_ray.memory.events import Events
-from diet_ray.report.progress import Counted, Lines, Silent, StreamState, display, show_progress
+from diet_ray.report.progress import Counted, Lines, Silent, StreamState, Terminal, display, show_progress
 from diet_ray.report.step_times import timings
 from diet_ray.report.summary import summarise
 from tests.support.small_run import config, local_run
@@ -194,6 +194,20 @@ def test_nothing_is_shown_where_quiet(capsys: pytest.CaptureFixture[str]) -> Non
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.endswith(" a\n")
+
+
+def test_a_terminal_shows_the_text_as_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    with display(quiet=False, doing="reading price[/usd]") as shown:
+        shown.line("logs:cat:x, price[bold]")
+        shown.status("block :cat:[/x]")
+    assert isinstance(shown, Terminal)
+    said = capsys.readouterr().err
+    assert "logs:cat:x, price[bold]" in said
+    assert "block :cat:[/x]" in said
 
 
 def test_counted_pieces() -> None:
