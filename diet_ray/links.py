@@ -16,6 +16,12 @@ def link_error(path: str | Path) -> CorruptArtefactError:
     )
 
 
+def read_no_link(path: Path) -> bytes:
+    """The content of a file. Raises CorruptArtefactError where the file is a link."""
+    with open(path, "rb", opener=no_link) as file:
+        return file.read()
+
+
 def no_link(path: str, flags: int) -> int:
     """An `opener` for `open`. Raises CorruptArtefactError where the file is a link; links on the way to it are followed."""
     try:

@@ -100,14 +100,14 @@ def parse_json_with_checksum(kind: type[S], path: Path) -> tuple[S, str]:
     """Read a manifest that diet_ray wrote, and the hexadecimal SHA-256 of the bytes that were read.
 
     Raises:
-        CorruptArtefactError: the file, which the message names, is missing or damaged.
+        CorruptArtefactError: the file, which the message names, is missing, damaged or a link.
         VersionError: its key `format` is not the one that `kind` allows.
     """
     try:
         # Reading a pipe or a device could wait forever.
         if path.exists() and not path.is_file():
             raise CorruptArtefactError(f"{path}: not a file; {_AGAIN}")
-        with path.open("rb") as file:
+        with open(path, "rb", opener=no_link) as file:
             data = file.read(JSON_BYTES + 1)
         if len(data) > JSON_BYTES:
             raise CorruptArtefactError(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from diet_ray.config import StreamConfig
-from diet_ray.distill.pipeline import Engine, check_log, check_processor, open_for, run_stream
+from diet_ray.distill.pipeline import Engine, check_processor, finish, open_for, run_stream
 from diet_ray.distill.score import ScoreJob, score_rows
 from diet_ray.distill.select import Sketch
 from diet_ray.distill.sharded_memory import LocalShards, ShardedMemory
@@ -64,7 +64,7 @@ def distil_locally(
     with locked(run):
         committed = open_run(run, config, resume=resume, allow_different_bytes=allow_different_bytes)
         if len(committed) >= n_blocks:
-            check_log(log, committed)
+            finish(run, log, config, committed)
         else:  # the stream checks the log when it begins
             engine = make_engine(config)
             if not allow_different_bytes:

@@ -182,6 +182,17 @@ def begin(
     return stream
 
 
+def finish(run: Path, log: Log, config: StreamConfig, committed: list[StageManifest]) -> None:
+    """What a resume does where all blocks are distilled already: it compares the log, and prunes what a process did not that was killed.
+
+    Raises ConfigError where the log is not the one from which the stages were made.
+    """
+    check_log(log, committed)
+    keep = policy(run, config).keep
+    if keep != "all":
+        prune(run, keep=keep, committed=len(committed))
+
+
 def check_log(log: Log, committed: list[StageManifest]) -> None:
     """Raise ConfigError where committed stages of a run were made from another log."""
     check_same_log(log, committed, remedy="resume with the run's own log or start a new run")

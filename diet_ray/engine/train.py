@@ -17,7 +17,7 @@ from ray.train.v2._internal.callbacks.placement_group_callback import PlacementG
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from diet_ray.config import StreamConfig
-from diet_ray.distill.pipeline import check_log, check_processor, open_for, run_stream
+from diet_ray.distill.pipeline import check_log, check_processor, finish, open_for, run_stream
 from diet_ray.engine.cluster import own_signals
 from diet_ray.engine.failures import describe, explain, restore
 from diet_ray.engine.owners import OwnedShards
@@ -58,6 +58,8 @@ def distil(
         try:
             if left > 0:
                 _train(run, config, n_blocks, allow_different_bytes=allow_different_bytes)
+            else:
+                finish(run, log, config, committed)
         finally:  # also the records of a driver that was killed after its last commit
             shutil.rmtree(run / RECORDS, ignore_errors=True)
         return committed_stages(run)

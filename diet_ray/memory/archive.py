@@ -21,7 +21,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from diet_ray.config import StreamConfig
-from diet_ray.errors import ConfigError, CorruptArtefactError, DietError, UnreachableError, VersionError
+from diet_ray.errors import ConfigError, CorruptArtefactError, DietError, UnreachableError, VersionError, users_error
+from diet_ray.links import read_no_link
 from diet_ray.memory.archive_note import ArchiveNote, write_note
 from diet_ray.memory.layout import (
     MANIFEST,
@@ -52,6 +53,8 @@ MOST_SECONDS = 60.0
 """Longest pause, in seconds, before the next attempt at an unreachable archive."""
 
 _RESTORE = "restore it from a copy, or send it again from a run folder that has it (distill --resume)"
+
+_COPY = "restore it from a copy"
 
 _ANOTHER = "holds another run; choose another archive, or go on with the run folder and the config that belong to it"
 
@@ -140,7 +143,7 @@ class Archive:
                 )
             return 0
         if run_manifest(run).exists():
-            if run_manifest(run).read_bytes() != begun:
+            if read_no_link(run_manifest(run)) != begun:
                 raise ConfigError(f"{self.remote.at(RUN)}: {_ANOTHER}")
         else:
             where = self.remote.at(RUN)
@@ -156,7 +159,7 @@ class Archive:
         if stages:
             last = manifest_name(len(stages) - 1)
             manifest = self.remote.read(last)
-            if manifest is not None and manifest != (run / last).read_bytes():
+            if manifest is not None and manifest != read_no_link(run / last):
                 raise ConfigError(f"{self.remote.at(last)}: {_ANOTHER}")
         later = [index for index in self.stages() if index >= len(stages)]
         for index, there in enumerate(later, start=len(stages)):
@@ -220,7 +223,7 @@ class Archive:
         if not problem and self.remote.fetch(name, folder / entry.path, on_bytes) != entry.sha256:
             problem = OTHER_CONTENT
         if problem:
-            raise CorruptArtefactError(f"{self.remote.at(name)}: {problem}; restore it from a copy")
+            raise CorruptArtefactError(f"{self.remote.at(name)}: {problem}; {_COPY}")
 
     @contextmanager
     def named_as_there(self, folder: Path, place: str) -> Iterator[None]:
@@ -239,7 +242,7 @@ class Archive:
         for index in reversed(range(n)):
             manifest = self.remote.read(manifest_name(index))
             if manifest is not None:
-                self._refuse_other(manifest_name(index), manifest, (run / manifest_name(index)).read_bytes())
+                self._refuse_other(manifest_name(index), manifest, read_no_link(run / manifest_name(index)))
                 return
 
     def _send_stage(self, run: Path, index: int, sizes: dict[str, int]) -> None:
@@ -256,30 +259,33 @@ class Archive:
             self._check_held()
             try:
                 sent = self.remote.send(folder / entry.path, f"{place}/{entry.path}")
-            except FileNotFoundError:
+            except (FileNotFoundError, IsADirectoryError) as error:
                 if entry not in kept_files(folder, stage):  # pruned meanwhile
                     continue
-                raise
+                raise CorruptArtefactError(f"{folder / entry.path}: {size_problem(None, 0)}; {_COPY}") from error
             if sent != entry.sha256:
-                raise CorruptArtefactError(f"{folder / entry.path}: {OTHER_CONTENT}; restore it from a copy")
+                raise CorruptArtefactError(f"{folder / entry.path}: {OTHER_CONTENT}; {_COPY}")
         if not whole:
             self._send_last(f"{place}/{MANIFEST}", manifest)
 
     def _prune(self, run: Path, n: int) -> None:
-        """Do in the archive what was pruned from the run folder, oldest first: the record, then the removal."""
-        while self._pruned < n and (record := pruned(stage_folder(run, self._pruned))):
-            place = stage_place(self._pruned)
+        """Do in the archive what was pruned from the run folder, in the same order (`pruning.py`): the record, then the removal."""
+        records: list[Pruned] = []
+        while self._pruned + len(records) < n and (record := pruned(stage_folder(run, self._pruned + len(records)))):
+            records.append(record)
+        for index, record in reversed(list(enumerate(records, start=self._pruned))):
+            place = stage_place(index)
             there = self.remote.sizes(place)
             self._check_held()
             if PRUNED not in there:
-                self.remote.put(f"{place}/{PRUNED}", (stage_folder(run, self._pruned) / PRUNED).read_bytes())
+                self.remote.put(f"{place}/{PRUNED}", read_no_link(stage_folder(run, index) / PRUNED))
             for name in sorted(record.names & there.keys()):
                 self.remote.delete(f"{place}/{name}")
-            self._pruned += 1
+        self._pruned += len(records)
 
     def _send_last(self, name: str, path: Path) -> None:
         """Send a manifest if the archive lacks it or has only its beginning, and only while we hold the lock."""
-        manifest, archived_manifest = path.read_bytes(), self.remote.read(name)
+        manifest, archived_manifest = read_no_link(path), self.remote.read(name)
         if archived_manifest is None:
             self._check_held()
             if self.remote.create(name, manifest):
@@ -372,9 +378,10 @@ def _sending(archive: Archive, run: Path, on_trouble: Callable[[str], None]) -> 
                 if stage_manifest(run, note.stages).is_file():
                     try:
                         note, pause = ArchiveNote(uri=note.uri, stages=archive.push(run)), POLL_SECONDS
-                    except DietError as error:
-                        note, pause = note.model_copy(update={"trouble": str(error)}), min(2 * pause, MOST_SECONDS)
-                        mended_by_waiting = isinstance(error, UnreachableError)
+                    except (DietError, OSError) as error:  # a file of the run folder that cannot be read is an OSError
+                        trouble = str(users_error(error) or error)
+                        note, pause = note.model_copy(update={"trouble": trouble}), min(2 * pause, MOST_SECONDS)
+                        mended_by_waiting = isinstance(error, UnreachableError | OSError)
                 if note != noted and write_note(run, note):
                     noted = note
                 if note.trouble and note.trouble != reported:
@@ -401,7 +408,7 @@ def _next_stage(run: Path, index: int, folder: Path) -> StageManifest:
     stage = parse_json(StageManifest, path)
     parent = sha256(stage_manifest(run, index - 1)) if index else None
     if stage.index != index or stage.parent_sha256 != parent:
-        raise CorruptArtefactError(f"{path}: does not follow from the stage before it; restore it from a copy")
+        raise CorruptArtefactError(f"{path}: does not follow from the stage before it; {_COPY}")
     return stage
 
 

@@ -17,10 +17,10 @@ from tempfile import TemporaryDirectory
 from diet_ray.errors import ConfigError, CorruptArtefactError
 from diet_ray.figures import size
 from diet_ray.memory.archive import Archive, manifest_name, stage_place
-from diet_ray.memory.layout import MANIFEST, stage_folder, stage_manifest
+from diet_ray.memory.layout import MANIFEST, PRUNED, stage_folder, stage_manifest
 from diet_ray.memory.manifests import StageManifest
 from diet_ray.memory.table_chain import broken
-from diet_ray.settings import parse_json
+from diet_ray.settings import parse_json, write_json
 from diet_ray.storage.entries import FileEntry, check_file
 from diet_ray.storage.hashes import sha256
 from diet_ray.storage.places import is_uri
@@ -82,7 +82,7 @@ def fetch(
             before = copy.manifest(older.index - 1, older.parent_sha256)
             if before is None:  # the archive lacks the earlier stages
                 break
-            if table_before and older is stage and not archive.pruned(before.index):
+            if table_before and older is stage and not copy.pruned(before.index):
                 copy.table(before, moments=False)
             older = before
         return stage_folder(copy.folder, index)
@@ -143,6 +143,13 @@ class _Copy:
                 raise CorruptArtefactError(f"{draft}: is the manifest of stage {stage.index}; restore it from a copy")
         self._reveal(draft, path)
         return stage
+
+    def pruned(self, index: int) -> bool:
+        """Whether files of a stage were pruned; the record that says so is then in the cache, too."""
+        record = self.archive.pruned(index)
+        if record is not None:
+            write_json(stage_folder(self.folder, index) / PRUNED, record)
+        return record is not None
 
     def files(self, index: int, entries: list[FileEntry]) -> None:
         """Fetch those files of a stage that the cache lacks."""

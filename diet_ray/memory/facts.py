@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 from pydantic import Field as Key
 
 from diet_ray.figures import number
@@ -112,10 +112,16 @@ class StageFacts(Settings):
     """The K checkpoints, oldest first; only the last of them where `checkpoints.keep` is a number."""
     optimiser: FileEntry
     """Moments of the reference's optimisers."""
-    whole: int | None = None
+    whole: int | None = Key(default=None, ge=0)
     """Index of the last stage before with a whole table, where this one has only the rows that changed since (`tables.py`)."""
     made_with: MadeWith | None = None
     """What computed the stage; None in stages of earlier releases."""
+
+    @model_validator(mode="after")
+    def _whole_before(self) -> StageFacts:
+        if self.whole is not None and self.whole >= self.index:
+            raise ValueError(f"stage {self.index} cannot build on the table of stage {self.whole}")
+        return self
 
     @model_serializer(mode="wrap")
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:

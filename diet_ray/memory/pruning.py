@@ -3,7 +3,8 @@
     RUN/stages/0003/pruned.json    Pruned: the files that were removed, and the stage after whose commit
 
 A manifest never changes, because the next stage names its checksum. The record is written first, whole; then the files are removed. So a
-reader finds a file or the record that tells why it is gone, and removal that was broken off goes on at the next commit or `gc --yes`.
+reader finds a file or the record that tells why it is gone, and removal that was broken off goes on at the next commit, at a resume or with
+`gc --yes`. Later stages go first, because their tables may build on those before them: a stage without a record has all that it needs.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def prune(run: Path, *, keep: int, committed: int, start: int = 0) -> int:
         The first stage that is still whole.
     """
     store, end = FolderStore(run), _first_kept(run, keep=keep, committed=committed, start=start)
-    for index in range(start, end):
+    for index in reversed(range(start, end)):
         folder, place = stage_folder(run, index), f"{STAGES}/{stage_name(index)}"
         record = pruned(folder)
         if record is None:

@@ -133,19 +133,24 @@ def check_begun(
         raise VersionError(
             f"{where}: begun with {other}; install those, start a new run, or resume with --allow-different-bytes"
         )
-    # Compared as JSON, as the run folder holds it: a tuple among `params` is read back as a list.
-    before, now = begun.config.model_dump(mode="json"), config.model_dump(mode="json")
-    for keys in (before, now):
-        keys["reference"].pop("table", None)  # where the table is decides no byte
     if begun.config.refine.rounds and begun.refinement != REFINEMENT:
         raise ConfigError(
             f"{where}: was begun by another build, whose refinement gives other bytes; start a new run, or go on with that build"
         )
-    differing = [name for name in before if name not in FREE and before[name] != now[name]]
+    differing = differing_keys(begun.config, config)
     if differing:
         raise ConfigError(
             f"{where}: was begun with another config, key {differing[0]!r} differs; resume with the run's own config"
         )
+
+
+def differing_keys(one: StreamConfig, other: StreamConfig) -> list[str]:
+    """The keys that must be equal in all configs of a run, but differ in these two."""
+    # Compared as JSON, as the run folder holds it: a tuple among `params` is read back as a list.
+    left, right = one.model_dump(mode="json"), other.model_dump(mode="json")
+    for keys in (left, right):
+        keys["reference"].pop("table", None)  # where the table is decides no byte of tensors or units
+    return [name for name in left if name not in FREE and left[name] != right[name]]
 
 
 def committed_stages(run: Path) -> list[StageManifest]:

@@ -104,7 +104,14 @@ class TableReader:
                     raise
                 raise broken(folder, stage, link.index, f"is damaged ({error})") from error
             files.append(LinkFile(path, link.n_ids))
-        return TableReader(files)
+        reader, last = TableReader(files), files[-1]
+        for name in OF_TABLE:
+            kind = reader.kind(name)
+            if kind is not None and kind[1][:1] != (last.n_ids,):
+                raise CorruptArtefactError(
+                    f"{last.path}, tensor {name!r}: {list(kind[1])} for {last.n_ids} ids of the manifest; restore it from a copy"
+                )
+        return reader
 
     def kind(self, name: str = "table") -> tuple[torch.dtype, tuple[int, ...]] | None:
         """The type and the shape of a tensor that has a row for each id; None where there is none."""
@@ -122,6 +129,8 @@ class TableReader:
         base = self._first[name]
         if not self._later:
             return base.index_select(0, wanted)
+        if len(wanted) and int(wanted.max()) >= self.n_ids:  # one beyond int32 would be found as another row
+            raise IndexError(f"id {int(wanted.max())} is not in a table of {self.n_ids} rows")
         found = base.new_empty(len(wanted), base.shape[1])
         left = torch.arange(len(wanted))
         for rows, newer in reversed(self._later):

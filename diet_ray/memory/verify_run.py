@@ -13,7 +13,7 @@ from diet_ray.logs.layout import block_folder, block_manifest_file, log_manifest
 from diet_ray.logs.verify_log import read_blocks, read_rows
 from diet_ray.memory.layout import MANIFEST, is_draft, run_manifest, stage_folder, stages_folder
 from diet_ray.memory.manifests import RunManifest, StageManifest
-from diet_ray.memory.run_folder import FREE
+from diet_ray.memory.run_folder import differing_keys
 from diet_ray.memory.units import Units
 from diet_ray.memory.verify_stage import check_stage
 from diet_ray.schema import Schema
@@ -120,7 +120,7 @@ def _check_lineage(
         faults.add(path, f"is stage {stage.index}, its folder says {index}")
     if (index == 0 and stage.parent_sha256 is not None) or (before.sha256 and before.sha256 != stage.parent_sha256):
         faults.add(path, "does not follow from the stage before it: another parent_sha256")
-    differing = _differing(stage.config, config)
+    differing = differing_keys(stage.config, config)
     if differing:
         faults.add(path, f"made with another config than the run's: key {', '.join(map(repr, differing))}")
     budget = stage.config.budget
@@ -137,12 +137,6 @@ def _check_lineage(
         faults.add(path, f"says {stage.n_ids} ids, the stage before has {last.n_ids}")
     if last and stage.log_schema != last.log_schema:
         faults.add(path, "has another log_schema than the stage before")
-
-
-def _differing(stream_config: StreamConfig, other: StreamConfig) -> list[str]:
-    """Keys that must be equal in two configs of one run, but differ."""
-    left, right = stream_config.model_dump(mode="json"), other.model_dump(mode="json")
-    return [key for key in left if key not in FREE and left[key] != right[key]]
 
 
 def _check_inherited(folder: Path, stage: StageManifest, units: Units, old: Units | None, faults: Faults) -> np.ndarray:

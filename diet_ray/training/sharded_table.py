@@ -218,17 +218,18 @@ def _rows_of(crew: Crew, n_ids: int) -> int:
 def _room(rows: int, dim: int, folder: Path | None) -> Tensor:
     """`[rows, dim]` float32 zeros: memory of which only what is used is taken, or a file without a name that is mapped."""
     length = max(4 * rows * dim, mmap.PAGESIZE)
-    if folder is None:
-        mapped = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    else:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            try:
+    try:
+        if folder is None:
+            mapped = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        else:
+            with tempfile.TemporaryFile(dir=folder) as file:
                 # All of its blocks are taken now: a full disk would later end the process without a word.
                 os.posix_fallocate(file.fileno(), 0, length)
-            except OSError as error:
-                raise ResourceError(
-                    f"{folder}: no room for {size(length)} of a worker's part of the table ({error.strerror}), key "
-                    "'reference.table.on' being mmap; free some, raise cluster.workers with reference.table.shards auto, or set it to ram"
-                ) from error
-            mapped = mmap.mmap(file.fileno(), length)
+                mapped = mmap.mmap(file.fileno(), length)
+    except OSError as error:
+        where, on, other = ("memory", "ram", "mmap") if folder is None else (str(folder), "mmap", "ram")
+        raise ResourceError(
+            f"{where}: no room for {size(length)} of a worker's part of the table ({error.strerror}), key 'reference.table.on' being "
+            f"{on}; free some, raise cluster.workers with reference.table.shards auto, or set it to {other}"
+        ) from error
     return torch.frombuffer(mapped, dtype=torch.float32, count=rows * dim).view(rows, dim)

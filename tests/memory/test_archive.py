@@ -21,7 +21,7 @@ from diet_ray.config import StreamConfig, read_launch
 from diet_ray.distill.local import LocalEngine
 from diet_ray.distill.pipeline import run_stream
 from diet_ray.engine import train as engine
-from diet_ray.errors import ConfigError, CorruptArtefactError, LockedError, UnreachableError, VersionError
+from diet_ray.errors import ConfigError, CorruptArtefactError, LockedError, UnreachableError, VersionError, users_error
 from diet_ray.logs.blocks import open_log
 from diet_ray.memory import archive as archive_module
 from diet_ray.memory.archive import Archive, archived
@@ -463,6 +463,45 @@ def test_a_begun_archive_wants_resume_and_an_unused_one_does_not_mind(
         pytest.fail("went on")
 
 
+@pytest.mark.parametrize("how", ["missing", "a folder", "unreadable"])
+def test_a_file_of_the_run_that_cannot_be_sent_is_told_while_the_run_goes_on(
+    folder: str, finished: Path, log: Path, tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    broken = tmp_path / "copy" / "stages" / "0001" / "checkpoint-1.safetensors"
+    shutil.copytree(finished, tmp_path / "copy")
+    if how == "unreadable":
+        send = Remote.send
+
+        def denied(self: Remote, path: Path, name: str) -> str:
+            if name.endswith("0001/checkpoint-1.safetensors"):
+                raise PermissionError(13, "Permission denied", str(path))
+            return send(self, path, name)
+
+        monkeypatch.setattr(Remote, "send", denied)
+    else:
+        broken.unlink()
+    if how == "a folder":
+        broken.mkdir()
+    (tmp_path / "copy").rename(tmp_path / "run")
+    broken = tmp_path / "run" / broken.relative_to(tmp_path / "copy")
+
+    def work() -> None:
+        until = time.monotonic() + 20
+        while not said:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+
+    expected = f"{broken}: " + ("Permission denied" if how == "unreadable" else "missing, though the manifest names it")
+    with (
+        pytest.raises((CorruptArtefactError, PermissionError)) as caught,
+        archived(Archive(folder), tmp_path / "run", config(log), resume=True, on_trouble=said.append),
+    ):
+        work()
+    assert said[0].startswith(expected)
+    assert str(users_error(caught.value)).startswith(expected)
+
+
 def test_an_archive_that_is_away_is_tried_again(
     folder: str, finished: Path, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -478,6 +517,7 @@ def test_an_archive_that_is_away_is_tried_again(
 
     monkeypatch.setattr(Remote, "send", sometimes)
     with archived(archive, run, config(log), resume=False, on_trouble=said.append):
+        shutil.copy(finished / "run.json", run)  # before its stages, as a run begins
         shutil.copytree(finished, run, dirs_exist_ok=True)
         until = time.monotonic() + 20
         while not said:

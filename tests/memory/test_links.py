@@ -14,7 +14,9 @@ from diet_ray.logs.ingestion.append import append
 from diet_ray.logs.ingestion.ingest import ingest
 from diet_ray.memory import garbage
 from diet_ray.memory.archive import Archive
+from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.events import Events
+from diet_ray.memory.pruning import pruned
 from diet_ray.memory.run_folder import StageDraft, committed_stages, open_run
 from diet_ray.settings import write_whole
 from diet_ray.storage.folder_store import FolderStore
@@ -82,6 +84,13 @@ ACTS: dict[str, tuple[str, Callable[[Path], object]]] = {
         "stages/0001/memory-00.arrow",
         lambda run: Archive((run.parent / "archive").as_uri()).push(run),
     ),
+    "the run's manifest is sent": ("run.json", lambda run: Archive((run.parent / "archive").as_uri()).push(run)),
+    "a stage's manifest is sent": (
+        "stages/0000/manifest.json",
+        lambda run: Archive((run.parent / "archive").as_uri()).push(run),
+    ),
+    "a memory is opened": ("stages/0002/manifest.json", load_memory),
+    "a record of pruning is read": ("stages/0002/pruned.json", lambda run: pruned(run / "stages/0002")),
     "a sweep begins": ("trials", lambda run: FolderStore(run).make("trials")),
     "a trial's state is removed": ("live", lambda run: LiveState(run / "live" / "key.safetensors", None).remove()),
 }

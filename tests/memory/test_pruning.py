@@ -222,7 +222,8 @@ def test_an_archive_is_pruned_with_its_run_and_restores_it(log: Path, run: Path,
     assert Archive(uri).pull(tmp_path / "back", kept) == 3
     assert stage_bytes(tmp_path / "back") == stage_bytes(run)
     assert len(load_memory(fetch(uri))) == read_stage(run, 2).units
-    fetch(uri, table_before=True)
+    copy = fetch(uri, lineage=True, table_before=True)
+    assert trace(copy).previous() is None  # as in the run folder: it is no damage that it was pruned
     with pytest.raises(ConfigError, match=r"stages/0001: .*pruned"):
         fetch(f"{uri}/stages/0001")
 

@@ -169,3 +169,12 @@ def test_what_reads_rows_needs_memory_for_them_not_for_the_table(tmp_path: Path)
     assert embed < 63e6  # its result is 19 MB, once in parts and once joined, and the rows of a part are 6 MB
     assert written < 40e6
     assert whole < 40e6
+
+
+def test_an_id_beyond_the_table_is_an_error_and_no_other_row(tmp_path: Path) -> None:
+    reader = TableReader(chain(tmp_path, 0, [9, 12])[0])
+    assert reader.take(np.zeros(0, np.int64)).shape == (0, 4)
+    assert torch.equal(reader.take(np.array([3, 11, 3]))[0], reader.take(np.array([3]))[0])
+    for beyond in (12, 2**31, 2**32 + 11, -1):
+        with pytest.raises(IndexError):
+            reader.take(np.array([3, beyond]))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from diet_ray.config import StreamConfig
+from diet_ray.config import StreamConfig, TableConfig
 from diet_ray.distill.local import distil_locally
 from diet_ray.errors import ConfigError, CorruptArtefactError
 from diet_ray.judge.start import load_start
@@ -21,11 +21,13 @@ from diet_ray.memory.dataset import load_memory
 from diet_ray.memory.download import fetch
 from diet_ray.memory.layout import stage_folder, stage_manifest
 from diet_ray.memory.lineage import trace
+from diet_ray.memory.pruning import prune, pruned
 from diet_ray.memory.run_folder import committed_stages, read_stage
 from diet_ray.memory.table_chain import ROWS, ChangedRows, rows_problem
 from diet_ray.memory.tables import load_checkpoint, load_optimiser
 from diet_ray.memory.verification import verify
 from diet_ray.storage.entries import file_entry
+from diet_ray.storage.folder_store import FolderStore
 from diet_ray.storage.tensors import load_tensors, save_tensors
 from tests.support.small_run import STREAM, stage_bytes
 from tests.support.synthetic import write_log
@@ -229,3 +231,99 @@ def test_a_table_of_which_most_rows_change_is_written_whole(whole: Path) -> None
     for index, expected in ((3, 1), (4, None)):
         later = last.model_copy(update={"index": index, "whole": 1})
         assert table_chain.builds_on(later, config, np.arange(5), 100) == expected
+
+
+def test_a_run_that_goes_on_with_its_table_in_files_is_sound(long_log: Path, run: Path, parts: Path) -> None:
+    shutil.rmtree(stage_folder(run, 5))
+    config = stream(long_log, keep=9, whole_every=4)
+    table = TableConfig(on="mmap")
+    other = config.model_copy(update={"reference": config.reference.model_copy(update={"table": table})})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(table_chain, "MOST", 0)
+        distil_locally(run, other, resume=True)
+    assert read_stage(run, 5).config.reference.table == table
+    differ = {name for name, value in stage_bytes(run).items() if value != stage_bytes(parts)[name]}
+    assert differ == {"0005/manifest.json"}  # which says where the table was
+    assert verify(run, log=long_log) == []
+
+
+@pytest.mark.parametrize("whole", [-1, 5, 99])
+def test_a_stage_builds_on_one_before_it(run: Path, whole: int) -> None:
+    path = stage_manifest(run, 5)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"whole": whole}))
+    with pytest.raises(
+        CorruptArtefactError, match=r"stages/0005/manifest\.json: not a valid StageManifest .*whole|stage"
+    ):
+        load_memory(run)
+    assert any(fault.where == "stages/0005/manifest.json" for fault in verify(run))
+
+
+def test_rows_that_are_taken_for_a_whole_table_do_not_resume(long_log: Path, run: Path) -> None:
+    """A manifest without its key `whole`: there is no next stage to name its checksum."""
+    for index in (3, 4, 5):
+        shutil.rmtree(stage_folder(run, index))
+    path = stage_manifest(run, 2)
+    raw = json.loads(path.read_text())
+    del raw["whole"]
+    path.write_text(json.dumps(raw))
+    with pytest.raises(CorruptArtefactError, match=rf"0002/{TABLE}, tensor 'table': .* ids of the manifest; restore"):
+        distil_locally(run, stream(long_log, keep=9, whole_every=4), resume=True)
+
+
+class PowerCut(Exception):
+    """The machine is off."""
+
+
+@pytest.mark.parametrize("after", range(9))
+def test_pruning_of_a_chain_that_is_broken_off_is_no_damage(
+    long_log: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """A power cut after any number of the calls that change the folder or the archive: later stages go first, so none is left without
+    those on which it builds."""
+    uri, left = (tmp_path / "archive").as_uri(), [after]
+    archive, twin = Archive(uri), Path(shutil.copytree(run, tmp_path / "twin"))
+    archive.push(run)
+
+    def cut(real: Any) -> Any:
+        def call(*given: Any) -> None:
+            if not left[0]:
+                raise PowerCut
+            left[0] -= 1
+            real(*given)
+
+        return call
+
+    def opens(folder: Path, index: int) -> bool:
+        try:
+            load_start(stage_folder(folder, index))
+        except ConfigError:  # which says that it was pruned; damage is another error
+            return False
+        return True
+
+    prune(twin, keep=1, committed=6)
+    for act, folder in (
+        (lambda: prune(run, keep=1, committed=6), run),
+        (lambda: archive.push(twin), tmp_path / "archive"),
+    ):
+        left[0] = after
+        with monkeypatch.context() as patch:
+            patch.setattr(FolderStore, "write", cut(FolderStore.write))
+            patch.setattr(FolderStore, "delete", cut(FolderStore.delete))
+            with pytest.raises(PowerCut):
+                act()
+        assert verify(folder, log=long_log) == []
+        opened = [index for index in range(6) if opens(folder, index)]
+        whole = [index for index in range(6) if pruned(stage_folder(folder, index)) is None]
+        assert set(opened) >= set(whole) >= {4, 5}
+        act()
+        assert stage_bytes(folder) == stage_bytes(twin)
+
+
+def test_the_resume_of_a_finished_run_ends_a_pruning_that_was_broken_off(
+    long_log: Path, run: Path, tmp_path: Path
+) -> None:
+    twin = Path(shutil.copytree(run, tmp_path / "twin"))
+    prune(twin, keep=1, committed=6)
+    config = stream(long_log, keep=1, whole_every=4)
+    distil_locally(run, config, resume=True)
+    assert stage_bytes(run) == stage_bytes(twin)

@@ -199,3 +199,17 @@ def test_a_disk_without_room_is_refused_when_the_table_is_made(tmp_path: Path, m
     said = rf"^{tmp_path}: no room for .* \(No space left on device\), key 'reference\.table\.on' being mmap; free some"
     with pytest.raises(ResourceError, match=said):
         shards_of(Solo(), tmp_path, "mmap")
+
+
+def test_a_folder_or_a_memory_that_gives_no_room_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ResourceError, match=r"gone: no room for .* being mmap; .* set it to ram"):
+        shards_of(Solo(), tmp_path / "gone", "mmap")
+
+    def none(*_: object, **__: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr("diet_ray.training.sharded_table.mmap.mmap", none)
+    with pytest.raises(
+        ResourceError, match=r"^memory: no room for .* \(Cannot allocate memory\), .* being ram; .* set it to mmap"
+    ):
+        shards_of(Solo(), tmp_path, "ram")
