@@ -127,7 +127,10 @@ _REMEDIES = {
     errno.ENFILE: "raise the limit of open files",
 }
 
-_OF_OPEN_FILES = {errno.EIO, errno.ESTALE, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""What writing gives where a disk, a quota or a limit of the size of files is full; reading never does."""
+
+_OF_OPEN_FILES = {errno.EIO, errno.ESTALE, errno.EROFS, *NO_ROOM}
 """What only a disk says, also where the file is open and Python does not name it any more."""
 
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field as Key
 
-from diet_ray.errors import ConfigError, CorruptArtefactError, SchemaError
+from diet_ray.errors import NO_ROOM, ConfigError, CorruptArtefactError, SchemaError
 from diet_ray.logs.blocks import Log, LogManifest, add_counts, open_log
 from diet_ray.logs.id_chain import edges_checksum, vocabulary_checksums
 from diet_ray.logs.ingestion.block_plan import BlockPlan, By, cut_blocks
@@ -265,6 +265,8 @@ def known_vocabulary(path: Path, log: Log, work: Path) -> pa.Table:
             )
         old = unpacked_vocabulary(file, work / "known.arrow")
     except (OSError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise  # there was no room to unpack it, which is no damage
         raise CorruptArtefactError(f"{file}: cannot be read ({error}); {_REMEDY}") from error
     try:
         checksum = vocabulary_checksums(old, log.schema, len(log.blocks))[-1]

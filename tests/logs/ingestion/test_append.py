@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from diet_ray.errors import BadInputError, ConfigError, CorruptArtefactError, LockedError, SchemaError
+from diet_ray.errors import BadInputError, ConfigError, CorruptArtefactError, LockedError, SchemaError, users_error
 from diet_ray.logs.blocks import BlockManifest, open_log
 from diet_ray.logs.ingestion import append as append_module
 from diet_ray.logs.ingestion.append import Appended, append
@@ -248,3 +248,22 @@ def test_nulls_is_part_of_the_schema_that_an_append_needs(tmp_path: Path) -> Non
             append(make_schema(fields=fields, nulls=other), days, log, by="day", now=LATER)
     assert append(schema, days, log, by="day", now=LATER).rows == 2
     assert [note.rows for note in open_log(log).notes if note.rows] == [2]
+
+
+def test_no_room_to_unpack_a_vocabulary_is_not_taken_for_damage(
+    table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, log = save(table, tmp_path / "all.parquet"), tmp_path / "log"
+    ingest(make_schema(), [source], log, by="day", blocks=1)
+    before = bytes_of(log)
+
+    def full(*_: Path) -> pa.Table:
+        raise OSError(28, "Error writing bytes to file. Detail: [errno 28] No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(append_module, "unpacked_vocabulary", full)
+        with pytest.raises(OSError, match="No space left") as caught:
+            append(make_schema(), [source], log, by="day", now=4e9)
+    assert "no space left on the disk; free some space" in str(users_error(caught.value))
+    assert bytes_of(log) == before
+    assert append(make_schema(), [source], log, by="day", now=4e9).blocks
