@@ -35,10 +35,10 @@ def inspect(
     check_place(memory, "run", "stage", "log")
 
     from diet_ray.errors import ConfigError
-    from diet_ray.report.log_report import is_log
+    from diet_ray.logs.layout import log_manifest_file
     from diet_ray.storage.places import is_uri
 
-    if not is_uri(memory) and is_log(memory):
+    if not is_uri(memory) and log_manifest_file(Path(memory)).is_file():
         if out is not None:
             raise ConfigError("--out: a log has no page; leave it out, or use --json")
         options.show_log(Path(memory))

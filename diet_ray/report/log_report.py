@@ -14,7 +14,7 @@ from rich.table import Column, Table
 
 from diet_ray.logs.blocks import BlockManifest, Log, open_log
 from diet_ray.logs.ingestion import quarantine
-from diet_ray.logs.layout import log_manifest_file, vocabulary_file
+from diet_ray.logs.layout import vocabulary_file
 from diet_ray.logs.notes import Note, told
 from diet_ray.schema import Field
 from diet_ray.settings import Settings
@@ -69,11 +69,6 @@ class LogReport(Settings):
     """What looks wrong, in sentences, the likeliest fault first."""
     notes: list[Note] = Key(default_factory=list)
     """What the ingest read otherwise than it stands in the files, or passed over."""
-
-
-def is_log(path: str | Path) -> bool:
-    """Whether a folder is a log."""
-    return log_manifest_file(Path(path)).is_file()
 
 
 def report_log(path: Path) -> LogReport:
