@@ -18,6 +18,7 @@ from diet_ray.config import LaunchConfig
 from diet_ray.errors import ConfigError
 from diet_ray.judge.fidelity.config import FidelityConfig
 from diet_ray.judge.search import SweepConfig
+from diet_ray.schema import Schema
 from diet_ray.settings import parse
 
 
@@ -56,6 +57,22 @@ def test_version_and_short_help() -> None:
         (LaunchConfig, {"log": "x", "steps": 3}, "unknown key 'steps': it belongs under 'student'"),
         (LaunchConfig, {"log": "x", "student": {"seed": 1}}, "unknown key 'student.seed': it belongs at the top level"),
         (LaunchConfig, {"log": "x", "student": {"stepz": 1}}, "unknown key 'student.stepz' (did you mean 'steps'?)"),
+        (
+            LaunchConfig,
+            {"log": "x", "budget": {"zzz": 1}},
+            "unknown key 'budget.zzz'; remove it (the keys of 'budget' are ",
+        ),
+        (
+            Schema,
+            {
+                "name": "a",
+                "time": {"column": "t"},
+                "user": "u",
+                "tasks": ["n"],
+                "fields": [{"name": name, "kind": "numeric", "buckets": 4} for name in ("n", "u")],
+            },
+            "f.yaml: column 'n' is both a field and a task",
+        ),
         (LaunchConfig, {"log": "x", "budget": 0.01}, "key 'budget': write {ratio: 0.01}"),
         (LaunchConfig, {"log": "x", "budget": 500}, "key 'budget': write {cap: 500}"),
     ],
