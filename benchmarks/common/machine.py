@@ -46,9 +46,14 @@ class Machine(Settings):
             },
         )
 
+    @property
+    def hardware(self) -> str:
+        """Its cores and processor."""
+        return f"{self.cores} {'core' if self.cores == 1 else 'cores'} of {self.processor}"
+
     def __str__(self) -> str:
         versions = ", ".join(f"{name} {number}" for name, number in self.versions.items())
-        return f"{self.cores} cores of {self.processor}, {self.memory / 2**30:.0f} GiB, load {self.load:.1f} before; {versions}"
+        return f"{self.hardware}, {self.memory / 2**30:.0f} GiB, load {self.load:.1f} before; {versions}"
 
 
 class MemoryWatch:

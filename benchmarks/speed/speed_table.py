@@ -39,7 +39,7 @@ class Claim(NamedTuple):
 
     def row(self) -> list[str]:
         """The cells of the row."""
-        where = f"{self.machine.cores} cores of {self.machine.processor}, load {self.machine.load:.1f} before"
+        where = f"{self.machine.hardware}, load {self.machine.load:.1f} before"
         return [self.claim, self.measured, self.aim, f"{self.gpu}; {where}" if self.gpu else where]
 
 

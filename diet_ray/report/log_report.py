@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field as Key
 from rich.table import Column, Table
@@ -122,7 +123,7 @@ def lines_to_print(report: LogReport) -> list[str | Table]:
 
 def _fields(log: Log) -> list[FieldReport]:
     file, rows = vocabulary_file(log.path), sum(block.rows for block in log.blocks)
-    own = Counter(pq.read_table(file, columns=["field"])["field"].to_pylist()) if file.is_file() else None
+    own = _values_by_field(file) if file.is_file() else None
     counts = {count.field: count for count in log.counts}
 
     def values(field: Field) -> int | None:
@@ -140,6 +141,16 @@ def _fields(log: Log) -> list[FieldReport]:
         )
         for field in log.schema.fields
     ]
+
+
+def _values_by_field(vocabulary: Path) -> Counter[str]:
+    """The number of values of each field; batch by batch, because a vocabulary may have more values than fit into memory."""
+    counts: Counter[str] = Counter()
+    with pq.ParquetFile(vocabulary) as file:
+        for batch in file.iter_batches(columns=["field"]):
+            for count in pc.value_counts(batch["field"]).to_pylist():
+                counts[count["values"]] += count["counts"]
+    return counts
 
 
 def _odd_blocks(blocks: list[BlockManifest], tasks: list[str]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 from diet_ray.cli import app
 from diet_ray.logs.ingestion.append import append
 from diet_ray.logs.ingestion.ingest import ingest
-from diet_ray.report.log_report import lines_to_print, report_log
+from diet_ray.report.log_report import _values_by_field, lines_to_print, report_log
 from diet_ray.schema import Schema
 
 SCHEMA = Schema.model_validate(
@@ -56,6 +57,19 @@ def test_a_sound_log_has_counts_and_no_doubt(tmp_path: Path) -> None:
     assert shown.exit_code == 0
     assert "20.0%" in shown.stdout
     assert "25.0%" in shown.stdout
+
+
+def test_a_large_vocabulary_is_counted_in_little_memory(tmp_path: Path) -> None:
+    file, n = tmp_path / "vocabulary.parquet", 200_000
+    pq.write_table(pa.table({"field": ["user"] * n + ["item"], "value": [str(k) for k in range(n + 1)]}), file)
+    tracemalloc.start()
+    try:
+        counts = _values_by_field(file)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert counts == {"user": n, "item": 1}
+    assert peak < 1e6  # a Python string per value would take 10 MB
 
 
 def test_what_looks_wrong_is_said(tmp_path: Path) -> None:
