@@ -52,7 +52,12 @@ def other_config(kind: str, keys: Collection[str], raw: dict[str, Any], path: Pa
     for key, (what, command) in _CONFIGS.items():
         if key in raw and set(raw) & set(keys) <= {key, *_ANYWHERE}:
             mine = f", not {_CONFIGS[own][0]}" if own else ""
-            return f"{path}: is {what}{mine}; it is for `{command.format(path=path)}`"
+            wrap = (
+                "; for a bench, copy it and indent its keys below a line `stream:`"
+                if (own, key) == ("stream", "log")
+                else ""
+            )
+            return f"{path}: is {what}{mine}; it is for `{command.format(path=path)}`{wrap}"
     return None
 
 

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from diet_ray.errors import ConfigError, CorruptArtefactError, VersionError, did_you_mean, remedy_of
-from diet_ray.kinds import other_config
+from diet_ray.kinds import other_config, place_of, told
 from diet_ray.links import no_link
 
 YAML_BYTES = 1 << 20
@@ -26,6 +26,9 @@ _AGAIN = "restore it from a copy, or make it again"
 
 _SHOWN = 10
 """Mistakes in one file that are listed; the others are only counted."""
+
+_KEYS_SHOWN = 20
+"""Most keys that are listed beside an unknown one."""
 
 
 class Settings(BaseModel):
@@ -48,6 +51,10 @@ def load_yaml(kind: type[S], path: str | Path, **overrides: Any) -> S:
             file of another kind.
     """
     path = Path(path)
+    if path.is_dir():
+        place = place_of(path)
+        what = f": {told(path, place)}" if place else ""
+        raise ConfigError(f"{path}: is a folder, not a YAML file{what}")
     try:
         with path.open("rb") as file:
             data = file.read(YAML_BYTES + 1)
@@ -252,7 +259,8 @@ def _explain(kind: type[BaseModel], problem: dict[str, Any]) -> str:
         tags = problem["ctx"]["expected_tags"]
         return f"key {key + '.kind'!r}: must be one of {tags} (got {_brief(problem['ctx']['tag'])})"
     shown = "" if isinstance(problem["input"], dict) else f" (got {_brief(problem['input'])})"
-    return f"key {key!r}: {_cut(problem['msg'].removeprefix('Value error, '))}{shown}"
+    place = f"key {key!r}: " if loc else ""  # what is wrong between keys names them itself
+    return f"{place}{_cut(problem['msg'].removeprefix('Value error, '))}{shown}"
 
 
 def _brief(value: Any) -> str:
@@ -280,7 +288,12 @@ def _instead(kind: type[BaseModel], key: str) -> str:
     for names in (beside, {place.split(".")[-1] for place in places}):
         if hint := did_you_mean(name, names):
             return hint
-    return "; remove it"
+    there = f" of {'.'.join(above)!r}" if above else ""
+    return (
+        f"; remove it (the keys{there} are {', '.join(sorted(beside))})"
+        if 0 < len(beside) <= _KEYS_SHOWN
+        else "; remove it"
+    )
 
 
 def _places(kind: type[BaseModel]) -> list[str]:

@@ -13,7 +13,7 @@ import typer
 
 from diet_ray.cli.group import Options, app, check_exists, check_place
 from diet_ray.errors import BrokenOffError, ConfigError, DietError, LockedError
-from diet_ray.memory.layout import count_committed, run_manifest, stage_folder
+from diet_ray.memory.layout import check_vacant, count_committed, run_manifest, stage_folder
 
 
 @app.command()
@@ -58,7 +58,9 @@ def distill(
     if (log or stream.log).exists():
         check_place(log or stream.log, "log")
     opened = open_log(log or stream.log)
-    # Torch is imported only now: a mistake in the config or the log is told at once.
+    if log is None and not resume and uri is None:
+        check_vacant(run)
+    # Torch is imported only now: a mistake in the config, the log or the place of the run is told at once.
     from diet_ray.distill.follow import follow_log
     from diet_ray.distill.pipeline import blocks_to_distil, check_nets
     from diet_ray.memory.archive import Archive, archived

@@ -64,6 +64,12 @@ def race(
     check_exists(memory, candidates, log, fidelity)
     check_place(memory, "run", "stage")
     check_place(log, "log")
+    # Before the imports that take seconds: a mistake is told at once.
+    from diet_ray.judge.early import check_block, check_out
+
+    check_out(out, "race", restore=restore)
+    if "://" not in memory:
+        check_block(Path(memory), log, block)
     from diet_ray.candidates import default_pool
     from diet_ray.errors import ConfigError
     from diet_ray.judge.race_rules import Budget

@@ -65,6 +65,13 @@ def sweep(
     for one in memory:
         check_place(one, "run", "stage")
     check_place(log, "log")
+    # Before the imports that take seconds: a mistake is told at once.
+    from diet_ray.judge.early import check_block, check_out
+
+    check_out(out, "sweep", restore=restore)
+    for one in memory:
+        if "://" not in one:
+            check_block(Path(one), log, block)
     from diet_ray.candidates import default_pool
     from diet_ray.judge.search import SweepConfig
     from diet_ray.report.progress import Counted

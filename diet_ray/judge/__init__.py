@@ -6,6 +6,7 @@ standings    the ranking of the candidates
 baselines    trainings on the full log and on random rows
 backfill     a candidate that learns every row of the log before live ones
 comparison   the memory compared with these baselines
+early        mistakes in arguments that small files tell
 search       search spaces, and the config of a sweep
 sweep_plan   the trials of a sweep
 trial        one trial

@@ -22,6 +22,8 @@ from diet_ray.judge.trial import Report, TrialContext, run_trial
 from diet_ray.seeds import derive_seed
 from diet_ray.settings import parse
 
+_TORCH = Path(torch.__file__).parent
+
 Limit = Callable[[float], AbstractContextManager[None]]
 """Ends the body of a `with` statement, or the process, after so many seconds."""
 
@@ -157,5 +159,7 @@ def reason(error: BaseException) -> str:
     if isinstance(error, DietError):
         return one_line(error)
     frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    # What torch refuses was asked for by a line of the candidate's file: its author can change that line.
+    last = next((frame for frame in reversed(frames) if _TORCH not in Path(frame.filename).parents), None)
+    where = f" ({Path(last.filename).name}, line {last.lineno})" if last else ""
     return f"{type(error).__name__}: {one_line(error)}{where}"

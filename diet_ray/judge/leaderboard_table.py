@@ -39,7 +39,10 @@ def leaderboard_tables(
         tables.insert(0 if several else 1, _of_decision(f"{title}. {name}", lines, decision))
     for table in tables[1:]:
         table.title = table.title.removeprefix(f"{title}. ") if isinstance(table.title, str) else None
-    tables[-1].caption, tables[-1].caption_justify = _caption(lines, tasks), "left"
+    words = ["Calibration: mean prediction over the share of positives; 1 is right, 1.25 a quarter too high."]
+    if decision:
+        words.append("Candidates that share a letter of their group cannot be told apart.")
+    tables[-1].caption, tables[-1].caption_justify = " ".join([_caption(lines, tasks), *words]), "left"
     return tables
 
 

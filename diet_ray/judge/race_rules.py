@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 from pydantic import Field as Key
+from rich import box
 from rich.table import Column, Table
 
 from diet_ray.errors import ConfigError, DietError
@@ -183,13 +184,18 @@ class Race(Settings):
     def table(self) -> Table:
         """All candidates for a terminal."""
         title = f"{len(self.candidates)} candidates from {self.units:,} units, raced on {self.rungs[-1].rows:,} rows from {self.block} on"
+        # Why a candidate left is no column: that it was worse is the difference itself, other reasons are lines of `remarks`.
+        first, _, *figures, _ = LINE_TITLES
         columns = [
-            Column(name, justify="left" if name in (LINE_TITLES[0], LINE_TITLES[-1]) else "right")
-            for name in LINE_TITLES
+            Column(first, min_width=max(len(name) for name in self.candidates), no_wrap=True),
+            *(Column(name, justify="right") for name in (*figures, "left after")),
         ]
-        table = Table(*columns, title=title)
+        table = Table(*columns, title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left")
+        to_the_leader = f"To the leader: nats of loss, {100 * self.confidence:g} % over all rungs"
+        table.caption = f"{to_the_leader}. P(best): the chance to be the best of those that are in."
         for line in self.lines():
-            table.add_row(*line.cells())
+            name, rungs, *cells, why = line.cells()
+            table.add_row(name, *cells, f"rung {rungs}" if why else "")
         return table
 
     def lines(self) -> list[Line]:

@@ -14,6 +14,7 @@ from diet_ray.candidates import CandidateFile
 from diet_ray.errors import ConfigError, DietError
 from diet_ray.judge.backfill import Backfill
 from diet_ray.judge.decision import CONFIDENCE, decide, diverged
+from diet_ray.judge.early import check_out
 from diet_ray.judge.fidelity.proof import verdicts_for
 from diet_ray.judge.live import distinct_rungs, rungs_of_rows
 from diet_ray.judge.live_trial import STATES, LiveContext, kept_losses
@@ -115,8 +116,7 @@ def race(
         )
     if config.resources.gpus:
         raise ConfigError("key 'resources.gpus': live candidates use the CPU; set it to 0")
-    if (out / "rung-1").is_dir() and not restore:
-        raise ConfigError(f"{out}: holds a race; continue it with --restore, or choose another folder")
+    check_out(out, "race", restore=restore)
     if rungs is None:
         rungs = distinct_rungs(inputs.log, inputs.judged_on, RUNGS, inputs.memory.stage.config.reference.batch_size)
     proof = verdicts_for(fidelity, inputs.memory.stage.config, inputs.log, live=rungs[-1]) if fidelity else []

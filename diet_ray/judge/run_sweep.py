@@ -12,6 +12,7 @@ import numpy as np
 from diet_ray.candidates import CandidateFile
 from diet_ray.errors import ConfigError, DietError
 from diet_ray.judge.decision import Decision, decide
+from diet_ray.judge.early import check_out
 from diet_ray.judge.fidelity.proof import verdicts_for
 from diet_ray.judge.leaderboard import Failed, Leaderboard, Stopped, write_tables
 from diet_ray.judge.leaderboard_page import write_leaderboard
@@ -91,8 +92,7 @@ def judge_pool(
         raise ConfigError(
             "key 'search': a search that decides by scores takes one --memory; name its best candidates in a pool"
         )
-    if (out / "trials").is_dir() and not restore:
-        raise ConfigError(f"{out}: holds a sweep; continue it with --restore, or choose another folder")
+    check_out(out, "sweep", restore=restore)
     proof = verdicts_for(fidelity, inputs.memory.stage.config, inputs.log, live=live) if fidelity else []
     met = [live_context(one, share=live, slices=slices, out=out.resolve()) for one in every]
     runner.check(config)  # the first use of a cluster: what the user may have mistaken has been checked

@@ -12,6 +12,7 @@ import numpy as np
 
 from diet_ray.candidates import CandidateFile, CandidateSpec, architectures, sources
 from diet_ray.errors import ConfigError
+from diet_ray.judge.early import block_to_judge_on
 from diet_ray.judge.launch import LaunchRecipe
 from diet_ray.judge.live import live_rows
 from diet_ray.judge.live_trial import STATES, LiveContext
@@ -128,7 +129,7 @@ class Inputs:
         folder = fetch(memory, moments=moments, on_fetch=on_fetch)
         loaded = load_memory(folder)
         opened = open_log(log or loaded.stage.config.log)
-        judged_on = block_to_judge_on(loaded, opened, block)
+        judged_on = block_to_judge_on(loaded.stage.block, opened, block)
         check_log_of(folder, opened)
         for spec in config.candidates:
             spec.kept_fields(loaded.field_names)
@@ -182,30 +183,6 @@ def planned_works(config: SweepConfig, seeds: int) -> list[Work]:
     seed_groups = [list(range(seeds))] if config.search.guided else [[seed] for seed in range(seeds)]
     drawn = [spec for candidate in config.candidates for spec in candidate.drawn(config.search.seed)]
     return [Work(spec=spec, seeds=group) for spec in drawn for group in seed_groups]
-
-
-def block_to_judge_on(memory: Memory, log: Log, name: str | None) -> BlockManifest:
-    """The block of that name, by default the one after the memory's last. Raises ConfigError where it is not later than the memory."""
-    names = [block.name for block in log.blocks]
-    last = memory.stage.block
-    if last not in names:
-        raise ConfigError(
-            f"log {log.path}: has no block {last!r}, the last one that the memory has seen; name the log that was distilled"
-        )
-    later = log.blocks[names.index(last) + 1 :]
-    if name is None:
-        if not later:
-            raise ConfigError(
-                f"log {log.path}: no block after {last!r} to judge on; distil fewer blocks or ingest the next one"
-            )
-        return later[0]
-    for block in later:
-        if block.name == name:
-            return block
-    raise ConfigError(
-        f"block {name!r}: {'the memory has learned from it' if name in names else 'the log has no such block'}; "
-        f"blocks to judge on: {', '.join(block.name for block in later) or 'none'}"
-    )
 
 
 def live_context(inputs: Inputs, *, share: float, slices: Sequence[str], out: Path) -> LiveContext | None:

@@ -20,6 +20,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from diet_ray.errors import ConfigError
+
 RUN = "run.json"
 EVENTS = "events.jsonl"
 SUMMARY = "summary.json"
@@ -42,6 +44,14 @@ def run_manifest(run: Path) -> Path:
 def holds_run(folder: Path) -> bool:
     """Whether a run was begun in a folder."""
     return run_manifest(folder).is_file()
+
+
+def check_vacant(run: Path) -> None:
+    """Raise ConfigError where a new run cannot begin, because the folder holds one or is a file."""
+    if run.exists() and not run.is_dir():
+        raise ConfigError(f"{run}: is a file, and a run needs a folder; choose another --out")
+    if run_manifest(run).exists():
+        raise ConfigError(f"{run}: already holds a run; continue it with --resume or choose another folder")
 
 
 def events_file(run: Path) -> Path:

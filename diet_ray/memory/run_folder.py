@@ -19,6 +19,7 @@ from diet_ray.memory.facts import stage_facts
 from diet_ray.memory.layout import (
     MANIFEST,
     STAGES,
+    check_vacant,
     count_committed,
     draft_folder,
     drafts,
@@ -50,13 +51,13 @@ def check_begin(run: Path, *, resume: bool) -> None:
     """Check, before any work, that there is a run to resume, or none in the way of a new one.
 
     Raises:
-        ConfigError: the folder holds a run and `resume` is off.
+        ConfigError: the folder holds a run and `resume` is off, or it is a file.
         CorruptArtefactError: there is no run to resume.
     """
     if resume:
         parse_json(RunManifest, run_manifest(run))
-    elif run_manifest(run).exists():
-        raise ConfigError(f"{run}: already holds a run; continue it with --resume or choose another folder")
+    else:
+        check_vacant(run)
 
 
 def open_run(

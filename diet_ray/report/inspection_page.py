@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from rich import box
 from rich.table import Column, Table
 
 from diet_ray.figures import formatted, listed, number, size
@@ -233,8 +234,15 @@ def tables_to_print(inspection: Inspection) -> list[str | Table]:
     for section in sections(inspection):
         n = len(section.columns) - (section.columns[-1] == VALUES)
         first, *figures = section.columns[:n]
+        note = section.note if n == len(section.columns) else ""  # one on values, which are not printed
         table = Table(
-            Column(first, no_wrap=True), *(Column(text, justify="right") for text in figures), title=section.heading
+            Column(first, no_wrap=True),
+            *(Column(text, justify="right") for text in figures),
+            title=section.heading,
+            caption=note or None,
+            caption_justify="left",
+            box=box.SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
         )
         for row in section.rows:
             table.add_row(*row[:n])

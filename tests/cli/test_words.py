@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from diet_ray.config import LaunchConfig
 from diet_ray.errors import ConfigError
 from diet_ray.judge.fidelity.config import FidelityConfig
 from diet_ray.judge.search import SweepConfig
+from diet_ray.schema import Schema
 from diet_ray.settings import parse
 
 
@@ -55,6 +57,22 @@ def test_version_and_short_help() -> None:
         (LaunchConfig, {"log": "x", "steps": 3}, "unknown key 'steps': it belongs under 'student'"),
         (LaunchConfig, {"log": "x", "student": {"seed": 1}}, "unknown key 'student.seed': it belongs at the top level"),
         (LaunchConfig, {"log": "x", "student": {"stepz": 1}}, "unknown key 'student.stepz' (did you mean 'steps'?)"),
+        (
+            LaunchConfig,
+            {"log": "x", "budget": {"zzz": 1}},
+            "unknown key 'budget.zzz'; remove it (the keys of 'budget' are ",
+        ),
+        (
+            Schema,
+            {
+                "name": "a",
+                "time": {"column": "t"},
+                "user": "u",
+                "tasks": ["n"],
+                "fields": [{"name": name, "kind": "numeric", "buckets": 4} for name in ("n", "u")],
+            },
+            "f.yaml: column 'n' is both a field and a task",
+        ),
         (LaunchConfig, {"log": "x", "budget": 0.01}, "key 'budget': write {ratio: 0.01}"),
         (LaunchConfig, {"log": "x", "budget": 500}, "key 'budget': write {cap: 500}"),
     ],
@@ -111,3 +129,46 @@ def test_mistakes_of_a_sweep_are_told_before_ray_starts(
         done = CliRunner().invoke(app, [command, *words, *more])
         assert done.exit_code == 2
         assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            "sweep --memory {run} --out {used}",
+            "used: holds a sweep; continue it with --restore, or choose another folder",
+        ),
+        (
+            "race --memory {run} --out {used}",
+            "used: holds a race; continue it with --restore, or choose another folder",
+        ),
+        ("race --memory {run} --out {file}", "file: is a file, and a race needs a folder; choose another --out"),
+        (
+            "sweep --memory {run} --out {new} --block nope",
+            "block 'nope': the log has no such block; blocks to judge on: block-00",
+        ),
+        ("race --memory {run} --out {new} --block block-000", "block 'block-000': the memory has learned from it"),
+        ("distill --config {config} --out {run}", "run: already holds a run; continue it with --resume"),
+        ("distill --config {config} --out {file}", "file: is a file, and a run needs a folder; choose another --out"),
+    ],
+)
+def test_a_wrong_place_or_block_is_told_before_torch_is_imported(
+    finished: Path, tmp_path: Path, words: str, said: str
+) -> None:
+    places = {"run": finished, **{name: tmp_path / name for name in ("used", "file", "new", "config")}}
+    for made in ("trials", "rung-1"):
+        (places["used"] / made).mkdir(parents=True)
+    places["file"].touch()
+    log = json.loads((finished / "run.json").read_text())["config"]["log"]
+    places["config"].write_text(yaml.safe_dump({"log": log}))
+    given = [part.format(**places) for part in words.split()]
+    code = (
+        "import sys\nfrom diet_ray.cli import app\n"
+        f"try:\n    app({given!r})\n"
+        "except SystemExit as end:\n    print(end.code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["2", "False"]
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not places["new"].exists()

@@ -63,7 +63,11 @@ def refused(words: str, place: dict[str, Path]) -> str:
         ("sweep --memory RUN --candidates run.yaml --out NEW", "is the config of a run, not a pool of candidates"),
         ("race --memory RUN --candidates schema.yaml --out NEW", "is the schema of a log, not a pool of candidates"),
         ("fidelity --config pool.yaml --out NEW", "is a pool of candidates, not the config of a fidelity bench"),
-        ("fidelity --config run.yaml --out NEW", "is the config of a run, not the config of a fidelity bench"),
+        (
+            "fidelity --config run.yaml --out NEW",
+            "; for a bench, copy it and indent its keys below a line `stream:`",
+        ),
+        ("distill --config events --out NEW", "events: is a folder, not a YAML file: raw data; `diet-ray schema"),
         ("ingest pool.yaml --from events --by day --out NEW", "is a pool of candidates, not the schema of a log"),
         ("simulate --config run.yaml --out NEW", "is the config of a run; it is for `diet-ray distill --config"),
     ],

@@ -144,6 +144,13 @@ def test_a_reason_is_one_line_that_can_be_stored(error: Exception, said: str) ->
     reason(error).encode()
 
 
+def test_what_torch_refuses_is_told_with_the_line_that_asked_for_it() -> None:
+    with pytest.raises(TypeError) as raised:
+        torch.nn.Linear(((3, 4), 5), 2)
+    assert raised.traceback[-1].path.name == "linear.py"
+    assert f"(test_attempt.py, line {raised.traceback[0].lineno + 1})" in reason(raised.value)
+
+
 def leave(code: BaseException) -> Callable[[], None]:
     def step() -> None:
         raise code

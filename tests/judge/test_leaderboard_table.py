@@ -61,6 +61,8 @@ def test_one_task_fits_80_columns_and_no_name_is_cut() -> None:
     assert next(row for row in rows if "(constant)" in row).split() == ["(constant)", "0.5000", "0.5000", "1.25"]
     words = " ".join(text.split())
     assert "Means over 2 seeds of the candidates, on one memory" in words
+    assert "Calibration: mean prediction over the share of positives; 1 is right" in words
+    assert "Candidates that share a letter of their group cannot be told apart." in words
     assert (
         "between seeds is 0.0010 (AUC) and 0.0010 (LogLoss); other memories of the same log, made with other seeds"
         in words
@@ -73,6 +75,7 @@ def test_on_several_memories_the_spread_is_said_to_contain_theirs() -> None:
     assert "Means over 2 seeds of the candidates, on each of 3 memories" in words
     assert "the largest standard deviation between trainings, other memories included, is 0.0010 (AUC)" in words
     assert "differ more" not in words
+    assert "letter" not in words
 
 
 def test_several_tasks_have_a_table_each_and_the_comparison_one_of_its_own() -> None:

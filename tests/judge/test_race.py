@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 from dataclasses import replace
@@ -12,9 +13,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
+from diet_ray import figures
 from diet_ray.candidates import CandidateSpec, Net, Shape, registry
 from diet_ray.cli import app
 from diet_ray.errors import ConfigError, DietError
@@ -213,6 +216,16 @@ def test_a_race_ends_at_a_winner_and_everything_is_written(run: Path, tmp_path: 
     rows = result.cost.trainings * (result.rows_of_log + result.rungs[-1].rows)
     assert result.cost.full == pytest.approx(rows / of_race, rel=0.01, abs=0.005)
     assert result.cost.sentence() in result.remarks()
+    with Console(width=80, file=io.StringIO()) as console:
+        console.print(result.table())
+    rows = console.file.getvalue().splitlines()
+    assert max(map(len, rows)) <= 80
+    last = result.left[-1]
+    assert next(row for row in rows if last.candidate in row).split()[-2:] == ["rung", str(last.rung)]
+    assert next(row for row in rows if "fast" in row).split()[2:] == [
+        "best",
+        figures.number(result.lines()[0].decided.best, 2),
+    ]
     assert read_race(out) == result
     table = pq.read_table(out / "race.parquet").to_pylist()
     assert [row["candidate"] for row in table] == ["fast", *(one.candidate for one in result.left)]

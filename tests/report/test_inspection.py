@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from typer.testing import CliRunner
 
 from diet_ray.cli import app
@@ -256,6 +258,11 @@ def test_what_was_never_refined_has_no_zeros(log: Path, tmp_path: Path) -> None:
     said = " ".join(text for columns in headings.values() for text in columns)
     assert not {word for word in ("influence", "delta", "moved") if word in said}
     assert [table.row_count for table in tables] == [len(found.blocks), 2, 4, 1, 10]
+    with Console(width=200, file=io.StringIO()) as console:
+        console.print(*tables)
+    printed = console.file.getvalue()
+    assert max(map(len, printed.splitlines())) <= 80
+    assert "Cosine and drift compare the table's rows with those of the stage before" in " ".join(printed.split())
     (page, *_) = write_inspection(tmp_path / "page.html", found)
     assert "influence" not in page.read_text().replace("no influence measured", "")
 

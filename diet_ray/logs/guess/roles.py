@@ -139,7 +139,7 @@ def _time(columns: list[Column]) -> tuple[Part | None, np.ndarray, dict[str, str
         return None, np.zeros(0, np.int64), {}
     found.sort(key=lambda item: item[:2], reverse=True)
     _, _, best, unit, stamp = found[0]
-    why = f"{_moment(stamp.min())} to {_moment(stamp.max())} in the sample"
+    why = f"{_moment(stamp.min())} to {_moment(stamp.max())} UTC in the sample"
     zone = _zone(best.array.type)
     naive = unit == "timestamp" and zone is None
     doubt = "times without a zone: set timezone to the one in which they were written" if naive else ""

@@ -16,7 +16,7 @@ FILL_IN = "FILL_IN"
 
 def schema_text(name: str, guess: Guess, sample: Sample) -> str:
     """The schema file: one line per guess, with its reason, and a line `# unsure:` above what needs a look."""
-    known = "" if sample.rows is None else f" of {sample.rows:,} rows"
+    known = "" if sample.rows is None else f" with {sample.rows:,} rows in all"
     files = "1 file" if sample.files == 1 else f"{sample.files} files"
     lines = [
         f"# Guessed from {sample.table.num_rows:,} rows of {files}{known}. Look at each line; `# unsure` marks the doubtful ones.",
