@@ -65,7 +65,7 @@ def attempt(
     try:
         yield from guarded(reports(), derive_seed(work.seeds[0], "global"), seconds, limit or alarm)
     except Exception as error:  # a candidate's own code may raise anything; the other candidates continue
-        yield reason(error)
+        yield reason(error).removeprefix(f"candidate {work.name!r}, ")  # who shows it names the candidate
 
 
 def guarded(reports: Iterator[Report], seed: int, seconds: float | None, limit: Limit) -> Iterator[Report]:

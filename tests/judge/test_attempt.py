@@ -252,6 +252,7 @@ class Odd(diet_ray.Net):
     def __init__(self, shape, params, generator):
         super().__init__(shape, params, generator)
         self.mode = params.mode
+        if self.mode == "batch": self.norm = nn.BatchNorm1d(3)
         self.weight = nn.Parameter(torch.randn(shape.width, shape.n_tasks, generator=generator, dtype=torch.float32))
 
     def forward(self, x):
@@ -270,7 +271,7 @@ class Odd(diet_ray.Net):
 
 def test_the_others_are_judged_as_if_they_were_alone(finished: Path, user_code: Path) -> None:
     (user_code / "odd_nets.py").write_text(NETS)
-    modes = ["text", "unsayable", "exit", "ctrl-c", "state"]
+    modes = ["text", "unsayable", "exit", "ctrl-c", "state", "batch"]
     odd = [{"name": mode, "arch": "odd", "params": {"mode": mode}} for mode in modes]
     good = POOL.model_dump(mode="json")["candidates"]
     config = SweepConfig.model_validate({"modules": ["odd_nets"], "candidates": [*odd, *good]})
@@ -290,4 +291,5 @@ def test_the_others_are_judged_as_if_they_were_alone(finished: Path, user_code: 
         ("unsayable", "Unsayable: its text cannot be made: ValueError"),
         ("exit", "SystemExit: 3"),
         ("ctrl-c", "KeyboardInterrupt:"),
+        ("batch", "arch 'odd': norm"),
     ]
