@@ -29,7 +29,7 @@ POLL_SECONDS = 0.25
 """Seconds between two reads of the events file."""
 
 LINE_SECONDS = 5.0
-"""Minimum seconds between two status lines where a line cannot be replaced."""
+"""Minimum seconds between two status lines where a line cannot be replaced, and of a step that gets a line of its own."""
 
 SAME_SECONDS = 60.0
 """The same, where the second says what the first said."""
@@ -152,24 +152,31 @@ class StreamState:
             self._step = event["step"]
             self._share = f" {event['done']}/{event['total']}" if kind == "progress" else ""
         elif kind == "step":
+            if event["seconds"] < LINE_SECONDS:  # the status has told it; short blocks would fill a log with such lines
+                return None
             rows = event.get("rows")
-            speed = f", {rows / event['seconds']:,.0f} rows/s" if rows and event["seconds"] else ""
+            speed = f", {rows / event['seconds']:,.0f} rows/s" if rows else ""
             return f"{self._where(event['stage'])}: {event['step']} {event['seconds']:.2f} s{speed}"
         elif kind == "committed":
             stage = event["stage"]
             self.committed, self.units, self._until = stage + 1, event["units"], event["time"]
             self.memory_bytes = memory_bytes(stage)
-            return f"{self._where(stage)}: committed, {self._memory()}"
+            return ", ".join([f"{self._where(stage)}: committed", self._memory(), *self._speed()])
         return None
 
     def status(self) -> str:
         """The progress of the run, in one line."""
         if self.committed == len(self.blocks):
             return f"all {len(self.blocks)} blocks done, {self._memory()}"
-        parts = [f"{self._where(self.committed)}: {self._step}{self._share}"]
-        if self.rate is not None and self.eta is not None:
-            parts += [f"{self.rate:,.0f} rows/s", f"{duration(self.eta)} left"]
+        parts = [f"{self._where(self.committed)}: {self._step}{self._share}", *self._speed()]
         return ", ".join([*parts, self._memory()] if self.units else parts)
+
+    def _speed(self) -> list[str]:
+        """Rows per second and the time left, where they are known."""
+        if self.rate is None or self.eta is None:
+            return []
+        left = [f"{duration(self.eta)} left"] if self.committed < len(self.blocks) else []
+        return [f"{self.rate:,.0f} rows/s", *left]
 
     def _where(self, stage: int) -> str:
         name = self.blocks[stage][0] if stage < len(self.blocks) else "?"

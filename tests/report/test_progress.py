@@ -54,20 +54,21 @@ def test_the_state_follows_the_events() -> None:
     assert state.apply(event("stage", 100.0, stage=0, block="mon", rows=1000)) is None
     assert state.apply(event("start", 100.0, stage=0, step="reference", rows=1000)) is None
     assert state.status() == "block mon (1/3): reference"
-    step = event("step", 102.0, stage=0, step="reference", rows=1000, seconds=2.0)
-    assert state.apply(step) == "block mon (1/3): reference 2.00 s, 500 rows/s"
+    step = event("step", 102.0, stage=0, step="reference", rows=1000, seconds=8.0)
+    assert state.apply(step) == "block mon (1/3): reference 8.00 s, 125 rows/s"
     assert state.apply(event("start", 102.0, stage=0, step="refine", rounds=30)) is None
     assert state.apply(event("progress", 103.0, stage=0, step="refine", done=7, total=30)) is None
     assert state.status() == "block mon (1/3): refine 7/30"
     assert state.rate is None
     assert state.eta is None
-    assert state.apply(event("step", 104.0, stage=0, step="refine", seconds=2.0)) == "block mon (1/3): refine 2.00 s"
+    assert state.apply(event("step", 104.0, stage=0, step="refine", seconds=5.0)) == "block mon (1/3): refine 5.00 s"
+    assert state.apply(event("step", 104.0, stage=0, step="commit", seconds=4.9)) is None  # short steps have no line
 
 
 def test_rate_and_time_left_count_from_this_attempt() -> None:
     state = StreamState(BLOCKS, began=100.0)
     line = state.apply(event("committed", 110.0, stage=0, block="mon", units=10, rows_seen=1000), lambda stage: 2500)
-    assert line == "block mon (1/3): committed, memory 10 units, 2.5 kB"
+    assert line == "block mon (1/3): committed, memory 10 units, 2.5 kB, 100 rows/s, 0:00:50 left"
     assert state.rate == 100.0  # 1000 rows in 10 s
     assert state.eta == 50.0  # 5000 rows are left
     state.apply(event("start", 130.0, stage=1, step="score"))
@@ -84,7 +85,8 @@ def test_rate_and_time_left_count_from_this_attempt() -> None:
 
 def test_the_end() -> None:
     state = StreamState(BLOCKS[:1], began=0.0)
-    state.apply(event("committed", 1.0, stage=0, block="mon", units=10, rows_seen=1000), lambda stage: 999)
+    last = state.apply(event("committed", 1.0, stage=0, block="mon", units=10, rows_seen=1000), lambda stage: 999)
+    assert last == "block mon (1/1): committed, memory 10 units, 999 B, 1,000 rows/s"
     assert state.status() == "all 1 blocks done, memory 10 units, 999 B"
 
 
@@ -144,14 +146,14 @@ def test_a_run_without_a_stage_sums_up_to_nothing(tmp_path: Path) -> None:
 
 def test_follow_shows_new_events_only(tmp_path: Path) -> None:
     heard, events = Heard(), Events(tmp_path / "events.jsonl")
-    events.emit("step", stage=0, step="old", seconds=1.0)
+    events.emit("step", stage=0, step="old", seconds=6.0)
     also: list[tuple[str, int]] = []
     with show_progress(
         tmp_path, BLOCKS, heard, lambda new, state: also.extend((e["step"], state.committed) for e in new)
     ):
-        events.emit("step", stage=0, step="new", seconds=1.0)
+        events.emit("step", stage=0, step="new", seconds=6.0)
     assert also == [("new", 0)]
-    assert heard.lines == ["block mon (1/3): new 1.00 s"]
+    assert heard.lines == ["block mon (1/3): new 6.00 s"]
     assert heard.statuses[-1] == "block mon (1/3): starting"
 
 
