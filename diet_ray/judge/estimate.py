@@ -39,7 +39,8 @@ class Estimate(Settings):
         """The estimate for a terminal."""
         cost, memory = self.cost, self.cost.memory or 0.0
         source = {"given": "as given", "run": "as in this run", "simulated log": "as on a simulated log"}[self.source]
-        title = f"{self.rows:,} rows in {times(self.blocks, 'block')}; a training learns {self.rows_per_second:,.0f} rows per CPU s, {source}"
+        rate = f"a training learns {self.rows_per_second:,.0f} rows per CPU s, {source}"
+        title = f"{self.rows:,} rows in {times(self.blocks, 'block')}; {rate}"
         columns = [
             Column("estimated", no_wrap=True),
             Column("CPU s", justify="right"),
