@@ -109,7 +109,8 @@ class TableReader:
             kind = reader.kind(name)
             if kind is not None and kind[1][:1] != (last.n_ids,):
                 raise CorruptArtefactError(
-                    f"{last.path}, tensor {name!r}: {list(kind[1])} for {last.n_ids} ids of the manifest; restore it from a copy"
+                    f"{last.path}, tensor {name!r}: {kind[0]} {list(kind[1])}, the manifest has {last.n_ids} ids; restore the run folder "
+                    "from a copy"
                 )
         return reader
 

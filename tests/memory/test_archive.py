@@ -517,6 +517,7 @@ def test_an_archive_that_is_away_is_tried_again(
 
     monkeypatch.setattr(Remote, "send", sometimes)
     with archived(archive, run, config(log), resume=False, on_trouble=said.append):
+        run.mkdir(exist_ok=True)
         shutil.copy(finished / "run.json", run)  # before its stages, as a run begins
         shutil.copytree(finished, run, dirs_exist_ok=True)
         until = time.monotonic() + 20

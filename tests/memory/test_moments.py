@@ -61,7 +61,7 @@ def test_a_file_of_another_run_or_none_is_refused(finished: Path, tmp_path: Path
         (lambda t: {k: v for k, v in t.items() if k != "table/step"}, r"tensor 'table/step': missing"),
         (
             lambda t: {**t, "table/exp_avg": t["table/exp_avg"][1:].clone()},
-            r"tensor 'table/exp_avg': torch\.float32 \[117, 4\], the table is torch\.float32 \[118, 4\]",
+            r"tensor 'table/exp_avg': torch\.float32 \[117, 4\], the manifest has 118 ids",
         ),
         (
             lambda t: {**t, "table/exp_avg_sq": t["table/exp_avg_sq"].double()},
