@@ -6,7 +6,6 @@ import tempfile
 from pathlib import Path
 from typing import Literal
 
-from rich import box
 from rich.table import Column, Table
 
 from diet_ray.config import StreamConfig
@@ -17,6 +16,7 @@ from diet_ray.logs.simulation.config import SimulateConfig
 from diet_ray.logs.simulation.simulate import simulate
 from diet_ray.memory.run_folder import committed_stages
 from diet_ray.report.cost import OF_REFERENCE, Cost, Making, cost_ahead, making
+from diet_ray.report.tables import narrow_table
 from diet_ray.settings import Settings
 
 PROBE = SimulateConfig(rows=4000, blocks=2)
@@ -46,7 +46,7 @@ class Estimate(Settings):
             Column("CPU s", justify="right"),
             Column("h:mm:ss", justify="right"),
         ]
-        table = Table(*columns, title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table = narrow_table(*columns, title=title)
         lines = {
             "making the memory, once": memory,
             f"judging {times(cost.candidates, 'candidate')} in {times(cost.trainings, 'training')}": cost.judged,

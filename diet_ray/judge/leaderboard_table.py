@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from rich import box
 from rich.table import Column, Table
 
 from diet_ray.figures import listed, number
 from diet_ray.judge.decision import Decision
 from diet_ray.judge.standings import Standing, on_memories
+from diet_ray.report.tables import narrow_table
 
 _METRICS = {"auc": "AUC", "logloss": "LogLoss", "calibration": "calib."}
 
@@ -73,7 +73,7 @@ def _table(title: str, headings: Sequence[str], lines: Sequence[Standing], *, pl
     names = Column("candidate", min_width=width, no_wrap=True)
     columns = [Column(name, justify="left" if name == "trained on" else "right", overflow="fold") for name in headings]
     first: list[str | Column] = ["#", names] if places else [names]
-    return Table(*first, *columns, title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    return narrow_table(*first, *columns, title=title)
 
 
 def _to_the_best(decision: Decision) -> str:

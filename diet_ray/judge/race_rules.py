@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 import pyarrow as pa
 from pydantic import Field as Key
-from rich import box
 from rich.table import Column, Table
 
 from diet_ray.errors import ConfigError, DietError
@@ -25,6 +24,7 @@ from diet_ray.figures import number, times
 from diet_ray.judge.decision import Decided, Decision, few
 from diet_ray.judge.fidelity.order import OrderVerdict, order_lines
 from diet_ray.report.cost import Cost
+from diet_ray.report.tables import narrow_table
 from diet_ray.settings import Settings
 from diet_ray.storage.parquet_writing import write_result
 
@@ -190,7 +190,7 @@ class Race(Settings):
             Column(first, min_width=max(len(name) for name in self.candidates), no_wrap=True),
             *(Column(name, justify="right") for name in (*figures, "left after")),
         ]
-        table = Table(*columns, title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left")
+        table = narrow_table(*columns, title=title, caption_justify="left")
         to_the_leader = f"To the leader: nats of loss, {100 * self.confidence:g} % over all rungs"
         table.caption = f"{to_the_leader}. P(best): the chance to be the best of those that are in."
         for line in self.lines():

@@ -1,6 +1,7 @@
 """Reports on a run, and the export of its memory.
 
 page             layout of a page: one HTML file with plots
+tables           look of a table in a terminal
 drawing          look of a plot, and a plot as SVG
 progress         display while a command works
 status           progress of a run

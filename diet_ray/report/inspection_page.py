@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from rich import box
 from rich.table import Column, Table
 
 from diet_ray.figures import formatted, listed, number, size
@@ -14,6 +13,7 @@ from diet_ray.report.drawing import panel
 from diet_ray.report.inspection import BlockPart, Inspection, Spread
 from diet_ray.report.inspection_plots import plot_blocks, plot_deltas, plot_drift, plot_shares, plot_soft_labels
 from diet_ray.report.page import Panel, Section, Source, write_page
+from diet_ray.report.tables import narrow_table
 
 VALUES = "values"
 """Heading of the column that only the page has."""
@@ -235,14 +235,12 @@ def tables_to_print(inspection: Inspection) -> list[str | Table]:
         n = len(section.columns) - (section.columns[-1] == VALUES)
         first, *figures = section.columns[:n]
         note = section.note if n == len(section.columns) else ""  # one on values, which are not printed
-        table = Table(
+        table = narrow_table(
             Column(first, no_wrap=True),
             *(Column(text, justify="right") for text in figures),
             title=section.heading,
             caption=note or None,
             caption_justify="left",
-            box=box.SIMPLE_HEAD,
-            padding=(0, 1, 0, 0),
         )
         for row in section.rows:
             table.add_row(*row[:n])

@@ -8,7 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from pydantic import Field as Key
-from rich import box
 from rich.table import Column, Table
 
 from diet_ray.figures import number, size
@@ -18,6 +17,7 @@ from diet_ray.memory.facts import RefineReport, StageFacts, stage_facts
 from diet_ray.memory.layout import count_committed, events_file, summary_file
 from diet_ray.report.cost import Cost, Making, cost_ahead, making_by
 from diet_ray.report.step_times import timings
+from diet_ray.report.tables import narrow_table
 from diet_ray.settings import Settings, write_json
 
 _SHOWN = 20
@@ -94,7 +94,7 @@ class RunSummary(Settings):
         ]
         columns = [Column(heading, justify="right") for heading in headings]
         names = Column("block", min_width=max((len(stage.block) for stage in self.stages), default=5), no_wrap=True)
-        table = Table(names, *columns, title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table = narrow_table(names, *columns, title=title)
         for place, stage in enumerate(self.stages):
             if len(self.stages) > _SHOWN and _SHOWN // 2 <= place < len(self.stages) - _SHOWN // 2:
                 if place == _SHOWN // 2:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from rich import box
 from rich.table import Column, Table
 
 from diet_ray.figures import number, times
@@ -16,6 +15,7 @@ from diet_ray.judge.fidelity.names import set_name, start_name
 from diet_ray.judge.fidelity.page import verdicts_of
 from diet_ray.judge.fidelity.result import CEILING, CostResult, FidelityResult
 from diet_ray.judge.fidelity.words import cell, compared
+from diet_ray.report.tables import narrow_table
 
 Frozen = tuple[FidelityResult, CostResult]
 Live = tuple[LiveResult, LiveCost]
@@ -32,13 +32,11 @@ def to_print(frozen: Frozen | None, live: Live | None) -> list[str | Table]:
 
 def _table(frozen: Frozen | None, live: Live | None) -> Table:
     numbers = ("Spearman\n(95 %)", "pairs\nright", "regret\n@1", "CPU s")
-    table = Table(
+    table = narrow_table(
         Column("candidates learn from", overflow="fold"),
         *(Column(heading, justify="right", no_wrap=True) for heading in numbers),
         title=_title(frozen, live),
         caption="Regret of taking the first choice: nats live, AUC frozen. CPU s: of one candidate.",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
     )
     if live:
         result, spent = live
