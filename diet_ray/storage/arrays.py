@@ -43,14 +43,12 @@ def _arrow(flat: np.ndarray) -> pa.Array:
 
 def _numbers(plain: pa.Array) -> np.ndarray:
     """The values of an array without lists and nulls, read-only and with its memory where they are numbers."""
-    kind, types = (
-        plain.type,
-        {"f": pa.types.is_floating, "i": pa.types.is_signed_integer, "u": pa.types.is_unsigned_integer},
-    )
-    letter = next((letter for letter, fits in types.items() if fits(kind)), None)
-    if letter is None or plain.null_count:
+    is_number = pa.types.is_integer(plain.type) or pa.types.is_floating(plain.type)
+    if not is_number or plain.null_count:
         return np.asarray(plain.to_numpy())
-    values = np.frombuffer(plain.buffers()[1] or b"", f"{letter}{kind.bit_width // 8}")
+    values = np.frombuffer(
+        plain.buffers()[1] or b"", plain.type.to_pandas_dtype()
+    )  # numpy's type, in spite of its name
     values = values[plain.offset : plain.offset + len(plain)]
     values.flags.writeable = False
     return values
