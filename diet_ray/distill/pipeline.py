@@ -86,7 +86,7 @@ class Stream:
 
     def prune(self) -> None:
         """Remove what is not kept of the reference from the stages before the last ones. Only the leader does that."""
-        if self.leads and self.last is not None and self.kept.keep != "all":
+        if self.leads and self.last is not None:
             self.pruned = prune(self.run, keep=self.kept.keep, committed=self.last.index + 1, start=self.pruned)
 
 
@@ -188,9 +188,7 @@ def finish(run: Path, log: Log, config: StreamConfig, committed: list[StageManif
     Raises ConfigError where the log is not the one from which the stages were made.
     """
     check_log(log, committed)
-    keep = policy(run, config).keep
-    if keep != "all":
-        prune(run, keep=keep, committed=len(committed))
+    prune(run, keep=policy(run, config).keep, committed=len(committed))
 
 
 def check_log(log: Log, committed: list[StageManifest]) -> None:

@@ -92,18 +92,20 @@ def stage_file(folder: Path, entry: FileEntry) -> Path:
         raise
 
 
-def prune(run: Path, *, keep: int, committed: int, start: int = 0) -> int:
+def prune(run: Path, *, keep: int | Literal["all"], committed: int, start: int = 0) -> int:
     """Remove the files of the reference from the stages before the last `keep` and those on which they build; they may be gone already.
 
     Args:
         run: the run folder, whose lock is held.
-        keep: stages, counted from the last, that stay whole.
+        keep: stages, counted from the last, that stay whole; with `all` nothing is removed.
         committed: number of stages.
         start: the first stage to look at.
 
     Returns:
         The first stage that is still whole.
     """
+    if keep == "all":
+        return start
     store, end = FolderStore(run), _first_kept(run, keep=keep, committed=committed, start=start)
     for index in reversed(range(start, end)):
         folder, place = stage_folder(run, index), f"{STAGES}/{stage_name(index)}"
