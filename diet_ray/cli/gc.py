@@ -9,6 +9,7 @@ import typer
 
 from diet_ray.cli.group import Options, app, check_place
 from diet_ray.errors import ConfigError
+from diet_ray.storage.places import is_uri
 
 
 @app.command()
@@ -35,14 +36,13 @@ def gc(
     """
     options: Options = ctx.obj
     check_place(run, "run")
-    if keep is not None and "://" in run:
+    if keep is not None and is_uri(run):
         raise ConfigError("--keep: is for a run folder; its archive is pruned when the run next sends a stage there")
     from rich.table import Table
 
     from diet_ray.figures import size
     from diet_ray.memory.archive import Archive
     from diet_ray.memory.garbage import archive_garbage, collect, collect_archive, garbage, stages_bytes
-    from diet_ray.storage.places import is_uri
 
     if is_uri(run):
         archive = Archive(run)

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from diet_ray.errors import ConfigError, users_error
 from diet_ray.kinds import place_of, told
+from diet_ray.storage.places import is_uri
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -125,14 +126,14 @@ app = typer.Typer(
 def check_exists(*places: str | Path | None) -> None:
     """Raise ConfigError for the first path that does not exist, before anything is imported that takes seconds; a URI passes."""
     for place in places:
-        if place is not None and "://" not in str(place) and not Path(place).exists():
+        if place is not None and not is_uri(str(place)) and not Path(place).exists():
             raise ConfigError(f"{place}: no such file or folder; correct the path")
 
 
 def check_place(place: str | Path | None, *kinds: str) -> None:
     """Raise ConfigError where a path does not exist, or is a place of ours or raw data, but of none of these kinds (`diet_ray.kinds`)."""
     check_exists(place)
-    if place is None or "://" in str(place):
+    if place is None or is_uri(str(place)):
         return
     kind = place_of(Path(place))
     if kind is not None and kind not in kinds:

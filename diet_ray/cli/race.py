@@ -68,8 +68,7 @@ def race(
     from diet_ray.judge.early import check_block, check_out
 
     check_out(out, "race", restore=restore)
-    if "://" not in memory:
-        check_block(Path(memory), log, block)
+    check_block(memory, log, block)
     from diet_ray.candidates import default_pool
     from diet_ray.errors import ConfigError
     from diet_ray.judge.race_rules import Budget

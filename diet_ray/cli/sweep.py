@@ -70,8 +70,7 @@ def sweep(
 
     check_out(out, "sweep", restore=restore)
     for one in memory:
-        if "://" not in one:
-            check_block(Path(one), log, block)
+        check_block(one, log, block)
     from diet_ray.candidates import default_pool
     from diet_ray.judge.search import SweepConfig
     from diet_ray.report.progress import Counted

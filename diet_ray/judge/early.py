@@ -7,37 +7,44 @@ from pathlib import Path
 from diet_ray.errors import ConfigError, DietError
 from diet_ray.logs.blocks import BlockManifest, Log, open_log
 from diet_ray.memory.facts import StageFacts
-from diet_ray.memory.layout import MANIFEST, count_committed, is_stage, stage_folder
+from diet_ray.memory.layout import MANIFEST, count_committed, stage_in
 from diet_ray.settings import parse_json
+from diet_ray.storage.places import is_uri
 
-FIRST = {"sweep": "trials", "race": "rung-1"}
-"""Per command: the folder that its work makes first in the folder of the result."""
+TRIALS = "trials"
+"""The folder of the trials, in that of a sweep or of a rung."""
+
+
+def rung_folder(out: Path, rung: int) -> Path:
+    """The folder of a rung in that of a race, from 1 on."""
+    return out / f"rung-{rung}"
 
 
 def check_out(out: Path, command: str, *, restore: bool) -> None:
     """Raise ConfigError where the folder of a result is a file, or holds the work of such a command that is not to be continued."""
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out}: is a file, and a {command} needs a folder; choose another --out")
-    if (out / FIRST[command]).is_dir() and not restore:
+    first = {"sweep": out / TRIALS, "race": rung_folder(out, 1)}[command]
+    if first.is_dir() and not restore:
         raise ConfigError(f"{out}: holds a {command}; continue it with --restore, or choose another folder")
 
 
-def check_block(memory: Path, log: Path | None, name: str | None) -> None:
+def check_block(memory: str, log: Path | None, name: str | None) -> None:
     """Check the block to judge on, as `block_to_judge_on` does. What is damaged is left to those who read the whole memory.
 
     Args:
-        memory: a run folder or the folder of a stage.
+        memory: a run folder or the folder of a stage; a URI passes, as its files are not here yet.
         log: the ingested log; by default the one that was distilled.
         name: of the block; by default the one after the memory's last.
 
     Raises:
         ConfigError: there is no such block, or it is not later than the memory.
     """
-    done = count_committed(memory)
-    if not is_stage(memory) and not done:
+    if is_uri(memory):
         return
+    last = stage_in(Path(memory), count_committed(Path(memory)) - 1)
     try:
-        stage = parse_json(StageFacts, (memory if is_stage(memory) else stage_folder(memory, done - 1)) / MANIFEST)
+        stage = parse_json(StageFacts, last / MANIFEST)
         opened = open_log(log or Path(stage.config["log"]))
     except (DietError, KeyError, TypeError):
         return

@@ -14,7 +14,7 @@ from diet_ray.candidates import CandidateFile
 from diet_ray.errors import ConfigError, DietError
 from diet_ray.judge.backfill import Backfill
 from diet_ray.judge.decision import CONFIDENCE, decide, diverged
-from diet_ray.judge.early import check_out
+from diet_ray.judge.early import TRIALS, check_out, rung_folder
 from diet_ray.judge.fidelity.proof import verdicts_for
 from diet_ray.judge.live import distinct_rungs, rungs_of_rows
 from diet_ray.judge.live_trial import STATES, LiveContext, kept_losses
@@ -186,7 +186,7 @@ class _Plan:
         start = start_of(inputs)
         rows = rungs_of_rows(inputs.log, inputs.judged_on, rungs, start.reference.batch_size)
         lives = [
-            LiveContext(start, met, [], folder_of(out, number).resolve(), states=out.resolve() / STATES, keep=True)
+            LiveContext(start, met, [], rung_folder(out, number).resolve(), states=out.resolve() / STATES, keep=True)
             for number, met in enumerate(rows, start=1)
         ]
         first = trial_context(inputs, lives[0])
@@ -225,11 +225,6 @@ class _Plan:
             )
 
 
-def folder_of(out: Path, rung: int) -> Path:
-    """The folder of a rung's trials."""
-    return out / f"rung-{rung}"
-
-
 @dataclass
 class _Running:
     """A race that runs."""
@@ -258,7 +253,7 @@ class _Running:
 
     def _rung(self, number: int) -> None:
         plan, context = self.plan, self.plan.contexts[number - 1]
-        folder = folder_of(plan.out, number)
+        folder = rung_folder(plan.out, number)
         outcomes = self._outcomes(folder, f"rung {number}/{len(plan.contexts)}", rows=len(context.rows))
         if number == 1:
             self.works = self.runner.run(plan.inputs.config, context, plan.seeds, outcomes, plan.out)
@@ -395,7 +390,7 @@ class _Running:
 
     def _outcomes(self, folder: Path, name: str, *, rows: int | None = None) -> Outcomes:
         """The outcomes of a rung after so many rows, or of the confirmation."""
-        FolderStore(self.plan.out).make(f"{folder.name}/trials")  # refuses a link
+        FolderStore(self.plan.out).make(f"{folder.name}/{TRIALS}")  # refuses a link
 
         def on_progress(done: int, total: int) -> None:
             self.on_progress(name, done, total)
@@ -403,7 +398,7 @@ class _Running:
         trackers = (
             self.trackers if rows is not None else Trackers({})
         )  # a backfill is another training than the one they show
-        return Outcomes(folder / "trials", self.plan.identity, trackers, on_progress, rung=rows)
+        return Outcomes(folder / TRIALS, self.plan.identity, trackers, on_progress, rung=rows)
 
 
 def _collected(works: list[Work], outcomes: Outcomes, rung: int) -> tuple[list[Verdict], dict[str, Left]]:

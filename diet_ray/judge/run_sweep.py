@@ -12,7 +12,7 @@ import numpy as np
 from diet_ray.candidates import CandidateFile
 from diet_ray.errors import ConfigError, DietError
 from diet_ray.judge.decision import Decision, decide
-from diet_ray.judge.early import check_out
+from diet_ray.judge.early import TRIALS, check_out
 from diet_ray.judge.fidelity.proof import verdicts_for
 from diet_ray.judge.leaderboard import Failed, Leaderboard, Stopped, write_tables
 from diet_ray.judge.leaderboard_page import write_leaderboard
@@ -99,14 +99,14 @@ def judge_pool(
     contexts = [trial_context(one, rows) for one, rows in zip(every, met, strict=True)]
     context = contexts[0]
     trackers = open_trackers(config.trackers, out)
-    for name in ("trials", *([STATES] if live else [])):
+    for name in (TRIALS, *([STATES] if live else [])):
         FolderStore(out).make(name)  # refuses a link
     with locked(out):
         progress = _Progress(on_progress, len(every))
         ran: list[tuple[list[Work], Outcomes]] = []
         try:
             for number, (one, rows, shared) in enumerate(zip(every, met, contexts, strict=True)):
-                outcomes = Outcomes(out / "trials", one.identity(rows), trackers, progress, memory=number)
+                outcomes = Outcomes(out / TRIALS, one.identity(rows), trackers, progress, memory=number)
                 ran.append((runner.run(config, shared, seeds, outcomes, out), outcomes))
                 progress.next(outcomes.total)
         finally:
